@@ -1,0 +1,84 @@
+"""U-Net (diffusers' UNet2DModel) with widths chosen by image size."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from sagd_cli.errors import ConfigError
+from sagd_cli.plugin import BackbonePlugin, Options, hookimpl
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class UNetOptions(Options):
+    """Architecture; None means: chosen by the size of the images."""
+
+    channels: tuple[int, ...] | None = Field(None, description="Width of each resolution, each a multiple of 8.")
+    layers_per_block: int | None = Field(None, ge=1, description="Residual blocks a resolution.")
+    attention: tuple[bool, ...] | None = Field(None, description="Self-attention at each resolution.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in the residual blocks.")
+
+
+# Largest side: (widths, residual blocks, attention). The first two are small enough to train on a CPU.
+_PRESETS: tuple[tuple[int, tuple[tuple[int, ...], int, tuple[bool, ...]]], ...] = (
+    (16, ((32, 64), 1, (False, False))),
+    (28, ((32, 64, 64), 1, (False, False, False))),
+    (32, ((128, 256, 256, 256), 2, (False, True, False, False))),  # the DDPM network for CIFAR-10
+    (64, ((128, 256, 256, 512), 2, (False, False, True, False))),
+    (1 << 30, ((128, 128, 256, 256, 512, 512), 2, (False, False, False, False, True, False))),
+)
+
+
+def resolve(options: UNetOptions, shape: tuple[int, ...]) -> UNetOptions:
+    """Fill in what depends on the size of the images, `shape` = (C, H, W)."""
+    preset = next(values for side, values in _PRESETS if max(shape[1:]) <= side)
+    channels = options.channels or preset[0]
+    attention = options.attention or (preset[2] if len(channels) == len(preset[2]) else (False,) * len(channels))
+    return options.model_copy(
+        update={
+            "channels": channels,
+            "layers_per_block": options.layers_per_block or preset[1],
+            "attention": attention,
+        }
+    )
+
+
+def build(options: UNetOptions, shape: tuple[int, ...]) -> "nn.Module":
+    """Build the network for images of `shape` = (C, H, W); raise ConfigError when they do not fit."""
+    from diffusers import UNet2DModel
+
+    o = resolve(options, shape)
+    channels, attention, layers = o.channels or (), o.attention or (), o.layers_per_block or 1
+    if len(shape) != 3:
+        raise ConfigError(f"the backbone unet takes images (C, H, W), not fields of shape {shape}")
+    stride = 2 ** (len(channels) - 1)
+    if any(side % stride for side in shape[1:]):
+        raise ConfigError(
+            f"the backbone unet needs sides divisible by {stride}, not {shape[1]}x{shape[2]}",
+            "Resize the images, or give it fewer resolutions with --set backbone.options.channels=[32,64].",
+        )
+    if len(attention) != len(channels):
+        raise ConfigError("backbone unet: attention and channels must have the same length")
+    if not channels or any(width < 8 or width % 8 for width in channels):
+        raise ConfigError(f"backbone unet: channels must be multiples of 8, not {list(channels)}")
+    return UNet2DModel(
+        sample_size=shape[1:],
+        in_channels=shape[0],
+        out_channels=shape[0],
+        layers_per_block=layers,
+        block_out_channels=channels,
+        down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attention),
+        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)),
+        norm_num_groups=8 if min(channels) < 128 else 32,
+        attention_head_dim=min(64, min(channels)),
+        add_attention=any(attention),
+        dropout=o.dropout,
+    )
+
+
+@hookimpl
+def sagd_backbones() -> Iterable[BackbonePlugin]:
+    """Provide `unet`."""
+    yield BackbonePlugin("unet", "U-Net sized to the images (diffusers UNet2DModel)", UNetOptions, build, resolve)

@@ -1,0 +1,78 @@
+"""The entry point and the one boundary where errors become exit codes."""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from sagd_cli.console import Output, output, use_output
+from sagd_cli.errors import SagdError, UsageError
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong use, 3 gate not met, 130/143 stopped."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if not (sys.stdout.isatty() or sys.stderr.isatty()):
+        os.environ.setdefault("_TYPER_FORCE_DISABLE_TERMINAL", "1")  # Typer forces ANSI on some CI systems
+    use_output(Output(json="--json" in arguments, debug="--debug" in arguments))
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone (`sagd ... | head`): nothing more to say, and the interpreter must not try.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    from typer import Abort, TyperException
+
+    from sagd_cli.app import app
+
+    try:
+        return int(app(arguments, prog_name="sagd", standalone_mode=False) or 0)
+    except BrokenPipeError:
+        raise
+    except (KeyboardInterrupt, Abort):
+        return _failed(SagdError("interrupted"), INTERRUPTED)
+    except TyperException as error:
+        return _failed(_usage(error), error.exit_code)
+    except SagdError as error:
+        return _failed(error, error.exit_code)
+    except Exception as error:
+        return _failed(_explained(error), 1)
+
+
+def _usage(error: Exception) -> UsageError:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "sagd"
+    return UsageError(str(getattr(error, "message", error)), f"See `{command} --help`.")
+
+
+def _explained(error: Exception) -> SagdError:
+    """Put what the machine refused (disk, memory, permission) and what we got wrong into one sentence."""
+    if isinstance(error, OSError) and error.errno is not None:
+        place = f": {error.filename}" if error.filename else ""
+        hint = "Make room and run the command again." if error.errno == errno.ENOSPC else ""
+        return SagdError(f"{error.strerror}{place}", hint)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return SagdError("there is not enough memory", "Lower --batch-size.")
+    return SagdError(
+        f"internal error: {type(error).__name__}: {error}",
+        "This is a bug: please report it with what --debug prints. --no-plugins shows whether a plug-in causes it.",
+    )
+
+
+def _failed(error: SagdError, code: int) -> int:
+    if output().debug:
+        traceback.print_exc()
+    output().error(error)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What the commands share: the options common to all, and options that several take."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sagd_cli.console import Output, use_output
+
+_PANEL = "Common options"
+_COMMON = {
+    "as_json": Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output.", rich_help_panel=_PANEL)
+    ],
+    "quiet": Annotated[
+        bool, typer.Option("--quiet", "-q", help="Warnings and errors only.", rich_help_panel=_PANEL)
+    ],
+    "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=_PANEL)],
+    "debug": Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_PANEL)
+    ],
+}
+
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", metavar="FILE.yaml", help="Configuration file; - reads standard input.")
+]
+PresetOption = Annotated[str | None, typer.Option("--preset", help="Start from a preset: `sagd config show --list`.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set any key, for example training.learning_rate=1e-3."),
+]
+OutputFile = Annotated[Path | None, typer.Option("--output", help="File to write.")]
+
+
+def group(text: str) -> typer.Typer:
+    """Return the Typer application of a command with sub-commands."""
+    return typer.Typer(
+        help=text,
+        no_args_is_help=False,
+        invoke_without_command=True,
+        callback=_help_without_command,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _help_without_command(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+def single() -> typer.Typer:
+    """Return the Typer application of a command without sub-commands."""
+    return typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
+
+
+def common(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options common to all, and set the Output they describe before it runs."""
+
+    @functools.wraps(function)
+    def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **arguments: Any) -> None:
+        use_output(Output(json=as_json, quiet=quiet, verbose=verbose, debug=debug))
+        function(**arguments)
+
+    own = inspect.signature(function).parameters.values()
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in _COMMON.items()
+    ]
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    command.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]
+    command.__annotations__ = {**function.__annotations__, **_COMMON}
+    return command

@@ -1,0 +1,102 @@
+"""`sagd train`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sagd_cli.commands.common import ConfigOption, DeviceOption, PresetOption, SetOption, common, single
+from sagd_cli.config import RunConfig, parse_dataset, parse_filter, resolve
+from sagd_cli.console import output
+from sagd_cli.errors import UsageError
+from sagd_cli.yaml_files import dump_yaml
+
+app = single()
+
+
+@app.command()
+@common
+def train(
+    config: ConfigOption = None,
+    preset: PresetOption = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="DATA", help="Data set, folder of images or FILE.npy.")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option("--backbone", help="Network: unet or dit.")] = None,
+    filter_: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="FILE|TYPE[:k=v,...]|-", help="Filter that shapes the noise; - is stdin."),
+    ] = None,
+    schedule: Annotated[str | None, typer.Option("--schedule", help="linear or cosine.")] = None,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="Budget in images.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Budget in steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the run.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")] = None,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Compile the network (torch.compile).")
+    ] = None,
+    device: DeviceOption = "auto",
+    overrides: SetOption = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let the data set fetch its files if they are missing.")
+    ] = False,
+    run: Annotated[
+        Path | None, typer.Option("--output", metavar="RUN", help="Run folder; runs/NAME by default.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration only.")] = False,
+) -> None:
+    """Train a diffusion model with shaped noise; the same command again resumes.
+
+    Examples:
+
+      sagd train                                    (digits, power-law filter, minutes on two cores)
+
+      sagd filter design --type bandpass | sagd train --filter - --steps 500 --output runs/mid
+
+      sagd train --preset mnist --dataset mnist:root=data --filter powerlaw:alpha=-0.1
+    """
+    flags: dict[str, Any] = {
+        "backbone.name": backbone,
+        "schedule": schedule,
+        "training.batch_size": batch_size,
+        "training.images": images,
+        "training.learning_rate": lr,
+        "training.seed": seed,
+        "training.precision": precision,
+        "training.compile": compile_,
+    }
+    flags = {key: value for key, value in flags.items() if value is not None}
+    if dataset is not None:
+        flags["dataset"] = parse_dataset(dataset).document()
+    if filter_ is not None:
+        flags["filter"] = parse_filter(filter_).document()
+    chosen = resolve(flags, overrides or [], config, preset)
+    if steps is not None:
+        if images is not None:
+            raise UsageError("--images and --steps both set the budget", "Give one of them.")
+        chosen = resolve(
+            {**flags, "training.images": steps * chosen.training.batch_size}, overrides or [], config, preset
+        )
+    _train(chosen, run or Path("runs") / chosen.default_name, device, download, dry_run)
+
+
+def _train(config: RunConfig, run: Path, device: str, download: bool, dry_run: bool) -> None:
+    out = output()
+    if dry_run:
+        document = config.document()
+        out.result({"run": str(run), "config": document}, f"# would train into {run}\n{dump_yaml(document)}")
+        return
+    from sagd_cli.devices import choose_device
+    from sagd_cli.training.data import fetch
+    from sagd_cli.training.run import train as train_run
+
+    chosen = choose_device(device)
+    if device == "auto":
+        out.note(f"device: {chosen}")
+    if download:
+        fetch(config.dataset)
+    result = train_run(config, run, chosen, out)
+    out.note(f"trained {result['step']} steps; draw from it with: sagd sample {run}")
+    out.result(result, str(run))

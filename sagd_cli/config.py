@@ -1,0 +1,280 @@
+"""The configuration of a run: frozen models, YAML in and out, dotted overrides, presets."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sagd_cli.errors import ConfigError, UsageError, suggest
+from sagd_cli.plugin.records import FilterPlugin, Options, Split
+from sagd_cli.plugin.registry import registry
+from sagd_cli.spectral.filter import Normalize, SpectralFilter
+from sagd_cli.spectral.grid import FrequencyGrid, Units
+from sagd_cli.yaml_files import parse_yaml, read_mapping
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    def document(self) -> dict[str, Any]:
+        """Return the model as plain YAML values, defaults written out."""
+        return self.model_dump(mode="json")
+
+    def sha256(self) -> str:
+        """Hash of the meaning: the same for any order of keys and spelling of numbers."""
+        canonical = json.dumps(self.document(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class FilterConfig(_Frozen):
+    """A filter file: a family, its options, how it is normalised and the unit of its band edges."""
+
+    type: str = Field("powerlaw", description="Filter family, a plug-in's name.")
+    options: dict[str, Any] = Field(default_factory=dict, description="The family's options.")
+    normalize: Normalize = Field("power", description="power: unit variance; none: raw; peak: max w = 1.")
+    units: Units = Field("rho", description="Unit of band edges: rho, nyquist or cycles.")
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        _complete_options(self, "filter", self.type)
+        return self
+
+    def weights(self, shape: tuple[int, ...]) -> SpectralFilter:
+        """Build the filter for a field of `shape`; raise ConfigError when it has none there."""
+        plugin: FilterPlugin = registry().get("filter", self.type)
+        grid = FrequencyGrid(shape, self.units)
+        weight = plugin.load()(grid, plugin.options.model_validate(self.options))
+        return SpectralFilter.from_weight(grid, weight, self.normalize)
+
+
+class DatasetConfig(_Frozen):
+    """A data set: a plug-in's name, the split and the plug-in's options."""
+
+    name: str = Field("digits", description="Data set, a plug-in's name.")
+    split: Split = Field("train", description="train, or the held-out test images.")
+    options: dict[str, Any] = Field(default_factory=dict, description="The data set's options.")
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        _complete_options(self, "dataset", self.name)
+        return self
+
+
+class BackboneConfig(_Frozen):
+    """The network: a plug-in's name and its options."""
+
+    name: str = Field("unet", description="Network, a plug-in's name.")
+    options: dict[str, Any] = Field(default_factory=dict, description="The network's options.")
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        _complete_options(self, "backbone", self.name)
+        return self
+
+
+class TrainingConfig(_Frozen):
+    """Optimisation; amounts are in images, so that the batch size does not change a schedule's meaning."""
+
+    images: int = Field(200_000, ge=1, description="Images to train on, counted with repetition.")
+    batch_size: int = Field(128, ge=1, description="Images a step.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
+    warmup_images: int = Field(6_400, ge=0, description="Images of linear warm-up before the cosine decay.")
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled weight decay.")
+    gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
+    ema_half_life_images: int = Field(10_000, ge=1, description="Half-life of the weights' moving average.")
+    seed: int = Field(0, ge=0, description="Seed of the run.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, else fp32.")
+    compile: bool = Field(False, description="Compile the network with torch.compile.")
+    checkpoint_images: int = Field(50_000, ge=1, description="Images between checkpoints.")
+    keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints to keep.")
+    log_steps: int = Field(20, ge=1, description="Steps between metric records.")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in the budget."""
+        return -(-self.images // self.batch_size)
+
+
+class SamplingConfig(_Frozen):
+    """How `sagd sample` draws from the run unless told otherwise."""
+
+    sampler: Literal["dpmpp", "ddim", "ddpm"] = Field("dpmpp", description="Default sampler.")
+    steps: int = Field(20, ge=1, le=1000, description="Network evaluations an image.")
+
+
+class RunConfig(_Frozen):
+    """All of a run, as written to runs/NAME/config.yaml."""
+
+    dataset: DatasetConfig = Field(default_factory=DatasetConfig)
+    backbone: BackboneConfig = Field(default_factory=BackboneConfig)
+    filter: FilterConfig = Field(default_factory=FilterConfig)
+    schedule: Literal["linear", "cosine"] = Field("linear", description="linear: the DDPM table; cosine.")
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+
+    @property
+    def default_name(self) -> str:
+        """Name of the run when none is given: the same settings always give the same run."""
+        return f"{self.dataset.name}-{self.filter.type}-{self.sha256()[:8]}"
+
+
+def _complete_options(model: Any, kind: str, name: str) -> None:
+    """Replace `options` of a frozen model by the plug-in's, checked and with defaults written out."""
+    schema: type[Options] = registry().get(kind, name).options
+    options = validate(schema, model.options, f"{kind} {name}")
+    object.__setattr__(model, "options", options.model_dump(mode="json"))
+
+
+def validate(schema: type[M], values: Mapping[str, Any], source: str) -> M:
+    """Validate `values`; turn what pydantic reports into one ConfigError that names the key."""
+    try:
+        return schema.model_validate(dict(values))
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        first = problems[0]
+        key = ".".join(str(part) for part in first["loc"])
+        more = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        if first["type"] == "extra_forbidden":
+            known = _fields_at(schema, first["loc"])
+            raise ConfigError(
+                f"{source}: unknown key {key!r}{more}", suggest(str(first["loc"][-1]), known)
+            ) from None
+        message = first["msg"].removeprefix("Value error, ")
+        shown = f", not {first['input']!r}" if isinstance(first["input"], str | int | float | bool) else ""
+        place = f"{source}: {key}: " if key else f"{source}: "
+        raise ConfigError(f"{place}{message[:1].lower()}{message[1:]}{shown}{more}") from None
+
+
+def _fields_at(schema: type[BaseModel], location: tuple[int | str, ...]) -> Iterable[str]:
+    for part in location[:-1]:
+        annotation = schema.model_fields[str(part)].annotation if str(part) in schema.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        schema = annotation
+    return schema.model_fields
+
+
+def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
+    """Read `key=value` pairs; values are YAML, so numbers, lists and booleans come out typed."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise UsageError(f"{pair!r} is not key=value", "For example -o alpha=-0.1")
+        if key in options:
+            raise UsageError(f"the key {key!r} is given twice")
+        options[key] = parse_yaml(value, f"the value of {key}")
+    return options
+
+
+def parse_filter(text: str) -> FilterConfig:
+    """Read FILE | TYPE[:k=v,...] | - (standard input)."""
+    if text == "-" or text.endswith((".yaml", ".yml")) or Path(text).is_file():
+        source = "standard input" if text == "-" else text
+        return validate(FilterConfig, read_mapping(text), source)
+    name, _, options = text.partition(":")
+    return FilterConfig(type=name, options=parse_options(_split_pairs(options)))
+
+
+def parse_dataset(text: str) -> DatasetConfig:
+    """Read DATA: NAME[:test][,k=v,...] | FOLDER | FILE.npy."""
+    if text.endswith(".npy"):
+        return DatasetConfig(name="npy", options={"path": text})
+    if Path(text).is_dir():
+        return DatasetConfig(name="folder", options={"path": text})
+    name, _, rest = text.partition(":")
+    if name not in registry().names("dataset") and ("/" in text or Path(text).exists()):
+        raise UsageError(f"{text} is not a folder of images, a .npy file or a data set", "See `sagd data list`.")
+    words = _split_pairs(rest)
+    splits = [word for word in words if "=" not in word]
+    options = parse_options(word for word in words if "=" in word)
+    if len(splits) > 1 or any(split not in ("train", "test") for split in splits):
+        raise UsageError(f"{text!r}: a split is train or test", f"For example {name}:test")
+    return validate(
+        DatasetConfig, {"name": name, "split": (splits or ["train"])[0], "options": options}, "dataset"
+    )
+
+
+def _split_pairs(text: str) -> list[str]:
+    """Split at the commas that are not inside brackets."""
+    parts, depth, start = [], 0, 0
+    for i, char in enumerate(text):
+        depth += (char in "[{(") - (char in "]})")
+        if char == "," and depth == 0:
+            parts.append(text[start:i])
+            start = i + 1
+    return [part for part in [*parts, text[start:]] if part.strip()]
+
+
+def presets() -> dict[str, Path]:
+    """Presets that come with the program, by name."""
+    folder = Path(str(files("sagd_cli") / "presets"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """Read a preset; raise ConfigError with near names when there is none."""
+    if name not in presets():
+        raise ConfigError(f"unknown preset {name!r}", suggest(name, presets()))
+    return read_mapping(presets()[name])
+
+
+def resolve(
+    flags: Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    config: Path | str | None = None,
+    preset: str | None = None,
+) -> RunConfig:
+    """Merge settings: `flags` (dotted keys) > `overrides` (a.b=c) > `config` file > `preset` > defaults."""
+    layers = [read_preset(preset) if preset else {}, read_mapping(config) if config else {}]
+    document: dict[str, Any] = {}
+    for layer in layers:
+        document = _merged(document, layer)
+    for key, value in [*parse_options(overrides).items(), *flags.items()]:
+        _set_dotted(document, key, value)
+    return validate(RunConfig, document, str(config) if config else "configuration")
+
+
+def _merged(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in update.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and not _names_another(old, value):
+            result[key] = _merged(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _names_another(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether `new` chooses another plug-in than `old`, whose options then mean nothing."""
+    return any(key in old and key in new and old[key] != new[key] for key in ("type", "name"))
+
+
+def _set_dotted(document: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        document = document.setdefault(parent, {})
+        if not isinstance(document, dict):
+            raise ConfigError(f"unknown key {key!r}: {parent!r} holds a value, not a mapping")
+    document[last] = value
+
+
+def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ between two documents."""
+    keys = []
+    for key in sorted({*a, *b}):
+        left, right = a.get(key), b.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            keys += differing_keys(left, right, f"{prefix}{key}.")
+        elif left != right:
+            keys.append(f"{prefix}{key}")
+    return keys

@@ -1,0 +1,161 @@
+"""Output: data to standard output, everything else to standard error, progress, --json and --quiet."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+
+from sagd_cli.errors import SagdError
+
+PLAIN_INTERVAL_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Output:
+    """How one command speaks. `json`: one object on standard output; `quiet`: no notes and no progress."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, soft_wrap=True))
+
+    def result(self, data: dict[str, Any], text: RenderableType | None = None) -> None:
+        """Print the command's result: `data` under --json, else `text` (a string, or anything rich renders)."""
+        if self.json:
+            print(json.dumps(data, allow_nan=False, default=str))
+        elif isinstance(text, str):
+            print(text, end="" if text.endswith("\n") else "\n")
+        elif text is not None:
+            Console(highlight=False).print(text)
+        sys.stdout.flush()
+
+    def note(self, message: str) -> None:
+        """Say something to the person at the terminal."""
+        if not self.quiet:
+            self.console.print(escape(message))
+
+    def detail(self, message: str) -> None:
+        """Say something that only --verbose asks for."""
+        if self.verbose:
+            self.console.print(escape(message), style="dim")
+
+    def warn(self, message: str) -> None:
+        """Say something that must be seen, --quiet or not."""
+        self.console.print(f"[yellow]warning:[/] {escape(message)}")
+
+    def error(self, error: SagdError) -> None:
+        """Report an error: one sentence and its hint; under --json also as an object."""
+        if self.json:
+            body = {"code": error.code, "message": error.message, "hint": error.hint}
+            print(json.dumps({"error": body}), file=sys.stderr)
+            return
+        message = error.message[:1].upper() + error.message[1:]
+        stop = "" if message.endswith((".", "?", "!")) else "."
+        hint = f" {error.hint}" if error.hint else ""
+        self.console.print(f"[red]error:[/] {escape(message + stop + hint)}")
+
+    @contextmanager
+    def progress(self, label: str, total: int, done: int = 0, images_per_step: int = 1) -> "Iterator[Progress]":
+        """Show progress over `total` steps: a bar on a terminal, else a plain line every 10 s."""
+        if self.quiet or total <= done:
+            yield _Silent()
+        elif self.console.is_terminal:
+            with _Bar(self.console, label, total, done, images_per_step) as bar:
+                yield bar
+        else:
+            yield _Lines(self.console, label, total, done, images_per_step)
+
+
+class Progress(Protocol):
+    """Progress of one piece of work, counted in steps."""
+
+    def advance(self) -> None:
+        """Count one step."""
+
+    def show(self, **figures: float) -> None:
+        """Show figures beside the progress, such as the loss."""
+
+
+class _Silent:
+    def advance(self) -> None: ...
+
+    def show(self, **figures: float) -> None: ...
+
+
+class _Meter:
+    """Steps done, their rate and what is left."""
+
+    def __init__(self, label: str, total: int, done: int, images_per_step: int) -> None:
+        self.label, self.total, self.done = label, total, done
+        self._first, self._images, self._started = done, images_per_step, time.monotonic()
+        self.figures: dict[str, float] = {}
+
+    def line(self) -> str:
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        rate = (self.done - self._first) / elapsed
+        eta = (self.total - self.done) / rate if rate else 0.0
+        figures = "".join(f" {name} {value:.4f}" for name, value in self.figures.items())
+        minutes, seconds = divmod(round(eta), 60)
+        speed = f"{rate * self._images:.0f} img/s" if rate * self._images >= 10 else f"{rate * self._images:.2g} img/s"
+        return f"{self.label} {self.done}/{self.total}{figures} {speed} eta {minutes}m{seconds:02d}"
+
+
+class _Lines:
+    def __init__(self, console: Console, *meter: Any) -> None:
+        self._console, self._meter, self._shown = console, _Meter(*meter), time.monotonic()
+
+    def advance(self) -> None:
+        self._meter.done += 1
+        now = time.monotonic()
+        if now - self._shown >= PLAIN_INTERVAL_SECONDS:
+            self._shown = now
+            self._console.print(self._meter.line())
+
+    def show(self, **figures: float) -> None:
+        self._meter.figures.update(figures)
+
+
+class _Bar:
+    def __init__(self, console: Console, *meter: Any) -> None:
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        self._meter = _Meter(*meter)
+        columns = (BarColumn(), TextColumn("{task.description}"))
+        self._rich = RichProgress(*columns, console=console, transient=True)
+        self._task = self._rich.add_task(self._meter.line(), total=self._meter.total, completed=self._meter.done)
+
+    def __enter__(self) -> "_Bar":
+        self._rich.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._rich.stop()
+
+    def advance(self) -> None:
+        self._meter.done += 1
+        self._rich.update(self._task, completed=self._meter.done, description=self._meter.line())
+
+    def show(self, **figures: float) -> None:
+        self._meter.figures.update(figures)
+
+
+_current = Output()
+
+
+def output() -> Output:
+    """Return the Output of the command that runs."""
+    return _current
+
+
+def use_output(chosen: Output) -> None:
+    """Set the Output of the command that runs; called once, before the command."""
+    global _current  # noqa: PLW0603
+    _current = chosen

@@ -1,0 +1,32 @@
+"""The choice of a device and of the precision of the network on it."""
+
+from typing import TYPE_CHECKING
+
+from sagd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str) -> "torch.device":
+    """Return the device for auto | cpu | cuda | cuda:N; raise UsageError for one that is not there."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or (kind == "cpu" and index):
+        raise UsageError(f"unknown device {name!r}", "Devices are auto, cpu, cuda and cuda:N.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError("this machine or this build of torch has no CUDA", "Use --device auto or cpu.")
+    if index and int(index) >= torch.cuda.device_count():
+        raise UsageError(f"there is no {name}: this machine has {torch.cuda.device_count()} CUDA devices")
+    return torch.device(name)
+
+
+def autocast_dtype(precision: str, device: "torch.device") -> "torch.dtype | None":
+    """Return bfloat16 for bf16, or for auto on CUDA; None means float32 throughout."""
+    import torch
+
+    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    return torch.bfloat16 if wanted else None

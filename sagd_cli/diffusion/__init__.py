@@ -1,0 +1,1 @@
+"""Schedules, denoisers, losses and samplers; knows spectral/, not training/."""

@@ -1,0 +1,53 @@
+"""Denoisers: (x_t, t) to the expected x_0 and noise (MATH: 4. and 5.)."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sagd_cli.diffusion.schedule import Schedule
+from sagd_cli.spectral.noise import SpectralNoise
+
+Network = Callable[[Tensor, Tensor], Tensor]
+
+
+class Denoiser(Protocol):
+    """Anything that splits x_t into its expected parts: x_t = alpha_t x0 + sigma_t eps."""
+
+    schedule: Schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (x0, eps), each of the shape of `x_t` (B, C, *spatial); `t` is a scalar tensor in [0, 1]."""
+        ...
+
+
+class NoiseDenoiser:
+    """A network that predicts eps_w, the noise as it was shaped (the paper's parametrisation)."""
+
+    def __init__(self, network: Network, schedule: Schedule, noise: SpectralNoise) -> None:
+        """Take the network (x_t, timestep (B,)) -> eps and the noise it was trained with."""
+        self.network = network
+        self.schedule = schedule
+        self.noise = noise
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (x0, eps); eps is projected on the noise's support, so other frequencies are untouched."""
+        alpha_t, sigma_t = self.schedule.levels(t)
+        timestep = self.schedule.timestep(t).expand(len(x_t))
+        eps = self.noise.project(self.network(x_t, timestep).float())
+        return (x_t - sigma_t * eps) / alpha_t, eps
+
+
+def as_network(module: torch.nn.Module, autocast: torch.dtype | None = None) -> Network:
+    """Adapt a module, or a diffusers model, which wraps its output, to a function (x_t, timestep) -> prediction.
+
+    The network alone runs under `autocast`; noise, transforms and losses stay in float32.
+    """
+
+    def network(x_t: Tensor, timestep: Tensor) -> Tensor:
+        with torch.autocast(x_t.device.type, dtype=autocast, enabled=autocast is not None):
+            output = module(x_t, timestep)
+        return output if isinstance(output, Tensor) else output.sample
+
+    return network

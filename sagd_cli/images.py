@@ -1,0 +1,196 @@
+"""Folders of images <-> NumPy arrays. Hostile files are refused here, each with one sentence that names it.
+
+Memory holds images channels first, (C, H, W), with C = 1 (grey) or 3 (RGB); `image_files` knows the formats.
+"""
+
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sagd_cli.errors import DataError, SagdError, UsageError
+from sagd_cli.image_files import FORMATS, MAX_BYTES, SUFFIXES, decode, encode, is_lossless
+
+_TOP = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}  # the value of white
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An image as read from `path`."""
+
+    pixels: np.ndarray  # (C, H, W), C = 1 or 3, uint8 | uint16 | float32
+    alpha: np.ndarray | None  # (H, W), of the same type; straight, not multiplied into `pixels`
+    path: Path
+
+
+def read_image(path: Path) -> Image:
+    """Read a PNG, JPEG, WebP, TIFF, BMP or PGM file at its own depth, upright as its EXIF says.
+
+    Palettes and fewer than 8 bits become grey, RGB or RGBA of 8 bits.
+
+    Raises `DataError` for whatever is not one such image: see `image_files.decode`; also when it is not a
+    regular file, cannot be opened or has another suffix.
+    """
+    try:
+        samples = decode(_contents(path), _format(path))
+    except DataError as error:
+        raise DataError(f"{_shown(path)} {error.message}", error.hint) from error
+    channels = 1 if samples.shape[2] < 3 else 3
+    pixels = np.ascontiguousarray(np.moveaxis(samples[..., :channels], 2, 0))
+    alpha = None if samples.shape[2] == channels else np.ascontiguousarray(samples[..., channels])
+    return Image(pixels, alpha, path)
+
+
+def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:
+    """Write `pixels` with the alpha of `image_like` to `path`, whose suffix names a lossless format.
+
+    The file appears whole or not at all, and an old one stays until then. Raises ValueError when the shape or
+    type of `pixels` is not that of `image_like`, `DataError` when the format cannot hold them unchanged, and
+    `SagdError` when the disk is full or the folder not writable.
+    """
+    like = image_like.pixels
+    if pixels.shape != like.shape or pixels.dtype != like.dtype:
+        raise ValueError(f"pixels are {pixels.dtype}{pixels.shape}, the image is {like.dtype}{like.shape}")
+    planes = pixels if image_like.alpha is None else np.concatenate([pixels, image_like.alpha[None]])
+    try:
+        data = encode(np.moveaxis(planes, 0, 2), _format(path))
+    except DataError as error:
+        raise DataError(f"{_shown(path)} {error.message}", error.hint) from error
+    _write_atomically(data, path)
+
+
+def output_name(path: Path) -> str:
+    """Return the name to write the processed `path` under: its own if lossless, else with suffix .png."""
+    return path.name if is_lossless(FORMATS.get(path.suffix.lower(), "")) else f"{path.stem}.png"
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return what has an image's suffix in `folder` itself, sorted by name, without hidden files.
+
+    Raises `UsageError` when `folder` is missing, is not a folder, cannot be read or holds no image.
+    """
+    try:
+        entries = sorted(folder.iterdir())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{_shown(folder)} is not a folder of images: {_reason(error)}") from error
+    images = [path for path in entries if path.suffix.lower() in FORMATS and not path.name.startswith(".")]
+    if not images:
+        raise UsageError(f"{_shown(folder)} holds no image", f"Accepted are {SUFFIXES}.")
+    return images
+
+
+def to_signal(pixels: np.ndarray) -> np.ndarray:
+    """Map [black, white], [0, 1] in floats, to [-1, 1] in float32 and keep what is outside.
+
+    Raises KeyError on a type that images do not have.
+    """
+    return np.asarray(pixels, np.float32) * np.float32(2 / _TOP[pixels.dtype.name]) - np.float32(1)
+
+
+def from_signal(signal: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Map [-1, 1] to [black, white] of `dtype`: integers are rounded and clipped, floats never clipped.
+
+    Raises `DataError` when the signal holds NaN or infinity, KeyError on a type that images do not have.
+    """
+    if not np.isfinite(signal).all():
+        raise DataError("the computed image holds values that are not finite numbers")
+    dtype = np.dtype(dtype)
+    top = _TOP[dtype.name]
+    values = (signal.astype(np.float64) + 1) * (top / 2)
+    return (np.clip(np.rint(values), 0, top) if dtype.kind == "u" else values).astype(dtype)
+
+
+def read_folder(folder: Path, size: int | None = None) -> np.ndarray:
+    """Return all images of `folder` as a training array (N, C, H, W) of uint8, without their alpha.
+
+    With `size`, each is cut to its central square and resized to `size` pixels a side (Lanczos, which
+    averages when it reduces). Raises `DataError` naming the file on any that cannot be read, and on mixed
+    sizes or mixed grey and RGB, naming two; `UsageError` as `list_images` and when `size` is below 1.
+    """
+    if size is not None and size < 1:
+        raise UsageError(f"the size is {size}, and must be at least 1 pixel")
+    paths = list_images(folder)
+    images: list[np.ndarray] = []
+    for path in paths:
+        pixels = read_image(path).pixels
+        images.append(_to_bytes(pixels if size is None else _resized_square(pixels, size)))
+        _check_alike(images[0], images[-1], paths[0], path)
+    return np.stack(images)
+
+
+def _format(path: Path) -> str:
+    name = FORMATS.get(path.suffix.lower())
+    if name is None:
+        raise DataError("does not have the suffix of an accepted format", f"Accepted are {SUFFIXES}.")
+    return name
+
+
+def _contents(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for a writer for ever
+            raise DataError("is a folder" if path.is_dir() else "is not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise DataError(f"is larger than {MAX_BYTES // 2**30} GiB, the most that is read")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot be opened: {_reason(error)}") from error
+
+
+def _write_atomically(data: bytes, path: Path) -> None:
+    temporary = path.with_name(f".sagd-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        hint = "Free some space, or choose another output folder."
+        raise SagdError(f"{_shown(path)} cannot be written: {_reason(error)}", hint) from error
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _shown(path: Path) -> str:
+    """Return the path for a message; line ends and terminal codes in a hostile name are escaped."""
+    return str(path) if str(path).isprintable() else repr(str(path))
+
+
+def _to_bytes(pixels: np.ndarray) -> np.ndarray:
+    return from_signal(to_signal(pixels), np.dtype(np.uint8))
+
+
+def _resized_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Return the central square of (C, H, W) as (C, size, size) in its own type, not yet clipped if float."""
+    import PIL.Image as Pillow
+
+    height, width = pixels.shape[1:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = to_signal(pixels[:, top : top + side, left : left + side])
+    resized = [
+        np.asarray(Pillow.fromarray(plane).resize((size, size), Pillow.Resampling.LANCZOS))
+        for plane in square
+    ]
+    return from_signal(np.stack(resized), pixels.dtype)
+
+
+def _check_alike(first: np.ndarray, other: np.ndarray, first_path: Path, path: Path) -> None:
+    names = _shown(first_path), _shown(path)
+    if first.shape[0] != other.shape[0]:
+        kinds = ["grey" if image.shape[0] == 1 else "RGB" for image in (first, other)]
+        message = f"{names[0]} is {kinds[0]} and {names[1]} is {kinds[1]}: a training set holds one kind"
+        raise DataError(message, "Convert them all to grey or all to RGB.")
+    if first.shape != other.shape:
+        sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in (first, other)]
+        message = f"{names[0]} is {sizes[0]} pixels and {names[1]} is {sizes[1]}: a training set has one size"
+        raise DataError(message, "Add --size N to cut and resize them all to N x N.")

@@ -1,0 +1,34 @@
+"""What plug-in authors import: the hook marker, the records that hooks yield, and the types they build.
+
+A plug-in is a module with hook implementations, named by an entry point of the group `sagd`:
+
+    from sagd_cli.plugin import FilterPlugin, FrequencyGrid, Options, hookimpl
+"""
+
+from sagd_cli.plugin.records import (
+    BackbonePlugin,
+    DatasetPlugin,
+    FeaturePlugin,
+    FilterPlugin,
+    ImageSet,
+    Options,
+    Split,
+)
+from sagd_cli.plugin.spec import hookimpl
+from sagd_cli.spectral.band import indicator, window
+from sagd_cli.spectral.grid import Array, FrequencyGrid
+
+__all__ = [
+    "Array",
+    "BackbonePlugin",
+    "DatasetPlugin",
+    "FeaturePlugin",
+    "FilterPlugin",
+    "FrequencyGrid",
+    "ImageSet",
+    "Options",
+    "Split",
+    "hookimpl",
+    "indicator",
+    "window",
+]

@@ -1,0 +1,105 @@
+"""The frozen records that plug-in hooks yield, one class a kind."""
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+Split = Literal["train", "test"]
+
+
+class Options(BaseModel):
+    """Base of every plug-in's options: frozen, unknown keys refused, the same schema for YAML and `-o`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images (N, C, *spatial), uint8 of range [0, 255], with optional integer class `labels` (N,)."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What every kind shares.
+
+    `build` is a callable or a "module:function" string; the string is imported on first use, so that listing
+    plug-ins loads nothing heavy.
+    """
+
+    name: str
+    summary: str
+    options: type[Options]
+    build: Callable[..., Any] | str
+
+    kind: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError on a name or options class that breaks the contract."""
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"plug-in name {self.name!r} does not match {NAME.pattern}")
+        if not (isinstance(self.options, type) and issubclass(self.options, Options)):
+            raise ValueError(f"options of plug-in {self.name!r} must be a subclass of sagd_cli.plugin.Options")
+
+    def load(self) -> Callable[..., Any]:
+        """Return the build callable, importing it if it is given as a string."""
+        if callable(self.build):
+            return self.build
+        module, _, function = self.build.partition(":")
+        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class FilterPlugin(Plugin):
+    """A filter family: `build(grid: FrequencyGrid, options) -> weight >= 0 on the half spectrum`.
+
+    `grid.radial` is the coordinate for band edges (in the units the user chose), `grid.radius` is in
+    cycles/sample and `grid.rho` in [0, 1]. Normalisation is not the family's business.
+    """
+
+    kind: ClassVar[str] = "filter"
+
+
+@dataclass(frozen=True)
+class DatasetPlugin(Plugin):
+    """A data set: `build(options, split: "train" | "test") -> ImageSet`."""
+
+    kind: ClassVar[str] = "dataset"
+
+
+@dataclass(frozen=True)
+class BackbonePlugin(Plugin):
+    """A network: `build(options, shape: (C, *spatial)) -> torch.nn.Module`.
+
+    The module maps (x_t (B, C, *spatial), timestep (B,) in [0, 999]) to a prediction of the shape of x_t.
+    `resolve(options, shape)`, when given, returns the options with every size-dependent default filled in.
+    """
+
+    resolve: Callable[..., Options] | None = None
+
+    kind: ClassVar[str] = "backbone"
+
+
+@dataclass(frozen=True)
+class FeaturePlugin(Plugin):
+    """Features for Fréchet distances: `build(options, layer: str) -> torch_fidelity.FeatureExtractorBase`.
+
+    `layers` names the layers, the default first; `channels` is the number of channels it takes (grey images
+    are repeated to fill them). `distance` names the figure: only Inception's may be called "FID".
+    """
+
+    layers: tuple[str, ...] = ()
+    channels: int = 3
+    distance: str = ""
+
+    kind: ClassVar[str] = "feature"

@@ -1,0 +1,223 @@
+"""Discovery of plug-ins: built-ins first, then files, then entry points, each behind its own guard."""
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+import typer
+
+from sagd_cli.errors import PluginError, suggest
+from sagd_cli.plugin.records import NAME, Plugin
+from sagd_cli.plugin.spec import PROJECT, HookSpecs
+
+BUILTIN_DISTRIBUTION = "sagd"
+# The one place that names built-in plug-ins.
+BUILTIN_MODULES = (
+    "sagd_plugins.filters.white",
+    "sagd_plugins.filters.powerlaw",
+    "sagd_plugins.filters.exponential",
+    "sagd_plugins.filters.lowpass",
+    "sagd_plugins.filters.highpass",
+    "sagd_plugins.filters.bandpass",
+    "sagd_plugins.filters.bandstop",
+    "sagd_plugins.filters.twoband",
+    "sagd_plugins.filters.radial",
+    "sagd_plugins.datasets.digits",
+    "sagd_plugins.datasets.mnist",
+    "sagd_plugins.datasets.cifar10",
+    "sagd_plugins.datasets.folder",
+    "sagd_plugins.datasets.npy",
+    "sagd_plugins.backbones.unet",
+    "sagd_plugins.backbones.dit",
+    "sagd_plugins.features.digits",
+    "sagd_plugins.features.inception",
+)
+HOOKS = {
+    "sagd_filters": "filter",
+    "sagd_datasets": "dataset",
+    "sagd_backbones": "backbone",
+    "sagd_features": "feature",
+    "sagd_commands": "command",
+}
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Where a plug-in comes from: a module's name, its distribution and that distribution's version."""
+
+    module: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One listed plug-in; `status` is ok, conflict or broken, `detail` says why it is not ok."""
+
+    kind: str
+    name: str
+    provider: Provider
+    status: str
+    summary: str = ""
+    record: Plugin | typer.Typer | None = None
+    detail: str = ""
+
+
+class Registry:
+    """The plug-ins of this process. On a conflict of names the one registered first wins."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.entries: list[Entry] = []
+        self._found: dict[tuple[str, str], Entry] = {}
+
+    def add(self, name: str, provider: Provider, load: Callable[[], ModuleType]) -> None:
+        """Load one module and take what its hooks yield; anything it raises is recorded, not propagated."""
+        # A plug-in may do anything at import, sys.exit included; the program must outlive it.
+        try:
+            records = list(_records(name, load()))
+        except (Exception, SystemExit) as error:
+            detail = f"{type(error).__name__}: {error}"
+            self.entries.append(Entry("module", name, provider, "broken", detail=detail))
+            return
+        for kind, record in records:
+            self._add_record(kind, record, provider)
+
+    def _add_record(self, kind: str, record: Any, provider: Provider) -> None:
+        name, summary = _describe(kind, record)
+        first = self._found.get((kind, name))
+        if first is not None:
+            detail = (
+                f"{kind} {name!r} of {provider.module} ({provider.distribution}) is already provided by "
+                f"{first.provider.module} ({first.provider.distribution}), which is used"
+            )
+            self.entries.append(Entry(kind, name, provider, "conflict", summary, record, detail))
+            return
+        entry = Entry(kind, name, provider, "ok", summary, record)
+        self._found[kind, name] = entry
+        self.entries.append(entry)
+
+    def names(self, kind: str) -> list[str]:
+        """Names of the usable plug-ins of a kind, sorted."""
+        return sorted(name for k, name in self._found if k == kind)
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """Return the entry in use for a name; raise PluginError with near names when there is none."""
+        found = self._found.get((kind, name))
+        if found is None:
+            broken = [e.name for e in self.entries if e.status == "broken"]
+            note = f" Broken plug-ins: {', '.join(broken)} (see `sagd plugins list`)." if broken else ""
+            raise PluginError(f"unknown {kind} {name!r}", suggest(name, self.names(kind)) + note)
+        return found
+
+    def get(self, kind: str, name: str) -> Any:
+        """Return the record in use for a name; raise PluginError with near names when there is none."""
+        return self.entry(kind, name).record
+
+
+def _records(name: str, module: ModuleType) -> Iterator[tuple[str, Any]]:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(HookSpecs)
+    manager.register(module, name)
+    manager.check_pending()
+    if not manager.get_hookcallers(module):
+        raise TypeError(f"module {module.__name__} implements no hook ({', '.join(HOOKS)})")
+    for hook, kind in HOOKS.items():
+        for records in getattr(manager.hook, hook)():
+            for record in records:
+                yield kind, _checked(hook, kind, record)
+
+
+def _checked(hook: str, kind: str, record: Any) -> Any:
+    if kind == "command":
+        name = record.info.name if isinstance(record, typer.Typer) else None
+        if not (isinstance(name, str) and NAME.fullmatch(name)):
+            raise TypeError(f"{hook} must yield typer.Typer(name=...) with a name like {NAME.pattern}")
+    elif not (isinstance(record, Plugin) and record.kind == kind):
+        raise TypeError(f"{hook} must yield {kind.capitalize()}Plugin records, not {type(record).__name__}")
+    return record
+
+
+def _describe(kind: str, record: Any) -> tuple[str, str]:
+    if kind == "command":
+        text = record.info.help if isinstance(record.info.help, str) else ""
+        return record.info.name, text.partition("\n")[0]
+    return record.name, record.summary
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where plug-ins may come from besides the built-ins.
+
+    `only` is a whitelist of entry-point names, None for all of them; `files` are Python files named on purpose.
+    Nothing in the current directory is ever loaded by itself.
+    """
+
+    only: frozenset[str] | None = None
+    files: tuple[Path, ...] = ()
+
+    @classmethod
+    def from_environment(cls, files: Iterable[Path] = (), safe_mode: bool = False) -> "Sources":
+        """Read SAGD_PLUGINS (a,b: a whitelist; empty: built-ins only); `safe_mode` is --no-plugins."""
+        names = os.environ.get("SAGD_PLUGINS")
+        listed = None if names is None else frozenset(n.strip() for n in names.split(",") if n.strip())
+        return cls(frozenset() if safe_mode else listed, () if safe_mode else tuple(files))
+
+    def points(self) -> list[EntryPoint]:
+        """Entry points allowed to load, in the order of their names."""
+        found = entry_points(group=PROJECT)
+        return sorted((p for p in found if self.only is None or p.name in self.only), key=lambda p: p.name)
+
+
+def load_registry(sources: Sources, builtin: Iterable[str] = BUILTIN_MODULES) -> Registry:
+    """Load every plug-in of `sources` after the built-ins."""
+    registry = Registry()
+    for name in builtin:
+        provider = Provider(name, BUILTIN_DISTRIBUTION, version(BUILTIN_DISTRIBUTION))
+        registry.add(name, provider, lambda name=name: importlib.import_module(name))  # type: ignore[misc]
+    for path in sources.files:
+        registry.add(str(path), Provider(str(path), str(path), ""), lambda path=path: _import_file(path))  # type: ignore[misc]
+    for point in sources.points():
+        dist = point.dist
+        provider = Provider(point.value, dist.name if dist else point.name, dist.version if dist else "")
+        registry.add(point.name, provider, point.load)
+    return registry
+
+
+def _import_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"sagd_plugin_file_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise PluginError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_sources: Sources | None = None
+
+
+def use_sources(sources: Sources) -> None:
+    """Choose where plug-ins come from, before the first look-up; called by the root command."""
+    global _sources  # noqa: PLW0603
+    if sources != _sources:
+        _sources = sources
+        registry.cache_clear()
+
+
+def current_sources() -> Sources:
+    """Return the sources the root command chose, or those of the environment."""
+    return Sources.from_environment() if _sources is None else _sources
+
+
+@cache
+def registry() -> Registry:
+    """Return the registry of this process, loaded at the first call."""
+    return load_registry(current_sources())

@@ -1,0 +1,100 @@
+"""The frequencies of a sampled field, on the half spectrum that `rfftn` returns (MATH: 1. Frequencies)."""
+
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sagd_cli.errors import ConfigError
+
+Units = Literal["rho", "nyquist", "cycles"]
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FrequencyGrid:
+    """Frequencies of a field of `shape` (1 to 3 spatial axes, each of any size >= 1).
+
+    Every array lives on the half spectrum `half_shape` = (*shape[:-1], shape[-1] // 2 + 1); `multiplicity`
+    says how many bins of the full spectrum a stored bin stands for. `units` is the unit in which a filter's
+    band edges are given, and so the unit of `radial`.
+    """
+
+    shape: tuple[int, ...]
+    units: Units = "rho"
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError on a shape or unit that has no spectrum."""
+        if not 1 <= len(self.shape) <= 3 or min(self.shape) < 1:
+            raise ConfigError(f"a field needs 1 to 3 axes of at least one sample, not the shape {self.shape}")
+        if self.units not in get_args(Units):
+            raise ConfigError(f"unknown unit {self.units!r}", f"Units are {', '.join(get_args(Units))}.")
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes d."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of samples N, which is the number of bins of the full spectrum."""
+        return int(np.prod(self.shape))
+
+    @property
+    def half_shape(self) -> tuple[int, ...]:
+        """Shape of every array on the half spectrum."""
+        return (*self.shape[:-1], self.shape[-1] // 2 + 1)
+
+    @cached_property
+    def axes(self) -> tuple[Array, ...]:
+        """Frequencies along each axis in cycles/sample, shaped to broadcast to `half_shape`."""
+        lines = [np.fft.fftfreq(n) for n in self.shape[:-1]] + [np.fft.rfftfreq(self.shape[-1])]
+        return tuple(np.ix_(*lines))
+
+    @cached_property
+    def radius(self) -> Array:
+        """Distance from DC, r(f), in cycles/sample."""
+        squares = reduce(np.add, [f**2 for f in self.axes])
+        return np.asarray(np.broadcast_to(np.sqrt(squares), self.half_shape))
+
+    @cached_property
+    def rho(self) -> Array:
+        """Normalised radius in [0, 1]: 0 at DC, 1 at the corner of the spectrum (r_max = sqrt(d)/2)."""
+        # The rounded ratio can exceed 1 at the corner by one unit in the last place.
+        return np.minimum(self.radius / (np.sqrt(self.ndim) / 2), 1.0)
+
+    @cached_property
+    def radial(self) -> Array:
+        """Distance from DC in `units`: the coordinate band edges are compared with."""
+        return {"rho": self.rho, "nyquist": self.radius / 0.5, "cycles": self.radius}[self.units]
+
+    @property
+    def radial_max(self) -> float:
+        """The corner of the spectrum in `units`: 1 in rho, sqrt(d) in nyquist, sqrt(d)/2 in cycles."""
+        corner = float(np.sqrt(self.ndim))
+        return {"rho": 1.0, "nyquist": corner, "cycles": corner / 2}[self.units]
+
+    @cached_property
+    def multiplicity(self) -> Array:
+        """1 or 2 per stored bin: how many bins of the full spectrum it stands for."""
+        last = np.full(self.half_shape[-1], 2.0)
+        last[0] = 1.0
+        if self.shape[-1] % 2 == 0:
+            last[-1] = 1.0
+        return np.asarray(np.broadcast_to(last, self.half_shape))
+
+    def total(self, values: NDArray[np.generic]) -> float:
+        """Sum of `values` (given on the half spectrum) over the full spectrum."""
+        return float(np.sum(self.multiplicity * values))
+
+    def mean(self, values: NDArray[np.generic]) -> float:
+        """Mean of `values` (given on the half spectrum) over the full spectrum."""
+        return self.total(values) / self.size
+
+    def mirrored(self, values: Array) -> Array:
+        """Values at -f along the leading axes, for the bins whose mirror is itself stored."""
+        for axis, n in enumerate(self.shape[:-1]):
+            values = np.take(values, -np.arange(n) % n, axis=axis)
+        return values

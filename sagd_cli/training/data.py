@@ -1,0 +1,62 @@
+"""Training images and their order, which is a function of (seed, epoch) alone."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sagd_cli.config import DatasetConfig
+from sagd_cli.errors import DataError, UsageError
+from sagd_cli.plugin.records import ImageSet
+from sagd_cli.plugin.registry import registry
+
+
+def load_images(config: DatasetConfig) -> ImageSet:
+    """Load a data set through its plug-in; raise DataError unless it is uint8 (N >= 1, C, *spatial)."""
+    plugin = registry().get("dataset", config.name)
+    images: ImageSet = plugin.load()(plugin.options.model_validate(config.options), config.split)
+    array = images.images
+    if array.dtype != np.uint8 or not 3 <= array.ndim <= 5 or 0 in array.shape:
+        raise DataError(
+            f"data set {config.name} is {array.dtype} of shape {array.shape}, not uint8 (N, C, *spatial)",
+            "`sagd data prepare` makes such an array from a folder of images.",
+        )
+    return images
+
+
+def to_signal(images: Tensor) -> Tensor:
+    """Map uint8 images to float32 in [-1, 1]; float images are taken as they are."""
+    return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images.float()
+
+
+def to_pixels(signal: Tensor) -> NDArray[np.uint8]:
+    """Map a signal in [-1, 1] to uint8, rounded and clipped."""
+    pixels = ((signal + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return np.asarray(pixels.cpu().numpy())
+
+
+class Batches:
+    """Batches of `images` (N, C, *spatial) on their device: shuffled epochs without end, addressed by step."""
+
+    def __init__(self, images: Tensor, batch_size: int, seed: int) -> None:
+        """Keep the images where they are; nothing is drawn yet."""
+        self._images = images
+        self._batch_size = batch_size
+        self._order = lru_cache(maxsize=2)(lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(images)))
+
+    def at(self, step: int) -> Tensor:
+        """Return the batch of `step` as float32 in [-1, 1]."""
+        first, count = step * self._batch_size, len(self._images)
+        positions = range(first, first + self._batch_size)
+        indices = torch.tensor([int(self._order(p // count)[p % count]) for p in positions])
+        return to_signal(self._images[indices.to(self._images.device, non_blocking=True)])
+
+
+def fetch(config: DatasetConfig) -> None:
+    """Let a data set download its files; raise UsageError when it has none to fetch."""
+    plugin = registry().get("dataset", config.name)
+    if "download" not in plugin.options.model_fields:
+        raise UsageError(f"the data set {config.name} has nothing to download")
+    plugin.load()(plugin.options.model_validate({**config.options, "download": True}), config.split)

@@ -1,0 +1,144 @@
+"""The training loop: pure optimisation, no files. What it computes at a step depends on (seed, step) alone."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sagd_cli.config import TrainingConfig
+from sagd_cli.devices import autocast_dtype
+from sagd_cli.diffusion.denoiser import as_network
+from sagd_cli.diffusion.loss import NoiseLoss
+from sagd_cli.errors import SagdError
+from sagd_cli.spectral.noise import random_stream
+from sagd_cli.training.ema import Ema
+
+
+class TrainingState:
+    """A network in training with its average, its optimiser and the number of steps done."""
+
+    def __init__(self, network: nn.Module, settings: TrainingConfig, device: torch.device) -> None:
+        """Put the network on `device`, channels last for images, and start at step 0."""
+        self.device = device
+        layout = torch.channels_last if _is_image_network(network) else torch.preserve_format
+        self.network = network.to(device=device, memory_format=layout).train()
+        self.ema = Ema(self.network, settings.ema_half_life_images)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.step = 0
+
+
+def _is_image_network(network: nn.Module) -> bool:
+    return any(parameter.ndim == 4 for parameter in network.parameters())
+
+
+def learning_rate(settings: TrainingConfig, step: int) -> float:
+    """Linear warm-up, then half a cosine down to zero at the end of the budget."""
+    images = (step + 1) * settings.batch_size
+    warm_up = min(1.0, images / max(settings.warmup_images, 1))
+    done = min(1.0, step / max(settings.steps, 1))
+    return settings.learning_rate * warm_up * (0.5 + 0.5 * math.cos(math.pi * done))
+
+
+Record = dict[str, Any]
+
+
+@dataclass
+class Callbacks:
+    """What the outside does with a training: each is called from the loop."""
+
+    record: Callable[[Record], None] = lambda record: None
+    step_done: Callable[[], None] = lambda: None
+    checkpoint: Callable[[], None] = lambda: None
+    stop_requested: Callable[[], bool] = lambda: False
+
+
+@dataclass
+class _Window:
+    """Sums since the last record; the loss stays on the device until then, so that no step waits for it."""
+
+    loss: Tensor
+    steps: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+
+def fit(
+    state: TrainingState,
+    batch_at: Callable[[int], Tensor],
+    loss: NoiseLoss,
+    settings: TrainingConfig,
+    callbacks: Callbacks,
+) -> bool:
+    """Train until the budget is spent; return False when `stop_requested` ended it earlier.
+
+    Raises SagdError as soon as a recorded loss is not finite.
+    """
+    module = torch.compile(state.network) if settings.compile else state.network
+    network = as_network(module, autocast_dtype(settings.precision, state.device))
+    window = _Window(torch.zeros((), device=state.device))
+    checkpoint_steps = max(1, settings.checkpoint_images // settings.batch_size)
+    while state.step < settings.steps:
+        generator = random_stream(state.device, settings.seed, "train", state.step)
+        error = loss.error(network, batch_at(state.step), generator)
+        value = error.square().mean()
+        gradient_norm = _optimise(state, value, settings)
+        window.loss += value.detach()
+        window.steps += 1
+        state.step += 1
+        callbacks.step_done()
+        last = state.step == settings.steps
+        stopped = callbacks.stop_requested() and not last
+        saves = last or stopped or state.step % checkpoint_steps == 0
+        # Recording checks the loss, so nothing that is not finite is ever saved.
+        if saves or state.step % settings.log_steps == 0:
+            callbacks.record(_record(state, loss, settings, window, error.detach(), gradient_norm))
+            window = _Window(torch.zeros((), device=state.device))
+        if saves:
+            callbacks.checkpoint()
+        if stopped:
+            return False
+    return True
+
+
+def _optimise(state: TrainingState, value: Tensor, settings: TrainingConfig) -> Tensor:
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(settings, state.step)
+    state.optimizer.zero_grad()
+    value.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), settings.gradient_clip)
+    state.optimizer.step()
+    state.ema.update(state.network, settings.batch_size, (state.step + 1) * settings.batch_size)
+    return norm
+
+
+def _record(
+    state: TrainingState,
+    loss: NoiseLoss,
+    settings: TrainingConfig,
+    window: _Window,
+    error: Tensor,
+    gradient_norm: Tensor,
+) -> Record:
+    mean_loss = float(window.loss) / window.steps
+    if not math.isfinite(mean_loss):
+        raise SagdError(
+            f"the loss is not finite at step {state.step} (learning rate {learning_rate(settings, state.step):g})",
+            "Lower the learning rate with --lr, or resume from the last checkpoint with other data.",
+        )
+    return {
+        "step": state.step,
+        "images": state.step * settings.batch_size,
+        "loss": mean_loss,
+        "whitened_loss": float(loss.whitened(error)),
+        "gradient_norm": float(gradient_norm),
+        "learning_rate": learning_rate(settings, state.step - 1),
+        "images_per_second": window.steps * settings.batch_size / (time.monotonic() - window.started),
+    }

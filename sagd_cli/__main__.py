@@ -6,6 +6,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from typer import Abort, TyperException
+
 from sagd_cli.console import Output, output, use_output
 from sagd_cli.errors import SagdError, UsageError
 
@@ -29,8 +31,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from typer import Abort, TyperException
-
     from sagd_cli.app import app
 
     try:
@@ -47,10 +47,10 @@ def _run(arguments: list[str]) -> int:
         return _failed(_explained(error), 1)
 
 
-def _usage(error: Exception) -> UsageError:
+def _usage(error: TyperException) -> UsageError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "sagd"
-    return UsageError(str(getattr(error, "message", error)), f"See `{command} --help`.")
+    return UsageError(error.format_message(), f"See `{command} --help`.")
 
 
 def _explained(error: Exception) -> SagdError:

@@ -185,8 +185,8 @@ def parse_filter(text: str) -> FilterConfig:
 
 
 def parse_dataset(text: str) -> DatasetConfig:
-    """Read DATA: NAME[:test][,k=v,...] | FOLDER | FILE.npy."""
-    if text.endswith(".npy"):
+    """Read DATA: NAME[:test][,k=v,...] | FOLDER | FILE.npy | FILE.npz."""
+    if text.endswith((".npy", ".npz")):
         return DatasetConfig(name="npy", options={"path": text})
     if Path(text).is_dir():
         return DatasetConfig(name="folder", options={"path": text})
@@ -278,3 +278,11 @@ def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "")
         elif left != right:
             keys.append(f"{prefix}{key}")
     return keys
+
+
+def parse_size(text: str) -> tuple[int, ...]:
+    """Read the size of a field: N, HxW or DxHxW."""
+    parts = text.lower().split("x")
+    if not 1 <= len(parts) <= 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"{text!r} is not a size", "Sizes are 64, 28x28 or 8x9x10.")
+    return tuple(int(part) for part in parts)

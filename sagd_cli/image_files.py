@@ -7,6 +7,7 @@ which `images` puts before them: "is empty".
 """
 
 import logging
+import math
 import struct
 import warnings
 from collections.abc import Callable
@@ -126,7 +127,8 @@ def _too_large() -> DataError:
 def _detail(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return ""  # its message is the address of a buffer
-    return f": {' '.join(str(error).split())[:120] or type(error).__name__}"
+    text = " ".join(str(error).split())[:120] or type(error).__name__
+    return ": " + "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _decode_other(data: bytes, name: str) -> np.ndarray:
@@ -135,6 +137,9 @@ def _decode_other(data: bytes, name: str) -> np.ndarray:
         # An MPO is a photograph with previews behind it; every viewer shows its first picture alone.
         if getattr(header, "n_frames", 1) > 1 and header.format != "MPO":
             raise DataError("is an animation", "Extract its frames into one file each.")
+        # Pillow meets a damaged PNG first: each one that imagecodecs 2026.3 refuses costs a reference to
+        # None, and some thousands of them end the process on Python 3.11.
+        header.load()
         samples = _decode_png(data) if name == "PNG" else _decode_pillow(header)
         return _upright(samples, header.getexif().get(_ORIENTATION, 1))
 
@@ -183,9 +188,11 @@ def _decode_tiff(data: bytes) -> np.ndarray:
 
 
 def _check_tiff(page: Any) -> None:
-    _check_size(page.imagewidth * page.imagelength * page.imagedepth)
-    if page.is_tiled:
-        _check_size(page.tilewidth * page.tilelength * page.tiledepth)
+    tile = (page.tilewidth, page.tilelength, page.tiledepth)
+    for sides in ((page.imagewidth, page.imagelength, page.imagedepth), tile if page.is_tiled else (1,)):
+        if not all(isinstance(side, int) for side in sides):  # a hostile tag may hold many numbers
+            raise DataError("has a size that is not a number")
+        _check_size(math.prod(sides))
     if page.compression not in _TIFF_COMPRESSIONS:
         raise DataError("has a compression that is not accepted", "Save it with LZW, Deflate or none.")
     if page.dtype is None or (page.dtype.kind, page.bitspersample) not in _TIFF_KINDS:

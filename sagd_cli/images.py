@@ -62,6 +62,29 @@ def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:
     _write_atomically(data, path)
 
 
+def write_array(pixels: np.ndarray, path: Path) -> None:
+    """Write an array (C, H, W) of one of the types of `Image` as a new image without alpha, atomically."""
+    write_image(Image(pixels, None, path), pixels, path)
+
+
+def contact_sheet(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """Lay out images (N, C, H, W) uint8 row by row, (C, rows, columns), separated by a grey margin.
+
+    Small images are enlarged by a whole factor, each pixel a square, so that 8x8 digits can be looked at.
+    """
+    count, channels, height, width = images.shape
+    columns = columns or int(np.ceil(np.sqrt(count)))
+    scale, margin = max(1, 48 // max(height, width)), 2
+    cell_height, cell_width = height * scale + margin, width * scale + margin
+    rows = -(-count // columns)
+    sheet = np.full((channels, rows * cell_height + margin, columns * cell_width + margin), 96, np.uint8)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * cell_height + margin, (i % columns) * cell_width + margin
+        enlarged = image.repeat(scale, axis=1).repeat(scale, axis=2)
+        sheet[:, top : top + height * scale, left : left + width * scale] = enlarged
+    return sheet
+
+
 def output_name(path: Path) -> str:
     """Return the name to write the processed `path` under: its own if lossless, else with suffix .png."""
     return path.name if is_lossless(FORMATS.get(path.suffix.lower(), "")) else f"{path.stem}.png"

@@ -70,4 +70,4 @@ def _read(path: Path) -> str:
 
 def dump_yaml(document: dict[str, Any]) -> str:
     """Render a mapping as YAML, keys in their order."""
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=False, width=100)

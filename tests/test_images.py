@@ -454,6 +454,17 @@ def test_damaged_bytes_never_raise_anything_else(name, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="None cannot be deallocated from Python 3.12 on")
+@pytest.mark.parametrize("name", ["16.png", "8.png"])
+def test_damaged_files_cost_no_reference_to_none(name):
+    data = valid_files()[name]
+    before = sys.getrefcount(None)
+    for _ in range(300):
+        with pytest.raises(DataError):
+            decode(data[: len(data) // 2], "PNG")
+    assert sys.getrefcount(None) > before - 150
+
+
 @pytest.mark.parametrize("name", ["16.png", "8.png"])
 def test_one_flipped_bit_of_png_pixels_is_noticed(name):
     data = bytearray(valid_files()[name])
@@ -510,6 +521,14 @@ def tiff_by_hand(width, height, compression, strip):
     tags |= {278: height, 279: len(strip)}
     entries = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in tags.items())
     return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + strip
+
+
+def test_a_tiff_whose_size_is_many_numbers_is_refused(tmp_path):
+    data = bytearray(tiff_by_hand(2, 2, 1, b"abcd"))
+    data[22:34] = struct.pack("<HHII", 257, 4, 1, 10**7)
+    data[10:22] = struct.pack("<HHII", 256, 4, 50, 8)  # the width: 50 numbers from byte 8 on
+    (tmp_path / "x.tif").write_bytes(bytes(data) + bytes(200))
+    refused(tmp_path / "x.tif", "size that is not a number")
 
 
 def test_a_tiff_strip_that_inflates_beyond_its_page_takes_no_memory(tmp_path):

@@ -1,7 +1,8 @@
-"""A NumPy array of uint8 images, (N, C, *spatial)."""
+"""A NumPy array of uint8 images (N, C, *spatial): a .npy file, or `images` in an .npz archive."""
 
 from collections.abc import Iterable
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from pydantic import Field
@@ -13,7 +14,7 @@ from sagd_cli.plugin import DatasetPlugin, ImageSet, Options, Split, hookimpl
 class NpyOptions(Options):
     """Which file."""
 
-    path: Path = Field(Path("images.npy"), description="A .npy file of uint8 (N, C, *spatial).")
+    path: Path = Field(Path("images.npy"), description="A .npy file of uint8 (N, C, *spatial), or .npz with `images`.")
 
 
 def build(options: NpyOptions, split: Split) -> ImageSet:
@@ -21,16 +22,16 @@ def build(options: NpyOptions, split: Split) -> ImageSet:
     if split == "test":
         raise UsageError(f"{options.path} has no held-out split", "Name the file of the test images.")
     try:
-        array = np.load(options.path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{options.path} cannot be read as a .npy array: {error}") from None
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
-        kind = array.dtype if isinstance(array, np.ndarray) else "an archive"
-        raise DataError(f"{options.path} is {kind}, not a .npy array of uint8 (N, C, *spatial)")
+        loaded = np.load(options.path, allow_pickle=False)
+        array = loaded if isinstance(loaded, np.ndarray) else loaded["images"]
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+        raise DataError(f"{options.path} cannot be read as an array of images: {error}") from None
+    if array.dtype != np.uint8:
+        raise DataError(f"{options.path} holds {array.dtype}, not uint8 images (N, C, *spatial)")
     return ImageSet(array)
 
 
 @hookimpl
 def sagd_datasets() -> Iterable[DatasetPlugin]:
     """Provide `npy`."""
-    yield DatasetPlugin("npy", "a .npy file of uint8 (N, C, *spatial)", NpyOptions, build)
+    yield DatasetPlugin("npy", "a .npy file of uint8 (N, C, *spatial), or .npz with `images`", NpyOptions, build)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from sagd_cli.errors import DataError, UsageError
+from sagd_cli.plugin import Options
 
 WEIGHTS = Path(__file__).with_name("digits_cnn.safetensors")
 SIDE = 28
@@ -147,3 +148,8 @@ class DigitsFeatures(FeatureExtractorBase):
     def get_dummy_input_for_compile() -> torch.Tensor:
         """Return uint8 images (1, 1, 28, 28)."""
         return torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8)
+
+
+def build(options: Options, layers: tuple[str, ...]) -> DigitsFeatures:
+    """Return the extractor of `layers`."""
+    return DigitsFeatures("digits-cnn", list(layers))

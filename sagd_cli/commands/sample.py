@@ -1,0 +1,64 @@
+"""`sagd sample`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sagd_cli.commands.common import DeviceOption, ForceOption, common, single
+from sagd_cli.console import output
+
+app = single()
+
+
+@app.command()
+@common
+def sample(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `sagd train`.")],
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Images to draw.")] = 64,
+    sampler: Annotated[str | None, typer.Option("--sampler", help="dpmpp, ddim or ddpm; the run's default.")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, max=1000, help="Network evaluations an image; the run's default.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="BASE", help="Image i is drawn from seed BASE + i.")] = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images at a time.")] = 250,
+    format_: Annotated[str, typer.Option("--format", help="png: a folder of images; npz: one file.")] = "png",
+    grid: Annotated[Path | None, typer.Option("--grid", metavar="FILE.png", help="Also draw a contact sheet.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Where; RUN/samples/NAME by default.")
+    ] = None,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", help="Refuse unless the run was trained with this filter.")
+    ] = None,
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
+) -> None:
+    """Draw images from a trained run.
+
+    Examples:
+
+      sagd sample runs/digits --grid grid.png
+
+      sagd sample runs/digits -n 1000 --steps 20 --seed 5000 --format npz --output samples
+    """
+    from sagd_cli.config import parse_filter
+    from sagd_cli.devices import choose_device
+    from sagd_cli.training.run import check_filter, open_run
+    from sagd_cli.training.samples import ImageGenerator, SampleTarget, describe, save_samples
+
+    out = output()
+    opened = open_run(run, out)
+    if filter_ is not None:
+        check_filter(parse_filter(filter_).sha256(), opened.checkpoint.filter_sha256, "--filter names")
+    chosen = choose_device(device)
+    if device == "auto":
+        out.note(f"device: {chosen}")
+    sampler = sampler or opened.config.sampling.sampler
+    steps = steps or opened.config.sampling.steps
+    target = folder or run / "samples" / f"{sampler}-{steps}-seed{seed}-n{count}"
+    drawn = SampleTarget(target, format_, grid, force)
+    drawn.check(opened.shape)
+    generator, seeds = ImageGenerator(opened, sampler, steps, chosen), range(seed, seed + count)
+    save_samples(generator, seeds, batch_size, drawn, out)
+    result = describe(opened, generator, sampler, seeds, drawn)
+    out.result(result, str(result["output"]))

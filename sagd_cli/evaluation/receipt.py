@@ -1,0 +1,37 @@
+"""Receipts: what two sets of images were, in hashes and counts, so that a figure can be reproduced."""
+
+import hashlib
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sagd_cli import __version__
+
+
+def describe_images(source: str, images: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return path, count, shape and the sha256 of the pixels, in order."""
+    digest = hashlib.sha256(repr(images.shape).encode())
+    digest.update(np.ascontiguousarray(images).data)
+    return {
+        "path": source,
+        "count": len(images),
+        "shape": list(images.shape[1:]),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def hash_weights(module: torch.nn.Module) -> str:
+    """Hash of the weights by value: the same for any file format they came in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed a figure."""
+    return {"sagd": __version__, **{name: version(name) for name in ("torch", "torch-fidelity", "numpy")}}

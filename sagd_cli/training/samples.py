@@ -1,0 +1,115 @@
+"""Images from a trained run: one seed an image, whatever the batch size (MATH: 5. Sampling)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sagd_cli.console import Output
+from sagd_cli.devices import autocast_dtype
+from sagd_cli.diffusion.denoiser import NoiseDenoiser, as_network
+from sagd_cli.diffusion.samplers import SAMPLERS, integrate, path
+from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.errors import UsageError, suggest
+from sagd_cli.files import atomic_path, refuse_existing
+from sagd_cli.images import contact_sheet, write_array
+from sagd_cli.spectral.noise import SpectralNoise, random_stream
+from sagd_cli.training.data import to_pixels
+from sagd_cli.training.run import Run
+
+
+class ImageGenerator:
+    """Draws images from a run with its own filter, schedule and averaged weights."""
+
+    def __init__(self, run: Run, sampler: str, steps: int, device: torch.device) -> None:
+        """Load the run's network; raise UsageError for an unknown sampler."""
+        if sampler not in SAMPLERS:
+            raise UsageError(f"unknown sampler {sampler!r}", suggest(sampler, SAMPLERS))
+        schedule = make_schedule(run.config.schedule, device)
+        self._noise = SpectralNoise(run.checkpoint.load_filter(), device)
+        network = as_network(run.network(device), autocast_dtype(run.config.training.precision, device))
+        self._denoiser = NoiseDenoiser(network, schedule, self._noise)
+        self._levels = path(schedule, steps, device)
+        self._sampler, self._shape, self._device = sampler, run.shape, device
+        self.steps = steps
+
+    @torch.inference_mode()
+    def draw(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> NDArray[np.uint8]:
+        """Return one uint8 image (C, *spatial) a seed; image i depends on seed i alone."""
+        streams = [random_stream(self._device, seed, "sample") for seed in seeds]
+        shape = (len(seeds), *self._shape)
+
+        def draw() -> torch.Tensor:
+            return self._noise.draw(shape, streams)
+
+        start = self._levels[0].sigma * draw()
+        step = SAMPLERS[self._sampler](draw)
+        return to_pixels(integrate(self._denoiser, step, start, self._levels, on_step))
+
+    def batches(self, seeds: range, batch_size: int, output: Output) -> Iterator[tuple[range, NDArray[np.uint8]]]:
+        """Yield (seeds, images) for all `seeds`, with progress counted in network evaluations."""
+        parts = [seeds[i : i + batch_size] for i in range(0, len(seeds), batch_size)]
+        with output.progress("sample", len(parts) * self.steps, 0, batch_size / self.steps) as bar:
+            for part in parts:
+                yield part, self.draw(part, bar.advance)
+
+
+@dataclass(frozen=True)
+class SampleTarget:
+    """Where samples go: a folder of PNG files or a folder with one samples.npz, and perhaps a contact sheet."""
+
+    folder: Path
+    format: str = "png"
+    grid: Path | None = None
+    force: bool = False
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise UsageError before anything is drawn when the target cannot take images of `shape`."""
+        if self.format not in ("png", "npz"):
+            raise UsageError(f"unknown format {self.format!r}", "Formats are png and npz.")
+        drawable = len(shape) == 3 and shape[0] in (1, 3)
+        if not drawable and (self.format == "png" or self.grid is not None):
+            raise UsageError(f"fields of shape {shape} cannot be drawn as images", "Use --format npz without --grid.")
+        if self.grid is not None and self.grid.suffix.lower() != ".png":
+            raise UsageError(f"the contact sheet {self.grid} must be a .png file")
+        refuse_existing(self.folder, self.force)
+        if self.grid is not None:
+            refuse_existing(self.grid, self.force)
+
+
+def save_samples(
+    generator: ImageGenerator, seeds: range, batch_size: int, target: SampleTarget, output: Output
+) -> list[Path]:
+    """Draw one image a seed and write them; PNG files are named by their seed. Returns the written paths."""
+    target.folder.mkdir(parents=True, exist_ok=True)
+    images, written = [], []
+    for part, pixels in generator.batches(seeds, batch_size, output):
+        if target.format == "png":
+            for seed, image in zip(part, pixels, strict=True):
+                written.append(target.folder / f"{seed:06d}.png")
+                write_array(image, written[-1])
+        if target.format == "npz" or target.grid is not None:
+            images.append(pixels)
+    if target.format == "npz":
+        written.append(target.folder / "samples.npz")
+        with atomic_path(written[-1]) as temporary:
+            np.savez_compressed(temporary, images=np.concatenate(images), seeds=np.array(seeds))
+    if target.grid is not None:
+        write_array(contact_sheet(np.concatenate(images)), target.grid)
+    return written
+
+
+def describe(run: Run, generator: ImageGenerator, sampler: str, seeds: range, target: SampleTarget) -> dict[str, Any]:
+    """Return the JSON object of `sagd sample` (CLI: JSON)."""
+    return {
+        "output": str(target.folder),
+        "count": len(seeds),
+        "sampler": sampler,
+        "steps": generator.steps,
+        "seeds": [seeds.start, seeds.stop - 1],
+        "filter_sha256": run.checkpoint.filter_sha256,
+    }

@@ -209,7 +209,6 @@ def _tiff_colours(samples: np.ndarray, page: Any) -> np.ndarray:
     """Return grey or RGB at a depth we hold, from a palette, fewer than 8 bits or white as zero."""
     if page.photometric == 3:
         return np.asarray(page.colormap >> 8).astype(np.uint8).T[samples[..., 0].astype(np.uint8)]
-    samples = samples.astype(samples.dtype.newbyteorder("="))
     if page.bitspersample < 8:
         samples = samples.astype(np.uint8) * np.uint8(255 // (2**page.bitspersample - 1))
     if page.photometric == 0:

@@ -34,6 +34,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set any key, for example training.learning_rate=1e-3."),
 ]
+BandOption = Annotated[
+    str, typer.Option("--band", metavar="BAND", help="low, mid, high or LO:HI in rho (1 = corner); join with +.")
+]
 OutputFile = Annotated[Path | None, typer.Option("--output", help="File to write.")]
 
 

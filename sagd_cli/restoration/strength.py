@@ -1,17 +1,18 @@
-"""How strong the in-band noise is, by maximum likelihood on the power spectrum (MATH: 6., gamma unknown)."""
+"""How strong the in-band noise is: maximum likelihood on the power spectrum (MATH: 6., gamma unknown)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize
 
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 
 Mask = NDArray[np.bool_]
-# Twice the drop of the profile log-likelihood at the ends of a 95 % interval (chi-squared, 1 degree).
-CHI2_95 = 3.841
+CHI2_95 = 3.841  # 95 % point of chi-squared with one degree of freedom
+SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -23,45 +24,82 @@ class Strength:
     high: float
 
 
-def from_reference(power: Array, count: int, reference: Array, grid: FrequencyGrid, mask: Mask) -> Strength:
-    """Excess of `power` in the band over the `reference` power spectrum of clean images.
+def strength_from_reference(
+    power: Array, count: int, reference: Array, grid: FrequencyGrid, mask: Mask
+) -> Strength:
+    """Strength of the excess of `power` in the band over `reference`, the spectrum of clean images.
 
-    `power` is the mean spectrum of `count` images (half spectrum, |F x|^2 / N); by Whittle's likelihood each bin
-    of an image is exponential with mean S + gamma^2.
+    `power` is the mean over `count` fields of |F x|^2 / N (half spectrum). By Whittle's likelihood a bin of one
+    field is exponential with mean S + gamma^2.
     """
     weight = grid.multiplicity[mask] * count / 2
-    observed, clean = power[mask], np.maximum(reference[mask], 1e-12)
+    observed, clean = power[mask], np.maximum(reference[mask], SMALLEST)
 
-    def negative_log_likelihood(variance: float) -> float:
-        total = clean + variance
-        return float(np.sum(weight * (np.log(total) + observed / total)))
+    def fit(variance: float) -> tuple[float, Array]:
+        return _deviance(observed, clean + variance, weight), clean + variance
 
-    return _profile(negative_log_likelihood, float(observed.max()))
+    return _profile(fit, observed, weight, parameters=1)
 
 
-def from_power_law(power: Array, count: int, grid: FrequencyGrid, mask: Mask) -> Strength:
-    """Excess in the band over a power law S = c (r + r_0)^-beta that is fitted together with it.
+def strength_from_power_law(power: Array, count: int, grid: FrequencyGrid, mask: Mask) -> Strength:
+    """Strength of the excess in the band over a power law S = c r^-beta fitted together with it.
 
-    The law is carried by the frequencies outside the band and by the shape inside it, DC left out. Raises
-    DataError when too few frequencies are left to fit it.
+    Frequencies outside the band carry the law, and its shape inside helps. Raises DataError when too few are
+    outside.
     """
     used = grid.radius > 0
-    if np.count_nonzero(used & ~mask) < 4:
+    if np.count_nonzero(used & ~mask) < 3:
         raise DataError(
             "the band leaves too few frequencies to tell its noise from the images",
             "Give the strength with --strength, or clean images with --reference.",
         )
     weight = (grid.multiplicity * count / 2)[used]
-    log_radius, observed, inside = np.log(grid.radius[used]), power[used], mask[used].astype(float)
+    log_radius, observed, inside = np.log(grid.radius[used]), power[used], mask[used]
+    law = np.polyfit(log_radius[~inside], np.log(np.maximum(observed[~inside], SMALLEST)), 1)[::-1]
 
-    def negative_log_likelihood(law: NDArray[np.float64], variance: float) -> float:
-        total = np.exp(law[0] - law[1] * log_radius - law[2] * log_radius**2) + variance * inside
-        total = np.maximum(total, 1e-12)
-        return float(np.sum(weight * (np.log(total) + observed / total)))
+    def total(parameters: NDArray[np.float64], variance: float) -> Array:
+        return np.exp(parameters[0] + parameters[1] * log_radius) + variance * inside + SMALLEST
 
-    start = np.append(np.polyfit(log_radius, np.log(np.maximum(observed, 1e-12)), 1)[::-1] * [1, -1], 0.0)
+    def fit(variance: float) -> tuple[float, Array]:
+        best = minimize(lambda p: _deviance(observed, total(p, variance), weight), law, method="Nelder-Mead")
+        return float(best.fun), total(best.x, variance)
 
-    def profiled(variance: float) -> float:
-        return float(minimize(negative_log_likelihood, start, args=(variance,), method="Nelder-Mead").fun)
+    return _profile(fit, observed[inside], weight, parameters=3, observed_all=observed)
 
-    return _profile(profiled, float(observed[mask[used]].max()))
+
+def _deviance(observed: Array, expected: Array, weight: Array) -> float:
+    """Twice the negative Whittle log-likelihood, up to a constant."""
+    return float(2 * np.sum(weight * (np.log(expected) + observed / expected)))
+
+
+def _profile(
+    fit: Callable[[float], tuple[float, Array]],
+    in_band: Array,
+    weight: Array,
+    parameters: int,
+    observed_all: Array | None = None,
+) -> Strength:
+    """Minimise the profile deviance over gamma; the interval is widened by the misfit of the spectrum's model."""
+    observed = in_band if observed_all is None else observed_all
+    top = float(np.sqrt(in_band.max())) * 1.5 + SMALLEST
+    gammas = np.linspace(0.0, top, 61)
+    best = int(np.argmin([fit(g**2)[0] for g in gammas]))
+    fine = np.linspace(gammas[max(best - 1, 0)], gammas[min(best + 1, 60)], 41)
+    deviances = [fit(g**2)[0] for g in fine]
+    value, lowest = float(fine[int(np.argmin(deviances))]), min(deviances)
+    ratio = observed / fit(value**2)[1]
+    freedom = max(len(observed) - parameters, 1)
+    misfit = max(1.0, float(np.sum(weight * (ratio - 1) ** 2)) / freedom)
+    bound = lowest + CHI2_95 * misfit
+    low = _crossing(fit, bound, value, 0.0)
+    return Strength(value, low, _crossing(fit, bound, value, 2 * top))
+
+
+def _crossing(fit: Callable[[float], tuple[float, Array]], bound: float, inside: float, outside: float) -> float:
+    """The gamma between `inside` and `outside` where the deviance reaches `bound`, by bisection."""
+    if fit(outside**2)[0] <= bound:
+        return outside
+    for _ in range(24):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if fit(middle**2)[0] <= bound else (inside, middle)
+    return inside

@@ -1,6 +1,7 @@
 """Training images and their order, which is a function of (seed, epoch) alone."""
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,7 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sagd_cli.config import DatasetConfig
+from sagd_cli.console import Output
 from sagd_cli.errors import DataError, UsageError
+from sagd_cli.files import atomic_path, refuse_existing
+from sagd_cli.images import write_array
 from sagd_cli.plugin.records import ImageSet
 from sagd_cli.plugin.registry import registry
 
@@ -60,3 +64,20 @@ def fetch(config: DatasetConfig) -> None:
     if "download" not in plugin.options.model_fields:
         raise UsageError(f"the data set {config.name} has nothing to download")
     plugin.load()(plugin.options.model_validate({**config.options, "download": True}), config.split)
+
+
+def write_images(images: NDArray[np.uint8], target: Path, force: bool, output: Output) -> int:
+    """Write images (N, C, H, W) as one .npy file, or as PNG files named by their index; return their number."""
+    refuse_existing(target, force)
+    if target.suffix == ".npy":
+        with atomic_path(target) as temporary:
+            np.save(temporary, images, allow_pickle=False)
+        return len(images)
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise UsageError(f"fields of shape {images.shape[1:]} cannot be written as PNG", "Write a .npy file.")
+    target.mkdir(parents=True, exist_ok=True)
+    with output.progress("write", len(images)) as bar:
+        for index, image in enumerate(images):
+            write_array(image, target / f"{index:06d}.png")
+            bar.advance()
+    return len(images)

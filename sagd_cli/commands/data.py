@@ -1,0 +1,87 @@
+"""`sagd data`: list, prepare, info."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sagd_cli.commands.common import ForceOption, common, group
+from sagd_cli.console import output
+from sagd_cli.plugin.registry import registry
+
+app = group("List, prepare and inspect data sets.")
+
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DATA", help="Data set NAME[:test][,k=v], folder of images, .npy or .npz.")
+]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch missing files of a data set.")]
+
+
+@app.command("list")
+@common
+def list_() -> None:
+    """List the data sets."""
+    rows = []
+    for name in registry().names("dataset"):
+        entry = registry().entry("dataset", name)
+        rows.append({"name": name, "summary": entry.summary, "distribution": entry.provider.distribution})
+    width = max(len(row["name"]) for row in rows)
+    output().result({"datasets": rows}, "\n".join(f"{row['name']:<{width}}  {row['summary']}" for row in rows))
+
+
+@app.command()
+@common
+def prepare(
+    data: DataArgument,
+    target: Annotated[
+        Path, typer.Option("--output", metavar="FILE.npy|DIR", help="A .npy of uint8 (N, C, H, W), or a folder of PNG.")
+    ],
+    size: Annotated[
+        int | None, typer.Option("--size", min=2, help="Crop a folder's images to squares and resize them to N x N.")
+    ] = None,
+    download: DownloadOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Turn a data set or a folder into one .npy file, or into a folder of PNG files.
+
+    Examples:
+
+      sagd data prepare photos --size 64 --output photos64.npy
+
+      sagd data prepare digits:test --output digits-test
+    """
+    from sagd_cli.config import DatasetConfig, parse_dataset
+    from sagd_cli.training.data import fetch, load_images, write_images
+
+    config = parse_dataset(data)
+    if size is not None:
+        config = DatasetConfig(name=config.name, split=config.split, options={**config.options, "size": size})
+    if download:
+        fetch(config)
+    images = load_images(config).images
+    count = write_images(images, target, force, output())
+    result = {"output": str(target), "count": count, "shape": list(images.shape[1:])}
+    output().result(result, str(target))
+
+
+@app.command()
+@common
+def info(data: DataArgument, download: DownloadOption = False) -> None:
+    """Print count, shape, range and hash of a data set.
+
+    Example:
+
+      sagd data info digits:test --json
+    """
+    from sagd_cli.config import parse_dataset
+    from sagd_cli.evaluation.receipt import describe_images
+    from sagd_cli.training.data import fetch, load_images
+
+    config = parse_dataset(data)
+    if download:
+        fetch(config)
+    loaded = load_images(config)
+    result: dict[str, Any] = describe_images(data, loaded.images)
+    result["mean"], result["std"] = float(loaded.images.mean()), float(loaded.images.std())
+    result["classes"] = None if loaded.labels is None else int(loaded.labels.max()) + 1
+    output().result(result, "\n".join(f"{key:<8} {value}" for key, value in result.items()))

@@ -1,0 +1,58 @@
+"""Noise confined to a band, added to images (MATH: 6., y = x + gamma eps_B)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sagd_cli.console import Output
+from sagd_cli.errors import UsageError
+from sagd_cli.files import refuse_existing
+from sagd_cli.images import Image, from_signal, output_name, to_signal, write_image
+from sagd_cli.restoration.fields import band_noise
+from sagd_cli.restoration.files import Outcome, input_files, read_all
+from sagd_cli.spectral.band import Band
+from sagd_cli.spectral.noise import random_stream
+
+
+def corrupt_files(
+    source: Path, band: Band, strength: float, seed: int, folder: Path, clip: bool, force: bool, output: Output
+) -> dict[str, Any]:
+    """Add noise of amplitude `strength` (on the [-1, 1] range) in `band` to the images of `source`.
+
+    The noise of a file is a function of (seed, its name). Unless `clip`, images are written as 32-bit float
+    TIFF, so that values outside [0, 1] survive and y = x + gamma eps_B holds exactly. Returns the JSON object.
+    """
+    if not strength > 0:
+        raise UsageError(f"the strength must be positive, not {strength:g}", "For example --strength 0.5.")
+    paths = input_files(source)
+    refuse_existing(folder, force)
+    folder.mkdir(parents=True, exist_ok=True)
+    outcome = Outcome()
+    with output.progress("corrupt", len(paths)) as bar:
+        for image in read_all(paths, outcome, output):
+            signal = torch.from_numpy(to_signal(image.pixels))[None]
+            noise = band_noise(band, tuple(signal.shape[2:]))
+            stream = random_stream("cpu", seed, "corrupt", image.path.name)
+            corrupted = (signal + strength * noise.draw(signal.shape, stream))[0].numpy()
+            target = folder / (output_name(image.path) if clip else f"{image.path.stem}.tiff")
+            _write(image, corrupted, target, clip)
+            outcome.files.append({"input": str(image.path), "output": str(target)})
+            bar.advance()
+    return {
+        "output": str(folder),
+        "band": str(band),
+        "strength": strength,
+        "files": outcome.files,
+        "failed": outcome.failed,
+    }
+
+
+def _write(image: Image, signal: np.ndarray, target: Path, clip: bool) -> None:
+    if clip:
+        write_image(image, from_signal(signal, image.pixels.dtype), target)
+        return
+    alpha = None if image.alpha is None else (to_signal(image.alpha) + 1) / 2
+    pixels = from_signal(signal, np.dtype(np.float32))
+    write_image(Image(pixels, alpha, image.path), pixels, target)

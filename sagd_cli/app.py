@@ -35,7 +35,7 @@ class LazyGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of the built-in commands, then of those that plug-ins provide."""
-        for name, command in _plugin_commands().items():
+        for name, command in _plugin_commands(ctx).items():
             self.commands.setdefault(name, command)
         return list(self.commands)
 
@@ -51,14 +51,15 @@ class LazyGroup(TyperGroup):
         return name, command, rest
 
 
-def _plugin_commands() -> dict[str, Any]:
-    """Commands of third-party plug-ins; the registry is loaded only when there are any to look at."""
-    from sagd_cli.plugin import registry as plugins
+def _plugin_commands(ctx: Any) -> dict[str, Any]:
+    """Commands of third-party plug-ins; the registry is imported only when there may be any."""
+    from importlib.metadata import entry_points
 
-    sources = plugins.current_sources()
-    if not sources.files and not sources.points():
+    if not (entry_points(group="sagd") or (ctx.obj or {}).get("plugin")):
         return {}
-    found = plugins.registry()
+    from sagd_cli.plugin.registry import registry
+
+    found = registry()
     return {name: typer.main.get_command(found.get("command", name)) for name in found.names("command")}
 
 
@@ -80,11 +81,11 @@ def _version(value: bool) -> None:
 
 def _plugin_sources(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
     """Note --plugin and --no-plugins as soon as they are read, so that --help lists what they bring."""
-    from sagd_cli.plugin import registry as plugins
-
     given = ctx.ensure_object(dict)
     given[param.name] = value
     if value:
+        from sagd_cli.plugin import registry as plugins
+
         files = [Path(path) for path in given.get("plugin") or []]
         plugins.use_sources(plugins.Sources.from_environment(files, bool(given.get("no_plugins"))))
     return value
@@ -96,7 +97,11 @@ def root(
     plugin: Annotated[
         list[Path] | None,
         typer.Option(
-            "--plugin", metavar="FILE.py", help="Load a plug-in from a file.", is_eager=True, callback=_plugin_sources
+            "--plugin",
+            metavar="FILE.py",
+            help="Load a plug-in from a file.",
+            is_eager=True,
+            callback=_plugin_sources,
         ),
     ] = None,
     no_plugins: Annotated[

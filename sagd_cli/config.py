@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sagd_cli.errors import ConfigError, UsageError, suggest
 from sagd_cli.plugin.records import FilterPlugin, Options, Split
@@ -15,7 +15,6 @@ from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.filter import Normalize, SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid, Units
 from sagd_cli.yaml_files import parse_yaml, read_mapping
-
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -192,7 +191,9 @@ def parse_dataset(text: str) -> DatasetConfig:
         return DatasetConfig(name="folder", options={"path": text})
     name, _, rest = text.partition(":")
     if name not in registry().names("dataset") and ("/" in text or Path(text).exists()):
-        raise UsageError(f"{text} is not a folder of images, a .npy file or a data set", "See `sagd data list`.")
+        raise UsageError(
+            f"{text} is not a folder of images, a .npy file or a data set", "See `sagd data list`."
+        )
     words = _split_pairs(rest)
     splits = [word for word in words if "=" not in word]
     options = parse_options(word for word in words if "=" in word)

@@ -62,7 +62,9 @@ class Output:
         self.console.print(f"[red]error:[/] {escape(message + stop + hint)}")
 
     @contextmanager
-    def progress(self, label: str, total: int, done: int = 0, images_per_step: int = 1) -> "Iterator[Progress]":
+    def progress(
+        self, label: str, total: int, done: int = 0, images_per_step: float = 1
+    ) -> "Iterator[Progress]":
         """Show progress over `total` steps: a bar on a terminal, else a plain line every 10 s."""
         if self.quiet or total <= done:
             yield _Silent()
@@ -92,7 +94,7 @@ class _Silent:
 class _Meter:
     """Steps done, their rate and what is left."""
 
-    def __init__(self, label: str, total: int, done: int, images_per_step: int) -> None:
+    def __init__(self, label: str, total: int, done: int, images_per_step: float) -> None:
         self.label, self.total, self.done = label, total, done
         self._first, self._images, self._started = done, images_per_step, time.monotonic()
         self.figures: dict[str, float] = {}
@@ -103,7 +105,11 @@ class _Meter:
         eta = (self.total - self.done) / rate if rate else 0.0
         figures = "".join(f" {name} {value:.4f}" for name, value in self.figures.items())
         minutes, seconds = divmod(round(eta), 60)
-        speed = f"{rate * self._images:.0f} img/s" if rate * self._images >= 10 else f"{rate * self._images:.2g} img/s"
+        speed = (
+            f"{rate * self._images:.0f} img/s"
+            if rate * self._images >= 10
+            else f"{rate * self._images:.2g} img/s"
+        )
         return f"{self.label} {self.done}/{self.total}{figures} {speed} eta {minutes}m{seconds:02d}"
 
 
@@ -130,7 +136,9 @@ class _Bar:
         self._meter = _Meter(*meter)
         columns = (BarColumn(), TextColumn("{task.description}"))
         self._rich = RichProgress(*columns, console=console, transient=True)
-        self._task = self._rich.add_task(self._meter.line(), total=self._meter.total, completed=self._meter.done)
+        self._task = self._rich.add_task(
+            self._meter.line(), total=self._meter.total, completed=self._meter.done
+        )
 
     def __enter__(self) -> "_Bar":
         self._rich.start()

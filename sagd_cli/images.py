@@ -3,8 +3,6 @@
 Memory holds images channels first, (C, H, W), with C = 1 (grey) or 3 (RGB); `image_files` knows the formats.
 """
 
-import os
-import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sagd_cli.errors import DataError, SagdError, UsageError
+from sagd_cli.files import atomic_path
 from sagd_cli.image_files import FORMATS, MAX_BYTES, SUFFIXES, decode, encode, is_lossless
 
 _TOP = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}  # the value of white
@@ -164,17 +163,10 @@ def _contents(path: Path) -> bytes:
 
 
 def _write_atomically(data: bytes, path: Path) -> None:
-    temporary = path.with_name(f".sagd-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
         hint = "Free some space, or choose another output folder."
         raise SagdError(f"{_shown(path)} cannot be written: {_reason(error)}", hint) from error
 

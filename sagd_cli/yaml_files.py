@@ -17,9 +17,7 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(
-                problem="aliases are not allowed", problem_mark=self.peek_event().start_mark
-            )
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=self.get_mark())
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -35,9 +33,11 @@ class _StrictLoader(yaml.SafeLoader):
 def parse_yaml(text: str, source: str) -> Any:
     """Parse one YAML document; raise ConfigError naming `source`, line and column."""
     if len(text) > MAX_BYTES:
-        raise ConfigError(f"{source} is larger than {MAX_BYTES:,} bytes", "It does not look like a configuration.")
+        raise ConfigError(
+            f"{source} is larger than {MAX_BYTES:,} bytes", "It does not look like a configuration."
+        )
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 -- a subclass of SafeLoader
+        return yaml.load(text, Loader=_StrictLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -27,15 +27,19 @@ _COMMON = {
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 ConfigOption = Annotated[
-    str | None, typer.Option("--config", metavar="FILE.yaml", help="Configuration file; - reads standard input.")
+    str | None,
+    typer.Option("--config", metavar="FILE.yaml", help="Configuration file; - reads standard input."),
 ]
-PresetOption = Annotated[str | None, typer.Option("--preset", help="Start from a preset: `sagd config show --list`.")]
+PresetOption = Annotated[
+    str | None, typer.Option("--preset", help="Start from a preset: `sagd config show --list`.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set any key, for example training.learning_rate=1e-3."),
 ]
 BandOption = Annotated[
-    str, typer.Option("--band", metavar="BAND", help="low, mid, high or LO:HI in rho (1 = corner); join with +.")
+    str,
+    typer.Option("--band", metavar="BAND", help="low, mid, high or LO:HI in rho (1 = corner); join with +."),
 ]
 OutputFile = Annotated[Path | None, typer.Option("--output", help="File to write.")]
 

@@ -20,10 +20,14 @@ def corrupt(
         float, typer.Option("--strength", help="Amplitude per frequency of the band, on the [-1, 1] range.")
     ],
     folder: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder to write.")],
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The noise of a file follows from seed and name.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="The noise of a file follows from seed and name.")
+    ] = 0,
     clip: Annotated[
         bool,
-        typer.Option("--clip", help="Clip to the input's own format and depth; else 32-bit float TIFF, unclipped."),
+        typer.Option(
+            "--clip", help="Clip to the input's own format and depth; else 32-bit float TIFF, unclipped."
+        ),
     ] = False,
     force: ForceOption = False,
 ) -> None:

@@ -26,7 +26,9 @@ def list_() -> None:
         entry = registry().entry("dataset", name)
         rows.append({"name": name, "summary": entry.summary, "distribution": entry.provider.distribution})
     width = max(len(row["name"]) for row in rows)
-    output().result({"datasets": rows}, "\n".join(f"{row['name']:<{width}}  {row['summary']}" for row in rows))
+    output().result(
+        {"datasets": rows}, "\n".join(f"{row['name']:<{width}}  {row['summary']}" for row in rows)
+    )
 
 
 @app.command()
@@ -34,10 +36,14 @@ def list_() -> None:
 def prepare(
     data: DataArgument,
     target: Annotated[
-        Path, typer.Option("--output", metavar="FILE.npy|DIR", help="A .npy of uint8 (N, C, H, W), or a folder of PNG.")
+        Path,
+        typer.Option(
+            "--output", metavar="FILE.npy|DIR", help="A .npy of uint8 (N, C, H, W), or a folder of PNG."
+        ),
     ],
     size: Annotated[
-        int | None, typer.Option("--size", min=2, help="Crop a folder's images to squares and resize them to N x N.")
+        int | None,
+        typer.Option("--size", min=2, help="Crop a folder's images to squares and resize them to N x N."),
     ] = None,
     download: DownloadOption = False,
     force: ForceOption = False,

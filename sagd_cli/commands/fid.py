@@ -16,19 +16,27 @@ app = single()
 @common
 def fid(
     generated: Annotated[str, typer.Argument(metavar="GENERATED", help="Folder, .npy, .npz or data set.")],
-    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="Folder, .npy, .npz or data set, NAME:test.")],
+    reference: Annotated[
+        str, typer.Argument(metavar="REFERENCE", help="Folder, .npy, .npz or data set, NAME:test.")
+    ],
     metrics: Annotated[str, typer.Option("--metrics", help="Any of fid,kid,prc,isc.")] = "fid,kid",
     features: Annotated[
-        str | None, typer.Option("--features", help="Features; digits-cnn for small grey images, else inception.")
+        str | None,
+        typer.Option("--features", help="Features; digits-cnn for small grey images, else inception."),
     ] = None,
-    layer: Annotated[str | None, typer.Option("--layer", help="Layer: 64, 192, 768 or 2048 of inception.")] = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="Layer: 64, 192, 768 or 2048 of inception.")
+    ] = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="Weights of the features, .pth or .safetensors.")
+        Path | None,
+        typer.Option("--weights", metavar="FILE", help="Weights of the features, .pth or .safetensors."),
     ] = None,
     max_fid: Annotated[
         float | None, typer.Option("--max-fid", help="Exit 3 when the Fréchet distance is above this.")
     ] = None,
-    max_kid: Annotated[float | None, typer.Option("--max-kid", help="Exit 3 when the KID is above this.")] = None,
+    max_kid: Annotated[
+        float | None, typer.Option("--max-kid", help="Exit 3 when the KID is above this.")
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Fréchet and kernel distances between two sets of images, with a receipt.

@@ -120,9 +120,12 @@ def _listing(rows: list[dict[str, Any]]) -> Any:
 @common
 def show(
     filter_: Annotated[
-        str, typer.Argument(metavar="FILE|TYPE[:k=v,...]|-", help="A filter file, a family or standard input.")
+        str,
+        typer.Argument(metavar="FILE|TYPE[:k=v,...]|-", help="A filter file, a family or standard input."),
     ],
-    size: Annotated[str, typer.Option("--size", metavar="HxW", help="Size of the field: 64, 32x32 or 8x9x10.")] = "32x32",
+    size: Annotated[
+        str, typer.Option("--size", metavar="HxW", help="Size of the field: 64, 32x32 or 8x9x10.")
+    ] = "32x32",
 ) -> None:
     """Describe a filter: radial profile, band shares of the noise power, rank, condition number.
 

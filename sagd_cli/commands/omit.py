@@ -18,10 +18,12 @@ def omit(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of images, or one image.")],
     band: BandOption,
     folder: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Folder to write; INPUT-omitted by default.")
+        Path | None,
+        typer.Option("--output", metavar="DIR", help="Folder to write; INPUT-omitted by default."),
     ] = None,
     reference: Annotated[
-        str | None, typer.Option("--reference", metavar="DATA", help="Clean images of the same kind to learn from.")
+        str | None,
+        typer.Option("--reference", metavar="DATA", help="Clean images of the same kind to learn from."),
     ] = None,
     strength: Annotated[
         str, typer.Option("--strength", metavar="auto|F", help="Noise amplitude on the [-1, 1] range.")

@@ -16,14 +16,21 @@ app = single()
 def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `sagd train`.")],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Images to draw.")] = 64,
-    sampler: Annotated[str | None, typer.Option("--sampler", help="dpmpp, ddim or ddpm; the run's default.")] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, max=1000, help="Network evaluations an image; the run's default.")
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", help="dpmpp, ddim or ddpm; the run's default.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="BASE", help="Image i is drawn from seed BASE + i.")] = 0,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, max=1000, help="Network evaluations an image; the run's default."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, metavar="BASE", help="Image i is drawn from seed BASE + i.")
+    ] = 0,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images at a time.")] = 250,
     format_: Annotated[str, typer.Option("--format", help="png: a folder of images; npz: one file.")] = "png",
-    grid: Annotated[Path | None, typer.Option("--grid", metavar="FILE.png", help="Also draw a contact sheet.")] = None,
+    grid: Annotated[
+        Path | None, typer.Option("--grid", metavar="FILE.png", help="Also draw a contact sheet.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--output", metavar="DIR", help="Where; RUN/samples/NAME by default.")
     ] = None,

@@ -25,7 +25,9 @@ def train(
     backbone: Annotated[str | None, typer.Option("--backbone", help="Network: unet or dit.")] = None,
     filter_: Annotated[
         str | None,
-        typer.Option("--filter", metavar="FILE|TYPE[:k=v,...]|-", help="Filter that shapes the noise; - is stdin."),
+        typer.Option(
+            "--filter", metavar="FILE|TYPE[:k=v,...]|-", help="Filter that shapes the noise; - is stdin."
+        ),
     ] = None,
     schedule: Annotated[str | None, typer.Option("--schedule", help="linear or cosine.")] = None,
     images: Annotated[int | None, typer.Option("--images", min=1, help="Budget in images.")] = None,
@@ -45,7 +47,9 @@ def train(
     run: Annotated[
         Path | None, typer.Option("--output", metavar="RUN", help="Run folder; runs/NAME by default.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration only.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved configuration only.")
+    ] = False,
 ) -> None:
     """Train a diffusion model with shaped noise; the same command again resumes.
 

@@ -29,7 +29,9 @@ class Schedule:
     def time_of(self, log_snr: float) -> float:
         """Inverse of `log_snr`: the t of a level, clamped to [0, 1]."""
         rising = (-self._log_snr).contiguous()
-        above = int(torch.searchsorted(rising, torch.tensor(-log_snr, dtype=torch.float64)).clamp(1, STEPS - 1))
+        above = int(
+            torch.searchsorted(rising, torch.tensor(-log_snr, dtype=torch.float64)).clamp(1, STEPS - 1)
+        )
         low, high = float(self._log_snr[above - 1]), float(self._log_snr[above])
         return min(max((above - 1 + (low - log_snr) / (low - high)) / (STEPS - 1), 0.0), 1.0)
 

@@ -95,9 +95,13 @@ def _check(
     for source in (generated, reference):
         least = max(FEWEST[metric] for metric in metrics)
         if len(source.images) < least:
-            raise DataError(f"{source.name} has {len(source.images)} images; {', '.join(metrics)} need at least {least}")
+            raise DataError(
+                f"{source.name} has {len(source.images)} images; {', '.join(metrics)} need at least {least}"
+            )
         if source.images.ndim != 4 or source.images.shape[1] not in (1, 3):
-            raise DataError(f"{source.name} holds fields of shape {source.images.shape[1:]}, not grey or RGB images")
+            raise DataError(
+                f"{source.name} holds fields of shape {source.images.shape[1:]}, not grey or RGB images"
+            )
         if source.images.shape[1] > plugin.channels:
             raise DataError(f"{source.name} is in colour, and the features {plugin.name} take grey images")
     if generated.images.shape[1:] != reference.images.shape[1:]:

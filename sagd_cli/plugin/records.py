@@ -49,7 +49,9 @@ class Plugin:
         if not NAME.fullmatch(self.name):
             raise ValueError(f"plug-in name {self.name!r} does not match {NAME.pattern}")
         if not (isinstance(self.options, type) and issubclass(self.options, Options)):
-            raise ValueError(f"options of plug-in {self.name!r} must be a subclass of sagd_cli.plugin.Options")
+            raise ValueError(
+                f"options of plug-in {self.name!r} must be a subclass of sagd_cli.plugin.Options"
+            )
 
     def load(self) -> Callable[..., Any]:
         """Return the build callable, importing it if it is given as a string."""

@@ -96,7 +96,9 @@ def train_band_model(
 
 
 def _network(shape: tuple[int, ...], seed: int) -> nn.Module:
-    config = BackboneConfig(options={"channels": [32, 64, 64] if min(shape[1:]) > 16 else [32, 64], "dropout": 0.1})
+    config = BackboneConfig(
+        options={"channels": [32, 64, 64] if min(shape[1:]) > 16 else [32, 64], "dropout": 0.1}
+    )
     padded = (shape[0], *(side + -side % STRIDE for side in shape[1:]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_stream("cpu", seed, "weights").initial_seed())
@@ -132,7 +134,9 @@ class _Best:
             return
         network = as_network(self.state.ema.network)
         draws = [
-            self.loss.error(network, self.held_out, random_stream(self.held_out.device, self.seed, "held-out", i))
+            self.loss.error(
+                network, self.held_out, random_stream(self.held_out.device, self.seed, "held-out", i)
+            )
             for i in range(4)
         ]
         value = float(torch.stack(draws).square().mean())

@@ -17,7 +17,14 @@ from sagd_cli.spectral.noise import random_stream
 
 
 def corrupt_files(
-    source: Path, band: Band, strength: float, seed: int, folder: Path, clip: bool, force: bool, output: Output
+    source: Path,
+    band: Band,
+    strength: float,
+    seed: int,
+    folder: Path,
+    clip: bool,
+    force: bool,
+    output: Output,
 ) -> dict[str, Any]:
     """Add noise of amplitude `strength` (on the [-1, 1] range) in `band` to the images of `source`.
 

@@ -20,7 +20,9 @@ def posterior_mean(y: Tensor, model: BandModel, noise: SpectralNoise) -> Tensor:
     return y - model.noise(y, noise)
 
 
-def noisier_posterior_mean(y: Tensor, model: BandModel, noise: SpectralNoise, gamma: float, seeds: list[str]) -> Tensor:
+def noisier_posterior_mean(
+    y: Tensor, model: BandModel, noise: SpectralNoise, gamma: float, seeds: list[str]
+) -> Tensor:
     """E[x | z] = z - (1 + gamma^2 / tau^2) E[m | z], z = y + m, m = tau eps'_B, averaged over draws of m (use 3).
 
     The model was trained on images like `y` themselves, at level tau (Noisier2Noise, Moran et al. 1910.11908).

@@ -78,7 +78,9 @@ def make_fields(signals: Signals, others: Signals = (), seed: int = 0) -> Fields
     shapes = {signal.shape[1:] for signal in [*signals, *others]}
     height, width = min(shape[0] for shape in shapes), min(shape[1] for shape in shapes)
     if min(height, width) < SMALLEST_SIDE:
-        raise DataError(f"an image of {width}x{height} pixels is too small to learn from", "Use --estimate notch.")
+        raise DataError(
+            f"an image of {width}x{height} pixels is too small to learn from", "Use --estimate notch."
+        )
     if len(shapes) == 1 and max(height, width) <= LARGEST_WHOLE:
         return Fields(np.stack(signals), True)
     return Fields(np.stack(list(_crops(signals, min(height, width, LARGEST_WHOLE) // 4 * 4, seed))), False)

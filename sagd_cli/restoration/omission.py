@@ -49,7 +49,9 @@ class Omission:
         if self.estimate not in ESTIMATES:
             raise UsageError(f"unknown estimate {self.estimate!r}", f"Estimates are {', '.join(ESTIMATES)}.")
         if self.strength is not None and not self.strength > 0:
-            raise UsageError(f"the strength must be positive, not {self.strength:g}", "Or use --strength auto.")
+            raise UsageError(
+                f"the strength must be positive, not {self.strength:g}", "Or use --strength auto."
+            )
 
     @property
     def method(self) -> str:
@@ -111,7 +113,9 @@ def _match_truth(paths: Sequence[Path], truth: Path | None) -> dict[Path, Path]:
     found = {path.stem: path for path in (list_images(truth) if truth.is_dir() else [truth])}
     missing = [path.name for path in paths if path.stem not in found]
     if missing:
-        raise UsageError(f"{truth} has no image for {missing[0]} ({len(missing)} are missing)", "Names must match.")
+        raise UsageError(
+            f"{truth} has no image for {missing[0]} ({len(missing)} are missing)", "Names must match."
+        )
     return {path: found[path.stem] for path in paths}
 
 
@@ -175,7 +179,9 @@ class _Restorer:
         model = train_band_model(source, omission.band, strength.value, settings, device, output)
         return cls(omission, strength, model, planes, device)
 
-    def restore(self, images: list[Image], folder: Path, truths: dict[Path, Path]) -> Iterable[dict[str, Any]]:
+    def restore(
+        self, images: list[Image], folder: Path, truths: dict[Path, Path]
+    ) -> Iterable[dict[str, Any]]:
         """Restore images of one shape, write each and yield its record."""
         signals = torch.from_numpy(np.stack([to_signal(image.pixels) for image in images])).to(self.device)
         noise = band_noise(self.omission.band, tuple(signals.shape[2:]), self.device)
@@ -184,8 +190,12 @@ class _Restorer:
             target = folder / output_name(image.path)
             pixels = from_signal(after.cpu().numpy(), image.pixels.dtype)
             write_image(image, pixels, target)
-            record = {"input": str(image.path), "output": str(target)}
-            record |= {"band_power_before": _band_power(before, noise), "band_power_after": _band_power(after, noise)}
+            record: dict[str, Any] = {
+                "input": str(image.path),
+                "output": str(target),
+                "band_power_before": _band_power(before, noise),
+                "band_power_after": _band_power(after, noise),
+            }
             if image.path in truths:
                 truth = read_image(truths[image.path])
                 record["psnr_before"] = psnr(image.pixels, truth)

@@ -58,7 +58,7 @@ def strength_from_power_law(power: Array, count: int, grid: FrequencyGrid, mask:
     law = np.polyfit(log_radius[~inside], np.log(np.maximum(observed[~inside], SMALLEST)), 1)[::-1]
 
     def total(parameters: NDArray[np.float64], variance: float) -> Array:
-        return np.exp(parameters[0] + parameters[1] * log_radius) + variance * inside + SMALLEST
+        return np.asarray(np.exp(parameters[0] + parameters[1] * log_radius) + variance * inside + SMALLEST)
 
     def fit(variance: float) -> tuple[float, Array]:
         best = minimize(lambda p: _deviance(observed, total(p, variance), weight), law, method="Nelder-Mead")
@@ -95,7 +95,9 @@ def _profile(
     return Strength(value, low, _crossing(fit, bound, value, 2 * top))
 
 
-def _crossing(fit: Callable[[float], tuple[float, Array]], bound: float, inside: float, outside: float) -> float:
+def _crossing(
+    fit: Callable[[float], tuple[float, Array]], bound: float, inside: float, outside: float
+) -> float:
     """The gamma between `inside` and `outside` where the deviance reaches `bound`, by bisection."""
     if fit(outside**2)[0] <= bound:
         return outside

@@ -65,7 +65,9 @@ class Band:
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
         """Bins of the half spectrum inside the band; raise ConfigError when there is none at this size."""
         rho_grid = FrequencyGrid(grid.shape)
-        inside = np.any([indicator(low, high, rho_grid) for low, high in self.parts], axis=0)
+        inside = np.zeros(grid.half_shape, dtype=bool)
+        for low, high in self.parts:
+            inside |= indicator(low, high, rho_grid)
         if not inside.any():
             raise ConfigError(
                 f"the band {self} holds no frequency of a field of shape {grid.shape}", "Widen the band."

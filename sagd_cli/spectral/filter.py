@@ -110,7 +110,9 @@ def _check_weight(grid: FrequencyGrid, w: Array) -> None:
     if not np.all(np.isfinite(w)):
         raise ConfigError("the filter's weight is not finite at some frequency", "Check its options.")
     if np.any(w < 0):
-        raise ConfigError("the filter's weight is negative at some frequency", "Weights are amplitudes, >= 0.")
+        raise ConfigError(
+            "the filter's weight is negative at some frequency", "Weights are amplitudes, >= 0."
+        )
     if not np.any(w > 0):
         raise ConfigError(
             f"the filter is zero at every frequency of a field of shape {grid.shape}",
@@ -118,4 +120,6 @@ def _check_weight(grid: FrequencyGrid, w: Array) -> None:
         )
     self_conjugate = [0, -1] if grid.shape[-1] % 2 == 0 else [0]
     if not np.allclose(w[..., self_conjugate], grid.mirrored(w)[..., self_conjugate], rtol=1e-9, atol=0):
-        raise ConfigError("the filter's weight is not symmetric, w(f) = w(-f)", "The noise would not be real.")
+        raise ConfigError(
+            "the filter's weight is not symmetric, w(f) = w(-f)", "The noise would not be real."
+        )

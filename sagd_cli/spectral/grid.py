@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ class FrequencyGrid:
     def rho(self) -> Array:
         """Normalised radius in [0, 1]: 0 at DC, 1 at the corner of the spectrum (r_max = sqrt(d)/2)."""
         # The rounded ratio can exceed 1 at the corner by one unit in the last place.
-        return np.minimum(self.radius / (np.sqrt(self.ndim) / 2), 1.0)
+        return np.asarray(np.minimum(self.radius / (np.sqrt(self.ndim) / 2), 1.0))
 
     @cached_property
     def radial(self) -> Array:
@@ -85,11 +85,11 @@ class FrequencyGrid:
             last[-1] = 1.0
         return np.asarray(np.broadcast_to(last, self.half_shape))
 
-    def total(self, values: NDArray[np.generic]) -> float:
+    def total(self, values: NDArray[Any]) -> float:
         """Sum of `values` (given on the half spectrum) over the full spectrum."""
         return float(np.sum(self.multiplicity * values))
 
-    def mean(self, values: NDArray[np.generic]) -> float:
+    def mean(self, values: NDArray[Any]) -> float:
         """Mean of `values` (given on the half spectrum) over the full spectrum."""
         return self.total(values) / self.size
 

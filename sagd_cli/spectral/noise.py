@@ -81,4 +81,5 @@ class SpectralNoise:
             return x
         with torch.autocast(x.device.type, enabled=False):
             spectrum = torch.fft.rfftn(x.float(), dim=self._dims)
-            return torch.fft.irfftn(spectrum.mul_(multiplier), s=self._shape, dim=self._dims)
+            field: Tensor = torch.fft.irfftn(spectrum.mul_(multiplier), s=self._shape, dim=self._dims)
+            return field

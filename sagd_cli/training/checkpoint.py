@@ -103,7 +103,7 @@ def prune(folder: Path, keep: int) -> None:
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest checkpoint whose hashes hold, and why each newer one was skipped."""
-    skipped = []
+    skipped: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
             return Checkpoint(path, _verified(path)), skipped

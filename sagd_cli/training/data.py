@@ -48,7 +48,9 @@ class Batches:
         """Keep the images where they are; nothing is drawn yet."""
         self._images = images
         self._batch_size = batch_size
-        self._order = lru_cache(maxsize=2)(lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(images)))
+        self._order = lru_cache(maxsize=2)(
+            lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(images))
+        )
 
     def at(self, step: int) -> Tensor:
         """Return the batch of `step` as float32 in [-1, 1]."""
@@ -70,6 +72,7 @@ def write_images(images: NDArray[np.uint8], target: Path, force: bool, output: O
     """Write images (N, C, H, W) as one .npy file, or as PNG files named by their index; return their number."""
     refuse_existing(target, force)
     if target.suffix == ".npy":
+        target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
             np.save(temporary, images, allow_pickle=False)
         return len(images)

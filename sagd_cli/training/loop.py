@@ -24,8 +24,9 @@ class TrainingState:
     def __init__(self, network: nn.Module, settings: TrainingConfig, device: torch.device) -> None:
         """Put the network on `device`, channels last for images, and start at step 0."""
         self.device = device
-        layout = torch.channels_last if _is_image_network(network) else torch.preserve_format
-        self.network = network.to(device=device, memory_format=layout).train()
+        self.network = network.to(device).train()
+        if any(parameter.ndim == 4 for parameter in network.parameters()):
+            self.network.to(memory_format=torch.channels_last)
         self.ema = Ema(self.network, settings.ema_half_life_images)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
@@ -34,10 +35,6 @@ class TrainingState:
             fused=True,
         )
         self.step = 0
-
-
-def _is_image_network(network: nn.Module) -> bool:
-    return any(parameter.ndim == 4 for parameter in network.parameters())
 
 
 def learning_rate(settings: TrainingConfig, step: int) -> float:
@@ -81,7 +78,7 @@ def fit(
 
     Raises SagdError as soon as a recorded loss is not finite.
     """
-    module = torch.compile(state.network) if settings.compile else state.network
+    module: nn.Module = torch.compile(state.network) if settings.compile else state.network  # type: ignore[assignment]
     network = as_network(module, autocast_dtype(settings.precision, state.device))
     window = _Window(torch.zeros((), device=state.device))
     checkpoint_steps = max(1, settings.checkpoint_images // settings.batch_size)

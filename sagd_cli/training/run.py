@@ -109,8 +109,13 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
         about = _about(config, shape)
         batches = Batches(images, config.training.batch_size, config.training.seed)
         with output.progress("train", config.training.steps, state.step, config.training.batch_size) as bar:
+
+            def record(figures: Record) -> None:
+                log.append(figures)
+                bar.show(loss=figures["loss"])
+
             callbacks = Callbacks(
-                record=lambda record: (log.append(record), bar.show(loss=record["loss"])),  # type: ignore[func-returns-value, arg-type, return-value]
+                record=record,
                 step_done=bar.advance,
                 checkpoint=lambda: _save(path, state, spectral_filter, about, config),
                 stop_requested=stop.requested,
@@ -167,7 +172,9 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"another process is training {path}", "Wait for it or choose --output.") from None
+            raise UsageError(
+                f"another process is training {path}", "Wait for it or choose --output."
+            ) from None
         yield
 
 
@@ -181,7 +188,9 @@ def _resume(path: Path, state: TrainingState, output: Output) -> _MetricsLog:
     return _MetricsLog(path / METRICS, state.step)
 
 
-def _save(path: Path, state: TrainingState, spectral_filter: Any, about: dict[str, Any], config: RunConfig) -> None:
+def _save(
+    path: Path, state: TrainingState, spectral_filter: Any, about: dict[str, Any], config: RunConfig
+) -> None:
     checkpoint.save(path / CHECKPOINTS, state, spectral_filter, about)
     checkpoint.prune(path / CHECKPOINTS, config.training.keep_checkpoints)
 
@@ -201,7 +210,11 @@ def _result(path: Path, state: TrainingState, log: _MetricsLog) -> dict[str, Any
 
 def _about(config: RunConfig, shape: tuple[int, ...]) -> dict[str, Any]:
     """What a manifest says besides the files: configuration, filter, versions and the plug-ins it needs."""
-    needed = [("filter", config.filter.type), ("dataset", config.dataset.name), ("backbone", config.backbone.name)]
+    needed = [
+        ("filter", config.filter.type),
+        ("dataset", config.dataset.name),
+        ("backbone", config.backbone.name),
+    ]
     entries = [registry().entry(kind, name) for kind, name in needed]
     return {
         "shape": list(shape),

@@ -21,6 +21,8 @@ from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.training.data import to_pixels
 from sagd_cli.training.run import Run
 
+GRID_IMAGES = 100
+
 
 class ImageGenerator:
     """Draws images from a run with its own filter, schedule and averaged weights."""
@@ -50,10 +52,12 @@ class ImageGenerator:
         step = SAMPLERS[self._sampler](draw)
         return to_pixels(integrate(self._denoiser, step, start, self._levels, on_step))
 
-    def batches(self, seeds: range, batch_size: int, output: Output) -> Iterator[tuple[range, NDArray[np.uint8]]]:
+    def batches(
+        self, seeds: range, batch_size: int, output: Output
+    ) -> Iterator[tuple[range, NDArray[np.uint8]]]:
         """Yield (seeds, images) for all `seeds`, with progress counted in network evaluations."""
         parts = [seeds[i : i + batch_size] for i in range(0, len(seeds), batch_size)]
-        with output.progress("sample", len(parts) * self.steps, 0, batch_size / self.steps) as bar:
+        with output.progress("sample", len(parts) * self.steps, 0, len(parts[0]) / self.steps) as bar:
             for part in parts:
                 yield part, self.draw(part, bar.advance)
 
@@ -73,7 +77,9 @@ class SampleTarget:
             raise UsageError(f"unknown format {self.format!r}", "Formats are png and npz.")
         drawable = len(shape) == 3 and shape[0] in (1, 3)
         if not drawable and (self.format == "png" or self.grid is not None):
-            raise UsageError(f"fields of shape {shape} cannot be drawn as images", "Use --format npz without --grid.")
+            raise UsageError(
+                f"fields of shape {shape} cannot be drawn as images", "Use --format npz without --grid."
+            )
         if self.grid is not None and self.grid.suffix.lower() != ".png":
             raise UsageError(f"the contact sheet {self.grid} must be a .png file")
         refuse_existing(self.folder, self.force)
@@ -99,11 +105,14 @@ def save_samples(
         with atomic_path(written[-1]) as temporary:
             np.savez_compressed(temporary, images=np.concatenate(images), seeds=np.array(seeds))
     if target.grid is not None:
-        write_array(contact_sheet(np.concatenate(images)), target.grid)
+        target.grid.parent.mkdir(parents=True, exist_ok=True)
+        write_array(contact_sheet(np.concatenate(images)[:GRID_IMAGES]), target.grid)
     return written
 
 
-def describe(run: Run, generator: ImageGenerator, sampler: str, seeds: range, target: SampleTarget) -> dict[str, Any]:
+def describe(
+    run: Run, generator: ImageGenerator, sampler: str, seeds: range, target: SampleTarget
+) -> dict[str, Any]:
     """Return the JSON object of `sagd sample` (CLI: JSON)."""
     return {
         "output": str(target.folder),

@@ -24,7 +24,7 @@ class DiTOptions(Options):
 def build(options: DiTOptions, shape: tuple[int, ...]) -> "nn.Module":
     """Build the network for square images of `shape` = (C, S, S); raise ConfigError when they do not fit."""
     from diffusers import DiTTransformer2DModel
-    from torch import nn, zeros
+    from torch import int64, nn, zeros
 
     if len(shape) != 3 or shape[1] != shape[2] or shape[1] % options.patch:
         raise ConfigError(
@@ -46,11 +46,11 @@ def build(options: DiTOptions, shape: tuple[int, ...]) -> "nn.Module":
                 patch_size=options.patch,
                 num_embeds_ada_norm=1,
             )
-            self.register_buffer("labels", zeros(1, dtype=int), persistent=False)
 
         def forward(self, x_t: "Tensor", timestep: "Tensor") -> "Tensor":
-            labels = self.labels.expand(len(x_t))
-            return self.transformer(x_t, timestep=timestep, class_labels=labels).sample
+            labels = zeros(len(x_t), dtype=int64, device=x_t.device)
+            prediction: Tensor = self.transformer(x_t, timestep=timestep, class_labels=labels).sample
+            return prediction
 
     return Unconditional()
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 class UNetOptions(Options):
     """Architecture; None means: chosen by the size of the images."""
 
-    channels: tuple[int, ...] | None = Field(None, description="Width of each resolution, each a multiple of 8.")
+    channels: tuple[int, ...] | None = Field(
+        None, description="Width of each resolution, each a multiple of 8."
+    )
     layers_per_block: int | None = Field(None, ge=1, description="Residual blocks a resolution.")
     attention: tuple[bool, ...] | None = Field(None, description="Self-attention at each resolution.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in the residual blocks.")
@@ -35,7 +37,9 @@ def resolve(options: UNetOptions, shape: tuple[int, ...]) -> UNetOptions:
     """Fill in what depends on the size of the images, `shape` = (C, H, W)."""
     preset = next(values for side, values in _PRESETS if max(shape[1:]) <= side)
     channels = options.channels or preset[0]
-    attention = options.attention or (preset[2] if len(channels) == len(preset[2]) else (False,) * len(channels))
+    attention = options.attention or (
+        preset[2] if len(channels) == len(preset[2]) else (False,) * len(channels)
+    )
     return options.model_copy(
         update={
             "channels": channels,
@@ -63,7 +67,7 @@ def build(options: UNetOptions, shape: tuple[int, ...]) -> "nn.Module":
         raise ConfigError("backbone unet: attention and channels must have the same length")
     if not channels or any(width < 8 or width % 8 for width in channels):
         raise ConfigError(f"backbone unet: channels must be multiples of 8, not {list(channels)}")
-    return UNet2DModel(
+    network: nn.Module = UNet2DModel(
         sample_size=shape[1:],
         in_channels=shape[0],
         out_channels=shape[0],
@@ -76,9 +80,12 @@ def build(options: UNetOptions, shape: tuple[int, ...]) -> "nn.Module":
         add_attention=any(attention),
         dropout=o.dropout,
     )
+    return network
 
 
 @hookimpl
 def sagd_backbones() -> Iterable[BackbonePlugin]:
     """Provide `unet`."""
-    yield BackbonePlugin("unet", "U-Net sized to the images (diffusers UNet2DModel)", UNetOptions, build, resolve)
+    yield BackbonePlugin(
+        "unet", "U-Net sized to the images (diffusers UNet2DModel)", UNetOptions, build, resolve
+    )

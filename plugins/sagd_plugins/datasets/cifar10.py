@@ -30,12 +30,17 @@ def build(options: Cifar10Options, split: Split) -> ImageSet:
             f"CIFAR-10's python batches are not in {root / CIFAR10.base_folder}, or their hashes do not match",
             "Name the folder above them: --dataset cifar10:root=DIR or SAGD_DATA=DIR, or add --download.",
         ) from None
-    return ImageSet(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)), np.array(data.targets, dtype=np.int64))
+    return ImageSet(
+        np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)), np.array(data.targets, dtype=np.int64)
+    )
 
 
 @hookimpl
 def sagd_datasets() -> Iterable[DatasetPlugin]:
     """Provide `cifar10`."""
     yield DatasetPlugin(
-        "cifar10", "CIFAR-10, 50,000 + 10,000 RGB 32x32 images, from the local python batches", Cifar10Options, build
+        "cifar10",
+        "CIFAR-10, 50,000 + 10,000 RGB 32x32 images, from the local python batches",
+        Cifar10Options,
+        build,
     )

@@ -22,4 +22,6 @@ def build(options: Options, split: Split) -> ImageSet:
 @hookimpl
 def sagd_datasets() -> Iterable[DatasetPlugin]:
     """Provide `digits`."""
-    yield DatasetPlugin("digits", "1,797 real 8x8 grey digits, embedded (1,500 train, 297 test)", Options, build)
+    yield DatasetPlugin(
+        "digits", "1,797 real 8x8 grey digits, embedded (1,500 train, 297 test)", Options, build
+    )

@@ -20,11 +20,15 @@ class FolderOptions(Options):
 def build(options: FolderOptions, split: Split) -> ImageSet:
     """Read every image of the folder; raise DataError on mixed sizes without `size` and on unreadable files."""
     if split == "test":
-        raise UsageError(f"the folder {options.path} has no held-out split", "Name the folder of the test images.")
+        raise UsageError(
+            f"the folder {options.path} has no held-out split", "Name the folder of the test images."
+        )
     return ImageSet(read_folder(options.path, options.size))
 
 
 @hookimpl
 def sagd_datasets() -> Iterable[DatasetPlugin]:
     """Provide `folder`."""
-    yield DatasetPlugin("folder", "images of one size in a folder, or of any size with size=N", FolderOptions, build)
+    yield DatasetPlugin(
+        "folder", "images of one size in a folder, or of any size with size=N", FolderOptions, build
+    )

@@ -63,4 +63,6 @@ def _find(root: Path, name: str) -> Path:
 @hookimpl
 def sagd_datasets() -> Iterable[DatasetPlugin]:
     """Provide `mnist`."""
-    yield DatasetPlugin("mnist", "MNIST, 60,000 + 10,000 grey 28x28 digits, from local idx files", MnistOptions, build)
+    yield DatasetPlugin(
+        "mnist", "MNIST, 60,000 + 10,000 grey 28x28 digits, from local idx files", MnistOptions, build
+    )

@@ -14,7 +14,9 @@ from sagd_cli.plugin import DatasetPlugin, ImageSet, Options, Split, hookimpl
 class NpyOptions(Options):
     """Which file."""
 
-    path: Path = Field(Path("images.npy"), description="A .npy file of uint8 (N, C, *spatial), or .npz with `images`.")
+    path: Path = Field(
+        Path("images.npy"), description="A .npy file of uint8 (N, C, *spatial), or .npz with `images`."
+    )
 
 
 def build(options: NpyOptions, split: Split) -> ImageSet:
@@ -34,4 +36,6 @@ def build(options: NpyOptions, split: Split) -> ImageSet:
 @hookimpl
 def sagd_datasets() -> Iterable[DatasetPlugin]:
     """Provide `npy`."""
-    yield DatasetPlugin("npy", "a .npy file of uint8 (N, C, *spatial), or .npz with `images`", NpyOptions, build)
+    yield DatasetPlugin(
+        "npy", "a .npy file of uint8 (N, C, *spatial), or .npz with `images`", NpyOptions, build
+    )

@@ -30,10 +30,11 @@ class RadialOptions(Options):
 
 def weight(grid: FrequencyGrid, options: RadialOptions) -> Array:
     """Interpolate the knots without overshoot (Fritsch-Carlson); constant beyond the outermost knots."""
-    from scipy.interpolate import PchipInterpolator  # noqa: PLC0415
+    from scipy.interpolate import PchipInterpolator
 
     rho, w = np.array(options.knots).T
-    return np.maximum(PchipInterpolator(rho, w)(np.clip(grid.rho, rho[0], rho[-1])), 0.0)
+    curve = PchipInterpolator(rho, w)
+    return np.asarray(np.maximum(curve(np.clip(grid.rho, rho[0], rho[-1])), 0.0))
 
 
 @hookimpl

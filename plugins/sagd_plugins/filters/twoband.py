@@ -12,7 +12,9 @@ class TwoBandOptions(Options):
     """Two bands in the filter's units and their weights."""
 
     gamma_low: float = Field(0.5, ge=0, le=1, description="Weight of the low band.")
-    gamma_high: float | None = Field(None, ge=0, description="Weight of the high band; 1 - gamma_low if absent.")
+    gamma_high: float | None = Field(
+        None, ge=0, description="Weight of the high band; 1 - gamma_low if absent."
+    )
     a_low: float = Field(0.0, ge=0, description="Lower edge of the low band.")
     b_low: float = Field(0.5, gt=0, description="Upper edge of the low band.")
     a_high: float = Field(0.5, ge=0, description="Lower edge of the high band.")

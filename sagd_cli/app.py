@@ -8,21 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sagd_cli import __version__
-
-# Name to one-line help, so that `sagd --help` imports no command.
-COMMANDS = {
-    "filter": "Design, list and inspect spectral filters.",
-    "train": "Train a diffusion model with shaped noise; the same command again resumes.",
-    "sample": "Draw images from a trained run.",
-    "corrupt": "Add noise confined to a frequency band to images.",
-    "omit": "Remove corruption confined to known frequencies from images.",
-    "fid": "Fréchet and kernel distances between two sets of images.",
-    "data": "List, prepare and inspect data sets.",
-    "plugins": "List and check plug-ins.",
-    "config": "Show and validate configurations; print their JSON Schema.",
-    "doctor": "Say what this installation can do.",
-}
-
+from sagd_cli.command_names import COMMANDS
 
 class LazyGroup(TyperGroup):
     """Lists the commands by name and help alone, and loads the one that is called."""
@@ -60,7 +46,10 @@ def _plugin_commands(ctx: Any) -> dict[str, Any]:
     from sagd_cli.plugin.registry import registry
 
     found = registry()
-    return {name: typer.main.get_command(found.get("command", name)) for name in found.names("command")}
+    commands = {name: typer.main.get_command(found.get("command", name)) for name in found.names("command")}
+    for name, command in commands.items():
+        command.name = name
+    return commands
 
 
 app = typer.Typer(

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from sagd_cli.errors import PluginError
+
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+BUILD = re.compile(r"\w+(\.\w+)*:\w+")
 
 Split = Literal["train", "test"]
 
@@ -45,20 +48,30 @@ class Plugin:
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        """Raise ValueError on a name or options class that breaks the contract."""
+        """Raise ValueError on a field that breaks the contract."""
         if not NAME.fullmatch(self.name):
             raise ValueError(f"plug-in name {self.name!r} does not match {NAME.pattern}")
         if not (isinstance(self.options, type) and issubclass(self.options, Options)):
             raise ValueError(
                 f"options of plug-in {self.name!r} must be a subclass of sagd_cli.plugin.Options"
             )
+        self.options()  # listings show the defaults, so there have to be some
+        if not (isinstance(self.summary, str) and self.summary.isprintable()):
+            raise ValueError(f"summary of plug-in {self.name!r} must be one line of text")
+        if not (callable(self.build) or (isinstance(self.build, str) and BUILD.fullmatch(self.build))):
+            raise ValueError(f'build of plug-in {self.name!r} must be a callable or "module:function"')
 
     def load(self) -> Callable[..., Any]:
-        """Return the build callable, importing it if it is given as a string."""
+        """Return the build callable; raise PluginError when it is given as a string and cannot be imported."""
         if callable(self.build):
             return self.build
         module, _, function = self.build.partition(":")
-        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+        try:
+            return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+        except (ImportError, AttributeError) as error:
+            raise PluginError(
+                f"the {self.kind} {self.name!r} cannot import {self.build}: {error}", "Is what it needs installed?"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,8 @@ class BackbonePlugin(Plugin):
 
 @dataclass(frozen=True)
 class FeaturePlugin(Plugin):
-    """Features for Fréchet distances: `build(options, layer: str) -> torch_fidelity.FeatureExtractorBase`.
+    """Features for Fréchet distances: `build(options, layers: tuple[str, ...])
+    -> torch_fidelity.FeatureExtractorBase`.
 
     `layers` names the layers, the default first; `channels` is the number of channels it takes (grey images
     are repeated to fill them). `distance` names the figure: only Inception's may be called "FID".

@@ -3,10 +3,12 @@
 import importlib
 import importlib.util
 import os
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +16,8 @@ from typing import Any
 import pluggy
 import typer
 
+from sagd_cli import __version__
+from sagd_cli.command_names import COMMANDS
 from sagd_cli.errors import PluginError, suggest
 from sagd_cli.plugin.records import NAME, Plugin
 from sagd_cli.plugin.spec import PROJECT, HookSpecs
@@ -85,7 +89,7 @@ class Registry:
         try:
             records = list(_records(name, load()))
         except (Exception, SystemExit) as error:
-            detail = f"{type(error).__name__}: {error}"
+            detail = " ".join(f"{type(error).__name__}: {error}".split())
             self.entries.append(Entry("module", name, provider, "broken", detail=detail))
             return
         for kind, record in records:
@@ -93,17 +97,23 @@ class Registry:
 
     def _add_record(self, kind: str, record: Any, provider: Provider) -> None:
         name, summary = _describe(kind, record)
-        first = self._found.get((kind, name))
+        first = self._provider_in_use(kind, name)
         if first is not None:
             detail = (
                 f"{kind} {name!r} of {provider.module} ({provider.distribution}) is already provided by "
-                f"{first.provider.module} ({first.provider.distribution}), which is used"
+                f"{first.module} ({first.distribution}), which is used"
             )
             self.entries.append(Entry(kind, name, provider, "conflict", summary, record, detail))
             return
         entry = Entry(kind, name, provider, "ok", summary, record)
         self._found[kind, name] = entry
         self.entries.append(entry)
+
+    def _provider_in_use(self, kind: str, name: str) -> Provider | None:
+        if kind == "command" and name in COMMANDS:
+            return Provider(f"sagd_cli.commands.{name}", BUILTIN_DISTRIBUTION, __version__)
+        found = self._found.get((kind, name))
+        return found.provider if found is not None else None
 
     def names(self, kind: str) -> list[str]:
         """Names of the usable plug-ins of a kind, sorted."""
@@ -113,9 +123,9 @@ class Registry:
         """Return the entry in use for a name; raise PluginError with near names when there is none."""
         found = self._found.get((kind, name))
         if found is None:
-            broken = [e.name for e in self.entries if e.status == "broken"]
-            note = f" Broken plug-ins: {', '.join(broken)} (see `sagd plugins list`)." if broken else ""
-            raise PluginError(f"unknown {kind} {name!r}", suggest(name, self.names(kind)) + note)
+            broken = [f"{e.name} ({e.detail})" for e in self.entries if e.status == "broken"]
+            note = f"Broken plug-ins: {'; '.join(broken)}." if broken else ""
+            raise PluginError(f"unknown {kind} {name!r}", f"{suggest(name, self.names(kind))} {note}".strip())
         return found
 
     def get(self, kind: str, name: str) -> Any:
@@ -131,7 +141,12 @@ def _records(name: str, module: ModuleType) -> Iterator[tuple[str, Any]]:
     if not manager.get_hookcallers(module):
         raise TypeError(f"module {module.__name__} implements no hook ({', '.join(HOOKS)})")
     for hook, kind in HOOKS.items():
-        for records in getattr(manager.hook, hook)():
+        caller = getattr(manager.hook, hook)
+        results = caller()
+        # pluggy drops None, what a hook returns when its author forgot to yield.
+        if len(results) < len(caller.get_hookimpls()):
+            raise TypeError(f"{hook} returned None instead of an iterable")
+        for records in results:
             for record in records:
                 yield kind, _checked(hook, kind, record)
 
@@ -141,6 +156,7 @@ def _checked(hook: str, kind: str, record: Any) -> Any:
         name = record.info.name if isinstance(record, typer.Typer) else None
         if not (isinstance(name, str) and NAME.fullmatch(name)):
             raise TypeError(f"{hook} must yield typer.Typer(name=...) with a name like {NAME.pattern}")
+        typer.main.get_command(record)  # raises on an application that `sagd --help` could not show
     elif not (isinstance(record, Plugin) and record.kind == kind):
         raise TypeError(f"{hook} must yield {kind.capitalize()}Plugin records, not {type(record).__name__}")
     return record
@@ -181,23 +197,37 @@ def load_registry(sources: Sources, builtin: Iterable[str] = BUILTIN_MODULES) ->
     """Load every plug-in of `sources` after the built-ins."""
     registry = Registry()
     for name in builtin:
-        provider = Provider(name, BUILTIN_DISTRIBUTION, version(BUILTIN_DISTRIBUTION))
+        provider = Provider(name, BUILTIN_DISTRIBUTION, __version__)
         registry.add(name, provider, lambda name=name: importlib.import_module(name))  # type: ignore[misc]
     for path in sources.files:
         registry.add(str(path), Provider(str(path), str(path), ""), lambda path=path: _import_file(path))  # type: ignore[misc]
     for point in sources.points():
-        dist = point.dist
-        provider = Provider(point.value, dist.name if dist else point.name, dist.version if dist else "")
-        registry.add(point.name, provider, point.load)
+        registry.add(point.name, _provider(point), point.load)
     return registry
 
 
+def _provider(point: EntryPoint) -> Provider:
+    # A half-removed distribution has no metadata: None on some versions of Python, an exception on others.
+    try:
+        found = (point.dist.name, point.dist.version) if point.dist else (None, None)
+    except Exception:
+        found = (None, None)
+    return Provider(point.value, found[0] or "unknown", found[1] or "")
+
+
 def _import_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"sagd_plugin_file_{path.stem}", path)
+    name = "sagd_plugin_file_" + re.sub(r"\W", "_", str(path.resolve()))
+    spec = importlib.util.spec_from_file_location(name, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise PluginError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    # Data classes and pydantic models look their module up by name to resolve annotations.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 

@@ -29,8 +29,10 @@ def check_edges(low: float, high: float, grid: FrequencyGrid) -> None:
 def indicator(low: float, high: float, grid: FrequencyGrid) -> NDArray[np.bool_]:
     """Bins with low <= radial < high; a band that ends at the corner of the spectrum includes it."""
     check_edges(low, high, grid)
-    inside = (grid.radial >= low) & (grid.radial < high)
-    return inside | ((grid.radial >= low) & (high >= grid.radial_max * (1 - 1e-9)))
+    # A radius that lies on an edge may be rounded to just below it (6/16 of the way to the corner of 32x32).
+    slack = 1e-9 * grid.radial_max
+    above = grid.radial >= low - slack
+    return above & ((grid.radial < high - slack) | (high >= grid.radial_max - slack))
 
 
 def window(low: float, high: float, grid: FrequencyGrid, transition: float = 0.0) -> Array:

@@ -168,11 +168,17 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     document = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
-        slots.setdefault(int(index), {})[name] = value
+        slots.setdefault(int(index), {})[name] = _laid_out_like(value, parameters[int(index)])
     optimizer.load_state_dict({**document, "state": slots})
+
+
+def _laid_out_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """Give `value` the memory layout of its parameter: fused AdamW pairs the two by address, not by index."""
+    return torch.empty_like(parameter, device="cpu").copy_(value) if value.shape == parameter.shape else value
 
 
 def _load_into(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -76,7 +76,7 @@ def build(options: UNetOptions, shape: tuple[int, ...]) -> "nn.Module":
         down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attention),
         up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)),
         norm_num_groups=8 if min(channels) < 128 else 32,
-        attention_head_dim=min(64, min(channels)),
+        attention_head_dim=min(64, *channels),
         add_attention=any(attention),
         dropout=o.dropout,
     )

@@ -1,0 +1,79 @@
+"""Fixtures shared by all tests: the command line in this process, real data, a tiny trained run."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sagd_cli.__main__ import main
+from sagd_cli.config import RunConfig, resolve
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = {
+    "backbone.options": {"channels": [8, 8], "layers_per_block": 1, "attention": [False, False]},
+    "training.images": 64,
+    "training.batch_size": 8,
+    "training.checkpoint_images": 16,
+    "training.log_steps": 1,
+    "training.warmup_images": 8,
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def sagd(capfd, monkeypatch):
+    """Run the command line in this process: sagd("filter", "list") -> Result."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments) -> Result:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return Result(int(stop.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Real data beside the checkout, or where SAGD_DATA says; the test is skipped where there is none."""
+    root = Path(os.environ.get("SAGD_DATA", ROOT.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no real data in {root}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_settings() -> dict:
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> RunConfig:
+    return resolve(TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, tiny_config) -> Path:
+    """A run of 8 steps on the digits."""
+    import torch
+
+    from sagd_cli.console import Output
+    from sagd_cli.training.run import train
+
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    train(tiny_config, path, torch.device("cpu"), Output(quiet=True))
+    return path

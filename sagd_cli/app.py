@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 from sagd_cli import __version__
 from sagd_cli.command_names import COMMANDS
 
+
 class LazyGroup(TyperGroup):
     """Lists the commands by name and help alone, and loads the one that is called."""
 

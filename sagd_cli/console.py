@@ -56,10 +56,9 @@ class Output:
             body = {"code": error.code, "message": error.message, "hint": error.hint}
             print(json.dumps({"error": body}), file=sys.stderr)
             return
-        message = error.message[:1].upper() + error.message[1:]
-        stop = "" if message.endswith((".", "?", "!")) else "."
+        stop = "" if error.message.endswith((".", "?", "!")) else "."
         hint = f" {error.hint}" if error.hint else ""
-        self.console.print(f"[red]error:[/] {escape(message + stop + hint)}")
+        self.console.print(f"[red]error:[/] {escape(error.message + stop + hint)}")
 
     @contextmanager
     def progress(

@@ -70,7 +70,8 @@ class Plugin:
             return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
         except (ImportError, AttributeError) as error:
             raise PluginError(
-                f"the {self.kind} {self.name!r} cannot import {self.build}: {error}", "Is what it needs installed?"
+                f"the {self.kind} {self.name!r} cannot import {self.build}: {error}",
+                "Is what it needs installed?",
             ) from error
 
 
@@ -107,11 +108,11 @@ class BackbonePlugin(Plugin):
 
 @dataclass(frozen=True)
 class FeaturePlugin(Plugin):
-    """Features for Fréchet distances: `build(options, layers: tuple[str, ...])
-    -> torch_fidelity.FeatureExtractorBase`.
+    """Features for Fréchet distances: `build(options, layers) -> torch_fidelity.FeatureExtractorBase`.
 
-    `layers` names the layers, the default first; `channels` is the number of channels it takes (grey images
-    are repeated to fill them). `distance` names the figure: only Inception's may be called "FID".
+    `build` is given a tuple of names out of `layers`, whose first is the default; `channels` is the number of
+    channels it takes (grey images are repeated to fill them). `distance` names the figure: only Inception's may
+    be called "FID".
     """
 
     layers: tuple[str, ...] = ()

@@ -44,6 +44,7 @@ class SpectralFilter:
             w = w / w.max()  # first, so that the squares of very small or large weights stay finite
         if normalize == "power":
             w = w / np.sqrt(grid.mean(w**2))
+        _check_range(w[w > 0])
         w.setflags(write=False)
         return cls(grid, w)
 
@@ -102,6 +103,15 @@ class SpectralFilter:
         full = count > 0
         rho, power = (s[full] / count[full] for s in sums)
         return [(float(a), float(b)) for a, b in zip(rho, np.sqrt(power), strict=True)]
+
+
+def _check_range(w: Array) -> None:
+    """Noise is shaped and whitened in float32, which must hold every weight and its reciprocal."""
+    if w.min() < 1e-37 or w.max() > 1e37:
+        raise ConfigError(
+            f"the filter's weights go from {w.min():.0e} to {w.max():.0e}, more than float32 holds",
+            "Check its options, or give it a floor.",
+        )
 
 
 def _check_weight(grid: FrequencyGrid, w: Array) -> None:

@@ -1,0 +1,428 @@
+"""Filters: the formulas of MATH 3 on the full spectrum, their normalisation and the figures of their covariance."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.interpolate import pchip_interpolate
+
+from sagd_cli.config import FilterConfig
+from sagd_cli.errors import ConfigError
+from sagd_cli.plugin.registry import registry
+from sagd_cli.spectral.band import window
+from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.spectral.grid import FrequencyGrid
+
+laws = settings(deadline=None, derandomize=True, max_examples=80)
+shapes = st.lists(st.integers(1, 12), min_size=1, max_size=3).map(tuple)
+small_shapes = st.one_of(
+    st.tuples(st.integers(2, 24)),
+    st.tuples(st.integers(2, 6), st.integers(2, 6)),
+    st.tuples(st.integers(2, 3), st.integers(2, 3), st.integers(2, 4)),
+)
+# Steps of 1/1000 and 1/64 keep values apart: widths and gaps of 1e-300 are no law of ours.
+fraction = st.integers(0, 1000).map(lambda k: k / 1000)
+edge = st.integers(1, 63).map(lambda k: k / 64)
+edges = st.lists(st.integers(0, 64), min_size=2, max_size=2, unique=True).map(lambda e: [k / 64 for k in sorted(e)])
+
+
+@st.composite
+def knots(draw):
+    rho = sorted(draw(st.lists(st.integers(0, 32), min_size=2, max_size=6, unique=True)))
+    return [[k / 32, draw(st.floats(0, 4).map(lambda w: round(w, 6)))] for k in rho]
+
+
+def optional(**strategies):
+    """A dictionary in which each key may be absent, so that defaults are drawn too."""
+    return st.fixed_dictionaries({}, optional=strategies)
+
+
+@st.composite
+def cut(draw, top):
+    return {"cutoff": top * draw(edge), **draw(optional(floor=fraction, transition=fraction))}
+
+
+@st.composite
+def band(draw, top):
+    low, high = draw(edges)
+    return {"low": top * low, "high": top * high, **draw(optional(floor=fraction, transition=fraction))}
+
+
+@st.composite
+def two_bands(draw, top):
+    (a_low, b_low), (a_high, b_high) = draw(edges), draw(edges)
+    places = {"a_low": top * a_low, "b_low": top * b_low, "a_high": top * a_high, "b_high": top * b_high}
+    return {**places, **draw(optional(gamma_low=fraction, gamma_high=st.floats(0, 3)))}
+
+
+# Family -> strategy of valid options, given the corner of the spectrum in the units of its edges.
+FAMILIES = {
+    "white": lambda top: st.just({}),
+    "powerlaw": lambda top: optional(alpha=st.floats(-16, 16), delta=st.floats(0.01, 1)),
+    "exponential": lambda top: optional(beta=st.floats(0, 64)),
+    "lowpass": cut,
+    "highpass": cut,
+    "bandpass": band,
+    "bandstop": band,
+    "twoband": two_bands,
+    "radial": lambda top: st.fixed_dictionaries({"knots": knots()}),
+}
+
+
+@st.composite
+def filters(draw, shapes=shapes):
+    """A family with valid options, and a shape."""
+    shape = draw(shapes)
+    unit = draw(st.sampled_from(["rho", "nyquist", "cycles"]))
+    name = draw(st.sampled_from(sorted(FAMILIES)))
+    options = draw(FAMILIES[name](FrequencyGrid(shape, unit).radial_max))
+    return FilterConfig(type=name, options=options, normalize="none", units=unit), shape
+
+
+def full_radius(shape):
+    return np.sqrt(sum(f**2 for f in np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij")))
+
+
+def half(full):
+    return full[..., : full.shape[-1] // 2 + 1]
+
+
+def formula(config, shape):
+    """w of MATH 3 on the full spectrum, before normalisation."""
+    o = config.options
+    r, d = full_radius(shape), len(shape)
+    rho = r / (np.sqrt(d) / 2)
+    x = {"rho": rho, "nyquist": 2 * r, "cycles": r}[config.units]
+    top = {"rho": 1, "nyquist": np.sqrt(d), "cycles": np.sqrt(d) / 2}[config.units]
+    tiny = 1e-9 * top
+
+    def inside(low, high):
+        return ((x >= low - tiny) & ((x < high - tiny) | (high >= top - tiny))).astype(float)
+
+    def soft(low, high):
+        width = o["transition"]
+        if width == 0:
+            return inside(low, high)
+
+        def rise(at):
+            phase = np.clip((x - at) / width, -0.5, 0.5)
+            return (1 + np.sin(np.pi * phase)) / 2
+
+        return np.clip((rise(low) if low > 0 else 1) - (rise(high) if high < top else 0), 0, 1)
+
+    match config.type:
+        case "white":
+            return np.ones(shape)
+        case "powerlaw":
+            return (r + o["delta"]) ** o["alpha"]
+        case "exponential":
+            return np.exp(-o["beta"] * rho**2)
+        case "lowpass":
+            return o["floor"] + (1 - o["floor"]) * soft(0, o["cutoff"])
+        case "highpass":
+            return o["floor"] + (1 - o["floor"]) * soft(o["cutoff"], top)
+        case "bandpass":
+            return o["floor"] + (1 - o["floor"]) * soft(o["low"], o["high"])
+        case "bandstop":
+            return 1 - (1 - o["floor"]) * soft(o["low"], o["high"])
+        case "twoband":
+            low, high = inside(o["a_low"], o["b_low"]), inside(o["a_high"], o["b_high"])
+            return o["gamma_low"] * low + o["gamma_high"] * high
+        case "radial":
+            at, w = np.array(o["knots"]).T
+            return pchip_interpolate(at, w, np.clip(rho, at[0], at[-1])).clip(0)
+
+
+def build(config, shape, normalize="none"):
+    """The filter, or None where the formula is zero or beyond float32, which must be refused."""
+    w = formula(config, shape)
+    config = config.model_copy(update={"normalize": normalize})
+    if not np.any(w > 0) or w[w > 0].min() < 1e-30:
+        with np.errstate(over="ignore"):
+            try:
+                config.weights(shape)
+            except ConfigError:
+                return None
+        assert np.any(w > 0), "a filter that is zero everywhere was accepted"
+        return None
+    return config.weights(shape)
+
+
+def dense(power):
+    """The covariance matrix F^-1 diag(power) F, given `power` on the full spectrum."""
+    n = power.size
+    fields = np.eye(n).reshape(n, *power.shape)
+    axes = tuple(range(1, fields.ndim))
+    return np.fft.ifftn(power * np.fft.fftn(fields, axes=axes), axes=axes).real.reshape(n, n)
+
+
+def test_every_built_in_family_is_covered():
+    names = registry().names("filter")
+    built_in = {n for n in names if registry().entry("filter", n).provider.module.startswith("sagd_plugins.")}
+    assert built_in == set(FAMILIES)
+
+
+@given(filters())
+@laws
+def test_raw_weight_is_the_formula(case):
+    config, shape = case
+    f = build(config, shape)
+    if f is None:
+        return
+    np.testing.assert_allclose(f.weight, half(formula(config, shape)), rtol=1e-9, atol=1e-12)
+    assert np.all(f.weight >= 0)
+    assert np.all(np.isfinite(f.weight))
+
+
+@given(filters())
+@laws
+def test_weight_is_symmetric(case):
+    """A field filtered with the full spectrum of w stays real, and equals the one filtered on the half."""
+    config, shape = case
+    f = build(config, shape, "peak")
+    if f is None:
+        return
+    x = np.random.default_rng(0).standard_normal(shape)
+    raw = formula(config, shape)
+    shaped = np.fft.ifftn(raw / raw.max() * np.fft.fftn(x))
+    assert np.abs(shaped.imag).max() < 1e-12
+    np.testing.assert_allclose(np.fft.irfftn(f.weight * np.fft.rfftn(x), s=shape, axes=range(len(shape))), shaped.real, atol=1e-8)
+
+
+@given(filters())
+@laws
+def test_normalisations_are_exact_and_change_the_level_alone(case):
+    config, shape = case
+    raw, power, peak = (build(config, shape, n) for n in ("none", "power", "peak"))
+    if raw is None:
+        return
+    full = formula(config, shape)
+    assert power.power == pytest.approx(1, abs=1e-9)
+    assert peak.weight.max() == 1
+    assert raw.power == pytest.approx(np.mean(full**2), rel=1e-9)
+    np.testing.assert_allclose(power.weight * np.sqrt(np.mean(full**2)), half(full), rtol=1e-8, atol=1e-9 * full.max())
+    np.testing.assert_array_equal(power.support, raw.support)
+    assert power.condition == pytest.approx(peak.condition, rel=1e-9)
+    assert power.band_shares == pytest.approx(raw.band_shares, abs=1e-9)
+
+
+@given(filters(small_shapes))
+@laws
+def test_figures_are_those_of_the_dense_covariance(case):
+    config, shape = case
+    f = build(config, shape, "power")
+    raw = formula(config, shape)
+    if f is None or (raw[raw > 0].min() / raw.max()) < 1e-3:  # the dense matrix's own rounding
+        return
+    power = raw**2 / np.mean(raw**2)
+    matrix, off_support = dense(power), dense((power == 0).astype(float))
+    sign, logdet = np.linalg.slogdet(matrix + off_support)
+    assert sign == 1
+    assert f.logdet == pytest.approx(logdet, abs=1e-6)
+    eigenvalues = np.linalg.eigvalsh(matrix)
+    eigenvalues = eigenvalues[eigenvalues > 1e-9]
+    assert f.rank == len(eigenvalues)
+    assert f.is_full_rank == (f.rank == matrix.shape[0])
+    assert f.condition == pytest.approx(eigenvalues[-1] / eigenvalues[0], rel=1e-6)
+    assert f.power == pytest.approx(np.trace(matrix) / len(matrix), rel=1e-9), "variance of one sample"
+
+
+@given(filters())
+@laws
+def test_band_shares_sum_to_one_and_are_those_of_the_full_spectrum(case):
+    config, shape = case
+    f = build(config, shape, "power")
+    if f is None:
+        return
+    assert sum(f.band_shares.values()) == pytest.approx(1, abs=1e-12)
+    rho = full_radius(shape) / (np.sqrt(len(shape)) / 2) + 1e-10
+    power = formula(config, shape) ** 2
+    shares = [power[rho < 0.25].sum(), power[(rho >= 0.25) & (rho < 0.5)].sum(), power[rho >= 0.5].sum()]
+    assert list(f.band_shares) == ["low", "mid", "high"]
+    assert list(f.band_shares.values()) == pytest.approx(np.array(shares) / power.sum(), abs=1e-9)
+
+
+@given(shapes, st.floats(-4, 4), st.integers(1, 40))
+@laws
+def test_profile_averages_the_formula_over_its_interval(shape, alpha, bins):
+    f = FilterConfig(options={"alpha": alpha}, normalize="none").weights(shape)
+    r_max = np.sqrt(len(shape)) / 2
+    rho = np.minimum(full_radius(shape) / r_max, 1)
+    index = np.minimum((rho * bins).astype(int), bins - 1)
+    profile = f.profile(bins)
+    assert len(profile) == len(np.unique(index))
+    for (at, w), i in zip(profile, np.unique(index), strict=True):
+        here = (rho[index == i] * r_max + 0.01) ** alpha
+        assert at == pytest.approx(rho[index == i].mean(), rel=1e-9)
+        assert w == pytest.approx(np.sqrt(np.mean(here**2)), rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(64, -0.5), (63, 0.7), (10, -2.0)])
+def test_profile_of_a_line_lies_on_the_formula(n, alpha):
+    f = FilterConfig(options={"alpha": alpha}, normalize="none").weights((n,))
+    profile = np.array(f.profile(bins=4 * n))
+    assert len(profile) == n // 2 + 1, "one interval a frequency"
+    np.testing.assert_allclose(profile[:, 1], (profile[:, 0] / 2 + 0.01) ** alpha, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (np.full((8, 5), -1.0), "negative"),
+        (np.where(np.arange(40).reshape(8, 5) == 7, -1e-12, 1.0), "negative"),
+        (np.full((8, 5), np.nan), "finite"),
+        (np.full((8, 5), np.inf), "finite"),
+        (np.ones((8, 8)), "shape"),
+        (np.ones(40), "shape"),
+        (np.zeros((8, 5)), "zero at every frequency"),
+        (np.where(np.arange(40).reshape(8, 5) == 5, 2.0, 1.0), "symmetric"),
+        (np.where(np.arange(40).reshape(8, 5) == 9, 2.0, 1.0), "symmetric"),
+        (np.where(np.arange(40).reshape(8, 5) == 7, 1e-40, 1.0), "float32"),
+    ],
+)
+@pytest.mark.parametrize("normalize", ["none", "power", "peak"])
+def test_a_weight_that_is_no_filter_is_refused(weight, message, normalize):
+    with pytest.raises(ConfigError, match=message):
+        SpectralFilter.from_weight(FrequencyGrid((8, 8)), weight, normalize)
+
+
+def test_a_weight_may_differ_between_a_bin_and_the_negative_of_one_axis():
+    """w(f_y, f_x) = w(-f_y, -f_x) leaves w(f_y, f_x) and w(-f_y, f_x) free: oriented noise is allowed."""
+    w = np.ones((8, 5))
+    w[3, 2] = 2.0
+    assert SpectralFilter.from_weight(FrequencyGrid((8, 8)), w).power == pytest.approx((62 + 2 * 4) / 64)
+
+
+def test_an_unknown_normalisation_is_refused():
+    with pytest.raises(ConfigError, match="normalisation"):
+        SpectralFilter.from_weight(FrequencyGrid((4,)), np.ones(3), "max")
+
+
+def test_the_weight_cannot_be_changed_afterwards_nor_through_the_array_given():
+    w = np.ones(3)
+    f = SpectralFilter.from_weight(FrequencyGrid((4,)), w)
+    w[0] = 5
+    assert f.weight[0] == 1
+    with pytest.raises(ValueError, match="read-only"):
+        f.weight[0] = 5
+
+
+@pytest.mark.parametrize("name", ["lowpass", "highpass", "bandpass", "bandstop"])
+def test_edges_are_half_open(name):
+    """On a line of 64 samples bin k has rho k/32: an edge at 16/32 puts bin 16 above it."""
+    options = {"cutoff": 0.5} if name in ("lowpass", "highpass") else {"low": 0.25, "high": 0.5}
+    inside = {"lowpass": range(16), "highpass": range(16, 33), "bandpass": range(8, 16)}
+    expected = inside.get(name, [*range(8), *range(16, 33)])
+    f = FilterConfig(type=name, options=options).weights((64,))
+    assert np.flatnonzero(f.weight).tolist() == list(expected)
+
+
+@given(shapes, fraction, fraction, edge)
+@laws
+def test_low_and_high_pass_and_band_pass_and_stop_are_complements(shape, floor, transition, at):
+    def weight(name, **options):
+        options |= {"floor": floor, "transition": transition}
+        try:
+            return FilterConfig(type=name, options=options, normalize="none").weights(shape).weight
+        except ConfigError:
+            return 0.0
+
+    np.testing.assert_allclose(weight("lowpass", cutoff=at) + weight("highpass", cutoff=at), 1 + floor, atol=1e-12)
+    both = weight("bandpass", low=at / 2, high=at) + weight("bandstop", low=at / 2, high=at)
+    np.testing.assert_allclose(both, 1 + floor, atol=1e-12)
+
+
+@given(shapes, edge, st.floats(0.001, 1))
+@laws
+def test_a_raised_cosine_edge_is_monotone_and_sharp_beyond_its_width(shape, at, width):
+    grid = FrequencyGrid(shape)
+    order = np.argsort(grid.radial, axis=None)
+    falling = window(0, at, grid, width).ravel()[order]
+    assert np.all(np.diff(falling) <= 1e-15)
+    far = np.abs(grid.radial - at) > width / 2 + 1e-9
+    np.testing.assert_allclose(window(0, at, grid, width)[far], window(0, at, grid)[far], atol=1e-12)
+    if at > 0.5:
+        rising = window(at, 1, grid, width)
+        assert np.all(np.diff(rising.ravel()[order]) >= -1e-15)
+        np.testing.assert_allclose(rising[far], window(at, 1, grid)[far], atol=1e-12)
+
+
+def test_a_raised_cosine_edge_is_one_half_at_the_edge():
+    assert window(0.25, 0.75, FrequencyGrid((64,)), 0.125)[[8, 24]] == pytest.approx([0.5, 0.5])
+
+
+@given(st.sampled_from(["lowpass", "highpass", "bandpass", "bandstop"]), st.floats(1e-3, 1), shapes)
+@laws
+def test_a_floor_keeps_full_support_and_is_the_least_weight(name, floor, shape):
+    f = FilterConfig(type=name, options={"floor": floor}, normalize="none").weights(shape)
+    assert f.is_full_rank
+    assert f.weight.min() >= floor * (1 - 1e-12)
+    assert f.weight.max() <= 1
+
+
+@given(fraction)
+@laws
+def test_the_two_gammas_sum_to_one_unless_both_are_given(gamma):
+    assert FilterConfig(type="twoband", options={"gamma_low": gamma}).options["gamma_high"] == 1 - gamma
+    both = FilterConfig(type="twoband", options={"gamma_low": gamma, "gamma_high": 0.25})
+    assert both.options["gamma_high"] == 0.25
+    f = FilterConfig(type="twoband", options={"gamma_low": gamma}, normalize="none").weights((16, 16))
+    np.testing.assert_array_equal(f.weight, np.where(f.grid.rho < 0.5 - 1e-9, gamma, 1 - gamma))
+
+
+@given(knots())
+@laws
+def test_a_radial_profile_passes_through_its_knots_without_overshoot(points):
+    """On a line of 64 samples the bins are at rho = k/32, where the knots are."""
+    at, w = np.array(points).T
+    if not w.any():
+        return
+    f = FilterConfig(type="radial", options={"knots": points}, normalize="none").weights((64,))
+    index = np.rint(at * 32).astype(int)
+    np.testing.assert_allclose(f.weight[index], w, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(f.weight[: index[0]], w[0])
+    np.testing.assert_array_equal(f.weight[index[-1] :], f.weight[index[-1]])
+    for i, j, a, b in zip(index, index[1:], w, w[1:], strict=False):
+        piece = f.weight[i : j + 1]
+        assert np.all(np.diff(piece) * np.sign(b - a) >= -1e-12), "monotone between two knots"
+        assert piece.min() >= min(a, b) - 1e-12
+        assert piece.max() <= max(a, b) + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("powerlaw", {"alpha": 17}),
+        ("powerlaw", {"delta": 0}),
+        ("powerlaw", {"alpha": float("nan")}),
+        ("exponential", {"beta": -1}),
+        ("lowpass", {"floor": 1.5}),
+        ("bandpass", {"transition": -0.1}),
+        ("twoband", {"gamma_low": -0.1}),
+        ("radial", {"knots": [[0, 1]]}),
+        ("radial", {"knots": [[0.5, 1], [0.5, 2]]}),
+        ("radial", {"knots": [[0, 1], [1.1, 2]]}),
+        ("radial", {"knots": [[0, 1], [1, -2]]}),
+        ("white", {"alpha": 1}),
+    ],
+)
+def test_options_outside_their_range_are_refused(name, options):
+    with pytest.raises(ConfigError, match=name):
+        FilterConfig(type=name, options=options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("bandpass", {"low": 0.5, "high": 0.25}),
+        ("bandpass", {"low": 0.01, "high": 0.02}),
+        ("lowpass", {"cutoff": 1.2}),
+        ("highpass", {"cutoff": 1.0}),
+        ("twoband", {"gamma_low": 0, "gamma_high": 0}),
+        ("radial", {"knots": [[0, 0], [1, 0]]}),
+        ("powerlaw", {"alpha": -16, "delta": 1e-3}),
+    ],
+)
+def test_a_filter_that_leaves_no_noise_or_no_float32_is_refused(name, options):
+    with pytest.raises(ConfigError):
+        FilterConfig(type=name, options=options).weights((8, 8))

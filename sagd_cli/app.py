@@ -47,9 +47,12 @@ def _plugin_commands(ctx: Any) -> dict[str, Any]:
     from sagd_cli.plugin.registry import registry
 
     found = registry()
-    commands = {name: typer.main.get_command(found.get("command", name)) for name in found.names("command")}
-    for name, command in commands.items():
-        command.name = name
+    commands = {}
+    for name in found.names("command"):
+        commands[name] = typer.main.get_command(found.get("command", name))
+        # Typer names and describes an application of one command after its function.
+        commands[name].name = name
+        commands[name].help = commands[name].help or found.entry("command", name).summary
     return commands
 
 

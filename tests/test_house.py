@@ -27,7 +27,7 @@ FOUNDATION = {
 }
 MAY_IMPORT = {
     "spectral": {"spectral", "errors"},
-    "plugin": {"plugin", "spectral", "errors"},
+    "plugin": {"plugin", "spectral", "errors", "yaml_files", "command_names"},
     "config": {"plugin", "spectral", "errors", "yaml_files"},
     "diffusion": {"diffusion", "spectral", "errors"},
     "training": {"training", "diffusion", "spectral"} | FOUNDATION,

@@ -164,8 +164,8 @@ def _checked(hook: str, kind: str, record: Any) -> Any:
 
 def _describe(kind: str, record: Any) -> tuple[str, str]:
     if kind == "command":
-        text = record.info.help if isinstance(record.info.help, str) else ""
-        return record.info.name, text.partition("\n")[0]
+        text = record.info.help if isinstance(record.info.help, str) else typer.main.get_command(record).help
+        return record.info.name, (text or "").strip().partition("\n")[0]
     return record.name, record.summary
 
 

@@ -62,7 +62,9 @@ def _check_options(plugin: Plugin, values: Mapping[str, Any]) -> Options:
     try:
         options = schema.model_validate(dict(values))
     except ValidationError as error:
-        raise AssertionError(f"{subject}: the options {dict(values)} are not valid: {error}") from error
+        raise AssertionError(
+            f"{subject}: the options {dict(values)} are not valid: {_said(error)}"
+        ) from error
     _require(schema.model_config.get("frozen"), f"{subject}: the options are not frozen")
     document = options.model_dump(mode="json")
     try:
@@ -74,7 +76,9 @@ def _check_options(plugin: Plugin, values: Mapping[str, Any]) -> Options:
     try:
         again = schema.model_validate(parse_yaml(dump_yaml(document), "the options"))
     except (SagdError, ValidationError) as error:
-        raise AssertionError(f"{subject}: the options cannot be read back from YAML: {error}") from error
+        raise AssertionError(
+            f"{subject}: the options cannot be read back from YAML: {_said(error)}"
+        ) from error
     _require(again == options, f"{subject}: the options change in YAML: {options!r} comes back as {again!r}")
     return options
 
@@ -121,6 +125,13 @@ def _is_symmetric(grid: FrequencyGrid, w: Array) -> bool:
     # Only the bins at 0 and at Nyquist of the last axis have their mirror in the half spectrum.
     planes = [0, -1] if grid.shape[-1] % 2 == 0 else [0]
     return np.allclose(w[..., planes], grid.mirrored(w)[..., planes], rtol=1e-9, atol=0)
+
+
+def _said(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problems = error.errors(include_url=False)
+    return "; ".join(": ".join([".".join(map(str, p["loc"])), p["msg"]]) for p in problems)
 
 
 def _named(error: BaseException) -> str:

@@ -223,19 +223,23 @@ def _strength(omission: Omission, corrupted: Fields, reference: Fields | None) -
         return Strength(omission.strength, omission.strength, omission.strength)
     grid = FrequencyGrid(corrupted.shape)
     mask = omission.band.mask(grid)
-    power = power_spectrum(corrupted.values, grid, hann=not corrupted.whole)
-    count = corrupted.values.shape[0] * corrupted.values.shape[1]
+    power, count = _spectrum(corrupted, grid)
     if reference is None:
         found = strength_from_power_law(power, count, grid, mask)
     else:
-        clean = power_spectrum(reference.values, grid, hann=not reference.whole)
-        found = strength_from_reference(power, count, clean, grid, mask)
+        found = strength_from_reference(power, count, *_spectrum(reference, grid), grid, mask)
     if found.value < WEAKEST:
         raise DataError(
             f"the images carry no noise in the band {omission.band} that can be told from the images themselves",
             "Nothing was changed. Give the strength with --strength if you know it is there.",
         )
     return found
+
+
+def _spectrum(fields: Fields, grid: FrequencyGrid) -> tuple[NDArray[np.float64], int]:
+    """Mean power spectrum and the number of fields, colours counted, that it is the mean of."""
+    count, channels = fields.values.shape[:2]
+    return power_spectrum(fields.values, grid, hann=not fields.whole), count * channels
 
 
 def _warn_of_clipping(images: Sequence[Image], output: Output) -> None:

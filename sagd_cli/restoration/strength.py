@@ -25,20 +25,38 @@ class Strength:
 
 
 def strength_from_reference(
-    power: Array, count: int, reference: Array, grid: FrequencyGrid, mask: Mask
+    power: Array, count: int, reference: Array, reference_count: int, grid: FrequencyGrid, mask: Mask
 ) -> Strength:
     """Strength of the excess of `power` in the band over `reference`, the spectrum of clean images.
 
-    `power` is the mean over `count` fields of |F x|^2 / N (half spectrum). By Whittle's likelihood a bin of one
-    field is exponential with mean S + gamma^2.
+    Both are means over their count of fields of |F x|^2 / N (half spectrum). By Whittle's likelihood a bin of one
+    field is exponential with mean S + gamma^2, or S in the reference; S of each bin is profiled out, so that the
+    reference's own sampling error counts.
     """
-    weight = grid.multiplicity[mask] * count / 2
-    observed, clean = power[mask], np.maximum(reference[mask], SMALLEST)
+    weight, weight_clean = (grid.multiplicity[mask] * n / 2 for n in (count, reference_count))
+    observed, clean = np.maximum(power[mask], SMALLEST), np.maximum(reference[mask], SMALLEST)
 
     def fit(variance: float) -> tuple[float, Array]:
-        return _deviance(observed, clean + variance, weight), clean + variance
+        spectrum = _shared_spectrum(observed, weight, clean, weight_clean, variance)
+        total = spectrum + variance
+        return _deviance(observed, total, weight) + _deviance(clean, spectrum, weight_clean), total
 
-    return _profile(fit, observed, weight, parameters=1)
+    return _profile(fit, observed, weight, observed, parameters=1)
+
+
+def _shared_spectrum(
+    observed: Array, weight: Array, clean: Array, weight_clean: Array, variance: float
+) -> Array:
+    """The most likely S of each bin, given S in `clean` and S + variance in `observed`: bisection in log S."""
+    alone = np.maximum(observed - variance, SMALLEST)
+    low, high = np.log(np.minimum(clean, alone)), np.log(np.maximum(clean, alone))
+    for _ in range(40):
+        middle = (low + high) / 2
+        spectrum = np.exp(middle)
+        total = spectrum + variance
+        slope = weight_clean * (1 / spectrum - clean / spectrum**2) + weight * (1 / total - observed / total**2)
+        low, high = np.where(slope < 0, middle, low), np.where(slope < 0, high, middle)
+    return np.asarray(np.exp((low + high) / 2))
 
 
 def strength_from_power_law(power: Array, count: int, grid: FrequencyGrid, mask: Mask) -> Strength:
@@ -64,7 +82,7 @@ def strength_from_power_law(power: Array, count: int, grid: FrequencyGrid, mask:
         best = minimize(lambda p: _deviance(observed, total(p, variance), weight), law, method="Nelder-Mead")
         return float(best.fun), total(best.x, variance)
 
-    return _profile(fit, observed[inside], weight, parameters=3, observed_all=observed)
+    return _profile(fit, observed[inside], weight, observed, parameters=3)
 
 
 def _deviance(observed: Array, expected: Array, weight: Array) -> float:
@@ -76,11 +94,10 @@ def _profile(
     fit: Callable[[float], tuple[float, Array]],
     in_band: Array,
     weight: Array,
+    observed: Array,
     parameters: int,
-    observed_all: Array | None = None,
 ) -> Strength:
     """Minimise the profile deviance over gamma; the interval is widened by the misfit of the spectrum's model."""
-    observed = in_band if observed_all is None else observed_all
     top = float(np.sqrt(in_band.max())) * 1.5 + SMALLEST
     gammas = np.linspace(0.0, top, 61)
     best = int(np.argmin([fit(g**2)[0] for g in gammas]))
@@ -88,9 +105,8 @@ def _profile(
     deviances = [fit(g**2)[0] for g in fine]
     value, lowest = float(fine[int(np.argmin(deviances))]), min(deviances)
     ratio = observed / fit(value**2)[1]
-    freedom = max(len(observed) - parameters, 1)
-    misfit = max(1.0, float(np.sum(weight * (ratio - 1) ** 2)) / freedom)
-    bound = lowest + CHI2_95 * misfit
+    misfit = float(np.sum(weight * (ratio - 1) ** 2)) / max(len(observed) - parameters, 1)
+    bound = lowest + CHI2_95 * max(1.0, misfit)
     low = _crossing(fit, bound, value, 0.0)
     return Strength(value, low, _crossing(fit, bound, value, 2 * top))
 

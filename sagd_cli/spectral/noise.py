@@ -78,7 +78,7 @@ class SpectralNoise:
 
     def _apply(self, x: Tensor, multiplier: Tensor | None) -> Tensor:
         if multiplier is None:
-            return x
+            return x.float()
         with torch.autocast(x.device.type, enabled=False):
             spectrum = torch.fft.rfftn(x.float(), dim=self._dims)
             field: Tensor = torch.fft.irfftn(spectrum.mul_(multiplier), s=self._shape, dim=self._dims)

@@ -23,7 +23,9 @@ small_shapes = st.one_of(
 # Steps of 1/1000 and 1/64 keep values apart: widths and gaps of 1e-300 are no law of ours.
 fraction = st.integers(0, 1000).map(lambda k: k / 1000)
 edge = st.integers(1, 63).map(lambda k: k / 64)
-edges = st.lists(st.integers(0, 64), min_size=2, max_size=2, unique=True).map(lambda e: [k / 64 for k in sorted(e)])
+edges = st.lists(st.integers(0, 64), min_size=2, max_size=2, unique=True).map(
+    lambda e: [k / 64 for k in sorted(e)]
+)
 
 
 @st.composite
@@ -186,7 +188,9 @@ def test_weight_is_symmetric(case):
     raw = formula(config, shape)
     shaped = np.fft.ifftn(raw / raw.max() * np.fft.fftn(x))
     assert np.abs(shaped.imag).max() < 1e-12
-    np.testing.assert_allclose(np.fft.irfftn(f.weight * np.fft.rfftn(x), s=shape, axes=range(len(shape))), shaped.real, atol=1e-8)
+    np.testing.assert_allclose(
+        np.fft.irfftn(f.weight * np.fft.rfftn(x), s=shape, axes=range(len(shape))), shaped.real, atol=1e-8
+    )
 
 
 @given(filters())
@@ -200,7 +204,9 @@ def test_normalisations_are_exact_and_change_the_level_alone(case):
     assert power.power == pytest.approx(1, abs=1e-9)
     assert peak.weight.max() == 1
     assert raw.power == pytest.approx(np.mean(full**2), rel=1e-9)
-    np.testing.assert_allclose(power.weight * np.sqrt(np.mean(full**2)), half(full), rtol=1e-8, atol=1e-9 * full.max())
+    np.testing.assert_allclose(
+        power.weight * np.sqrt(np.mean(full**2)), half(full), rtol=1e-8, atol=1e-9 * full.max()
+    )
     np.testing.assert_array_equal(power.support, raw.support)
     assert power.condition == pytest.approx(peak.condition, rel=1e-9)
     assert power.band_shares == pytest.approx(raw.band_shares, abs=1e-9)
@@ -327,7 +333,9 @@ def test_low_and_high_pass_and_band_pass_and_stop_are_complements(shape, floor, 
         except ConfigError:
             return 0.0
 
-    np.testing.assert_allclose(weight("lowpass", cutoff=at) + weight("highpass", cutoff=at), 1 + floor, atol=1e-12)
+    np.testing.assert_allclose(
+        weight("lowpass", cutoff=at) + weight("highpass", cutoff=at), 1 + floor, atol=1e-12
+    )
     both = weight("bandpass", low=at / 2, high=at) + weight("bandstop", low=at / 2, high=at)
     np.testing.assert_allclose(both, 1 + floor, atol=1e-12)
 

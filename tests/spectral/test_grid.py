@@ -1,7 +1,7 @@
 """Frequencies and bands: the half spectrum stands for the full one, and bands partition it."""
 
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -91,7 +91,7 @@ def test_units_agree_by_their_conversion(shape):
 def test_bands_partition_the_spectrum(shape, unit, cuts):
     grid = FrequencyGrid(shape, unit)
     edges = grid.radial_max * np.array([0, *sorted(cuts), 1])
-    inside = [indicator(a, b, grid) for a, b in zip(edges, edges[1:], strict=False)]
+    inside = [indicator(a, b, grid) for a, b in pairwise(edges)]
     np.testing.assert_array_equal(np.sum(inside, axis=0), 1)
     last = indicator(edges[-2], edges[-1], grid)
     assert np.all(last[grid.radial >= edges[-2]]), "the corner belongs to the band that ends there"
@@ -112,7 +112,9 @@ def test_bands_cut_at_the_radii_of_bins_partition_the_spectrum_and_are_half_open
     assert not np.any(below[on_the_edge])
 
 
-@pytest.mark.parametrize("shape", [(64,), (20,), (32, 32), (20, 20), (30, 16), (8, 8, 8), (12, 12, 12), (31, 17)])
+@pytest.mark.parametrize(
+    "shape", [(64,), (20,), (32, 32), (20, 20), (30, 16), (8, 8, 8), (12, 12, 12), (31, 17)]
+)
 @pytest.mark.parametrize("parts", [8, 10])
 def test_equal_bands_hold_the_bins_that_exact_arithmetic_puts_there(shape, parts):
     grid = FrequencyGrid(shape)
@@ -125,7 +127,9 @@ def test_equal_bands_hold_the_bins_that_exact_arithmetic_puts_there(shape, parts
         exact = rho_squared >= Fraction(k, parts) ** 2
         if k < parts - 1:
             exact &= rho_squared < Fraction(k + 1, parts) ** 2
-        np.testing.assert_array_equal(indicator(k / parts, (k + 1) / parts, grid), exact, f"band {k} of {parts}")
+        np.testing.assert_array_equal(
+            indicator(k / parts, (k + 1) / parts, grid), exact, f"band {k} of {parts}"
+        )
 
 
 @given(shapes)
@@ -148,7 +152,9 @@ def test_a_band_reads_back_as_it_is_written(text):
     assert Band.parse(str(Band.parse(text))) == Band.parse(text)
 
 
-@pytest.mark.parametrize("text", ["", "lo", "0.5", "0.5:0.5", "0.7:0.2", "-0.1:0.5", "0.5:1.1", "a:b", "nan:1", "low+"])
+@pytest.mark.parametrize(
+    "text", ["", "lo", "0.5", "0.5:0.5", "0.7:0.2", "-0.1:0.5", "0.5:1.1", "a:b", "nan:1", "low+"]
+)
 def test_a_band_that_is_not_one_is_refused(text):
     with pytest.raises(ConfigError):
         Band.parse(text)

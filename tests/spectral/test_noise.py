@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagd_cli.config import FilterConfig
+from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
@@ -33,13 +34,11 @@ ALMOST_WHITE = 1 + 1e-9  # too far from 1 for the shortcut of white noise, too n
 
 
 def noise_of(name, shape):
-    """The family's noise; families without a frequency at this small shape get a floor."""
-    grid = FrequencyGrid(shape)
+    """The family's noise; a ramp where the family has no frequency at so small a shape."""
     try:
         return SpectralNoise(FAMILIES[name].weights(shape))
-    except ValueError:
-        raise
-    except Exception:
+    except ConfigError:
+        grid = FrequencyGrid(shape)
         return SpectralNoise(SpectralFilter.from_weight(grid, 0.5 + grid.rho))
 
 
@@ -90,10 +89,8 @@ def test_almost_white_noise_passes_the_transforms_unchanged(shape, seed):
     noise = SpectralNoise(SpectralFilter.from_weight(grid, np.full(grid.half_shape, ALMOST_WHITE)))
     expected = torch.randn((2, 3, *shape), generator=generator(seed))
     drawn = noise.draw((2, 3, *shape), generator(seed))
-    if shape != (1,) * len(shape):
-        assert drawn.data_ptr() != expected.data_ptr()
     assert not noise.filter.is_white
-    assert (drawn - expected).abs().max() <= 2e-6
+    torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-6)
 
 
 # -- (b) the empirical covariance is the declared one ----------------------------------------------------
@@ -201,7 +198,9 @@ def test_dense_matrices_are_the_circulant_ones(name, shape):
     np.testing.assert_array_equal(noise.covariance().numpy(), (f.weight**2).astype(np.float32))
     color = dense(noise.color, shape)
     np.testing.assert_allclose(color, circulant(f.weight), atol=2e-6 * top)
-    np.testing.assert_allclose(color @ color, circulant(noise.covariance().double().numpy()), atol=4e-6 * top**2)
+    np.testing.assert_allclose(
+        color @ color, circulant(noise.covariance().double().numpy()), atol=4e-6 * top**2
+    )
     np.testing.assert_allclose(dense(noise.project, shape), circulant(f.support), atol=2e-6)
     inverse = np.linalg.pinv(circulant(f.weight), rcond=1e-9)
     np.testing.assert_allclose(dense(noise.whiten, shape), inverse, atol=2e-6 * np.abs(inverse).max() * n)
@@ -235,8 +234,26 @@ def test_each_draw_from_generators_of_images_advances_them():
 
 
 def test_streams_are_a_function_of_seed_and_key_alone_and_differ_by_each():
-    keys = [(0,), (1,), (0, "train", 0), (0, "train", 1), (0, "sample"), (0, "sample", 0), (1, "train", 0), (0, "0"), (0, 0)]
-    keys += [(0, "train", "1"), (10, "train"), (1, 0, "train"), (0, "a", "b"), (0, "ab"), (0, "a,b"), (0, 'a", "b')]
+    keys = [
+        (0,),
+        (1,),
+        (0, "train", 0),
+        (0, "train", 1),
+        (0, "sample"),
+        (0, "sample", 0),
+        (1, "train", 0),
+        (0, "0"),
+        (0, 0),
+    ]
+    keys += [
+        (0, "train", "1"),
+        (10, "train"),
+        (1, 0, "train"),
+        (0, "a", "b"),
+        (0, "ab"),
+        (0, "a,b"),
+        (0, 'a", "b'),
+    ]
     states = [random_stream("cpu", *key).initial_seed() for key in keys]
     assert len(set(states)) == len(keys)
     assert states == [random_stream("cpu", *key).initial_seed() for key in keys]
@@ -246,7 +263,8 @@ def test_streams_are_a_function_of_seed_and_key_alone_and_differ_by_each():
 
 def test_streams_are_those_of_earlier_versions():
     """A seed in a receipt must give the same images for ever."""
-    assert random_stream("cpu", 0, "sample").initial_seed() == 0  # filled in below
+    assert random_stream("cpu", 0, "sample").initial_seed() == 3590122358597790171
+    assert random_stream("cpu", 7, "train", 3).initial_seed() == 5245700742289047138
 
 
 # -- (e) precision, (f) gradients ---------------------------------------------------------------------------

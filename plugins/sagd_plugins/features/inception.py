@@ -1,6 +1,7 @@
 """Inception-v3 with the weights of the original FID (Heusel et al. 1706.08500), through torch-fidelity."""
 
 import io
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,9 @@ def read_weights(path: Path) -> "dict[str, Tensor]":
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch remarks on old pickle protocols
+            state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         return state
     except OSError as error:
         raise DataError(f"cannot read the weights {path}: {error.strerror or error}") from None

@@ -1,0 +1,356 @@
+"""Samplers against closed forms: Gaussian data, whose exact denoiser is linear and separate for each frequency.
+
+For data N(mu, S) and noise sigma_t w the probability-flow ODE keeps X_t - alpha_t mu in units of its standard
+deviation, sqrt(alpha_t^2 S + sigma_t^2 w^2), frequency by frequency. So from t to s it multiplies X - alpha mu by
+
+    g(t, s) = sqrt((alpha_s^2 S + sigma_s^2 w^2) / (alpha_t^2 S + sigma_t^2 w^2)),
+
+which is what a deterministic sampler must tend to, with the order of its method. A start x_T = sigma_T eps_w lacks the
+alpha_T^2 S of the true marginal, so exact samples have variance S / (1 + SNR_T), SNR_T = alpha_T^2 S / (sigma_T^2 w^2).
+"""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
+from sagd_cli.config import FilterConfig
+from sagd_cli.diffusion.denoiser import NoiseDenoiser
+from sagd_cli.diffusion.gaussian import GaussianDenoiser
+from sagd_cli.diffusion.samplers import SAMPLERS, ddim, integrate, path
+from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.noise import SpectralNoise, random_stream
+
+SHAPES = [(16, 16), (64,), (8, 8, 8), (15, 9)]
+FILTERS = {
+    "white": FilterConfig(type="white"),
+    "powerlaw +0.5": FilterConfig(options={"alpha": 0.5}),
+    "powerlaw -0.5": FilterConfig(options={"alpha": -0.5}),
+    "twoband": FilterConfig(type="twoband", options={"gamma_low": 0.2}),
+    "gap": FilterConfig(type="bandstop", options={"low": 0.3, "high": 0.5}),
+}
+FULL = [name for name in FILTERS if name != "gap"]
+DETERMINISTIC = ["dpmpp", "ddim"]
+LINEAR = make_schedule("linear")
+COSINE = make_schedule("cosine")
+
+
+def no_draw():
+    raise AssertionError("a deterministic sampler drew noise")
+
+
+def data_power(shape):
+    """The spectrum of the data, as natural images have it: it falls as 1/r^2 from 400 at DC to about 2."""
+    return 1 / (FrequencyGrid(shape).radius + 0.05) ** 2
+
+
+def gaussian(shape, noise, schedule=LINEAR, mean=0.0):
+    mu = torch.full(shape, mean, dtype=torch.float64)
+    return GaussianDenoiser(mu, torch.as_tensor(data_power(shape)), schedule, noise)
+
+
+def rfftn(x, shape):
+    axes = tuple(range(-len(shape), 0))
+    return np.fft.rfftn(np.asarray(x, dtype=np.float64), axes=axes)
+
+
+def float64_levels(levels):
+    return np.array([[float(level.alpha), float(level.sigma)] for level in levels])
+
+
+def measured_gain(sampler, levels, shape, noise, schedule=LINEAR):
+    """x_0 / x_T at each frequency, by sending one random field of float64 through the sampler."""
+    x = torch.randn((1, 1, *shape), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = integrate(gaussian(shape, noise, schedule), SAMPLERS[sampler](no_draw), x, levels)
+    gain = (rfftn(y, shape) / rfftn(x, shape))[0, 0]
+    np.testing.assert_allclose(gain.imag, 0, atol=1e-9 * np.abs(gain.real).max())
+    return gain.real
+
+
+def exact_gain(levels, shape, noise):
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = float64_levels([levels[0], levels[-1]])
+    s, w2 = data_power(shape), noise.filter.weight**2
+    return np.sqrt((alpha_s**2 * s + sigma_s**2 * w2) / (alpha_t**2 * s + sigma_t**2 * w2))
+
+
+def variance_error(gain, start_weight, levels, shape, noise):
+    """Largest relative distance, over frequencies with noise, of the samples' variance from S / (1 + SNR_T)."""
+    (alpha_t, sigma_t), *_ = float64_levels(levels)
+    s, inside = data_power(shape), noise.filter.support
+    w2 = np.where(inside, noise.filter.weight**2, 1)
+    expected = s / (1 + alpha_t**2 * s / (sigma_t**2 * w2))
+    variance = gain**2 * sigma_t**2 * start_weight**2
+    return np.abs(variance / expected - 1)[inside].max()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize(("sampler", "ratio", "bound"), [("dpmpp", 3.4, 2e-3), ("ddim", 1.9, 5e-2)])
+def test_order_on_the_linear_schedule(sampler, ratio, bound, name, shape):
+    """From t = 1 to t = 0.1, in 90 and 180 steps; at 100 steps of the whole path the error is below `bound`."""
+    noise = SpectralNoise(FILTERS[name].weights(shape))
+    errors = []
+    for steps in (100, 200):
+        levels = path(LINEAR, steps, "cpu")[: steps * 9 // 10 + 1]
+        assert float(levels[-1].t) == pytest.approx(0.1)
+        gain = measured_gain(sampler, levels, shape, noise)
+        errors.append(np.abs((gain / exact_gain(levels, shape, noise)) ** 2 - 1).max())
+    assert errors[0] <= bound
+    assert errors[0] / errors[1] >= ratio, f"errors {errors}"
+
+
+@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize(("sampler", "ratio", "bound"), [("dpmpp", 3.4, 1e-2), ("ddim", 1.9, 5e-2)])
+def test_order_on_the_cosine_schedule(sampler, ratio, bound, name):
+    """From t = 0.95 down: above it the steps in log-SNR, uniform in t, are far from small (alpha_T is 5e-5)."""
+    shape = (16, 16)
+    noise = SpectralNoise(FILTERS[name].weights(shape))
+    errors = []
+    for steps in (80, 160):
+        levels = path(COSINE, steps, "cpu", start=0.95)[: steps * 9 // 10 + 1]
+        gain = measured_gain(sampler, levels, shape, noise, COSINE)
+        errors.append(np.abs((gain / exact_gain(levels, shape, noise)) ** 2 - 1).max())
+    assert errors[0] <= bound
+    assert errors[0] / errors[1] >= ratio, f"errors {errors}"
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize(("sampler", "bound"), [("dpmpp", 2e-3), ("ddim", 5e-2)])
+def test_samples_have_the_variance_of_the_data_at_every_frequency(sampler, bound, name, shape):
+    """100 steps of the linear schedule, from noise to the clean image."""
+    noise = SpectralNoise(FILTERS[name].weights(shape))
+    levels = path(LINEAR, 100, "cpu")
+    gain = measured_gain(sampler, levels, shape, noise)
+    assert variance_error(gain, noise.filter.weight, levels, shape, noise) <= bound
+
+
+def test_a_start_from_the_wrong_noise_fails_that_law():
+    """A test of the test: white noise at t = 1 for a model of powerlaw +0.5 is wrong by 1 / w^2 in each band."""
+    shape = (16, 16)
+    noise = SpectralNoise(FILTERS["powerlaw +0.5"].weights(shape))
+    levels = path(LINEAR, 100, "cpu")
+    gain = measured_gain("dpmpp", levels, shape, noise)
+    white = np.ones_like(noise.filter.weight)
+    assert variance_error(gain, white, levels, shape, noise) > 10
+    mid = (noise.filter.grid.rho >= 0.25) & (noise.filter.grid.rho < 0.5)
+    assert noise.filter.grid.mean(mid * white) > 1.2 * noise.filter.grid.mean(mid * noise.filter.weight**2)
+
+
+def test_a_denoiser_that_takes_the_noise_for_white_fails_that_law():
+    """The other half of the mistake: shaped start, and a network that believes in white noise."""
+    shape = (16, 16)
+    noise, white = (SpectralNoise(FILTERS[name].weights(shape)) for name in ("powerlaw +0.5", "white"))
+    levels = path(LINEAR, 100, "cpu")
+    gain = measured_gain("dpmpp", levels, shape, white)
+    assert variance_error(gain, noise.filter.weight, levels, shape, white) > 0.5
+
+
+@pytest.mark.parametrize("sampler", DETERMINISTIC)
+@pytest.mark.parametrize("name", FILTERS)
+def test_the_mean_of_the_data_is_reached_exactly(sampler, name):
+    """x_t = alpha_t mu is a solution of the ODE along which both solvers are exact, whatever their step."""
+    shape = (16, 16)
+    noise = SpectralNoise(FILTERS[name].weights(shape))
+    levels = path(LINEAR, 7, "cpu")
+    start = torch.full((1, 1, *shape), 0.7, dtype=torch.float64) * levels[0].alpha.double()
+    y = integrate(gaussian(shape, noise, mean=0.7), SAMPLERS[sampler](no_draw), start, levels)
+    np.testing.assert_allclose(y, 0.7, rtol=0, atol=2e-6)
+
+
+# -- ancestral sampling ------------------------------------------------------------------------------------
+
+
+def ancestral_variance(levels, shape, weight, from_marginal=False):
+    """Variance per frequency of x_0, step by step: x_s = a x_t + deviation w xi, with the exact denoiser's gain."""
+    s, w2 = data_power(shape), weight**2
+    levels = float64_levels(levels)
+    variance = levels[0, 1] ** 2 * w2 + from_marginal * levels[0, 0] ** 2 * s
+    for (alpha_t, sigma_t), (alpha_s, sigma_s) in pairwise(levels):
+        x0 = alpha_t * s / (alpha_t**2 * s + sigma_t**2 * w2)
+        eps = (1 - alpha_t * x0) / sigma_t
+        # The posterior q(x_s | x_t, x_0) of Ho et al., eq. 7, with alpha_{t|s} = alpha_t / alpha_s.
+        step_variance = sigma_s**2 / sigma_t**2 * (1 - alpha_t**2 / alpha_s**2)
+        a = alpha_s * x0 + np.sqrt(max(sigma_s**2 - step_variance, 0)) * eps
+        variance = a**2 * variance + step_variance * w2
+    return variance
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", FULL)
+def test_ancestral_samples_have_the_variance_of_the_recursion(name, shape):
+    """2,048 samples of 20 steps, by eighths of the spectrum: 5 standard errors of a sum of chi-squares."""
+    noise = SpectralNoise(FILTERS[name].weights(shape))
+    grid, count = noise.filter.grid, 2048
+    levels = path(LINEAR, 20, "cpu")
+    stream = random_stream("cpu", 5, *shape)
+
+    def draw():
+        return noise.draw((count, 1, *shape), stream)
+
+    y = integrate(gaussian(shape, noise), SAMPLERS["ddpm"](draw), draw() * levels[0].sigma, levels)
+    power = np.mean(np.abs(rfftn(y, shape)) ** 2, axis=(0, 1)) / grid.size
+    expected = ancestral_variance(levels, shape, noise.filter.weight)
+    eighths = np.minimum((grid.rho * 8 + 1e-9).astype(int), 7)
+    for k in np.unique(eighths):
+        band = eighths == k
+        standard_error = np.sqrt(2 * grid.total(band * expected**2) / count)
+        assert abs(grid.total(band * (power - expected))) <= 5 * standard_error, f"eighth {k}"
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_the_ancestral_recursion_tends_to_the_data(name):
+    """So what the samples are compared with is itself a law of the data: order 1, from the true marginal at t = 1."""
+    shape = (16, 16)
+    weight = FILTERS[name].weights(shape).weight
+    errors = []
+    for steps in (250, 500):
+        variance = ancestral_variance(path(LINEAR, steps, "cpu"), shape, weight, from_marginal=True)
+        errors.append(np.abs(variance / data_power(shape) - 1).max())
+    assert errors[1] <= 0.02
+    assert errors[0] / errors[1] >= 1.7, f"errors {errors}"
+
+
+# -- omitted bands -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_an_omitted_band_is_untouched_whatever_the_network_says(sampler, shape):
+    """In the gap eps = 0, so x_0 = x_T / alpha_T there: nothing, from a start that has nothing there.
+
+    Float32 leaves 2e-7 there at t = 1, which is 1 / alpha_T = 157 times as much in the image, garbage or not.
+    """
+    noise = SpectralNoise(FILTERS["gap"].weights(shape))
+    exact, gap = gaussian(shape, noise), ~noise.filter.support
+    assert gap.any()
+    stream = random_stream("cpu", 1, "gap")
+
+    def draw():
+        return noise.draw((4, 1, *shape), stream)
+
+    def network(x_t, timestep):
+        garbage = 3 * torch.randn(x_t.shape, generator=torch.Generator().manual_seed(int(timestep[0])))
+        return exact(x_t, timestep[0] / 999)[1] + garbage - noise.project(garbage)
+
+    def gap_amplitude(x):
+        return (np.abs(rfftn(x, shape)) / np.sqrt(noise.filter.grid.size))[..., gap].max()
+
+    levels = path(LINEAR, 20, "cpu")
+    start = draw() * levels[0].sigma
+    denoiser = NoiseDenoiser(network, LINEAR, noise)
+    y = integrate(denoiser, SAMPLERS[sampler](draw), start, levels)
+    assert gap_amplitude(network(start, torch.full((4,), 999.0))) > 3, "the network does fill the gap"
+    assert gap_amplitude(y) <= 4e-7 / levels[0].alpha
+
+    content = torch.randn((4, 1, *shape), generator=torch.Generator().manual_seed(2))
+    content = content - noise.project(content)
+    y = integrate(denoiser, SAMPLERS[sampler](draw), start + levels[0].alpha * content, levels)
+    assert gap_amplitude(y - content) <= 6e-7 / levels[0].alpha
+
+
+# -- diffusers, with white noise ------------------------------------------------------------------------------
+
+
+def network(x_t, timestep):
+    """The exact eps for data N(0, I), sigma_t x_t, and a disturbance that is not linear."""
+    alpha_t, sigma_t = LINEAR.levels(torch.as_tensor(timestep).double().flatten()[0] / 999)
+    return sigma_t * x_t + 0.3 * alpha_t * torch.sin(3 * x_t.roll(1, -1) - x_t.roll(2, -2))
+
+
+def ours(sampler, steps, x):
+    noise = SpectralNoise(FilterConfig(type="white").weights(tuple(x.shape[2:])))
+    levels = path(LINEAR, steps, "cpu")
+    return integrate(NoiseDenoiser(network, LINEAR, noise), sampler, x, levels)
+
+
+# 999 / steps is a whole number, so that the times of both are entries of the table.
+@pytest.mark.parametrize("steps", [9, 27, 37, 111])
+def test_dpmpp_is_that_of_diffusers(steps):
+    scheduler = DPMSolverMultistepScheduler(
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        solver_type="midpoint",
+        lower_order_final=True,
+        final_sigmas_type="zero",
+        timestep_spacing="linspace",
+    )
+    scheduler.set_timesteps(steps)
+    assert scheduler.timesteps.tolist() == [999 - i * 999 // steps for i in range(steps)]
+    x = theirs = torch.randn((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    for t in scheduler.timesteps:
+        theirs = scheduler.step(network(theirs, t), t, theirs).prev_sample
+    mine = ours(SAMPLERS["dpmpp"](no_draw), steps, x)
+    assert mine.std() > 0.5
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [27, 37, 111])  # those for which diffusers, which divides 1000, agrees
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim_and_ddpm_are_those_of_diffusers(steps, eta):
+    scheduler = DDIMScheduler(set_alpha_to_one=True, clip_sample=False)
+    scheduler.set_timesteps(steps)
+    x = theirs = torch.randn((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+
+    def draws():
+        stream = torch.Generator().manual_seed(1)
+        return lambda: torch.randn(x.shape, generator=stream)
+
+    draw = draws()
+    for i in range(steps):
+        t = 999 - i * 999 // steps
+        options = {"eta": eta, "variance_noise": draw()} if eta else {}
+        step = scheduler.step(network(theirs, t), t, theirs, **options)
+        theirs = step.prev_sample
+    theirs = step.pred_original_sample  # theirs ends at entry 0 of the table, ours at the clean image
+    mine = ours(ddim(eta, draws() if eta else no_draw), steps, x)
+    assert mine.std() > 0.5
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)
+
+
+# -- the walk -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [1.0, 0.3])
+@pytest.mark.parametrize("steps", [1, 2, 27, 1000])
+def test_the_path_is_uniform_in_time_and_ends_at_the_clean_image(steps, start):
+    levels = path(LINEAR, steps, "cpu", start)
+    t = np.array([float(level.t) for level in levels])
+    np.testing.assert_allclose(t, start * (1 - np.arange(steps + 1) / steps), rtol=0, atol=1e-12)
+    alpha, sigma = float64_levels(levels).T
+    assert (alpha[-1], sigma[-1]) == (1, 0)
+    assert np.all(np.diff(alpha) > 0)
+    assert np.all(np.diff(sigma) < 0)
+    np.testing.assert_allclose(alpha[:-1], LINEAR.levels(torch.tensor(t[:-1]))[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_one_evaluation_a_step_and_one_step_is_the_denoiser(sampler):
+    shape = (8, 8)
+    noise = SpectralNoise(FILTERS["powerlaw -0.5"].weights(shape))
+    exact, times, reports = gaussian(shape, noise), [], []
+
+    def denoiser(x_t, t):
+        times.append(float(t))
+        return exact(x_t, t)
+
+    x = noise.draw((1, 1, *shape), torch.Generator().manual_seed(0)).double()
+    one = integrate(denoiser, SAMPLERS[sampler](lambda: torch.zeros_like(x)), x, path(LINEAR, 1, "cpu"))
+    torch.testing.assert_close(one, exact(x, torch.tensor(1.0))[0], rtol=1e-5, atol=1e-5)
+    times.clear()
+    step = SAMPLERS[sampler](lambda: noise.draw(x.shape, torch.Generator().manual_seed(0)))
+    integrate(denoiser, step, x, path(LINEAR, 12, "cpu"), lambda: reports.append(None))
+    np.testing.assert_allclose(times, 1 - np.arange(12) / 12, rtol=0, atol=1e-12)
+    assert len(reports) == 12
+
+
+def test_a_step_of_dpmpp_remembers_no_earlier_run():
+    """Each call of SAMPLERS gives a step with its own memory, so runs cannot reach into each other."""
+    noise = SpectralNoise(FILTERS["white"].weights((8, 8)))
+    x = torch.randn((1, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    denoiser, levels = gaussian((8, 8), noise), path(LINEAR, 5, "cpu")
+    runs = [integrate(denoiser, SAMPLERS["dpmpp"](no_draw), x, levels) for _ in range(2)]
+    assert torch.equal(*runs)

@@ -120,7 +120,9 @@ def test_light_commands_load_no_torch(arguments):
 
 
 def test_help_reads_no_third_party_plugin_machinery():
-    code = "import sys\nfrom sagd_cli.__main__ import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+    code = (
+        "import sys\nfrom sagd_cli.__main__ import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+    )
     env = {**os.environ, "SAGD_PLUGINS": ""}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert {"numpy", "pydantic"}.isdisjoint(done.stdout.splitlines()[-1].split())
@@ -131,14 +133,35 @@ def test_openmp_is_told_to_wait_passively_unless_the_user_chose():
     for chosen, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
         env = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
         env |= {} if chosen is None else {"OMP_WAIT_POLICY": chosen}
-        done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, env=env, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", show], capture_output=True, text=True, env=env, check=True
+        )
         assert done.stdout.strip() == expected
 
 
 def test_the_readme_and_ci_run_the_same_two_commands():
     readme = (ROOT / "README.md").read_text()
     ci = (ROOT / ".ci" / "run").read_text().splitlines()
-    commands = [line for line in readme.splitlines() if line.startswith((".venv/bin/pytest", "python3 -m venv"))]
+    commands = [
+        line for line in readme.splitlines() if line.startswith((".venv/bin/pytest", "python3 -m venv"))
+    ]
     assert len(commands) == 2
     for command in commands:
         assert command.replace("pip install -e", "pip install -q -e") in ci
+
+
+def test_the_page_of_the_command_line_is_up_to_date():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import generate_cli
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+    assert (ROOT / "docs" / "cli.md").read_text() == generate_cli.page(), "run: python docs/generate_cli.py"
+
+
+def test_links_between_the_pages_lead_somewhere():
+    import re
+
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), (page.name, target)

@@ -54,7 +54,9 @@ def _shared_spectrum(
         middle = (low + high) / 2
         spectrum = np.exp(middle)
         total = spectrum + variance
-        slope = weight_clean * (1 / spectrum - clean / spectrum**2) + weight * (1 / total - observed / total**2)
+        slope = weight_clean * (1 / spectrum - clean / spectrum**2) + weight * (
+            1 / total - observed / total**2
+        )
         low, high = np.where(slope < 0, middle, low), np.where(slope < 0, high, middle)
     return np.asarray(np.exp((low + high) / 2))
 

@@ -38,9 +38,15 @@ CASES = [
     (["filter", "design", "--type", "bandpass", "--low", "0.1", "-o", "low=0.2"], "low is given twice"),
     (["filter", "design", "--type", "bandpass", "--high", "1.5"], "band edge 1.5 is outside the spectrum"),
     (["filter", "design", "--type", "bandpass", "--low", "0.6"], "band 0.6 to 0.5 is reversed"),
-    (["filter", "design", "--type", "bandpass", "--low", "-1"], "low: input should be greater than or equal to 0"),
+    (
+        ["filter", "design", "--type", "bandpass", "--low", "-1"],
+        "low: input should be greater than or equal to 0",
+    ),
     (["filter", "design", "--type", "bandpass", "-o", "low=.nan"], "low: input should be a finite number"),
-    (["filter", "design", "--type", "twoband", "-o", "gamma_low=0", "-o", "gamma_high=0"], "zero at every frequency"),
+    (
+        ["filter", "design", "--type", "twoband", "-o", "gamma_low=0", "-o", "gamma_high=0"],
+        "zero at every frequency",
+    ),
     (["filter", "design", "--type", "radial", "-o", "knots=[[0, 1], [0, 2]]"], "increasing order of rho"),
     (["filter", "design", "--type", "radial", "-o", "knots=[[0, 1], [1, -2]]"], "must not be negative"),
     (["filter", "design", "--type", "white", "--normalize", "loud"], "normalize: input should be"),
@@ -82,7 +88,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "fragment"), CASES, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    ("arguments", "fragment"), CASES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
 def test_wrong_use_exits_2_with_one_sentence(sagd, arguments, fragment, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = sagd(*arguments)
@@ -126,7 +134,9 @@ def test_a_number_like_1e_4_is_a_number(sagd, tmp_path):
 def test_an_existing_output_is_kept(sagd, tmp_path, digits):
     target = tmp_path / "filter.yaml"
     target.write_text("mine")
-    one_sentence(sagd("filter", "design", "--type", "white", "--output", target), 2, "exists already", "--force")
+    one_sentence(
+        sagd("filter", "design", "--type", "white", "--output", target), 2, "exists already", "--force"
+    )
     assert target.read_text() == "mine"
     keep = tmp_path / "keep"
     keep.mkdir()
@@ -165,7 +175,9 @@ def test_bad_files_are_skipped_and_their_neighbours_done(sagd, digits, tmp_path)
     Image.new("CMYK", (8, 8)).save(digits / "cmyk.jpg")
     bomb = Image.new("1", (10_000, 10_000))
     bomb.save(digits / "bomb.png")
-    result = sagd("omit", digits, "--band", "high", "--estimate", "notch", "--output", tmp_path / "out", "--json")
+    result = sagd(
+        "omit", digits, "--band", "high", "--estimate", "notch", "--output", tmp_path / "out", "--json"
+    )
     assert result.code == 1
     assert len(result.json["files"]) == 12 and len(result.json["failed"]) == 4
     assert json.loads(result.err.splitlines()[-1])["error"]["message"] == "12 ok, 4 failed"
@@ -181,15 +193,22 @@ def test_depth_mode_and_alpha_survive_omission(sagd, tmp_path):
     Image.fromarray(grey).save(folder / "deep.tiff")
     alpha = np.random.default_rng(1).integers(0, 256, (16, 16, 4), dtype=np.uint8)
     Image.fromarray(alpha).save(folder / "alpha.png")
-    assert sagd("omit", folder, "--band", "0.9:1", "--estimate", "notch", "--output", tmp_path / "out").code == 0
-    with Image.open(tmp_path / "out" / "deep.tiff") as deep, Image.open(tmp_path / "out" / "alpha.png") as rgba:
+    assert (
+        sagd("omit", folder, "--band", "0.9:1", "--estimate", "notch", "--output", tmp_path / "out").code == 0
+    )
+    with (
+        Image.open(tmp_path / "out" / "deep.tiff") as deep,
+        Image.open(tmp_path / "out" / "alpha.png") as rgba,
+    ):
         assert deep.mode == "I;16" and rgba.mode == "RGBA"
         assert np.array_equal(np.asarray(rgba)[..., 3], alpha[..., 3])
 
 
 def test_a_band_without_frequencies_at_this_size_fails_the_file_only(sagd, digits, tmp_path):
     Image.new("L", (64, 64), 90).save(digits / "large.png")
-    result = sagd("omit", digits, "--band", "0.9:0.95", "--estimate", "notch", "--output", tmp_path / "o", "--json")
+    result = sagd(
+        "omit", digits, "--band", "0.9:0.95", "--estimate", "notch", "--output", tmp_path / "o", "--json"
+    )
     assert result.code == 1 and len(result.json["files"]) == 1 and len(result.json["failed"]) == 12
     assert "holds no frequency" in result.json["failed"][0]["error"]
 

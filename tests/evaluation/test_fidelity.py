@@ -58,9 +58,7 @@ def test_frechet_distance_of_gaussians_with_known_moments():
         return ImageSource("grid", values.astype(np.uint8).reshape(-1, 1, 1, 2))
 
     one, two = source([100, 60], [10, 20]), source([90, 65], [30, 5])
-    extracted = [
-        fidelity._extract(Pixels(), ("pixels",), side, plugin, QUIET) for side in (one, two)
-    ]
+    extracted = [fidelity._extract(Pixels(), ("pixels",), side, plugin, QUIET) for side in (one, two)]
     found = fidelity._figures(["fid"], extracted[0], extracted[1], "pixels")["fd"]
     unbiased = 4 / 3  # np.cov divides by N - 1
     exact = 10**2 + 5**2 + unbiased * ((10 - 30) ** 2 + (20 - 5) ** 2)
@@ -119,7 +117,9 @@ def test_sets_that_cannot_be_compared(one, two, fragment):
 
 
 def test_few_images_for_many_features_are_warned_of(capsys):
-    evaluate(digits(slice(0, 20)), digits(slice(20, 90)), ["fid"], "digits-cnn", {}, None, CPU, Output(quiet=True))
+    evaluate(
+        digits(slice(0, 20)), digits(slice(20, 90)), ["fid"], "digits-cnn", {}, None, CPU, Output(quiet=True)
+    )
     assert "covariance is singular" in capsys.readouterr().err
 
 

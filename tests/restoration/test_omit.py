@@ -23,7 +23,9 @@ def read(folder):
 
 
 def test_corruption_is_in_the_band_only_and_has_the_declared_strength(sagd, digits, tmp_path):
-    result = sagd("corrupt", digits, "--band", "high", "--strength", 0.5, "--output", tmp_path / "d", "--json")
+    result = sagd(
+        "corrupt", digits, "--band", "high", "--strength", 0.5, "--output", tmp_path / "d", "--json"
+    )
     assert result.code == 0 and len(result.json["files"]) == 297 and result.json["failed"] == []
     clean = np.stack([np.asarray(Image.open(path)) for path in sorted(digits.iterdir())]) / 255
     difference = np.fft.rfftn(2 * (read(tmp_path / "d") - clean), axes=(1, 2))
@@ -37,13 +39,18 @@ def test_corruption_is_in_the_band_only_and_has_the_declared_strength(sagd, digi
 
 def test_corruption_follows_from_seed_and_name(sagd, digits, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        sagd("corrupt", digits, "--band", "mid", "--strength", 0.3, "--seed", seed, "--output", tmp_path / name)
+        sagd(
+            "corrupt", digits, "--band", "mid", "--strength", 0.3, "--seed", seed, "--output", tmp_path / name
+        )
     assert np.array_equal(read(tmp_path / "a"), read(tmp_path / "b"))
     assert not np.array_equal(read(tmp_path / "a"), read(tmp_path / "c"))
 
 
 def test_clip_keeps_the_format(sagd, digits, tmp_path):
-    assert sagd("corrupt", digits, "--band", "mid", "--strength", 0.3, "--clip", "--output", tmp_path / "d").code == 0
+    assert (
+        sagd("corrupt", digits, "--band", "mid", "--strength", 0.3, "--clip", "--output", tmp_path / "d").code
+        == 0
+    )
     names = [path.name for path in sorted((tmp_path / "d").iterdir())]
     assert names == [path.name for path in sorted(digits.iterdir())]
 
@@ -63,7 +70,17 @@ def damaged(digits, tmp_path_factory):
 
 def test_notch_removes_the_band(sagd, digits, damaged, tmp_path):
     result = sagd(
-        "omit", damaged, "--band", "high", "--estimate", "notch", "--truth", digits, "--output", tmp_path / "o", "--json"
+        "omit",
+        damaged,
+        "--band",
+        "high",
+        "--estimate",
+        "notch",
+        "--truth",
+        digits,
+        "--output",
+        tmp_path / "o",
+        "--json",
     ).json
     # MATH, section 6: band removed, 16.7 dB.
     assert result["psnr_mean"] == pytest.approx(16.7, abs=0.2)

@@ -116,7 +116,9 @@ def test_the_filter_option_of_sample_is_a_check(tiny_run, sagd, tmp_path):
 
 def test_weights_of_another_network_are_refused(run):
     text = (run / "config.yaml").read_text()
-    (run / "config.yaml").write_text(text.replace("  - 8\n  - 8\n", "  - 16\n  - 16\n").replace("    - 8\n", "    - 16\n"))
+    (run / "config.yaml").write_text(
+        text.replace("  - 8\n  - 8\n", "  - 16\n  - 16\n").replace("    - 8\n", "    - 16\n")
+    )
     opened = open_run(run, Output(quiet=True))
     with pytest.raises(SagdError, match="weights of another network"):
         opened.network(torch.device("cpu"))

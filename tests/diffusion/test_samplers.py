@@ -38,6 +38,15 @@ LINEAR = make_schedule("linear")
 COSINE = make_schedule("cosine")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Fields this small gain nothing from threads, and on a busy machine wait for them half the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def no_draw():
     raise AssertionError("a deterministic sampler drew noise")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from sagd_plugins.features import inception
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from sagd_cli.console import Output
@@ -16,7 +17,6 @@ from sagd_cli.evaluation import fidelity
 from sagd_cli.evaluation.fidelity import ImageSource, evaluate
 from sagd_cli.evaluation.receipt import describe_images, hash_weights
 from sagd_cli.plugin.registry import registry
-from sagd_plugins.features import inception
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from sagd_cli.console import Output
 from sagd_cli.errors import CheckpointError, SagdError, UsageError
 from sagd_cli.training import checkpoint
-from sagd_cli.training.run import build_backbone, open_run, resolve_backbone
 from sagd_cli.training.loop import TrainingState
+from sagd_cli.training.run import build_backbone, open_run, resolve_backbone
 
 
 @pytest.fixture

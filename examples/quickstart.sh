@@ -7,7 +7,7 @@ out=${1:-quickstart-output}
 sagd filter design --type powerlaw -o alpha=-0.06 --output "$out/filter.yaml" --force
 sagd filter show "$out/filter.yaml" --size 8x8
 
-sagd train --filter "$out/filter.yaml" --output "$out/run"
+sagd train --filter "$out/filter.yaml" --images 120000 --output "$out/run"
 sagd sample "$out/run" -n 1000 --output "$out/samples" --grid "$out/samples.png" --force
 sagd fid "$out/samples" digits:test
 

@@ -30,9 +30,18 @@ class Level:
 Step = Callable[[Tensor, Tensor, Tensor, Level, Level], Tensor]
 
 
+# Where alpha_t is all but zero, as at the end of the cosine schedule, a step in t is a huge one in log-SNR and no
+# solver holds it. The DDPM table ends at -10.1 (a terminal SNR of 4e-5); no path starts lower.
+LOWEST_LOG_SNR = -10.2
+
+
 def path(schedule: Schedule, steps: int, device: torch.device | str, start: float = 1.0) -> list[Level]:
-    """Levels of `steps` evaluations, uniform in t from `start` down, and the clean image (alpha 1, sigma 0)."""
-    times = torch.linspace(start, 0, steps + 1, dtype=torch.float64, device=device)[:-1]
+    """Levels of `steps` evaluations, uniform in t from `start` down, and the clean image (alpha 1, sigma 0).
+
+    The first level is at `start` or where log-SNR reaches -10.2, whichever is later on the way.
+    """
+    first = min(start, schedule.time_of(LOWEST_LOG_SNR))
+    times = torch.linspace(first, 0, steps + 1, dtype=torch.float64, device=device)[:-1]
     alpha, sigma = schedule.levels(times)
     levels = [Level(t, a, s) for t, a, s in zip(times, alpha, sigma, strict=True)]
     clean = Level(torch.zeros_like(times[0]), torch.ones_like(alpha[0]), torch.zeros_like(sigma[0]))

@@ -41,7 +41,10 @@ class ImageGenerator:
 
     @torch.inference_mode()
     def draw(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> NDArray[np.uint8]:
-        """Return one uint8 image (C, *spatial) a seed; image i depends on seed i alone."""
+        """Return one uint8 image (C, *spatial) a seed; image i depends on seed i alone.
+
+        Frequencies that the run's filter gives no noise are zero in the image, before rounding.
+        """
         streams = [random_stream(self._device, seed, "sample") for seed in seeds]
         shape = (len(seeds), *self._shape)
 
@@ -50,7 +53,9 @@ class ImageGenerator:
 
         start = self._levels[0].sigma * draw()
         step = SAMPLERS[self._sampler](draw)
-        return to_pixels(integrate(self._denoiser, step, start, self._levels, on_step))
+        drawn = integrate(self._denoiser, step, start, self._levels, on_step)
+        # Rounding in the frequencies without noise grows by 1 / alpha_T on the way: put them back to zero.
+        return to_pixels(self._noise.project(drawn))
 
     def batches(
         self, seeds: range, batch_size: int, output: Output

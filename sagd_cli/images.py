@@ -4,13 +4,14 @@ Memory holds images channels first, (C, H, W), with C = 1 (grey) or 3 (RGB); `im
 """
 
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from sagd_cli.errors import DataError, SagdError, UsageError
-from sagd_cli.files import atomic_path
+from sagd_cli.files import atomic_path, refuse_existing
 from sagd_cli.image_files import FORMATS, MAX_BYTES, SUFFIXES, decode, encode, is_lossless
 
 _TOP = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}  # the value of white
@@ -102,6 +103,22 @@ def list_images(folder: Path) -> list[Path]:
     if not images:
         raise UsageError(f"{_shown(folder)} holds no image", f"Accepted are {SUFFIXES}.")
     return images
+
+
+def check_output_folder(folder: Path, force: bool, inputs: Iterable[Path] = ()) -> None:
+    """Raise `UsageError` when `folder` holds something (unless `force`) or is one of the command's `inputs`."""
+    refuse_existing(folder, force)
+    for path in inputs:
+        if folder.resolve() in (path.resolve(), path.resolve().parent):
+            raise UsageError(f"{_shown(folder)} is where the input is", "Choose another --output.")
+
+
+def clear_output_folder(folder: Path) -> None:
+    """Make the checked `folder`, without the images an earlier run left in it; other files stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_file() and path.suffix.lower() in FORMATS:
+            path.unlink()
 
 
 def to_signal(pixels: np.ndarray) -> np.ndarray:

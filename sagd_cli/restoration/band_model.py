@@ -25,7 +25,8 @@ from sagd_cli.training.run import build_backbone
 
 STRIDE = 4
 HELD_OUT = 0.1
-FEWEST_HELD_OUT = 8
+FEWEST_HELD_OUT, MOST_HELD_OUT = 8, 128
+HELD_OUT_DRAWS = 256  # images seen by one comparison, held-out ones with several draws of the noise
 PATIENCE = 5
 # The share of images left as they are: the rest is turned and mirrored, which keeps a small set from being
 # learned by heart while the images as they stand keep the largest weight.
@@ -77,7 +78,8 @@ def train_band_model(
     schedule = make_schedule("linear", device)
     time = schedule.time_of(-2 * math.log(level))
     loss = NoiseLoss(schedule, fields.noise(band, device), (time, time))
-    held_out = int(len(values) * HELD_OUT) if len(values) * HELD_OUT >= FEWEST_HELD_OUT else 0
+    share = min(int(len(values) * HELD_OUT), MOST_HELD_OUT)
+    held_out = share if share >= FEWEST_HELD_OUT else 0
     batches = Batches(values[held_out:], settings.batch_size, settings.seed)
     state = TrainingState(_network(tuple(values.shape[1:]), settings.seed), settings, device)
     best = _Best(state, loss, values[:held_out], settings.seed)
@@ -137,7 +139,7 @@ class _Best:
             self.loss.error(
                 network, self.held_out, random_stream(self.held_out.device, self.seed, "held-out", i)
             )
-            for i in range(4)
+            for i in range(-(-HELD_OUT_DRAWS // len(self.held_out)))
         ]
         value = float(torch.stack(draws).square().mean())
         self.figures = {"held-out": value}

@@ -8,10 +8,17 @@ import torch
 
 from sagd_cli.console import Output
 from sagd_cli.errors import UsageError
-from sagd_cli.files import refuse_existing
-from sagd_cli.images import Image, from_signal, output_name, to_signal, write_image
+from sagd_cli.images import (
+    Image,
+    check_output_folder,
+    clear_output_folder,
+    from_signal,
+    output_name,
+    to_signal,
+    write_image,
+)
 from sagd_cli.restoration.fields import band_noise
-from sagd_cli.restoration.files import Outcome, input_files, read_all
+from sagd_cli.restoration.files import Outcome, check_names, input_files, read_all
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.noise import random_stream
 
@@ -34,19 +41,23 @@ def corrupt_files(
     if not strength > 0:
         raise UsageError(f"the strength must be positive, not {strength:g}", "For example --strength 0.5.")
     paths = input_files(source)
-    refuse_existing(folder, force)
-    folder.mkdir(parents=True, exist_ok=True)
+    name = output_name if clip else _float_name
+    check_names(paths, name)
+    check_output_folder(folder, force, [source])
+    clear_output_folder(folder)
     outcome = Outcome()
     with output.progress("corrupt", len(paths)) as bar:
         for image in read_all(paths, outcome, output):
+            bar.advance()
+            if not outcome.has_band(image, band, output):
+                continue
             signal = torch.from_numpy(to_signal(image.pixels))[None]
             noise = band_noise(band, tuple(signal.shape[2:]))
             stream = random_stream("cpu", seed, "corrupt", image.path.name)
             corrupted = (signal + strength * noise.draw(signal.shape, stream))[0].numpy()
-            target = folder / (output_name(image.path) if clip else f"{image.path.stem}.tiff")
+            target = folder / name(image.path)
             _write(image, corrupted, target, clip)
             outcome.files.append({"input": str(image.path), "output": str(target)})
-            bar.advance()
     return {
         "output": str(folder),
         "band": str(band),
@@ -54,6 +65,10 @@ def corrupt_files(
         "files": outcome.files,
         "failed": outcome.failed,
     }
+
+
+def _float_name(path: Path) -> str:
+    return f"{path.stem}.tiff"
 
 
 def _write(image: Image, signal: np.ndarray, target: Path, clip: bool) -> None:

@@ -1,13 +1,15 @@
 """Walking over the image files of a command: a bad one is reported and its neighbours are done."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sagd_cli.console import Output
-from sagd_cli.errors import SagdError
+from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.images import Image, list_images, read_image
+from sagd_cli.spectral.band import Band
+from sagd_cli.spectral.grid import FrequencyGrid
 
 
 @dataclass
@@ -21,6 +23,24 @@ class Outcome:
         """Note a file that could not be done, and say so."""
         self.failed.append({"input": str(path), "error": error.message})
         output.warn(error.message)
+
+    def has_band(self, image: Image, band: Band, output: Output) -> bool:
+        """Whether the band has frequencies at the image's size; note the file as failed when it has none."""
+        try:
+            band.mask(FrequencyGrid(image.pixels.shape[1:]))
+        except SagdError as error:
+            self.fail(image.path, SagdError(f"{image.path}: {error.message}"), output)
+            return False
+        return True
+
+
+def check_names(paths: Iterable[Path], target_name: Callable[[Path], str]) -> None:
+    """Raise UsageError when two files would be written under one name."""
+    names: dict[str, Path] = {}
+    for path in paths:
+        other = names.setdefault(target_name(path), path)
+        if other is not path:
+            raise UsageError(f"{other.name} and {path.name} would both be written to {target_name(path)}")
 
 
 def raise_if_failed(result: dict[str, Any]) -> None:

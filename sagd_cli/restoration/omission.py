@@ -12,13 +12,22 @@ from numpy.typing import NDArray
 
 from sagd_cli.config import TrainingConfig
 from sagd_cli.console import Output
-from sagd_cli.errors import DataError, SagdError, UsageError
-from sagd_cli.files import refuse_existing
-from sagd_cli.images import Image, from_signal, list_images, output_name, read_image, to_signal, write_image
+from sagd_cli.errors import DataError, UsageError
+from sagd_cli.images import (
+    Image,
+    check_output_folder,
+    clear_output_folder,
+    from_signal,
+    list_images,
+    output_name,
+    read_image,
+    to_signal,
+    write_image,
+)
 from sagd_cli.restoration.band_model import BandModel, train_band_model
 from sagd_cli.restoration.estimates import noisier_posterior_mean, notch, posterior_mean
 from sagd_cli.restoration.fields import Fields, band_noise, make_fields
-from sagd_cli.restoration.files import Outcome, input_files, read_all
+from sagd_cli.restoration.files import Outcome, check_names, input_files, read_all
 from sagd_cli.restoration.strength import Strength, strength_from_power_law, strength_from_reference
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -77,22 +86,17 @@ def omit_files(
     """
     paths = input_files(source)
     truths = _match_truth(paths, truth)
-    _check_targets(paths, folder)
-    refuse_existing(folder, force)
+    check_names(paths, output_name)
+    check_output_folder(folder, force, [source, *([truth] if truth else [])])
     outcome = Outcome()
     images = list(read_all(paths, outcome, output))
-    for image in list(images):
-        try:
-            omission.band.mask(FrequencyGrid(image.pixels.shape[1:]))
-        except SagdError as error:
-            images.remove(image)
-            outcome.fail(image.path, DataError(f"{image.path}: {error.message}"), output)
+    images = [image for image in images if outcome.has_band(image, omission.band, output)]
     result: dict[str, Any] = {"band": str(omission.band), "strength": None, "strength_interval": None}
     if images:
         restorer = _Restorer.prepare(omission, images, device, output)
         result |= {"strength": restorer.strength and restorer.strength.value}
         result |= {"strength_interval": restorer.strength and [restorer.strength.low, restorer.strength.high]}
-        folder.mkdir(parents=True, exist_ok=True)
+        clear_output_folder(folder)
         with output.progress("omit", len(images)) as bar:
             for batch in _batches(images):
                 for record in restorer.restore(batch, folder, truths):
@@ -117,16 +121,6 @@ def _match_truth(paths: Sequence[Path], truth: Path | None) -> dict[Path, Path]:
             f"{truth} has no image for {missing[0]} ({len(missing)} are missing)", "Names must match."
         )
     return {path: found[path.stem] for path in paths}
-
-
-def _check_targets(paths: Sequence[Path], folder: Path) -> None:
-    names: dict[str, Path] = {}
-    for path in paths:
-        other = names.setdefault(output_name(path), path)
-        if other is not path:
-            raise UsageError(f"{other.name} and {path.name} would both be written to {output_name(path)}")
-        if (folder / output_name(path)).resolve() == path.resolve():
-            raise UsageError(f"{folder} is where the input is", "Choose another --output.")
 
 
 def _batches(images: Iterable[Image]) -> Iterable[list[Image]]:
@@ -172,7 +166,7 @@ class _Restorer:
             batch_size=BATCH_SIZE,
             warmup_images=min(50, omission.steps // 4) * BATCH_SIZE,
             ema_half_life_images=2_000,
-            log_steps=10,
+            log_steps=20,
             seed=omission.seed,
         )
         source = corrupted if reference is None else reference

@@ -12,7 +12,7 @@ from sagd_cli.config import DatasetConfig
 from sagd_cli.console import Output
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.files import atomic_path, refuse_existing
-from sagd_cli.images import write_array
+from sagd_cli.images import clear_output_folder, write_array
 from sagd_cli.plugin.records import ImageSet
 from sagd_cli.plugin.registry import registry
 
@@ -78,7 +78,7 @@ def write_images(images: NDArray[np.uint8], target: Path, force: bool, output: O
         return len(images)
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise UsageError(f"fields of shape {images.shape[1:]} cannot be written as PNG", "Write a .npy file.")
-    target.mkdir(parents=True, exist_ok=True)
+    clear_output_folder(target)
     with output.progress("write", len(images)) as bar:
         for index, image in enumerate(images):
             write_array(image, target / f"{index:06d}.png")

@@ -16,7 +16,7 @@ from sagd_cli.diffusion.samplers import SAMPLERS, integrate, path
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import UsageError, suggest
 from sagd_cli.files import atomic_path, refuse_existing
-from sagd_cli.images import contact_sheet, write_array
+from sagd_cli.images import check_output_folder, clear_output_folder, contact_sheet, write_array
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.training.data import to_pixels
 from sagd_cli.training.run import Run
@@ -87,7 +87,7 @@ class SampleTarget:
             )
         if self.grid is not None and self.grid.suffix.lower() != ".png":
             raise UsageError(f"the contact sheet {self.grid} must be a .png file")
-        refuse_existing(self.folder, self.force)
+        check_output_folder(self.folder, self.force)
         if self.grid is not None:
             refuse_existing(self.grid, self.force)
 
@@ -96,7 +96,7 @@ def save_samples(
     generator: ImageGenerator, seeds: range, batch_size: int, target: SampleTarget, output: Output
 ) -> list[Path]:
     """Draw one image a seed and write them; PNG files are named by their seed. Returns the written paths."""
-    target.folder.mkdir(parents=True, exist_ok=True)
+    clear_output_folder(target.folder)
     images, written = [], []
     for part, pixels in generator.batches(seeds, batch_size, output):
         if target.format == "png":

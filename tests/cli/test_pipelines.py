@@ -24,7 +24,9 @@ def test_a_designed_filter_is_piped_into_training_and_sampled(tmp_path):
         f" {sys.executable} -c 'import json,sys; print(json.load(sys.stdin)[\"run\"])' |"
         f" xargs -I RUN {sagd} sample RUN -n 5 --steps 2 --output {images} --json"
     )
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, check=True
+    )
     result = json.loads(done.stdout)
     assert result["count"] == 5 and result["seeds"] == [0, 4] and result["steps"] == 2
     assert sorted(path.name for path in images.iterdir()) == [f"{i:06d}.png" for i in range(5)]

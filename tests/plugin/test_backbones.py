@@ -1,0 +1,78 @@
+"""Networks: sized to the images, refused with a sentence when they do not fit, and able to learn."""
+
+import pytest
+import torch
+
+from sagd_cli.config import BackboneConfig, TrainingConfig
+from sagd_cli.diffusion.denoiser import as_network
+from sagd_cli.diffusion.loss import NoiseLoss
+from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.errors import ConfigError
+from sagd_cli.restoration.fields import band_noise
+from sagd_cli.spectral.band import Band
+from sagd_cli.training.loop import Callbacks, TrainingState, fit
+from sagd_cli.training.run import build_backbone
+
+
+def build(name, shape, **options):
+    return build_backbone(BackboneConfig(name=name, options=options), shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options"),
+    [
+        ("unet", (1, 8, 8), {}),
+        ("unet", (3, 12, 20), {"channels": [8, 16], "attention": [False, True]}),
+        ("dit", (1, 8, 8), {"depth": 1, "heads": 1}),
+        ("dit", (3, 12, 12), {"patch": 4, "depth": 1, "heads": 2, "head_width": 8}),
+    ],
+)
+def test_the_prediction_has_the_shape_of_its_input_and_depends_on_the_time(name, shape, options):
+    network = as_network(build(name, shape, **options).eval())
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    early, late = (network(x, torch.full((2,), t)) for t in (1.0, 900.0))
+    assert early.shape == x.shape
+    if name == "unet":  # DiT starts at zero by design (adaLN-Zero)
+        assert not torch.allclose(early, late)
+
+
+@pytest.mark.parametrize("side", [8, 28, 32, 64, 256])
+def test_every_size_preset_is_written_out(side):
+    from sagd_plugins.backbones.unet import UNetOptions, resolve
+
+    options = resolve(UNetOptions(), (3, side, side))
+    assert None not in options.model_dump().values()
+    assert len(options.attention) == len(options.channels)
+    assert side % 2 ** (len(options.channels) - 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "fragment"),
+    [
+        ("unet", (1, 9, 8), {}, "needs sides divisible by 2, not 9x8"),
+        ("unet", (1, 64), {}, "takes images"),
+        ("unet", (1, 8, 8), {"channels": [8, 12]}, "multiples of 8"),
+        ("unet", (1, 8, 8), {"attention": [True]}, "the same length"),
+        ("dit", (1, 8, 10), {}, "square images"),
+        ("dit", (1, 9, 9), {}, "divisible by 2"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name, shape, options, fragment):
+    with pytest.raises(ConfigError, match=fragment):
+        build(name, shape, **options)
+
+
+@pytest.mark.parametrize("name", ["unet", "dit"])
+def test_training_lowers_the_loss(name):
+    """On constant images the noise is known exactly, so a network that learns falls well below 1."""
+    options = {"channels": [16, 16]} if name == "unet" else {"depth": 2, "heads": 2, "head_width": 16}
+    settings = TrainingConfig(
+        images=60 * 16, batch_size=16, warmup_images=64, log_steps=20, learning_rate=3e-3
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = TrainingState(build(name, (1, 8, 8), **options), settings, torch.device("cpu"))
+    loss = NoiseLoss(make_schedule("linear"), band_noise(Band.parse("0:1"), (8, 8)))
+    records = []
+    fit(state, lambda step: torch.zeros(16, 1, 8, 8), loss, settings, Callbacks(record=records.append))
+    assert records[-1]["loss"] < 0.5

@@ -1,0 +1,144 @@
+"""Data sets: what is in them, where they are looked for, what is said when they are not there or damaged."""
+
+import gzip
+import hashlib
+import pickle
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sagd_cli.config import parse_dataset
+from sagd_cli.errors import DataError, UsageError
+from sagd_cli.training.data import load_images
+
+
+def load(text):
+    return load_images(parse_dataset(text))
+
+
+def idx(array):
+    return struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
+
+
+def write_mnist(folder, count=5, pack=lambda data: data, suffix=""):
+    folder.mkdir(parents=True, exist_ok=True)
+    images = np.random.default_rng(count).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    labels = np.arange(count, dtype=np.uint8) % 10
+    for prefix in ("train", "t10k"):
+        (folder / f"{prefix}-images-idx3-ubyte{suffix}").write_bytes(pack(idx(images)))
+        (folder / f"{prefix}-labels-idx1-ubyte{suffix}").write_bytes(pack(idx(labels)))
+    return images
+
+
+def test_digits_are_split_by_a_fixed_rule():
+    from sklearn.datasets import load_digits
+
+    train, test = load("digits"), load("digits:test")
+    assert train.images.shape == (1500, 1, 8, 8) and test.images.shape == (297, 1, 8, 8)
+    both = np.concatenate([train.images, test.images])[:, 0]
+    assert np.array_equal(both, np.rint(load_digits().images * 255 / 16).astype(np.uint8))
+    assert np.array_equal(np.concatenate([train.labels, test.labels]), load_digits().target)
+
+
+@pytest.mark.parametrize("place", [".", "mnist", "MNIST/raw"])
+@pytest.mark.parametrize(("pack", "suffix"), [(lambda data: data, ""), (gzip.compress, ".gz")])
+def test_mnist_is_found_in_the_usual_places(tmp_path, place, pack, suffix, monkeypatch):
+    images = write_mnist(tmp_path / place, pack=pack, suffix=suffix)
+    for text in (f"mnist:test,root={tmp_path}", "mnist:test"):
+        monkeypatch.setenv("SAGD_DATA", str(tmp_path))
+        assert np.array_equal(load(text).images[:, 0], images)
+
+
+def test_damaged_mnist_is_named(tmp_path):
+    write_mnist(tmp_path, pack=gzip.compress, suffix=".gz")
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    whole = path.read_bytes()
+    for data in (whole[:100], b"hello", gzip.compress(idx(np.zeros((2, 28), np.uint8))), gzip.compress(b"")):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz"):
+            load(f"mnist:root={tmp_path}")
+    path.write_bytes(gzip.compress(idx(np.zeros((7, 28, 28), np.uint8))))
+    with pytest.raises(DataError, match="7 images but 5 labels"):
+        load(f"mnist:root={tmp_path}")
+
+
+def test_missing_mnist_says_where_it_looked_and_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="is not in") as error:
+        load(f"mnist:root={tmp_path}")
+    assert "--download" in error.value.hint and "SAGD_DATA" in error.value.hint
+
+
+def test_real_mnist(data_root):
+    train, test = load(f"mnist:root={data_root}"), load(f"mnist:test,root={data_root / 'mnist'}")
+    assert train.images.shape == (60_000, 1, 28, 28) and test.images.shape == (10_000, 1, 28, 28)
+    assert np.bincount(test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@pytest.fixture
+def cifar10(tmp_path, monkeypatch):
+    """A python-batch CIFAR-10 of two images a batch, whose hashes torchvision is told to expect."""
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / CIFAR10.base_folder
+    folder.mkdir()
+    hashes = {}
+    for i, name in enumerate([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]):
+        data = np.random.default_rng(i).integers(0, 256, (2, 3072), dtype=np.uint8)
+        (folder / name).write_bytes(pickle.dumps({"data": data, "labels": [i, 9 - i]}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    for path in folder.iterdir():
+        hashes[path.name] = hashlib.md5(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(
+        CIFAR10, "train_list", [[f"data_batch_{k}", hashes[f"data_batch_{k}"]] for k in range(1, 6)]
+    )
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", hashes["test_batch"]]])
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": hashes["batches.meta"]}
+    monkeypatch.setattr(CIFAR10, "meta", meta)
+    return tmp_path
+
+
+def test_cifar10_is_channels_first_and_in_order(cifar10):
+    train = load(f"cifar10:root={cifar10}")
+    assert train.images.shape == (10, 3, 32, 32) and train.labels.tolist() == [0, 9, 1, 8, 2, 7, 3, 6, 4, 5]
+    first = np.random.default_rng(0).integers(0, 256, (2, 3072), dtype=np.uint8)
+    assert np.array_equal(train.images[:2], first.reshape(2, 3, 32, 32))
+    assert len(load(f"cifar10:test,root={cifar10 / 'cifar-10-batches-py'}").images) == 2
+
+
+def test_a_changed_cifar10_batch_is_not_unpickled(cifar10):
+    (cifar10 / "cifar-10-batches-py" / "data_batch_3").write_bytes(pickle.dumps(print))
+    with pytest.raises(DataError, match="hashes do not match"):
+        load(f"cifar10:root={cifar10}")
+
+
+def test_a_folder_and_the_array_made_of_it_are_the_same(tmp_path, sagd):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    assert sagd("data", "prepare", folder, "--output", tmp_path / "images.npy").code == 0
+    assert np.array_equal(load(str(folder)).images, load(str(tmp_path / "images.npy")).images)
+    np.savez(tmp_path / "images.npz", images=load(str(folder)).images)
+    assert np.array_equal(load(str(tmp_path / "images.npz")).images, load(str(folder)).images)
+    with pytest.raises(UsageError, match="no held-out split"):
+        load_images(parse_dataset(str(folder)).model_copy(update={"split": "test"}))
+
+
+def test_nothing_is_downloaded_unless_told(tmp_path, monkeypatch):
+    import torchvision.datasets.utils as utils
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a download was tried")
+
+    monkeypatch.setattr(utils, "download_url", refuse)
+    for name in ("mnist", "cifar10"):
+        with pytest.raises(DataError):
+            load(f"{name}:root={tmp_path}")
+
+
+def test_download_is_refused_where_there_is_nothing_to_fetch(sagd):
+    result = sagd("data", "info", "digits", "--download")
+    assert result.code == 2 and "nothing to download" in result.err

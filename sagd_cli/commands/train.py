@@ -25,9 +25,7 @@ def train(
     backbone: Annotated[str | None, typer.Option("--backbone", help="Network: unet or dit.")] = None,
     filter_: Annotated[
         str | None,
-        typer.Option(
-            "--filter", metavar="FILE|TYPE[:k=v,...]|-", help="Filter that shapes the noise; - is stdin."
-        ),
+        typer.Option("--filter", metavar="FILTER", help="Filter file, TYPE[:k=v,...] or - (stdin)."),
     ] = None,
     schedule: Annotated[str | None, typer.Option("--schedule", help="linear or cosine.")] = None,
     images: Annotated[int | None, typer.Option("--images", min=1, help="Budget in images.")] = None,

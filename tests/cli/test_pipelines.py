@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 SAGD = [sys.executable, "-m", "sagd_cli"]
-TINY = "--set backbone.options.channels=[8,8] --batch-size 8 --set training.log_steps=1".split()
+TINY = ["--set", "backbone.options.channels=[8,8]", "--batch-size", "8", "--set", "training.log_steps=1"]
 
 
 def test_a_designed_filter_is_piped_into_training_and_sampled(tmp_path):
@@ -83,7 +83,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_is_there(tmp_path):
     assert process.returncode == 1 and "Traceback" not in err
     assert "the checkpoint of step 2 could not be written" in err
     assert list((run / "checkpoints").iterdir()) == []
-    again = subprocess.run([*SAGD, *map(str, command)], capture_output=True, timeout=120)
+    again = subprocess.run([*SAGD, *map(str, command)], capture_output=True, timeout=120, check=False)
     assert again.returncode == 0  # with room again, the same command does the job
 
 

@@ -68,7 +68,7 @@ def row(parameter: Any) -> str:
     else:
         name = ", ".join([*parameter.opts, *parameter.secondary_opts])
     default = parameter.default
-    shown = "required" if parameter.required else "" if default in (None, False) else str(default)
+    shown = "required" if parameter.required else "" if default is None or default is False else str(default)
     text = (parameter.help or "").replace("|", "\\|")
     label = f"{name}{value}".replace("|", "\\|")
     return f"| `{label}` | {shown} | {text} |"

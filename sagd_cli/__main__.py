@@ -1,10 +1,12 @@
 """The entry point and the one boundary where errors become exit codes."""
 
 import errno
+import io
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from typer import Abort, TyperException
 
@@ -17,6 +19,7 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong use, 3 gate not met, 130/143 stopped."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    _mend_streams()
     if not (sys.stdout.isatty() or sys.stderr.isatty()):
         os.environ.setdefault("_TYPER_FORCE_DISABLE_TERMINAL", "1")  # Typer forces ANSI on some CI systems
     use_output(Output(json="--json" in arguments, debug="--debug" in arguments))
@@ -30,14 +33,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _mend_streams() -> None:
+    """Write to nowhere when a stream was closed, and never fail on a sign a stream cannot show."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 -- lives as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def _run(arguments: list[str]) -> int:
     from sagd_cli.app import app
 
     try:
-        return int(app(arguments, prog_name="sagd", standalone_mode=False) or 0)
+        code = int(app(arguments, prog_name="sagd", standalone_mode=False) or 0)
+        # Typer turns Ctrl-C into this code without a word.
+        return _failed(SagdError("interrupted"), code) if code == INTERRUPTED else code
     except BrokenPipeError:
         raise
-    except (KeyboardInterrupt, Abort):
+    except Abort:
         return _failed(SagdError("interrupted"), INTERRUPTED)
     except TyperException as error:
         return _failed(_usage(error), error.exit_code)
@@ -59,8 +74,9 @@ def _explained(error: Exception) -> SagdError:
         place = f": {error.filename}" if error.filename else ""
         hint = "Make room and run the command again." if error.errno == errno.ENOSPC else ""
         return SagdError(f"{error.strerror}{place}", hint)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return SagdError("there is not enough memory", "Lower --batch-size.")
+    names = {"OutOfMemoryError", "MemoryError", "_ArrayMemoryError"}
+    if type(error).__name__ in names or "DefaultCPUAllocator: can't allocate" in str(error):
+        return SagdError("there is not enough memory", "Make the images, the size or the batch smaller.")
     return SagdError(
         f"internal error: {type(error).__name__}: {error}",
         "This is a bug: please report it with what --debug prints. --no-plugins shows whether a plug-in causes it.",

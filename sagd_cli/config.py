@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -176,24 +176,26 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
 
 def parse_filter(text: str) -> FilterConfig:
     """Read FILE | TYPE[:k=v,...] | - (standard input)."""
-    if text == "-" or text.endswith((".yaml", ".yml")) or Path(text).is_file():
-        source = "standard input" if text == "-" else text
-        return validate(FilterConfig, read_mapping(text), source)
     name, _, options = text.partition(":")
-    return FilterConfig(type=name, options=parse_options(_split_pairs(options)))
+    if name in registry().names("filter"):
+        return FilterConfig(type=name, options=parse_options(_split_pairs(options)))
+    if text == "-" or text.endswith((".yaml", ".yml")) or _is(Path.is_file, text):
+        return validate(FilterConfig, read_mapping(text), "standard input" if text == "-" else text)
+    return FilterConfig(type=name)
 
 
 def parse_dataset(text: str) -> DatasetConfig:
-    """Read DATA: NAME[:test][,k=v,...] | FOLDER | FILE.npy | FILE.npz."""
-    if text.endswith((".npy", ".npz")):
-        return DatasetConfig(name="npy", options={"path": text})
-    if Path(text).is_dir():
-        return DatasetConfig(name="folder", options={"path": text})
+    """Read DATA: NAME[:test][,k=v,...] | FOLDER | FILE.npy | FILE.npz; a folder `digits` is ./digits."""
     name, _, rest = text.partition(":")
-    if name not in registry().names("dataset") and ("/" in text or Path(text).exists()):
-        raise UsageError(
-            f"{text} is not a folder of images, a .npy file or a data set", "See `sagd data list`."
-        )
+    if name not in registry().names("dataset"):
+        if text.endswith((".npy", ".npz")):
+            return DatasetConfig(name="npy", options={"path": text})
+        if _is(Path.is_dir, text):
+            return DatasetConfig(name="folder", options={"path": text})
+        if not text or "/" in text or _is(Path.exists, text):
+            raise UsageError(
+                f"{text!r} is not a folder of images, a .npy file or a data set", "See `sagd data list`."
+            )
     words = _split_pairs(rest)
     splits = [word for word in words if "=" not in word]
     options = parse_options(word for word in words if "=" in word)
@@ -202,6 +204,14 @@ def parse_dataset(text: str) -> DatasetConfig:
     return validate(
         DatasetConfig, {"name": name, "split": (splits or ["train"])[0], "options": options}, "dataset"
     )
+
+
+def _is(test: Callable[[Path], bool], text: str) -> bool:
+    """Ask something of the path `text`, which may be no possible path at all (empty, or too long)."""
+    try:
+        return bool(text) and test(Path(text))
+    except (OSError, ValueError):
+        return False
 
 
 def _split_pairs(text: str) -> list[str]:
@@ -235,12 +245,15 @@ def resolve(
     preset: str | None = None,
 ) -> RunConfig:
     """Merge settings: `flags` (dotted keys) > `overrides` (a.b=c) > `config` file > `preset` > defaults."""
-    layers = [read_preset(preset) if preset else {}, read_mapping(config) if config else {}]
+    layers = [
+        read_preset(preset) if preset is not None else {},
+        read_mapping(config) if config is not None else {},
+    ]
     document: dict[str, Any] = {}
     for layer in layers:
         document = _merged(document, layer)
     for key, value in [*parse_options(overrides).items(), *flags.items()]:
-        _set_dotted(document, key, value)
+        document = _merged(document, _nested(key, value))
     return validate(RunConfig, document, str(config) if config else "configuration")
 
 
@@ -260,13 +273,11 @@ def _names_another(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return any(key in old and key in new and old[key] != new[key] for key in ("type", "name"))
 
 
-def _set_dotted(document: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        document = document.setdefault(parent, {})
-        if not isinstance(document, dict):
-            raise ConfigError(f"unknown key {key!r}: {parent!r} holds a value, not a mapping")
-    document[last] = value
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """Return {"a": {"b": value}} for the dotted key a.b."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
 
 
 def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -67,13 +67,13 @@ def write_array(pixels: np.ndarray, path: Path) -> None:
     write_image(Image(pixels, None, path), pixels, path)
 
 
-def contact_sheet(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+def contact_sheet(images: np.ndarray) -> np.ndarray:
     """Lay out images (N, C, H, W) uint8 row by row, (C, rows, columns), separated by a grey margin.
 
     Small images are enlarged by a whole factor, each pixel a square, so that 8x8 digits can be looked at.
     """
     count, channels, height, width = images.shape
-    columns = columns or int(np.ceil(np.sqrt(count)))
+    columns = int(np.ceil(np.sqrt(count)))
     scale, margin = max(1, 48 // max(height, width)), 2
     cell_height, cell_width = height * scale + margin, width * scale + margin
     rows = -(-count // columns)
@@ -105,20 +105,28 @@ def list_images(folder: Path) -> list[Path]:
     return images
 
 
-def check_output_folder(folder: Path, force: bool, inputs: Iterable[Path] = ()) -> None:
-    """Raise `UsageError` when `folder` holds something (unless `force`) or is one of the command's `inputs`."""
-    refuse_existing(folder, force)
+def check_output_folder(folder: Path, names: Iterable[str], force: bool, inputs: Iterable[Path] = ()) -> None:
+    """Raise `UsageError` unless `folder` can take files called `names`.
+
+    It must be empty or not there; with `force`, it may hold images of those very names, which will be replaced.
+    Nothing is ever deleted, and images of an earlier output never mix with new ones. `inputs` are what the
+    command reads: none of them may be in `folder`.
+    """
     for path in inputs:
         if folder.resolve() in (path.resolve(), path.resolve().parent):
             raise UsageError(f"{_shown(folder)} is where the input is", "Choose another --output.")
-
-
-def clear_output_folder(folder: Path) -> None:
-    """Make the checked `folder`, without the images an earlier run left in it; other files stay."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if path.is_file() and path.suffix.lower() in FORMATS:
-            path.unlink()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(
+            f"{_shown(folder)} is a file, and the output is a folder", "Choose another --output."
+        )
+    refuse_existing(folder, force)
+    expected = set(names)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.suffix.lower() in (*FORMATS, ".npz") and path.name not in expected:
+            raise UsageError(
+                f"{_shown(folder)} holds {path.name}, which is not part of the new output and would mix with it",
+                "Remove the folder or choose another --output; --force only replaces files of the same names.",
+            )
 
 
 def to_signal(pixels: np.ndarray) -> np.ndarray:
@@ -225,4 +233,4 @@ def _check_alike(first: np.ndarray, other: np.ndarray, first_path: Path, path: P
     if first.shape != other.shape:
         sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in (first, other)]
         message = f"{names[0]} is {sizes[0]} pixels and {names[1]} is {sizes[1]}: a training set has one size"
-        raise DataError(message, "Add --size N to cut and resize them all to N x N.")
+        raise DataError(message, "Add --size N (train, data prepare) to cut and resize them all to N x N.")

@@ -141,7 +141,7 @@ def test_openmp_is_told_to_wait_passively_unless_the_user_chose():
 
 def test_the_readme_and_ci_run_the_same_two_commands():
     readme = (ROOT / "README.md").read_text()
-    ci = (ROOT / ".ci" / "run").read_text().splitlines()
+    ci = (ROOT / ".ci" / "run").read_text().replace(" || exit 1", "").splitlines()
     commands = [
         line for line in readme.splitlines() if line.startswith((".venv/bin/pytest", "python3 -m venv"))
     ]

@@ -48,6 +48,7 @@ def group(text: str) -> typer.Typer:
     """Return the Typer application of a command with sub-commands."""
     return typer.Typer(
         help=text,
+        add_completion=False,
         no_args_is_help=False,
         invoke_without_command=True,
         callback=_help_without_command,
@@ -62,7 +63,7 @@ def _help_without_command(ctx: typer.Context) -> None:
 
 def single() -> typer.Typer:
     """Return the Typer application of a command without sub-commands."""
-    return typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
+    return typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
 def common(function: Callable[..., None]) -> Callable[..., None]:

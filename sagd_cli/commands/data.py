@@ -65,7 +65,8 @@ def prepare(
     if download:
         fetch(config)
     images = load_images(config).images
-    count = write_images(images, target, force, output())
+    inputs = [Path(config.options["path"])] if "path" in config.options else []
+    count = write_images(images, target, force, output(), inputs)
     result = {"output": str(target), "count": count, "shape": list(images.shape[1:])}
     output().result(result, str(target))
 

@@ -65,7 +65,10 @@ def fid(
     sides = [ImageSource(text, load_images(parse_dataset(text)).images) for text in (generated, reference)]
     chosen = features or default_features(sides[0].images)
     options: dict[str, Any] = {} if weights is None else {"weights": weights}
-    result = evaluate(sides[0], sides[1], wanted, chosen, options, layer, choose_device(device), out)
+    where = choose_device(device)
+    if device == "auto":
+        out.note(f"device: {where}")
+    result = evaluate(sides[0], sides[1], wanted, chosen, options, layer, where, out)
     out.result(result, _text(result))
     for bound, key, name in ((max_fid, "fd", result["label"]), (max_kid, "kid", "KID")):
         if bound is not None and not result[key] <= bound:

@@ -50,6 +50,7 @@ def omit(
       sagd omit --band 0.25:0.5 damaged --reference clean --output restored --json
     """
     value = _strength(strength)
+    inputs = [Path(reference)] if reference is not None and Path(reference).is_dir() else []
     from sagd_cli.config import parse_dataset
     from sagd_cli.devices import choose_device
     from sagd_cli.restoration.files import raise_if_failed
@@ -60,13 +61,15 @@ def omit(
     out = output()
     bands = Band.parse(band)
     clean = None if reference is None else load_images(parse_dataset(reference)).images
+    if clean is not None and clean.ndim == 4 and clean.shape[1] not in (1, 3):
+        raise UsageError(f"the reference {reference} has {clean.shape[1]} channels, not 1 (grey) or 3 (RGB)")
     omission = Omission(bands, clean, value, estimate, steps, seed)
-    base = source if source.is_dir() else source.with_suffix("")
-    target = folder or base.with_name(f"{base.resolve().name}-omitted")
+    base = source.resolve() if source.is_dir() else source.resolve().with_suffix("")
+    target = folder or base.with_name(f"{base.name}-omitted")
     chosen = choose_device(device)
     if device == "auto" and estimate != "notch":
         out.note(f"device: {chosen}")
-    result = omit_files(omission, source, target, truth, chosen, force, out)
+    result = omit_files(omission, source, target, truth, chosen, force, out, inputs)
     out.result(result, _text(result))
     raise_if_failed(result)
 
@@ -83,5 +86,7 @@ def _strength(text: str) -> float | None:
 def _text(result: dict[str, Any]) -> str:
     lines = [f"{result['output']}: {len(result['files'])} images, band {result['band']}, {result['method']}"]
     if "psnr_mean" in result:
+        if result["psnr_mean"] < result["psnr_before_mean"]:
+            output().warn("the restored images are further from the true ones than the damaged images are")
         lines.append(f"PSNR {result['psnr_before_mean']:.2f} dB before, {result['psnr_mean']:.2f} dB after")
     return "\n".join(lines)

@@ -64,8 +64,8 @@ def sample(
     steps = steps or opened.config.sampling.steps
     target = folder or run / "samples" / f"{sampler}-{steps}-seed{seed}-n{count}"
     drawn = SampleTarget(target, format_, grid, force)
-    drawn.check(opened.shape)
     generator, seeds = ImageGenerator(opened, sampler, steps, chosen), range(seed, seed + count)
+    drawn.check(opened.shape, seeds)
     save_samples(generator, seeds, batch_size, drawn, out)
     result = describe(opened, generator, sampler, seeds, drawn)
     out.result(result, str(result["output"]))

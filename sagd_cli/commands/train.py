@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from sagd_cli.commands.common import ConfigOption, DeviceOption, PresetOption, SetOption, common, single
-from sagd_cli.config import RunConfig, parse_dataset, parse_filter, resolve
+from sagd_cli.config import DatasetConfig, RunConfig, parse_dataset, parse_filter, resolve, validate
 from sagd_cli.console import output
 from sagd_cli.errors import UsageError
 from sagd_cli.yaml_files import dump_yaml
@@ -21,6 +21,10 @@ def train(
     preset: PresetOption = None,
     dataset: Annotated[
         str | None, typer.Option("--dataset", metavar="DATA", help="Data set, folder of images or FILE.npy.")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", min=2, help="Crop a folder's images to squares and resize them to N x N."),
     ] = None,
     backbone: Annotated[str | None, typer.Option("--backbone", help="Network: unet or dit.")] = None,
     filter_: Annotated[
@@ -59,6 +63,8 @@ def train(
 
       sagd train --preset mnist --dataset mnist:root=data --filter powerlaw:alpha=-0.1
     """
+    if config == "-" and filter_ == "-":
+        raise UsageError("--config - and --filter - both read standard input", "Give one of them as a file.")
     flags: dict[str, Any] = {
         "backbone.name": backbone,
         "schedule": schedule,
@@ -74,13 +80,16 @@ def train(
         flags["dataset"] = parse_dataset(dataset).document()
     if filter_ is not None:
         flags["filter"] = parse_filter(filter_).document()
+    if steps is not None and images is not None:
+        raise UsageError("--images and --steps both set the budget", "Give one of them.")
     chosen = resolve(flags, overrides or [], config, preset)
+    if size is not None:
+        document = chosen.dataset.document()
+        document["options"] |= {"size": size}
+        chosen = chosen.model_copy(update={"dataset": validate(DatasetConfig, document, "dataset")})
     if steps is not None:
-        if images is not None:
-            raise UsageError("--images and --steps both set the budget", "Give one of them.")
-        chosen = resolve(
-            {**flags, "training.images": steps * chosen.training.batch_size}, overrides or [], config, preset
-        )
+        budget = chosen.training.model_copy(update={"images": steps * chosen.training.batch_size})
+        chosen = chosen.model_copy(update={"training": budget})
     _train(chosen, run or Path("runs") / chosen.default_name, device, download, dry_run)
 
 

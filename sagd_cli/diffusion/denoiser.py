@@ -25,8 +25,14 @@ class Denoiser(Protocol):
 class NoiseDenoiser:
     """A network that predicts eps_w, the noise as it was shaped (the paper's parametrisation)."""
 
-    def __init__(self, network: Network, schedule: Schedule, noise: SpectralNoise) -> None:
-        """Take the network (x_t, timestep (B,)) -> eps and the noise it was trained with."""
+    def __init__(
+        self, network: Network, schedule: Schedule, noise: SpectralNoise, clip: bool = False
+    ) -> None:
+        """Take the network (x_t, timestep (B,)) -> eps and the noise it was trained with.
+
+        `clip` keeps x0 in [-1, 1], the range of images, and recomputes eps from it (Ho et al. 2006.11239).
+        """
+        self.clip = clip
         self.network = network
         self.schedule = schedule
         self.noise = noise
@@ -36,7 +42,11 @@ class NoiseDenoiser:
         alpha_t, sigma_t = self.schedule.levels(t)
         timestep = self.schedule.timestep(t).expand(len(x_t))
         eps = self.noise.project(self.network(x_t, timestep).float())
-        return (x_t - sigma_t * eps) / alpha_t, eps
+        x0 = (x_t - sigma_t * eps) / alpha_t
+        if not self.clip:
+            return x0, eps
+        x0 = x0.clamp(-1, 1)
+        return x0, (x_t - alpha_t * x0) / sigma_t
 
 
 def as_network(module: torch.nn.Module, autocast: torch.dtype | None = None) -> Network:

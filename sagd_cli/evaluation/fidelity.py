@@ -14,6 +14,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
+from sagd_cli.config import validate
 from sagd_cli.console import Output
 from sagd_cli.errors import DataError, UsageError, suggest
 from sagd_cli.evaluation.receipt import describe_images, hash_weights, versions
@@ -23,7 +24,7 @@ from sagd_cli.plugin.registry import registry
 METRICS = ("fid", "kid", "prc", "isc")
 KID_SUBSET = 1000
 BATCH = 64
-FEWEST = {"fid": 2, "kid": 2, "prc": 4, "isc": 10}
+FEWEST = {"fid": 2, "kid": 4, "prc": 4, "isc": 10}
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def evaluate(
         "weights_sha256": hash_weights(extractor),
         "versions": versions(),
     }
-    return {"label": f"{plugin.distance}@{len(generated.images)}", **figures, "receipt": receipt}
+    named = plugin.distance if layer == plugin.layers[0] else f"{plugin.distance}-{layer}"
+    return {"label": f"{named}@{len(generated.images)}", **figures, "receipt": receipt}
 
 
 def _check(
@@ -117,7 +119,7 @@ def _build(
 ) -> tuple[FeatureExtractorBase, tuple[str, ...]]:
     """Build the extractor; "isc" in `wanted` stands for the layer the extractor itself names for it."""
     build = plugin.load()
-    checked = plugin.options.model_validate(options)
+    checked = validate(plugin.options, options, f"features {plugin.name}")
     extractor = build(checked, tuple(name for name in wanted if name != "isc"))
     if "isc" in wanted:
         logits = extractor.get_default_feature_layer_for_metric("isc")
@@ -156,7 +158,7 @@ def _figures(
         statistics = [fid_features_to_statistics(side[layer]) for side in (one, two)]
         figures["fd"] = fid_statistics_to_metric(*statistics, False)["frechet_inception_distance"]
     if "kid" in metrics:
-        size = min(KID_SUBSET, count)
+        size = min(KID_SUBSET, max(2, count // 2))  # half, or the subsets would all be the same images
         kid = kid_features_to_metric(one[layer], two[layer], kid_subset_size=size, verbose=False)
         figures["kid"] = kid["kernel_inception_distance_mean"]
         figures["kid_std"] = kid["kernel_inception_distance_std"]

@@ -9,17 +9,16 @@ import torch
 from numpy.typing import NDArray
 
 from sagd_cli import __version__
+from sagd_cli.training.data import hash_images
 
 
 def describe_images(source: str, images: NDArray[np.uint8]) -> dict[str, Any]:
     """Return path, count, shape and the sha256 of the pixels, in order."""
-    digest = hashlib.sha256(repr(images.shape).encode())
-    digest.update(np.ascontiguousarray(images).data)
     return {
         "path": source,
         "count": len(images),
         "shape": list(images.shape[1:]),
-        "sha256": digest.hexdigest(),
+        "sha256": hash_images(images),
     }
 
 

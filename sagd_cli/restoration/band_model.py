@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -78,11 +79,12 @@ def train_band_model(
     schedule = make_schedule("linear", device)
     time = schedule.time_of(-2 * math.log(level))
     loss = NoiseLoss(schedule, fields.noise(band, device), (time, time))
-    share = min(int(len(values) * HELD_OUT), MOST_HELD_OUT)
-    held_out = share if share >= FEWEST_HELD_OUT else 0
-    batches = Batches(values[held_out:], settings.batch_size, settings.seed)
+    learned, held_out = fields.split(HELD_OUT, MOST_HELD_OUT, settings.seed)
+    if len(held_out) < FEWEST_HELD_OUT:
+        learned, held_out = np.arange(len(values)), np.arange(0)
+    batches = Batches(values[torch.from_numpy(learned)], settings.batch_size, settings.seed)
     state = TrainingState(_network(tuple(values.shape[1:]), settings.seed), settings, device)
-    best = _Best(state, loss, values[:held_out], settings.seed)
+    best = _Best(state, loss, values[torch.from_numpy(held_out)], settings.seed)
     with stop_on_signal() as stop, output.progress("learn", settings.steps, 0, settings.batch_size) as bar:
 
         def record(figures: Record) -> None:

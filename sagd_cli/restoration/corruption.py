@@ -11,7 +11,6 @@ from sagd_cli.errors import UsageError
 from sagd_cli.images import (
     Image,
     check_output_folder,
-    clear_output_folder,
     from_signal,
     output_name,
     to_signal,
@@ -38,13 +37,15 @@ def corrupt_files(
     The noise of a file is a function of (seed, its name). Unless `clip`, images are written as 32-bit float
     TIFF, so that values outside [0, 1] survive and y = x + gamma eps_B holds exactly. Returns the JSON object.
     """
-    if not strength > 0:
-        raise UsageError(f"the strength must be positive, not {strength:g}", "For example --strength 0.5.")
+    if not 0 < strength < float("inf"):
+        raise UsageError(
+            f"the strength must be positive and finite, not {strength:g}", "For example --strength 0.5."
+        )
     paths = input_files(source)
     name = output_name if clip else _float_name
     check_names(paths, name)
-    check_output_folder(folder, force, [source])
-    clear_output_folder(folder)
+    check_output_folder(folder, map(name, paths), force, [source])
+    folder.mkdir(parents=True, exist_ok=True)
     outcome = Outcome()
     with output.progress("corrupt", len(paths)) as bar:
         for image in read_all(paths, outcome, output):

@@ -1,6 +1,6 @@
 """What a band model trains on: whole images when they are small and alike, else crops of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,16 @@ from torch import Tensor
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.filter import SpectralFilter
-from sagd_cli.spectral.grid import FrequencyGrid
-from sagd_cli.spectral.noise import Generators, SpectralNoise
+from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.noise import Generators, SpectralNoise, random_stream
+from sagd_cli.spectral.spectrum import power_spectrum
 
 Signals = Sequence[NDArray[np.float32]]
 
 LARGEST_WHOLE = 64
 MOST_CROPS = 4096
 SMALLEST_SIDE = 4
+NOISE_DRAWS = 1024
 
 
 def band_noise(band: Band, shape: tuple[int, ...], device: torch.device | str = "cpu") -> SpectralNoise:
@@ -51,15 +53,25 @@ class CropNoise(SpectralNoise):
 
 @dataclass(frozen=True)
 class Fields:
-    """Fields (M, C, h, w) on the [-1, 1] range; `whole` when each is an entire image."""
+    """Fields (M, C, h, w) on the [-1, 1] range; `whole` when each is an entire image.
+
+    `sources` (M,) says which image a field is from; `independent` is the number of fields that share no pixel.
+    """
 
     values: NDArray[np.float32]
     whole: bool
+    sources: NDArray[np.int64]
+    independent: int
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Spatial shape (h, w)."""
         return self.values.shape[2:]
+
+    @property
+    def lowest(self) -> float:
+        """Radius in cycles/sample up to which the spectrum is not the data's: DC, and in crops the taper's lobe."""
+        return 0.0 if self.whole else min(6 / min(self.shape), 0.1)
 
     def noise(self, band: Band, device: torch.device) -> SpectralNoise:
         """Return the band's noise for these fields."""
@@ -67,6 +79,34 @@ class Fields:
             return band_noise(band, self.shape, device)
         doubled = (2 * self.shape[0], 2 * self.shape[1])
         return CropNoise(band_noise(band, doubled).filter, device)
+
+    def spectrum(self) -> Array:
+        """Mean power spectrum of the fields on the half spectrum; crops are tapered."""
+        return power_spectrum(self.values, FrequencyGrid(self.shape), hann=not self.whole)
+
+    def noise_spectrum(self, band: Band) -> Array:
+        """Power spectrum of the band's noise of amplitude 1 as `spectrum` sees it: 1 on the band, if exact."""
+        grid = FrequencyGrid(self.shape)
+        if self.whole:
+            return band.mask(grid).astype(np.float64)
+        device = torch.device("cpu")
+        draws = self.noise(band, device).draw(
+            (NOISE_DRAWS, 1, *self.shape), random_stream(device, 0, "taper")
+        )
+        return power_spectrum(draws.numpy(), grid, hann=True)
+
+    def split(self, share: float, most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Indices of fields to learn from and to hold out: whole images where there are several, else fields."""
+        random = np.random.default_rng([seed, 1])
+        images = random.permutation(np.unique(self.sources))
+        held = images[: int(len(images) * share)]
+        order = random.permutation(len(self.values))
+        out = (
+            np.isin(self.sources, held)
+            if len(held)
+            else np.isin(np.arange(len(order)), order[: int(len(order) * share)])
+        )
+        return np.flatnonzero(~out), random.permutation(np.flatnonzero(out))[:most]
 
 
 def make_fields(signals: Signals, others: Signals = (), seed: int = 0) -> Fields:
@@ -82,15 +122,17 @@ def make_fields(signals: Signals, others: Signals = (), seed: int = 0) -> Fields
             f"an image of {width}x{height} pixels is too small to learn from", "Use --estimate notch."
         )
     if len(shapes) == 1 and max(height, width) <= LARGEST_WHOLE:
-        return Fields(np.stack(signals), True)
-    return Fields(np.stack(list(_crops(signals, min(height, width, LARGEST_WHOLE) // 4 * 4, seed))), False)
-
-
-def _crops(signals: Signals, side: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    random = np.random.default_rng([seed, side])
+        return Fields(np.stack(signals), True, np.arange(len(signals)), len(signals))
+    side = min(height, width, LARGEST_WHOLE) // 4 * 4
     areas = np.array([signal.shape[1] * signal.shape[2] for signal in signals], dtype=float)
-    wanted = int(np.clip(4 * areas.sum() / side**2, len(signals), MOST_CROPS))
-    for index in random.choice(len(signals), wanted, p=areas / areas.sum()):
-        _, height, width = signals[index].shape
-        top, left = random.integers(height - side + 1), random.integers(width - side + 1)
-        yield signals[index][:, top : top + side, left : left + side]
+    independent = max(1, int(areas.sum() / side**2))
+    wanted = int(np.clip(4 * independent, len(signals), MOST_CROPS))
+    random = np.random.default_rng([seed, side])
+    sources = np.sort(random.choice(len(signals), wanted, p=areas / areas.sum()))
+    crops = [_crop(signals[index], side, random) for index in sources]
+    return Fields(np.stack(crops), False, sources, min(independent, wanted))
+
+
+def _crop(signal: NDArray[np.float32], side: int, random: np.random.Generator) -> NDArray[np.float32]:
+    top, left = (int(random.integers(size - side + 1)) for size in signal.shape[1:])
+    return signal[:, top : top + side, left : left + side]

@@ -16,7 +16,6 @@ from sagd_cli.errors import DataError, UsageError
 from sagd_cli.images import (
     Image,
     check_output_folder,
-    clear_output_folder,
     from_signal,
     list_images,
     output_name,
@@ -32,13 +31,13 @@ from sagd_cli.restoration.strength import Strength, strength_from_power_law, str
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise
-from sagd_cli.spectral.spectrum import power_spectrum
 
 ESTIMATES = ("mean", "notch")
 STEPS = 400
-BATCH_SIZE = 64
+LARGEST_BATCH, SMALLEST_BATCH, PIXELS_A_STEP = 64, 8, 1 << 16
 PIXELS_AT_ONCE = 1 << 16
-WEAKEST = 1e-3
+# The ends of the schedule's sigma_t / alpha_t, at which a band model can be trained.
+WEAKEST, STRONGEST = 0.01, 100.0
 SATURATED_SHARE = 0.01
 
 
@@ -57,9 +56,10 @@ class Omission:
         """Raise UsageError on values that mean nothing."""
         if self.estimate not in ESTIMATES:
             raise UsageError(f"unknown estimate {self.estimate!r}", f"Estimates are {', '.join(ESTIMATES)}.")
-        if self.strength is not None and not self.strength > 0:
+        if self.strength is not None and not WEAKEST <= self.strength <= STRONGEST:
             raise UsageError(
-                f"the strength must be positive, not {self.strength:g}", "Or use --strength auto."
+                f"the strength must be from {WEAKEST:g} to {STRONGEST:g} on the [-1, 1] range, not {self.strength:g}",
+                "Or use --strength auto.",
             )
 
     @property
@@ -78,8 +78,11 @@ def omit_files(
     device: torch.device,
     force: bool,
     output: Output,
+    inputs: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Restore the images of `source` into `folder`; return the JSON object of `sagd omit`.
+
+    `inputs` are folders besides `source` and `truth` that must not be written to.
 
     Outside the band images come back unchanged, before rounding to their depth. A file that cannot be read is
     noted and skipped. Raises UsageError, before any work, on outputs or truths that do not fit.
@@ -87,21 +90,25 @@ def omit_files(
     paths = input_files(source)
     truths = _match_truth(paths, truth)
     check_names(paths, output_name)
-    check_output_folder(folder, force, [source, *([truth] if truth else [])])
+    check_output_folder(
+        folder, map(output_name, paths), force, [source, *inputs, *([truth] if truth else [])]
+    )
     outcome = Outcome()
     images = list(read_all(paths, outcome, output))
     images = [image for image in images if outcome.has_band(image, omission.band, output)]
+    _check_truth(images, truths)
     result: dict[str, Any] = {"band": str(omission.band), "strength": None, "strength_interval": None}
     if images:
         restorer = _Restorer.prepare(omission, images, device, output)
         result |= {"strength": restorer.strength and restorer.strength.value}
         result |= {"strength_interval": restorer.strength and [restorer.strength.low, restorer.strength.high]}
-        clear_output_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         with output.progress("omit", len(images)) as bar:
             for batch in _batches(images):
                 for record in restorer.restore(batch, folder, truths):
                     outcome.files.append(record)
                     bar.advance()
+        outcome.files.sort(key=lambda record: str(record["input"]))
     result |= {"method": omission.method, "output": str(folder), "files": outcome.files}
     for key in ("psnr_before", "psnr"):
         values = [record[key] for record in outcome.files if key in record]
@@ -121,6 +128,18 @@ def _match_truth(paths: Sequence[Path], truth: Path | None) -> dict[Path, Path]:
             f"{truth} has no image for {missing[0]} ({len(missing)} are missing)", "Names must match."
         )
     return {path: found[path.stem] for path in paths}
+
+
+def _check_truth(images: Sequence[Image], truths: dict[Path, Path]) -> None:
+    """Raise DataError, before any work, when a truth cannot be read or has another shape than its image."""
+    for image in images:
+        if image.path in truths:
+            truth = read_image(truths[image.path])
+            if truth.pixels.shape != image.pixels.shape:
+                raise DataError(
+                    f"{truth.path} has the shape {truth.pixels.shape}, and {image.path} {image.pixels.shape}",
+                    "A true image has the size and colours of the damaged one.",
+                )
 
 
 def _batches(images: Iterable[Image]) -> Iterable[list[Image]]:
@@ -161,11 +180,12 @@ class _Restorer:
         strength = _strength(omission, corrupted, reference)
         low, high = strength.low, strength.high
         output.note(f"strength {strength.value:.3f} (95 % interval {low:.3f} to {high:.3f}, range [-1, 1])")
+        batch_size = int(np.clip(PIXELS_A_STEP // np.prod(corrupted.shape), SMALLEST_BATCH, LARGEST_BATCH))
         settings = TrainingConfig(
-            images=omission.steps * BATCH_SIZE,
-            batch_size=BATCH_SIZE,
-            warmup_images=min(50, omission.steps // 4) * BATCH_SIZE,
-            ema_half_life_images=2_000,
+            images=omission.steps * batch_size,
+            batch_size=batch_size,
+            warmup_images=min(50, omission.steps // 4) * batch_size,
+            ema_half_life_images=30 * batch_size,
             log_steps=20,
             seed=omission.seed,
         )
@@ -215,25 +235,19 @@ def _split(signals: Iterable[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
 def _strength(omission: Omission, corrupted: Fields, reference: Fields | None) -> Strength:
     if omission.strength is not None:
         return Strength(omission.strength, omission.strength, omission.strength)
-    grid = FrequencyGrid(corrupted.shape)
-    mask = omission.band.mask(grid)
-    power, count = _spectrum(corrupted, grid)
+    grid, band = FrequencyGrid(corrupted.shape), corrupted.noise_spectrum(omission.band)
+    power, count = corrupted.spectrum(), corrupted.independent
     if reference is None:
-        found = strength_from_power_law(power, count, grid, mask)
+        found = strength_from_power_law(power, count, grid, band, corrupted.lowest)
     else:
-        found = strength_from_reference(power, count, *_spectrum(reference, grid), grid, mask)
+        found = strength_from_reference(power, count, reference.spectrum(), reference.independent, grid, band)
     if found.value < WEAKEST:
+        source = "an image of its kind, by a power law" if reference is None else "the reference"
         raise DataError(
-            f"the images carry no noise in the band {omission.band} that can be told from the images themselves",
-            "Nothing was changed. Give the strength with --strength if you know it is there.",
+            f"the band {omission.band} holds no more power than {source} explains: there is no noise to omit",
+            "Nothing was changed. If there is noise, give its --strength, or a --reference like the images.",
         )
     return found
-
-
-def _spectrum(fields: Fields, grid: FrequencyGrid) -> tuple[NDArray[np.float64], int]:
-    """Mean power spectrum and the number of fields, colours counted, that it is the mean of."""
-    count, channels = fields.values.shape[:2]
-    return power_spectrum(fields.values, grid, hann=not fields.whole), count * channels
 
 
 def _warn_of_clipping(images: Sequence[Image], output: Output) -> None:
@@ -253,12 +267,11 @@ def _band_power(signal: torch.Tensor, noise: SpectralNoise) -> float:
     """Mean power |F x|^2 / N over the bins of the band, without DC, on the [-1, 1] range."""
     centred = signal - signal.mean(dim=(-2, -1), keepdim=True)
     grid = noise.filter.grid
-    return float(noise.project(centred).square().mean()) * grid.size / noise.filter.rank
+    bins = noise.filter.rank - int(noise.filter.support.flat[0])
+    return float(noise.project(centred).square().mean()) * grid.size / max(bins, 1)
 
 
 def psnr(pixels: NDArray[np.generic], truth: Image) -> float:
-    """Peak signal-to-noise ratio in dB over the range of `truth`, values outside it clipped."""
-    if pixels.shape != truth.pixels.shape:
-        raise DataError(f"{truth.path} has shape {truth.pixels.shape}, its image {pixels.shape}")
+    """Peak signal-to-noise ratio in dB over the range of `truth`, values outside it clipped; at most 120."""
     difference = np.clip(to_signal(pixels), -1, 1) - np.clip(to_signal(truth.pixels), -1, 1)
-    return float(10 * np.log10(4 / max(float(np.mean(difference.astype(np.float64) ** 2)), 1e-12)))
+    return float(10 * np.log10(4 / max(float(np.mean(difference.astype(np.float64) ** 2)), 4e-12)))

@@ -10,9 +10,9 @@ from scipy.optimize import minimize
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 
-Mask = NDArray[np.bool_]
 CHI2_95 = 3.841  # 95 % point of chi-squared with one degree of freedom
 SMALLEST = 1e-12
+TOUCHED = 0.01  # share of the noise's power above which a bin counts as inside the band
 
 
 @dataclass(frozen=True)
@@ -25,27 +25,29 @@ class Strength:
 
 
 def strength_from_reference(
-    power: Array, count: int, reference: Array, reference_count: int, grid: FrequencyGrid, mask: Mask
+    power: Array, count: int, reference: Array, reference_count: int, grid: FrequencyGrid, band: Array
 ) -> Strength:
     """Strength of the excess of `power` in the band over `reference`, the spectrum of clean images.
 
-    Both are means over their count of fields of |F x|^2 / N (half spectrum). By Whittle's likelihood a bin of one
-    field is exponential with mean S + gamma^2, or S in the reference; S of each bin is profiled out, so that the
-    reference's own sampling error counts.
+    Both are means over their count of independent fields of |F x|^2 / N (half spectrum); `band` is that spectrum
+    of the noise at gamma = 1. By Whittle's likelihood a bin of one field is exponential with mean
+    S + gamma^2 band, or S in the reference; S of each bin is profiled out, so that the reference's own sampling
+    error counts.
     """
-    weight, weight_clean = (grid.multiplicity[mask] * n / 2 for n in (count, reference_count))
-    observed, clean = np.maximum(power[mask], SMALLEST), np.maximum(reference[mask], SMALLEST)
+    inside = band > TOUCHED
+    weight, weight_clean = (grid.multiplicity[inside] * n / 2 for n in (count, reference_count))
+    observed, clean = (np.maximum(p[inside], SMALLEST) for p in (power, reference))
 
     def fit(variance: float) -> tuple[float, Array]:
-        spectrum = _shared_spectrum(observed, weight, clean, weight_clean, variance)
-        total = spectrum + variance
+        spectrum = _shared_spectrum(observed, weight, clean, weight_clean, variance * band[inside])
+        total = spectrum + variance * band[inside]
         return _deviance(observed, total, weight) + _deviance(clean, spectrum, weight_clean), total
 
     return _profile(fit, observed, weight, observed, parameters=1)
 
 
 def _shared_spectrum(
-    observed: Array, weight: Array, clean: Array, weight_clean: Array, variance: float
+    observed: Array, weight: Array, clean: Array, weight_clean: Array, variance: Array
 ) -> Array:
     """The most likely S of each bin, given S in `clean` and S + variance in `observed`: bisection in log S."""
     alone = np.maximum(observed - variance, SMALLEST)
@@ -61,24 +63,27 @@ def _shared_spectrum(
     return np.asarray(np.exp((low + high) / 2))
 
 
-def strength_from_power_law(power: Array, count: int, grid: FrequencyGrid, mask: Mask) -> Strength:
+def strength_from_power_law(
+    power: Array, count: int, grid: FrequencyGrid, band: Array, lowest: float = 0.0
+) -> Strength:
     """Strength of the excess in the band over a power law S = c r^-beta fitted together with it.
 
-    Frequencies outside the band carry the law, and its shape inside helps. Raises DataError when too few are
-    outside.
+    Arguments as in `strength_from_reference`; frequencies up to the radius `lowest` (cycles/sample) are left out.
+    Those outside the band carry the law, and its shape inside helps. Raises DataError when too few are outside.
     """
-    used = grid.radius > 0
-    if np.count_nonzero(used & ~mask) < 3:
+    used = grid.radius > lowest
+    if np.count_nonzero(used & (band <= TOUCHED)) < 3:
         raise DataError(
             "the band leaves too few frequencies to tell its noise from the images",
             "Give the strength with --strength, or clean images with --reference.",
         )
     weight = (grid.multiplicity * count / 2)[used]
-    log_radius, observed, inside = np.log(grid.radius[used]), power[used], mask[used]
+    log_radius, observed, shape = np.log(grid.radius[used]), power[used], band[used]
+    inside = shape > TOUCHED
     law = np.polyfit(log_radius[~inside], np.log(np.maximum(observed[~inside], SMALLEST)), 1)[::-1]
 
     def total(parameters: NDArray[np.float64], variance: float) -> Array:
-        return np.asarray(np.exp(parameters[0] + parameters[1] * log_radius) + variance * inside + SMALLEST)
+        return np.asarray(np.exp(parameters[0] + parameters[1] * log_radius) + variance * shape + SMALLEST)
 
     def fit(variance: float) -> tuple[float, Array]:
         best = minimize(lambda p: _deviance(observed, total(p, variance), weight), law, method="Nelder-Mead")

@@ -63,16 +63,6 @@ class SpectralFilter:
         """Number of bins of the full spectrum where w > 0."""
         return round(self.grid.total(self.support))
 
-    @property
-    def is_full_rank(self) -> bool:
-        """Whether every frequency carries noise."""
-        return self.rank == self.grid.size
-
-    @cached_property
-    def is_white(self) -> bool:
-        """Whether w is 1 at every frequency, up to the rounding of its normalisation."""
-        return bool(np.all(np.abs(self.weight - 1) < 1e-12))
-
     @cached_property
     def condition(self) -> float:
         """Condition number of the covariance on the support: (max w / min w)^2."""

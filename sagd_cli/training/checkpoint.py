@@ -101,6 +101,13 @@ def prune(folder: Path, keep: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def set_aside_newer(folder: Path, step: int) -> None:
+    """Rename the checkpoints past `step`, which were found damaged: they no longer count, and nothing is lost."""
+    for path in folder.glob("step-*"):
+        if int(path.name.removeprefix("step-")) > step:
+            path.rename(path.with_name(f"damaged-{path.name}-{os.getpid()}"))
+
+
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest checkpoint whose hashes hold, and why each newer one was skipped."""
     skipped: list[str] = []

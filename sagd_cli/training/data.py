@@ -1,5 +1,7 @@
 """Training images and their order, which is a function of (seed, epoch) alone."""
 
+import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from sagd_cli.config import DatasetConfig
 from sagd_cli.console import Output
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.files import atomic_path, refuse_existing
-from sagd_cli.images import clear_output_folder, write_array
+from sagd_cli.images import check_output_folder, write_array
 from sagd_cli.plugin.records import ImageSet
 from sagd_cli.plugin.registry import registry
 
@@ -55,8 +57,10 @@ class Batches:
     def at(self, step: int) -> Tensor:
         """Return the batch of `step` as float32 in [-1, 1]."""
         first, count = step * self._batch_size, len(self._images)
-        positions = range(first, first + self._batch_size)
-        indices = torch.tensor([int(self._order(p // count)[p % count]) for p in positions])
+        positions = np.arange(first, first + self._batch_size)
+        epochs = np.unique(positions // count)
+        orders = np.concatenate([self._order(int(epoch)) for epoch in epochs])
+        indices = torch.from_numpy(orders[positions - epochs[0] * count])
         return to_signal(self._images[indices.to(self._images.device, non_blocking=True)])
 
 
@@ -68,19 +72,39 @@ def fetch(config: DatasetConfig) -> None:
     plugin.load()(plugin.options.model_validate({**config.options, "download": True}), config.split)
 
 
-def write_images(images: NDArray[np.uint8], target: Path, force: bool, output: Output) -> int:
-    """Write images (N, C, H, W) as one .npy file, or as PNG files named by their index; return their number."""
-    refuse_existing(target, force)
+def write_images(
+    images: NDArray[np.uint8], target: Path, force: bool, output: Output, inputs: Iterable[Path] = ()
+) -> int:
+    """Write images (N, C, H, W) as one .npy file, or as PNG files named by their index; return their number.
+
+    `inputs` are what the images were read from, and are never written over.
+    """
+    if target.suffix not in ("", ".npy"):
+        raise UsageError(
+            f"{target} is neither a .npy file nor a folder", "Give FILE.npy or a name without suffix."
+        )
     if target.suffix == ".npy":
+        if target.resolve() in [path.resolve() for path in inputs]:
+            raise UsageError(f"{target} is where the input is", "Choose another --output.")
+        refuse_existing(target, force)
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
             np.save(temporary, images, allow_pickle=False)
         return len(images)
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise UsageError(f"fields of shape {images.shape[1:]} cannot be written as PNG", "Write a .npy file.")
-    clear_output_folder(target)
+    names = [f"{index:06d}.png" for index in range(len(images))]
+    check_output_folder(target, names, force, inputs)
+    target.mkdir(parents=True, exist_ok=True)
     with output.progress("write", len(images)) as bar:
-        for index, image in enumerate(images):
-            write_array(image, target / f"{index:06d}.png")
+        for name, image in zip(names, images, strict=True):
+            write_array(image, target / name)
             bar.advance()
     return len(images)
+
+
+def hash_images(images: NDArray[np.uint8]) -> str:
+    """sha256 of shape and pixels, in order."""
+    digest = hashlib.sha256(repr(images.shape).encode())
+    digest.update(np.ascontiguousarray(images).data)
+    return digest.hexdigest()

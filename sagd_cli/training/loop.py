@@ -63,6 +63,7 @@ class _Window:
     """Sums since the last record; the loss stays on the device until then, so that no step waits for it."""
 
     loss: Tensor
+    whitened: Tensor
     steps: int = 0
     started: float = field(default_factory=time.monotonic)
 
@@ -78,16 +79,30 @@ def fit(
 
     Raises SagdError as soon as a recorded loss is not finite.
     """
+    devices = [state.device] if state.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        return _loop(state, batch_at, loss, settings, callbacks)
+
+
+def _loop(
+    state: TrainingState,
+    batch_at: Callable[[int], Tensor],
+    loss: NoiseLoss,
+    settings: TrainingConfig,
+    callbacks: Callbacks,
+) -> bool:
     module: nn.Module = torch.compile(state.network) if settings.compile else state.network  # type: ignore[assignment]
     network = as_network(module, autocast_dtype(settings.precision, state.device))
-    window = _Window(torch.zeros((), device=state.device))
+    window = _new_window(state)
     checkpoint_steps = max(1, settings.checkpoint_images // settings.batch_size)
     while state.step < settings.steps:
         generator = random_stream(state.device, settings.seed, "train", state.step)
+        torch.manual_seed(generator.initial_seed())  # for dropout and its like, which take no generator
         error = loss.error(network, batch_at(state.step), generator)
         value = error.square().mean()
         gradient_norm = _optimise(state, value, settings)
         window.loss += value.detach()
+        window.whitened += loss.whitened(error.detach())
         window.steps += 1
         state.step += 1
         callbacks.step_done()
@@ -96,13 +111,17 @@ def fit(
         saves = last or stopped or state.step % checkpoint_steps == 0
         # Recording checks the loss, so nothing that is not finite is ever saved.
         if saves or state.step % settings.log_steps == 0:
-            callbacks.record(_record(state, loss, settings, window, error.detach(), gradient_norm))
-            window = _Window(torch.zeros((), device=state.device))
+            callbacks.record(_record(state, settings, window, gradient_norm))
+            window = _new_window(state)
         if saves:
             callbacks.checkpoint()
         if stopped:
             return False
     return True
+
+
+def _new_window(state: TrainingState) -> _Window:
+    return _Window(torch.zeros((), device=state.device), torch.zeros((), device=state.device))
 
 
 def _optimise(state: TrainingState, value: Tensor, settings: TrainingConfig) -> Tensor:
@@ -116,26 +135,20 @@ def _optimise(state: TrainingState, value: Tensor, settings: TrainingConfig) -> 
     return norm
 
 
-def _record(
-    state: TrainingState,
-    loss: NoiseLoss,
-    settings: TrainingConfig,
-    window: _Window,
-    error: Tensor,
-    gradient_norm: Tensor,
-) -> Record:
-    mean_loss = float(window.loss) / window.steps
-    if not math.isfinite(mean_loss):
+def _record(state: TrainingState, settings: TrainingConfig, window: _Window, gradient_norm: Tensor) -> Record:
+    mean_loss, norm = float(window.loss) / window.steps, float(gradient_norm)
+    if not (math.isfinite(mean_loss) and math.isfinite(norm)):
+        rate = learning_rate(settings, state.step)
         raise SagdError(
-            f"the loss is not finite at step {state.step} (learning rate {learning_rate(settings, state.step):g})",
+            f"the loss or its gradient is not finite at step {state.step} (learning rate {rate:g})",
             "Lower the learning rate with --lr, or resume from the last checkpoint with other data.",
         )
     return {
         "step": state.step,
         "images": state.step * settings.batch_size,
         "loss": mean_loss,
-        "whitened_loss": float(loss.whitened(error)),
-        "gradient_norm": float(gradient_norm),
+        "whitened_loss": float(window.whitened) / window.steps,
+        "gradient_norm": norm,
         "learning_rate": learning_rate(settings, state.step - 1),
         "images_per_second": window.steps * settings.batch_size / (time.monotonic() - window.started),
     }

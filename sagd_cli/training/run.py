@@ -24,8 +24,9 @@ from sagd_cli.plugin.registry import registry
 from sagd_cli.signals import stop_on_signal
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.training import checkpoint
+from sagd_cli.training.advice import warn_of_terminal_snr
 from sagd_cli.training.checkpoint import Checkpoint
-from sagd_cli.training.data import Batches, load_images
+from sagd_cli.training.data import Batches, hash_images, load_images
 from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
 from sagd_cli.yaml_files import dump_yaml, read_mapping
 
@@ -47,7 +48,11 @@ class Run:
 
 
 def open_run(path: Path, output: Output) -> Run:
-    """Open a run; raise UsageError when it is none or its filter was changed, CheckpointError when damaged."""
+    """Open a run with the configuration it was trained with.
+
+    Raises UsageError when it is none, or when its config.yaml no longer says what was trained; CheckpointError
+    when nothing in it is sound.
+    """
     if not (path / CONFIG).is_file():
         raise UsageError(f"{path} is not a run: it has no {CONFIG}", "Train one with `sagd train`.")
     found, skipped = checkpoint.newest(path / CHECKPOINTS)
@@ -57,9 +62,20 @@ def open_run(path: Path, output: Output) -> Run:
         hint = "Run the same `sagd train` command again to train it."
         raise CheckpointError(f"{path} holds no sound checkpoint", hint)
     check_plugins(found.manifest["plugins"])
-    config = validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
-    check_filter(config.filter.sha256(), found.filter_sha256, f"{path / CONFIG} names")
+    written = validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
+    check_filter(written.filter.sha256(), found.filter_sha256, f"{path / CONFIG} names")
+    config = validate(RunConfig, found.manifest["config"], f"{found.path}")
+    _refuse_other_settings(path, written, config)
     return Run(path, config, found, tuple(found.manifest["shape"]))
+
+
+def _refuse_other_settings(path: Path, given: RunConfig, trained: RunConfig) -> None:
+    differing = differing_keys(given.document(), trained.document())
+    if differing:
+        raise UsageError(
+            f"{path} was trained with other settings: {', '.join(differing)} differ",
+            "Give the run's own settings, as they were, or choose another --output.",
+        )
 
 
 def check_filter(wanted: str, trained: str, subject: str) -> None:
@@ -90,37 +106,36 @@ def resolve_backbone(config: RunConfig, shape: tuple[int, ...]) -> RunConfig:
 def train(config: RunConfig, path: Path, device: torch.device, output: Output) -> dict[str, Any]:
     """Train `config` in the run folder `path`, or go on with what is there; return the result of the run.
 
-    Raises UsageError when `path` holds something else, another configuration, or is in use; Interrupted, after
-    saving, when a signal asked to stop.
+    Raises UsageError when `path` holds something else, other settings or images, or is in use; Interrupted,
+    after saving, when a signal asked to stop.
     """
-    images = torch.from_numpy(load_images(config.dataset).images).to(device)
-    shape = tuple(images.shape[1:])
+    data = load_images(config.dataset).images
+    shape = data.shape[1:]
     config = resolve_backbone(config, shape)
     spectral_filter = config.filter.weights(shape[1:])
     _check_folder(path, config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(random_stream("cpu", config.training.seed, "weights").initial_seed()))
-        network = build_backbone(config.backbone, shape)
+    about = _about(config, shape, hash_images(data))
+    noise = SpectralNoise(spectral_filter, device)
+    loss = NoiseLoss(make_schedule(config.schedule, device), noise)
+    warn_of_terminal_snr(loss.schedule, spectral_filter, data, output)
     with _locked(path), stop_on_signal() as stop:
+        state = _new_state(config, shape, device)
+        log = _resume(path, state, config, about, output)
         write_text(path / CONFIG, dump_yaml(config.document()))
-        state = TrainingState(network, config.training, device)
-        log = _resume(path, state, output)
-        loss = NoiseLoss(make_schedule(config.schedule, device), SpectralNoise(spectral_filter, device))
-        about = _about(config, shape)
-        batches = Batches(images, config.training.batch_size, config.training.seed)
+        batches = Batches(torch.from_numpy(data).to(device), config.training.batch_size, config.training.seed)
         with output.progress("train", config.training.steps, state.step, config.training.batch_size) as bar:
 
             def record(figures: Record) -> None:
                 log.append(figures)
                 bar.show(loss=figures["loss"])
 
-            callbacks = Callbacks(
-                record=record,
-                step_done=bar.advance,
-                checkpoint=lambda: _save(path, state, spectral_filter, about, config),
-                stop_requested=stop.requested,
+            def save() -> None:
+                checkpoint.save(path / CHECKPOINTS, state, spectral_filter, about)
+                checkpoint.prune(path / CHECKPOINTS, config.training.keep_checkpoints)
+
+            finished = fit(
+                state, batches.at, loss, config.training, Callbacks(record, bar.advance, save, stop.requested)
             )
-            finished = fit(state, batches.at, loss, config.training, callbacks)
         if not finished and stop.signum is not None:
             raise Interrupted(
                 stop.signum,
@@ -128,6 +143,12 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
                 "Run the same command again to go on.",
             )
     return _result(path, state, log)
+
+
+def _new_state(config: RunConfig, shape: tuple[int, ...], device: torch.device) -> TrainingState:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_stream("cpu", config.training.seed, "weights").initial_seed())
+        return TrainingState(build_backbone(config.backbone, shape), config.training, device)
 
 
 class _MetricsLog:
@@ -155,13 +176,10 @@ def _parsed(line: str) -> Record | None:
 
 def _check_folder(path: Path, config: RunConfig) -> None:
     if (path / CONFIG).is_file():
-        differing = differing_keys(read_mapping(path / CONFIG), config.document())
-        if differing:
-            raise UsageError(
-                f"{path} was made with other settings: {', '.join(differing)} differ",
-                "Give the run's own settings to resume it, or choose another --output.",
-            )
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        _refuse_other_settings(
+            path, config, validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
+        )
+    elif path.exists() and (not path.is_dir() or any(item.name != LOCK for item in path.iterdir())):
         raise UsageError(f"{path} exists and is not a run", "Choose another --output.")
 
 
@@ -178,21 +196,29 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _resume(path: Path, state: TrainingState, output: Output) -> _MetricsLog:
+def _resume(
+    path: Path, state: TrainingState, config: RunConfig, about: dict[str, Any], output: Output
+) -> _MetricsLog:
+    """Restore the newest sound checkpoint, if there is any, and open the log there."""
     found, skipped = checkpoint.newest(path / CHECKPOINTS)
     for reason in skipped:
         output.warn(f"skipped: {reason}")
+    if found is None and skipped:
+        raise CheckpointError(
+            f"{path} holds checkpoints, but none that is sound",
+            "Nothing was changed. Restore one from a copy, or start anew with another --output.",
+        )
     if found is not None:
+        _refuse_other_settings(path, config, validate(RunConfig, found.manifest["config"], str(found.path)))
+        if found.manifest["images_sha256"] != about["images_sha256"]:
+            raise UsageError(
+                f"the images of {config.dataset.name} are not those {path} was trained on",
+                "Restore them, or choose another --output.",
+            )
         found.restore(state)
+        checkpoint.set_aside_newer(path / CHECKPOINTS, found.step)
         output.note(f"resuming {path} at step {state.step}")
     return _MetricsLog(path / METRICS, state.step)
-
-
-def _save(
-    path: Path, state: TrainingState, spectral_filter: Any, about: dict[str, Any], config: RunConfig
-) -> None:
-    checkpoint.save(path / CHECKPOINTS, state, spectral_filter, about)
-    checkpoint.prune(path / CHECKPOINTS, config.training.keep_checkpoints)
 
 
 def _result(path: Path, state: TrainingState, log: _MetricsLog) -> dict[str, Any]:
@@ -208,7 +234,7 @@ def _result(path: Path, state: TrainingState, log: _MetricsLog) -> dict[str, Any
     }
 
 
-def _about(config: RunConfig, shape: tuple[int, ...]) -> dict[str, Any]:
+def _about(config: RunConfig, shape: tuple[int, ...], images_sha256: str) -> dict[str, Any]:
     """What a manifest says besides the files: configuration, filter, versions and the plug-ins it needs."""
     needed = [
         ("filter", config.filter.type),
@@ -218,6 +244,7 @@ def _about(config: RunConfig, shape: tuple[int, ...]) -> dict[str, Any]:
     entries = [registry().entry(kind, name) for kind, name in needed]
     return {
         "shape": list(shape),
+        "images_sha256": images_sha256,
         "config": config.document(),
         "filter_sha256": config.filter.sha256(),
         "versions": {

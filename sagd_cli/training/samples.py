@@ -14,14 +14,15 @@ from sagd_cli.devices import autocast_dtype
 from sagd_cli.diffusion.denoiser import NoiseDenoiser, as_network
 from sagd_cli.diffusion.samplers import SAMPLERS, integrate, path
 from sagd_cli.diffusion.schedule import make_schedule
-from sagd_cli.errors import UsageError, suggest
+from sagd_cli.errors import SagdError, UsageError, suggest
 from sagd_cli.files import atomic_path, refuse_existing
-from sagd_cli.images import check_output_folder, clear_output_folder, contact_sheet, write_array
+from sagd_cli.images import check_output_folder, contact_sheet, write_array
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.training.data import to_pixels
 from sagd_cli.training.run import Run
 
 GRID_IMAGES = 100
+ARCHIVE = "samples.npz"
 
 
 class ImageGenerator:
@@ -34,7 +35,9 @@ class ImageGenerator:
         schedule = make_schedule(run.config.schedule, device)
         self._noise = SpectralNoise(run.checkpoint.load_filter(), device)
         network = as_network(run.network(device), autocast_dtype(run.config.training.precision, device))
-        self._denoiser = NoiseDenoiser(network, schedule, self._noise)
+        # A filter with gaps leaves band-limited fields, which have no range of their own.
+        complete = self._noise.filter.rank == self._noise.filter.grid.size
+        self._denoiser = NoiseDenoiser(network, schedule, self._noise, clip=complete)
         self._levels = path(schedule, steps, device)
         self._sampler, self._shape, self._device = sampler, run.shape, device
         self.steps = steps
@@ -55,7 +58,12 @@ class ImageGenerator:
         step = SAMPLERS[self._sampler](draw)
         drawn = integrate(self._denoiser, step, start, self._levels, on_step)
         # Rounding in the frequencies without noise grows by 1 / alpha_T on the way: put them back to zero.
-        return to_pixels(self._noise.project(drawn))
+        drawn = self._noise.project(drawn)
+        if not bool(torch.isfinite(drawn).all()):
+            raise SagdError(
+                "the network gave values that are not finite", "The training has diverged; lower --lr."
+            )
+        return to_pixels(drawn)
 
     def batches(
         self, seeds: range, batch_size: int, output: Output
@@ -76,8 +84,12 @@ class SampleTarget:
     grid: Path | None = None
     force: bool = False
 
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Raise UsageError before anything is drawn when the target cannot take images of `shape`."""
+    def name(self, seed: int) -> str:
+        """Name of the PNG file of a seed."""
+        return f"{seed:06d}.png"
+
+    def check(self, shape: tuple[int, ...], seeds: range) -> None:
+        """Raise UsageError, before anything is drawn, when images of `shape` cannot go there."""
         if self.format not in ("png", "npz"):
             raise UsageError(f"unknown format {self.format!r}", "Formats are png and npz.")
         drawable = len(shape) == 3 and shape[0] in (1, 3)
@@ -85,34 +97,36 @@ class SampleTarget:
             raise UsageError(
                 f"fields of shape {shape} cannot be drawn as images", "Use --format npz without --grid."
             )
-        if self.grid is not None and self.grid.suffix.lower() != ".png":
-            raise UsageError(f"the contact sheet {self.grid} must be a .png file")
-        check_output_folder(self.folder, self.force)
         if self.grid is not None:
+            if self.grid.suffix.lower() != ".png":
+                raise UsageError(f"the contact sheet {self.grid} must be a .png file")
+            if self.grid.resolve().parent == self.folder.resolve():
+                raise UsageError(
+                    "the contact sheet would lie among the images", "Choose another folder for --grid."
+                )
             refuse_existing(self.grid, self.force)
+        names = [ARCHIVE] if self.format == "npz" else map(self.name, seeds)
+        check_output_folder(self.folder, names, self.force)
 
 
 def save_samples(
     generator: ImageGenerator, seeds: range, batch_size: int, target: SampleTarget, output: Output
-) -> list[Path]:
-    """Draw one image a seed and write them; PNG files are named by their seed. Returns the written paths."""
-    clear_output_folder(target.folder)
-    images, written = [], []
+) -> None:
+    """Draw one image a seed and write them where the checked `target` says."""
+    target.folder.mkdir(parents=True, exist_ok=True)
+    kept: list[NDArray[np.uint8]] = []
     for part, pixels in generator.batches(seeds, batch_size, output):
         if target.format == "png":
             for seed, image in zip(part, pixels, strict=True):
-                written.append(target.folder / f"{seed:06d}.png")
-                write_array(image, written[-1])
-        if target.format == "npz" or target.grid is not None:
-            images.append(pixels)
+                write_array(image, target.folder / target.name(seed))
+        if target.format == "npz" or (target.grid is not None and sum(map(len, kept)) < GRID_IMAGES):
+            kept.append(pixels)
     if target.format == "npz":
-        written.append(target.folder / "samples.npz")
-        with atomic_path(written[-1]) as temporary:
-            np.savez_compressed(temporary, images=np.concatenate(images), seeds=np.array(seeds))
+        with atomic_path(target.folder / ARCHIVE) as temporary:
+            np.savez_compressed(temporary, images=np.concatenate(kept), seeds=np.array(seeds))
     if target.grid is not None:
         target.grid.parent.mkdir(parents=True, exist_ok=True)
-        write_array(contact_sheet(np.concatenate(images)[:GRID_IMAGES]), target.grid)
-    return written
+        write_array(contact_sheet(np.concatenate(kept)[:GRID_IMAGES]), target.grid)
 
 
 def describe(

@@ -74,7 +74,23 @@ CASES = [
     (["omit", ".", "--band", "0.5:0.2"], "reversed"),
     (["omit", ".", "--band", "a:b"], "not LO:HI with two numbers"),
     (["omit", ".", "--band", "high", "--strength", "much"], "--strength is auto or a number"),
-    (["omit", ".", "--band", "high", "--strength", "-1"], "strength must be positive"),
+    (["omit", ".", "--band", "high", "--strength", "-1"], "strength must be from 0.01 to 100"),
+    (["omit", ".", "--band", "high", "--strength", "nan"], "strength must be from 0.01 to 100"),
+    (["corrupt", ".", "--band", "high", "--strength", "inf", "--output", "x"], "positive and finite"),
+    (
+        ["fid", "digits:test", "digits:test", "--weights", "x.pth"],
+        "features digits-cnn: unknown key 'weights'",
+    ),
+    (
+        ["filter", "show", "radial:knots=" + "[" + ",".join("[0.5,1]" for _ in range(60)) + "]"],
+        "increasing order",
+    ),
+    (["train", "--dataset", ""], "is not a folder of images"),
+    (["train", "--preset", ""], "unknown preset ''"),
+    (["train", "--config", "-", "--filter", "-"], "both read standard input"),
+    (["train", "--size", "8"], "unknown key 'size'"),
+    (["data", "prepare", "digits", "--output", "x.npz"], "neither a .npy file nor a folder"),
+    (["omit", "", "--band", "high"], "holds no image"),
     (["omit", ".", "--band", "high", "--estimate", "best"], "unknown estimate 'best'"),
     (["corrupt", ".", "--band", "high", "--strength", "0", "--output", "x"], "strength must be positive"),
     (["fid", "digits", "digits", "--metrics", "fidd"], "unknown metric 'fidd'. Did you mean fid"),
@@ -111,6 +127,7 @@ YAML = {
     "a: &x 1\nb: *x\n": "aliases are not allowed",
     "type: white\ntype: white\n": "line 2, column 1: duplicate key 'type'",
     "type: [white\n": "line 2",
+    "? [a, b]\n: 1\n": "a key is not a name",
     "type: !!python/object/apply:os.system [ls]\n": "could not determine a constructor",
     "type: white\nnorm: power\n": "unknown key 'norm'. Did you mean normalize",
     "{" * 5000: "",
@@ -222,7 +239,7 @@ def test_truth_must_match_by_name(sagd, digits, tmp_path):
 
 def test_a_folder_without_excess_in_the_band_is_not_changed(sagd, tmp_path):
     assert sagd("data", "prepare", "digits:test", "--output", tmp_path / "clean").code == 0
-    one_sentence(sagd("omit", tmp_path / "clean", "--band", "high"), 1, "carry no noise in the band")
+    one_sentence(sagd("omit", tmp_path / "clean", "--band", "high"), 1, "there is no noise to omit")
     assert not (tmp_path / "clean-omitted").exists()
 
 
@@ -241,6 +258,49 @@ def test_arrays_that_are_no_images(sagd, tmp_path):
         "missing": "cannot be read",
     }.items():
         one_sentence(sagd("data", "info", tmp_path / f"{name}.npy"), 1, fragment)
+
+
+def test_a_truth_that_cannot_be_used_is_found_before_any_work(sagd, digits, tmp_path):
+    truth = shutil.copytree(digits, tmp_path / "truth")
+    Image.new("L", (9, 7)).save(truth / "05.png")
+    result = sagd(
+        "omit", digits, "--band", "high", "--estimate", "notch", "--truth", truth, "--output", tmp_path / "o"
+    )
+    one_sentence(result, 1, "05.png has the shape")
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_preset_gives_way_to_another_plugin(sagd):
+    shown = sagd("train", "--preset", "cifar10", "--backbone", "dit", "--dry-run", "--json").json
+    assert "channels" not in shown["config"]["backbone"]["options"]
+    shown = sagd("config", "show", "--preset", "mnist", "--set", "filter.type=white", "--json").json
+    assert shown["filter"]["options"] == {}
+
+
+def test_a_data_set_goes_before_a_folder_of_its_name(sagd, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sagd("data", "info", "digits", "--json").json["count"] == 1500
+    assert sagd("data", "info", "./digits", "--json").json["count"] == 12
+
+
+@pytest.mark.parametrize("settings", ["PYTHONIOENCODING=ascii", "PYTHONUTF8=0 LC_ALL=C"])
+def test_a_terminal_without_unicode(settings):
+    import subprocess
+    import sys
+
+    command = f"{settings} {sys.executable} -m sagd_cli filter show white"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert "rank" in done.stdout and done.stderr == ""
+
+
+def test_a_closed_standard_output_is_not_a_traceback():
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m sagd_cli filter list >&-"], capture_output=True, check=False
+    )
+    assert b"Traceback" not in done.stderr
 
 
 def test_no_colour_codes_without_a_terminal_even_on_ci(sagd, monkeypatch):

@@ -87,13 +87,19 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_is_there(tmp_path):
     assert again.returncode == 0  # with room again, the same command does the job
 
 
-def test_force_replaces_a_whole_output_and_nothing_else(sagd, tiny_run, tmp_path):
+def test_force_replaces_files_of_the_same_names_and_deletes_nothing(sagd, tiny_run, tmp_path):
     images = tmp_path / "images"
-    assert sagd("sample", tiny_run, "-n", 6, "--steps", 1, "--output", images).code == 0
+    draw = ["sample", tiny_run, "--steps", 1, "--output", images]
+    assert sagd(*draw, "-n", 6).code == 0
     (images / "notes.txt").write_text("mine")
-    assert sagd("sample", tiny_run, "-n", 2, "--steps", 1, "--output", images).code == 2
-    assert sagd("sample", tiny_run, "-n", 2, "--steps", 1, "--output", images, "--force").code == 0
-    assert sorted(path.name for path in images.iterdir()) == ["000000.png", "000001.png", "notes.txt"]
+    before = {path.name: path.read_bytes() for path in images.iterdir()}
+    assert sagd(*draw, "-n", 6).code == 2
+    assert "would mix with it" in sagd(*draw, "-n", 2, "--force").err
+    assert sagd(*draw, "-n", 6, "--format", "npz", "--force").code == 2
+    assert {path.name: path.read_bytes() for path in images.iterdir()} == before
+    assert sagd(*draw, "-n", 6, "--seed", 0, "--force").code == 0
+    assert {path.name: path.read_bytes() for path in images.iterdir()} == before
+    assert sagd(*draw, "-n", 6, "--force", "--grid", images / "grid.png").code == 2
 
 
 def test_force_never_eats_the_input(sagd, tmp_path):
@@ -102,6 +108,7 @@ def test_force_never_eats_the_input(sagd, tmp_path):
         arguments = [source, "--band", "high", "--output", tmp_path, "--force"]
         assert sagd("corrupt", *arguments, "--strength", 1).code == 2
         assert sagd("omit", *arguments, "--estimate", "notch").code == 2
+    assert sagd("data", "prepare", tmp_path, "--output", tmp_path, "--force").code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 

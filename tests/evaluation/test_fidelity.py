@@ -152,7 +152,7 @@ def test_inception_takes_pytorch_fid_weights_in_both_formats(random_inception):
     ]
     assert found[0]["fd"] == found[1]["fd"]
     assert found[0]["receipt"]["weights_sha256"] == found[1]["receipt"]["weights_sha256"]
-    assert found[0]["label"] == "FID@6"
+    assert found[0]["label"] == "FID-64@6"
 
 
 def test_inception_features_equal_torch_fidelity_loading_the_file_itself(random_inception):

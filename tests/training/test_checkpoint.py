@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sagd_cli.config import BackboneConfig
 from sagd_cli.console import Output
 from sagd_cli.errors import CheckpointError, SagdError, UsageError
 from sagd_cli.training import checkpoint
@@ -115,13 +116,9 @@ def test_the_filter_option_of_sample_is_a_check(tiny_run, sagd, tmp_path):
 
 
 def test_weights_of_another_network_are_refused(run):
-    text = (run / "config.yaml").read_text()
-    (run / "config.yaml").write_text(
-        text.replace("  - 8\n  - 8\n", "  - 16\n  - 16\n").replace("    - 8\n", "    - 16\n")
-    )
-    opened = open_run(run, Output(quiet=True))
+    other = build_backbone(BackboneConfig(options={"channels": [16, 16]}), (1, 8, 8))
     with pytest.raises(SagdError, match="weights of another network"):
-        opened.network(torch.device("cpu"))
+        open_run(run, Output(quiet=True)).checkpoint.load_ema(other)
 
 
 def test_a_missing_plugin_is_named_with_what_to_install(run, sagd):

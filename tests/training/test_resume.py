@@ -4,17 +4,25 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import signal
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sagd_cli.config import resolve
 from sagd_cli.console import Output
-from sagd_cli.errors import Interrupted, SagdError, UsageError
+from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.errors import CheckpointError, Interrupted, SagdError, UsageError
+from sagd_cli.signals import stop_on_signal
+from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.training.advice import terminal_snr
 from sagd_cli.training.data import Batches
-from sagd_cli.training.run import train
+from sagd_cli.training.run import open_run, train
 
 CPU = torch.device("cpu")
 QUIET = Output(quiet=True)
@@ -65,11 +73,11 @@ def test_stopping_and_resuming_equals_one_go_bit_for_bit(tiny_run, tiny_config, 
     assert steps == list(range(1, 9))
 
 
-def test_the_second_signal_is_not_held_back(tiny_config, tmp_path):
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Interrupted) as stop:
-        train(tiny_config, tmp_path / "run", CPU, stop_at(2, signal.SIGINT))
-    assert stop.value.exit_code == 130 and signal.getsignal(signal.SIGINT) is before
+def test_the_second_signal_is_not_held_back():
+    with pytest.raises(KeyboardInterrupt), stop_on_signal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested() and stop.signum == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_finished_run_is_left_alone(tiny_run, tiny_config):
@@ -112,12 +120,98 @@ def test_a_torn_metrics_line_is_dropped(tiny_config, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(tmp_path, tiny_settings):
     diverging = resolve({**tiny_settings, "training.learning_rate": 1e30, "training.gradient_clip": 1e30})
-    with pytest.raises(SagdError, match=r"loss is not finite at step \d+ \(learning rate"):
+    with pytest.raises(SagdError, match=r"not finite at step \d+ \(learning rate"):
         train(diverging, tmp_path / "run", CPU, QUIET)
-    for path in (tmp_path / "run" / "checkpoints").glob("*/ema.safetensors"):
-        from safetensors.torch import load_file
+    saved = list((tmp_path / "run" / "checkpoints").glob("*/*.safetensors"))
+    assert all(torch.isfinite(value).all() for path in saved for value in load_file(path).values())
 
-        assert all(torch.isfinite(value).all() for value in load_file(path).values())
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"backbone.options": {"channels": [8, 8], "attention": [False, False], "dropout": 0.3}},
+        {"backbone.name": "dit", "backbone.options": {"depth": 1, "heads": 1, "head_width": 16}},
+    ],
+    ids=["dropout", "dit"],
+)
+def test_networks_with_randomness_of_their_own_resume_bit_for_bit(tiny_settings, settings, tmp_path):
+    config = resolve({**tiny_settings, **settings})
+    torch.manual_seed(1)
+    train(config, tmp_path / "whole", CPU, QUIET)
+    torch.manual_seed(2)
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "parts", CPU, stop_at(3))
+    train(config, tmp_path / "parts", CPU, QUIET)
+    assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
+
+
+def damage(run, step):
+    path = run / "checkpoints" / f"step-{step:08d}" / "ema.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+def test_a_damaged_newer_checkpoint_does_not_outlive_the_new_ones(tiny_run, tiny_config, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    damage(run, 8)
+    with pytest.raises(Interrupted):
+        train(tiny_config, run, CPU, stop_at(7))
+    assert {p.name for p in (run / "checkpoints").glob("step-*")} == {"step-00000006", "step-00000007"}
+    train(tiny_config, run, CPU, QUIET)
+    assert hashes(run) == hashes(tiny_run)
+
+
+def test_a_run_without_a_sound_checkpoint_is_not_started_over(tiny_run, tiny_config, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    for step in (6, 8):
+        damage(run, step)
+    before = sorted((p.name, p.stat().st_size) for p in run.rglob("*"))
+    with pytest.raises(CheckpointError, match="none that is sound"):
+        train(tiny_config, run, CPU, QUIET)
+    assert sorted((p.name, p.stat().st_size) for p in run.rglob("*")) == before
+
+
+def test_what_was_trained_counts_not_what_config_yaml_says_now(tiny_run, tiny_settings, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    other = resolve({**tiny_settings, "schedule": "cosine"})
+    (run / "config.yaml").write_text(
+        (run / "config.yaml").read_text().replace("schedule: linear", "schedule: cosine")
+    )
+    with pytest.raises(UsageError, match="trained with other settings: schedule differ"):
+        train(other, run, CPU, QUIET)
+    with pytest.raises(UsageError, match="trained with other settings: schedule differ"):
+        open_run(run, QUIET)
+
+
+def test_other_images_under_the_same_name_are_refused(tiny_settings, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    config = resolve(
+        {**tiny_settings, "dataset": {"name": "npy", "options": {"path": str(tmp_path / "images.npy")}}}
+    )
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run", CPU, stop_at(2))
+    np.save(tmp_path / "images.npy", 255 - images)
+    with pytest.raises(UsageError, match="are not those"):
+        train(config, tmp_path / "run", CPU, QUIET)
+
+
+def test_a_folder_with_a_lock_alone_can_be_trained_in(tiny_config, tmp_path):
+    (tmp_path / "run.lock").touch()
+    assert train(tiny_config, tmp_path, CPU, QUIET)["step"] == 8
+
+
+def test_data_that_show_through_the_noise_at_the_end_are_warned_of():
+    """On white data of variance 1 the terminal SNR is alpha_1^2 / (sigma_1^2 w^2), the same in every band."""
+    images = np.random.default_rng(0).integers(0, 256, (4000, 1, 8, 8), dtype=np.uint8)
+    schedule = make_schedule("linear")
+    level = float(schedule.log_snr(torch.ones(())).exp())
+    white = SpectralFilter.from_weight(FrequencyGrid((8, 8)), np.ones((8, 5)))
+    variance = images.std() ** 2 / 127.5**2
+    for value in terminal_snr(schedule, white, images).values():
+        assert value == pytest.approx(level * variance, rel=5 / 4000**0.5)
+    low = SpectralFilter.from_weight(FrequencyGrid((8, 8)), np.where(white.grid.rho < 0.25, 0.01, 1.0))
+    found = terminal_snr(schedule, low, images)
+    assert found["low"] > 0.1 > 0.01 > found["high"]
 
 
 def test_every_epoch_shows_every_image_once():

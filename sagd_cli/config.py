@@ -84,7 +84,9 @@ class TrainingConfig(_Frozen):
     images: int = Field(200_000, ge=1, description="Images to train on, counted with repetition.")
     batch_size: int = Field(128, ge=1, description="Images a step.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
-    warmup_images: int = Field(6_400, ge=0, description="Images of linear warm-up before the cosine decay.")
+    warmup_images: int = Field(
+        6_400, ge=0, description="Images of linear warm-up, at most a fifth of the budget."
+    )
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled weight decay.")
     gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
     ema_half_life_images: int = Field(10_000, ge=1, description="Half-life of the weights' moving average.")
@@ -196,6 +198,8 @@ def parse_dataset(text: str) -> DatasetConfig:
             raise UsageError(
                 f"{text!r} is not a folder of images, a .npy file or a data set", "See `sagd data list`."
             )
+        hint = suggest(name, registry().names("dataset"))
+        raise UsageError(f"unknown dataset {name!r}, and there is no folder or .npy file of that name", hint)
     words = _split_pairs(rest)
     splits = [word for word in words if "=" not in word]
     options = parse_options(word for word in words if "=" in word)

@@ -77,7 +77,14 @@ def fid(
 
 def _text(result: dict[str, Any]) -> str:
     receipt = result["receipt"]
-    names = {"fd": result["label"], "kid": "KID", "precision": "precision", "recall": "recall", "isc": "IS"}
+    ours = "" if receipt["features"] == "inception" else f" ({receipt['features']})"
+    names = {
+        "fd": result["label"],
+        "kid": f"KID{ours}",
+        "precision": "precision",
+        "recall": "recall",
+        "isc": f"IS{ours}",
+    }
     lines = []
     for key, name in names.items():
         if key in result:

@@ -109,5 +109,5 @@ def _train(config: RunConfig, run: Path, device: str, download: bool, dry_run: b
     if download:
         fetch(config.dataset)
     result = train_run(config, run, chosen, out)
-    out.note(f"trained {result['step']} steps; draw from it with: sagd sample {run}")
+    out.note(f"{result['step']} steps, loss {result['loss']:.4f}; draw from it with: sagd sample {run}")
     out.result(result, str(run))

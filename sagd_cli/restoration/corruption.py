@@ -45,7 +45,6 @@ def corrupt_files(
     name = output_name if clip else _float_name
     check_names(paths, name)
     check_output_folder(folder, map(name, paths), force, [source])
-    folder.mkdir(parents=True, exist_ok=True)
     outcome = Outcome()
     with output.progress("corrupt", len(paths)) as bar:
         for image in read_all(paths, outcome, output):
@@ -56,6 +55,7 @@ def corrupt_files(
             noise = band_noise(band, tuple(signal.shape[2:]))
             stream = random_stream("cpu", seed, "corrupt", image.path.name)
             corrupted = (signal + strength * noise.draw(signal.shape, stream))[0].numpy()
+            folder.mkdir(parents=True, exist_ok=True)
             target = folder / name(image.path)
             _write(image, corrupted, target, clip)
             outcome.files.append({"input": str(image.path), "output": str(target)})

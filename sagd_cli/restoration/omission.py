@@ -34,7 +34,7 @@ from sagd_cli.spectral.noise import SpectralNoise
 
 ESTIMATES = ("mean", "notch")
 STEPS = 400
-LARGEST_BATCH, SMALLEST_BATCH, PIXELS_A_STEP = 64, 8, 1 << 16
+LARGEST_BATCH, SMALLEST_BATCH, PIXELS_A_STEP = 64, 8, 3 << 14
 PIXELS_AT_ONCE = 1 << 16
 # The ends of the schedule's sigma_t / alpha_t, at which a band model can be trained.
 WEAKEST, STRONGEST = 0.01, 100.0

@@ -38,9 +38,9 @@ class TrainingState:
 
 
 def learning_rate(settings: TrainingConfig, step: int) -> float:
-    """Linear warm-up, then half a cosine down to zero at the end of the budget."""
+    """Linear warm-up, for at most a fifth of the budget, under half a cosine down to zero at its end."""
     images = (step + 1) * settings.batch_size
-    warm_up = min(1.0, images / max(settings.warmup_images, 1))
+    warm_up = min(1.0, images / max(min(settings.warmup_images, settings.images // 5), 1))
     done = min(1.0, step / max(settings.steps, 1))
     return settings.learning_rate * warm_up * (0.5 + 0.5 * math.cos(math.pi * done))
 

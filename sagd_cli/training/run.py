@@ -217,7 +217,8 @@ def _resume(
             )
         found.restore(state)
         checkpoint.set_aside_newer(path / CHECKPOINTS, found.step)
-        output.note(f"resuming {path} at step {state.step}")
+        done = state.step >= config.training.steps
+        output.note(f"{path} is finished" if done else f"resuming {path} at step {state.step}")
     return _MetricsLog(path / METRICS, state.step)
 
 

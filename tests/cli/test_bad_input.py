@@ -57,7 +57,7 @@ CASES = [
     (["train", "--set", "trainin.seed=1"], "unknown key 'trainin'. Did you mean training"),
     (["train", "--set", "training.batch=1"], "unknown key 'training.batch'. Did you mean batch_size"),
     (["train", "--set", "training.seed.x=1"], "training.seed"),
-    (["train", "--dataset", "digit"], "unknown dataset 'digit'. Did you mean digits"),
+    (["train", "--dataset", "digit"], "no folder or .npy file of that name. Did you mean digits"),
     (["train", "--dataset", "digits:val"], "a split is train or test"),
     (["train", "--dataset", "no/such/folder"], "not a folder of images, a .npy file or a data set"),
     (["train", "--backbone", "unett"], "unknown backbone 'unett'. Did you mean unet"),

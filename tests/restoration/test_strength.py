@@ -69,6 +69,6 @@ def test_crops_of_large_fields_give_the_strength_too(gamma):
         found = strength_from_power_law(
             fields.spectrum(), fields.independent, small, fields.noise_spectrum(band), fields.lowest
         )
-        assert found.value == pytest.approx(gamma, rel=0.1)
+        assert found.value == pytest.approx(gamma, rel=0.15)
         covered += found.low <= gamma <= found.high
     assert covered >= 9

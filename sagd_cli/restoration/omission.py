@@ -242,7 +242,7 @@ def _strength(omission: Omission, corrupted: Fields, reference: Fields | None) -
     else:
         found = strength_from_reference(power, count, reference.spectrum(), reference.independent, grid, band)
     if found.value < WEAKEST:
-        source = "an image of its kind, by a power law" if reference is None else "the reference"
+        source = "a power law" if reference is None else "the reference"
         raise DataError(
             f"the band {omission.band} holds no more power than {source} explains: there is no noise to omit",
             "Nothing was changed. If there is noise, give its --strength, or a --reference like the images.",

@@ -110,16 +110,18 @@ def test_a_reference_does_better_still(sagd, digits, damaged, tmp_path):
 
 
 def test_the_bare_command_writes_beside_its_input_in_colour_and_any_sizes(sagd, tmp_path):
-    folder = tmp_path / "photos"
+    folder = tmp_path / "clean"
     folder.mkdir()
-    random = np.random.default_rng(0)
-    for name, size in (("a.png", (24, 40)), ("b.png", (33, 28))):
-        smooth = np.cumsum(np.cumsum(random.normal(size=(*size, 3)), 0), 1)
-        smooth = 128 + 60 * smooth / np.abs(smooth).max() + random.normal(0, 12, (*size, 3))
-        Image.fromarray(smooth.clip(0, 255).astype(np.uint8)).save(folder / name)
-    result = sagd("omit", "--band", "0.6:1", folder, "--steps", 5, "--json")
+    for seed, (name, size) in enumerate((("a.png", (40, 56)), ("b.png", (49, 44)))):
+        radius = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None])
+        white = np.random.default_rng(seed).standard_normal((3, *size))
+        field = np.fft.irfftn(np.fft.rfftn(white, axes=(1, 2)) / (radius + 0.02), s=size, axes=(1, 2))
+        pixels = 128 + 40 * field / field.std()
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8).transpose(1, 2, 0)).save(folder / name)
+    photos = tmp_path / "photos"
+    assert sagd("corrupt", folder, "--band", "0.6:1", "--strength", 0.6, "--output", photos).code == 0
+    result = sagd("omit", "--band", "0.6:1", photos, "--steps", 5, "--json")
     assert result.code == 0, result.err
-    assert sorted(path.name for path in (tmp_path / "photos-omitted").iterdir()) == ["a.png", "b.png"]
-    with Image.open(tmp_path / "photos-omitted" / "a.png") as restored:
-        assert restored.size == (40, 24)
-    assert all(record["band_power_after"] < record["band_power_before"] for record in result.json["files"])
+    assert result.json["strength"] == pytest.approx(0.6, rel=0.1)
+    restored = {path.name: tifffile.imread(path).shape for path in (tmp_path / "photos-omitted").iterdir()}
+    assert restored == {"a.tiff": (40, 56, 3), "b.tiff": (49, 44, 3)}

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from sagd_cli.config import BackboneConfig, TrainingConfig
 from sagd_cli.console import Output
-from sagd_cli.diffusion.denoiser import as_network
+from sagd_cli.diffusion.denoiser import NoiseDenoiser, as_network
 from sagd_cli.diffusion.loss import NoiseLoss
 from sagd_cli.diffusion.schedule import Schedule, make_schedule
 from sagd_cli.errors import Interrupted
@@ -22,7 +22,7 @@ from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.training.data import Batches
 from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
-from sagd_cli.training.run import build_backbone
+from sagd_cli.training.run import new_backbone
 
 STRIDE = 4
 HELD_OUT = 0.1
@@ -47,8 +47,8 @@ class BandModel:
         """Return E[level eps_B | z] for z = x + level eps_B (B, C, H, W), zero outside the band of `noise`."""
         t = torch.tensor(self.schedule.time_of(-2 * math.log(self.level)), device=z.device)
         alpha_t, _ = self.schedule.levels(t)
-        eps = as_network(self.network)(alpha_t * z, self.schedule.timestep(t).expand(len(z)))
-        return self.level * noise.project(eps.float())
+        _, eps = NoiseDenoiser(as_network(self.network), self.schedule, noise)(alpha_t * z, t)
+        return self.level * eps
 
 
 class Padded(nn.Module):
@@ -104,9 +104,7 @@ def _network(shape: tuple[int, ...], seed: int) -> nn.Module:
         options={"channels": [32, 64, 64] if min(shape[1:]) > 16 else [32, 64], "dropout": 0.1}
     )
     padded = (shape[0], *(side + -side % STRIDE for side in shape[1:]))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_stream("cpu", seed, "weights").initial_seed())
-        return Padded(build_backbone(config, padded))
+    return Padded(new_backbone(config, padded, seed))
 
 
 @dataclass

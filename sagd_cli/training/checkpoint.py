@@ -194,5 +194,5 @@ def _load_into(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
     except RuntimeError as error:
         raise CheckpointError(
             f"{path} holds the weights of another network ({str(error).splitlines()[0]})",
-            "Restore the config.yaml the run was trained with.",
+            "Its network's plug-in may have changed: the manifest names the versions it was trained with.",
         ) from None

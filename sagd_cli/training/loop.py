@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sagd_cli.config import TrainingConfig
 from sagd_cli.devices import autocast_dtype
-from sagd_cli.diffusion.denoiser import as_network
+from sagd_cli.diffusion.denoiser import Network, as_network
 from sagd_cli.diffusion.loss import NoiseLoss
 from sagd_cli.errors import SagdError
 from sagd_cli.spectral.noise import random_stream
@@ -79,45 +79,47 @@ def fit(
 
     Raises SagdError as soon as a recorded loss is not finite.
     """
-    devices = [state.device] if state.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        return _loop(state, batch_at, loss, settings, callbacks)
-
-
-def _loop(
-    state: TrainingState,
-    batch_at: Callable[[int], Tensor],
-    loss: NoiseLoss,
-    settings: TrainingConfig,
-    callbacks: Callbacks,
-) -> bool:
     module: nn.Module = torch.compile(state.network) if settings.compile else state.network  # type: ignore[assignment]
     network = as_network(module, autocast_dtype(settings.precision, state.device))
     window = _new_window(state)
     checkpoint_steps = max(1, settings.checkpoint_images // settings.batch_size)
-    while state.step < settings.steps:
-        generator = random_stream(state.device, settings.seed, "train", state.step)
-        torch.manual_seed(generator.initial_seed())  # for dropout and its like, which take no generator
-        error = loss.error(network, batch_at(state.step), generator)
-        value = error.square().mean()
-        gradient_norm = _optimise(state, value, settings)
-        window.loss += value.detach()
-        window.whitened += loss.whitened(error.detach())
-        window.steps += 1
-        state.step += 1
-        callbacks.step_done()
-        last = state.step == settings.steps
-        stopped = callbacks.stop_requested() and not last
-        saves = last or stopped or state.step % checkpoint_steps == 0
-        # Recording checks the loss, so nothing that is not finite is ever saved.
-        if saves or state.step % settings.log_steps == 0:
-            callbacks.record(_record(state, settings, window, gradient_norm))
-            window = _new_window(state)
-        if saves:
-            callbacks.checkpoint()
-        if stopped:
-            return False
+    with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
+        while state.step < settings.steps:
+            gradient_norm = _step(state, network, batch_at, loss, settings, window)
+            callbacks.step_done()
+            last = state.step == settings.steps
+            stopped = callbacks.stop_requested() and not last
+            saves = last or stopped or state.step % checkpoint_steps == 0
+            # Recording checks loss and gradient, so a training that has diverged is not saved.
+            if saves or state.step % settings.log_steps == 0:
+                callbacks.record(_record(state, settings, window, gradient_norm))
+                window = _new_window(state)
+            if saves:
+                callbacks.checkpoint()
+            if stopped:
+                return False
     return True
+
+
+def _step(
+    state: TrainingState,
+    network: Network,
+    batch_at: Callable[[int], Tensor],
+    loss: NoiseLoss,
+    settings: TrainingConfig,
+    window: _Window,
+) -> Tensor:
+    """Do one step, add its losses to `window` and return the gradient's norm."""
+    generator = random_stream(state.device, settings.seed, "train", state.step)
+    torch.manual_seed(generator.initial_seed())  # for dropout and its like, which take no generator
+    error = loss.error(network, batch_at(state.step), generator)
+    value = error.square().mean()
+    gradient_norm = _optimise(state, value, settings)
+    window.loss += value.detach()
+    window.whitened += loss.whitened(error.detach())
+    window.steps += 1
+    state.step += 1
+    return gradient_norm
 
 
 def _new_window(state: TrainingState) -> _Window:

@@ -93,6 +93,13 @@ def build_backbone(config: BackboneConfig, shape: tuple[int, ...]) -> torch.nn.M
     return plugin.load()(plugin.options.model_validate(config.options), shape)  # type: ignore[no-any-return]
 
 
+def new_backbone(config: BackboneConfig, shape: tuple[int, ...], seed: int) -> torch.nn.Module:
+    """Build the network with initial weights that are a function of `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_stream("cpu", seed, "weights").initial_seed())
+        return build_backbone(config, shape)
+
+
 def resolve_backbone(config: RunConfig, shape: tuple[int, ...]) -> RunConfig:
     """Write the network's size-dependent defaults out into the configuration."""
     plugin: BackbonePlugin = registry().get("backbone", config.backbone.name)
@@ -119,7 +126,8 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
     loss = NoiseLoss(make_schedule(config.schedule, device), noise)
     warn_of_terminal_snr(loss.schedule, spectral_filter, data, output)
     with _locked(path), stop_on_signal() as stop:
-        state = _new_state(config, shape, device)
+        network = new_backbone(config.backbone, shape, config.training.seed)
+        state = TrainingState(network, config.training, device)
         log = _resume(path, state, config, about, output)
         write_text(path / CONFIG, dump_yaml(config.document()))
         batches = Batches(torch.from_numpy(data).to(device), config.training.batch_size, config.training.seed)
@@ -143,12 +151,6 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
                 "Run the same command again to go on.",
             )
     return _result(path, state, log)
-
-
-def _new_state(config: RunConfig, shape: tuple[int, ...], device: torch.device) -> TrainingState:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_stream("cpu", config.training.seed, "weights").initial_seed())
-        return TrainingState(build_backbone(config.backbone, shape), config.training, device)
 
 
 class _MetricsLog:

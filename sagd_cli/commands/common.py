@@ -4,11 +4,14 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sagd_cli.console import Output, use_output
+from sagd_cli.console import Output, output, use_output
+
+if TYPE_CHECKING:
+    import torch
 
 _PANEL = "Common options"
 _COMMON = {
@@ -42,6 +45,16 @@ BandOption = Annotated[
     typer.Option("--band", metavar="BAND", help="low, mid, high or LO:HI in rho (1 = corner); join with +."),
 ]
 OutputFile = Annotated[Path | None, typer.Option("--output", help="File to write.")]
+
+
+def announced_device(name: str) -> "torch.device":
+    """Choose the device, and say which when the choice was left to the program."""
+    from sagd_cli.devices import choose_device
+
+    chosen = choose_device(name)
+    if name == "auto":
+        output().note(f"device: {chosen}")
+    return chosen
 
 
 def group(text: str) -> typer.Typer:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sagd_cli.commands.common import DeviceOption, common, single
+from sagd_cli.commands.common import DeviceOption, announced_device, common, single
 from sagd_cli.console import output
 from sagd_cli.errors import GateError, UsageError
 
@@ -57,7 +57,6 @@ def fid(
     if not wanted:
         raise UsageError("--metrics names no metric", "Choose any of fid,kid,prc,isc.")
     from sagd_cli.config import parse_dataset
-    from sagd_cli.devices import choose_device
     from sagd_cli.evaluation.fidelity import ImageSource, default_features, evaluate
     from sagd_cli.training.data import load_images
 
@@ -65,9 +64,7 @@ def fid(
     sides = [ImageSource(text, load_images(parse_dataset(text)).images) for text in (generated, reference)]
     chosen = features or default_features(sides[0].images)
     options: dict[str, Any] = {} if weights is None else {"weights": weights}
-    where = choose_device(device)
-    if device == "auto":
-        out.note(f"device: {where}")
+    where = announced_device(device)
     result = evaluate(sides[0], sides[1], wanted, chosen, options, layer, where, out)
     out.result(result, _text(result))
     for bound, key, name in ((max_fid, "fd", result["label"]), (max_kid, "kid", "KID")):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sagd_cli.commands.common import BandOption, DeviceOption, ForceOption, common, single
+from sagd_cli.commands.common import BandOption, DeviceOption, ForceOption, announced_device, common, single
 from sagd_cli.console import output
 from sagd_cli.errors import UsageError
 
@@ -52,7 +52,6 @@ def omit(
     value = _strength(strength)
     inputs = [Path(reference)] if reference is not None and Path(reference).is_dir() else []
     from sagd_cli.config import parse_dataset
-    from sagd_cli.devices import choose_device
     from sagd_cli.restoration.files import raise_if_failed
     from sagd_cli.restoration.omission import Omission, omit_files
     from sagd_cli.spectral.band import Band
@@ -66,9 +65,7 @@ def omit(
     omission = Omission(bands, clean, value, estimate, steps, seed)
     base = source.resolve() if source.is_dir() else source.resolve().with_suffix("")
     target = folder or base.with_name(f"{base.name}-omitted")
-    chosen = choose_device(device)
-    if device == "auto" and estimate != "notch":
-        out.note(f"device: {chosen}")
+    chosen = announced_device(device)
     result = omit_files(omission, source, target, truth, chosen, force, out, inputs)
     out.result(result, _text(result))
     raise_if_failed(result)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sagd_cli.commands.common import DeviceOption, ForceOption, common, single
+from sagd_cli.commands.common import DeviceOption, ForceOption, announced_device, common, single
 from sagd_cli.console import output
 
 app = single()
@@ -49,7 +49,6 @@ def sample(
       sagd sample runs/digits -n 1000 --steps 20 --seed 5000 --format npz --output samples
     """
     from sagd_cli.config import parse_filter
-    from sagd_cli.devices import choose_device
     from sagd_cli.training.run import check_filter, open_run
     from sagd_cli.training.samples import ImageGenerator, SampleTarget, describe, save_samples
 
@@ -57,9 +56,7 @@ def sample(
     opened = open_run(run, out)
     if filter_ is not None:
         check_filter(parse_filter(filter_).sha256(), opened.checkpoint.filter_sha256, "--filter names")
-    chosen = choose_device(device)
-    if device == "auto":
-        out.note(f"device: {chosen}")
+    chosen = announced_device(device)
     sampler = sampler or opened.config.sampling.sampler
     steps = steps or opened.config.sampling.steps
     target = folder or run / "samples" / f"{sampler}-{steps}-seed{seed}-n{count}"

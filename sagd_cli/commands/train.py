@@ -5,7 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from sagd_cli.commands.common import ConfigOption, DeviceOption, PresetOption, SetOption, common, single
+from sagd_cli.commands.common import (
+    ConfigOption,
+    DeviceOption,
+    PresetOption,
+    SetOption,
+    announced_device,
+    common,
+    single,
+)
 from sagd_cli.config import DatasetConfig, RunConfig, parse_dataset, parse_filter, resolve, validate
 from sagd_cli.console import output
 from sagd_cli.errors import UsageError
@@ -99,13 +107,10 @@ def _train(config: RunConfig, run: Path, device: str, download: bool, dry_run: b
         document = config.document()
         out.result({"run": str(run), "config": document}, f"# would train into {run}\n{dump_yaml(document)}")
         return
-    from sagd_cli.devices import choose_device
     from sagd_cli.training.data import fetch
     from sagd_cli.training.run import train as train_run
 
-    chosen = choose_device(device)
-    if device == "auto":
-        out.note(f"device: {chosen}")
+    chosen = announced_device(device)
     if download:
         fetch(config.dataset)
     result = train_run(config, run, chosen, out)

@@ -93,7 +93,7 @@ def _check_weight(plugin: FilterPlugin, options: Options, shape: tuple[int, ...]
     _require(np.all(np.isfinite(w)), f"{subject}: the weight is not finite at some frequency")
     _require(np.all(w >= 0), f"{subject}: the weight is negative at some frequency")
     _require(np.any(w > 0), f"{subject}: the weight is zero at every frequency")
-    _require(_is_symmetric(grid, w), f"{subject}: the weight is not symmetric, w(f) = w(-f)")
+    _require(grid.is_symmetric(w), f"{subject}: the weight is not symmetric, w(f) = w(-f)")
     again = _build(plugin, options, FrequencyGrid(shape), subject)
     _require(np.array_equal(w, again), f"{subject}: two builds with the same options differ")
     for normalize in get_args(Normalize):
@@ -119,12 +119,6 @@ def _build(plugin: FilterPlugin, options: Options, grid: FrequencyGrid, subject:
 
 def _arrays(grid: FrequencyGrid) -> tuple[Array, ...]:
     return (*grid.axes, grid.radius, grid.rho, grid.radial, grid.multiplicity)
-
-
-def _is_symmetric(grid: FrequencyGrid, w: Array) -> bool:
-    # Only the bins at 0 and at Nyquist of the last axis have their mirror in the half spectrum.
-    planes = [0, -1] if grid.shape[-1] % 2 == 0 else [0]
-    return np.allclose(w[..., planes], grid.mirrored(w)[..., planes], rtol=1e-9, atol=0)
 
 
 def _said(error: Exception) -> str:

@@ -118,8 +118,7 @@ def _check_weight(grid: FrequencyGrid, w: Array) -> None:
             f"the filter is zero at every frequency of a field of shape {grid.shape}",
             "It has no support: widen its band or give it a floor.",
         )
-    self_conjugate = [0, -1] if grid.shape[-1] % 2 == 0 else [0]
-    if not np.allclose(w[..., self_conjugate], grid.mirrored(w)[..., self_conjugate], rtol=1e-9, atol=0):
+    if not grid.is_symmetric(w):
         raise ConfigError(
             "the filter's weight is not symmetric, w(f) = w(-f)", "The noise would not be real."
         )

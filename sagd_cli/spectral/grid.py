@@ -98,3 +98,8 @@ class FrequencyGrid:
         for axis, n in enumerate(self.shape[:-1]):
             values = np.take(values, -np.arange(n) % n, axis=axis)
         return values
+
+    def is_symmetric(self, values: Array) -> bool:
+        """Whether values(f) = values(-f): only the bins at 0 and Nyquist of the last axis store their mirror."""
+        planes = [0, -1] if self.shape[-1] % 2 == 0 else [0]
+        return np.allclose(values[..., planes], self.mirrored(values)[..., planes], rtol=1e-9, atol=0)

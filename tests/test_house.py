@@ -86,6 +86,14 @@ def test_nobody_imports_commands_or_click():
         assert "import click" not in path.read_text(), path
 
 
+def test_normal_noise_is_drawn_in_one_place():
+    """MATH, section 5: nothing but SpectralNoise calls randn, or training and sampling noise could differ."""
+    drawing = [
+        p for p in [*PACKAGE.rglob("*.py"), *(ROOT / "plugins").rglob("*.py")] if "randn" in p.read_text()
+    ]
+    assert drawing == [PACKAGE / "spectral" / "noise.py"]
+
+
 def loaded_after(statement: str) -> set[str]:
     code = f"{statement}\nimport sys; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

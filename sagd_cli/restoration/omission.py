@@ -100,8 +100,10 @@ def omit_files(
     result: dict[str, Any] = {"band": str(omission.band), "strength": None, "strength_interval": None}
     if images:
         restorer = _Restorer.prepare(omission, images, device, output)
-        result |= {"strength": restorer.strength and restorer.strength.value}
-        result |= {"strength_interval": restorer.strength and [restorer.strength.low, restorer.strength.high]}
+        if restorer.strength is not None:
+            result["strength"] = restorer.strength.value
+        if restorer.strength is not None and omission.strength is None:
+            result["strength_interval"] = [restorer.strength.low, restorer.strength.high]
         folder.mkdir(parents=True, exist_ok=True)
         with output.progress("omit", len(images)) as bar:
             for batch in _batches(images):
@@ -178,13 +180,16 @@ class _Restorer:
         corrupted = make_fields(signals, clean, omission.seed)
         reference = make_fields(clean, signals, omission.seed) if clean else None
         strength = _strength(omission, corrupted, reference)
-        low, high = strength.low, strength.high
-        output.note(f"strength {strength.value:.3f} (95 % interval {low:.3f} to {high:.3f}, range [-1, 1])")
+        if omission.strength is None:
+            low, high = strength.low, strength.high
+            output.note(
+                f"strength {strength.value:.3f} (95 % interval {low:.3f} to {high:.3f}, range [-1, 1])"
+            )
         batch_size = int(np.clip(PIXELS_A_STEP // np.prod(corrupted.shape), SMALLEST_BATCH, LARGEST_BATCH))
         settings = TrainingConfig(
             images=omission.steps * batch_size,
             batch_size=batch_size,
-            warmup_images=min(50, omission.steps // 4) * batch_size,
+            warmup_images=50 * batch_size,
             ema_half_life_images=30 * batch_size,
             log_steps=20,
             seed=omission.seed,

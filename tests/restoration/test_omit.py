@@ -109,6 +109,24 @@ def test_a_reference_does_better_still(sagd, digits, damaged, tmp_path):
     assert result["strength"] == pytest.approx(0.5, rel=0.05)
 
 
+def test_a_strength_that_was_given_has_no_interval(sagd, damaged, tmp_path):
+    arguments = [
+        "omit",
+        damaged,
+        "--band",
+        "high",
+        "--steps",
+        1,
+        "--strength",
+        0.5,
+        "--output",
+        tmp_path / "o",
+    ]
+    result = sagd(*arguments, "--json")
+    assert result.json["strength"] == 0.5 and result.json["strength_interval"] is None
+    assert "interval" not in result.err
+
+
 def test_the_bare_command_writes_beside_its_input_in_colour_and_any_sizes(sagd, tmp_path):
     folder = tmp_path / "clean"
     folder.mkdir()

@@ -163,7 +163,7 @@ def read_folder(folder: Path, size: int | None = None) -> np.ndarray:
     images: list[np.ndarray] = []
     for path in paths:
         pixels = read_image(path).pixels
-        images.append(_to_bytes(pixels if size is None else _resized_square(pixels, size)))
+        images.append(_to_bytes(pixels if size is None else resized_square(pixels, size)))
         _check_alike(images[0], images[-1], paths[0], path)
     return np.stack(images)
 
@@ -209,7 +209,7 @@ def _to_bytes(pixels: np.ndarray) -> np.ndarray:
     return from_signal(to_signal(pixels), np.dtype(np.uint8))
 
 
-def _resized_square(pixels: np.ndarray, size: int) -> np.ndarray:
+def resized_square(pixels: np.ndarray, size: int) -> np.ndarray:
     """Return the central square of (C, H, W) as (C, size, size) in its own type, not yet clipped if float."""
     import PIL.Image as Pillow
 

@@ -57,7 +57,7 @@ def prepare(
       sagd data prepare digits:test --output digits-test
     """
     from sagd_cli.config import DatasetConfig, parse_dataset
-    from sagd_cli.training.data import fetch, load_images, write_images
+    from sagd_cli.datasets import fetch, load_images, write_images
 
     config = parse_dataset(data)
     if size is not None:
@@ -81,8 +81,8 @@ def info(data: DataArgument, download: DownloadOption = False) -> None:
       sagd data info digits:test --json
     """
     from sagd_cli.config import parse_dataset
+    from sagd_cli.datasets import fetch, load_images
     from sagd_cli.evaluation.receipt import describe_images
-    from sagd_cli.training.data import fetch, load_images
 
     config = parse_dataset(data)
     if download:

@@ -57,8 +57,8 @@ def fid(
     if not wanted:
         raise UsageError("--metrics names no metric", "Choose any of fid,kid,prc,isc.")
     from sagd_cli.config import parse_dataset
+    from sagd_cli.datasets import load_images
     from sagd_cli.evaluation.fidelity import ImageSource, default_features, evaluate
-    from sagd_cli.training.data import load_images
 
     out = output()
     sides = [ImageSource(text, load_images(parse_dataset(text)).images) for text in (generated, reference)]

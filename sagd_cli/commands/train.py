@@ -107,7 +107,7 @@ def _train(config: RunConfig, run: Path, device: str, download: bool, dry_run: b
         document = config.document()
         out.result({"run": str(run), "config": document}, f"# would train into {run}\n{dump_yaml(document)}")
         return
-    from sagd_cli.training.data import fetch
+    from sagd_cli.datasets import fetch
     from sagd_cli.training.run import train as train_run
 
     chosen = announced_device(device)

@@ -30,6 +30,10 @@ class NoiseLoss:
         prediction = network(alpha_t * x0 + sigma_t * eps, self.schedule.timestep(t))
         return self.noise.project(prediction.float()) - eps
 
+    def objective(self, error: Tensor) -> Tensor:
+        """What training minimises: the mean square of `error`."""
+        return error.square().mean()
+
     def whitened(self, error: Tensor) -> Tensor:
         """|| T_w^+ error ||^2 / rank, averaged over images and channels: comparable between filters."""
         grid = self.noise.filter.grid

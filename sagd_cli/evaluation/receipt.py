@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from sagd_cli import __version__
-from sagd_cli.training.data import hash_images
+from sagd_cli.datasets import hash_images
 
 
 def describe_images(source: str, images: NDArray[np.uint8]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from sagd_cli.plugin.records import (
     Split,
 )
 from sagd_cli.plugin.spec import hookimpl
-from sagd_cli.spectral.band import indicator, window
 from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.region import disc, indicator, strip, window
 
 __all__ = [
     "Array",
@@ -28,7 +28,9 @@ __all__ = [
     "ImageSet",
     "Options",
     "Split",
+    "disc",
     "hookimpl",
     "indicator",
+    "strip",
     "window",
 ]

@@ -81,14 +81,25 @@ class FilterPlugin(Plugin):
 
     `grid.radial` is the coordinate for band edges (in the units the user chose), `grid.radius` is in
     cycles/sample and `grid.rho` in [0, 1]. Normalisation is not the family's business.
+
+    `basis(grid, options) -> (*half_shape, K)`, when given, makes the family one that training learns: its weight is
+    basis @ w for options that hold `knots`, K pairs (position, w > 0), and `smoothness`.
     """
+
+    basis: Callable[..., Any] | None = None
 
     kind: ClassVar[str] = "filter"
 
 
 @dataclass(frozen=True)
 class DatasetPlugin(Plugin):
-    """A data set: `build(options, split: "train" | "test") -> ImageSet`."""
+    """A data set: `build(options, split: "train" | "test") -> ImageSet`.
+
+    `stream(options, split)`, when given, returns a sized iterable of the images, each (C, *spatial), read one at a
+    time: uint8 or other integers of full range, or floats on [-1, 1]. Their sizes may differ.
+    """
+
+    stream: Callable[..., Any] | None = None
 
     kind: ClassVar[str] = "dataset"
 

@@ -1,95 +1,156 @@
-"""Radial bands, their presets and their edges (MATH: 1. Frequencies; CLI: BAND)."""
+"""Bands as the command line takes them: radial, notches, stripes and their unions (MATH: 1.; CLI: BAND)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.errors import ConfigError, suggest
-from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.region import PRESETS, check_center, check_edges, disc, indicator, strip
 
-PRESETS = {"low": (0.0, 0.25), "mid": (0.25, 0.5), "high": (0.5, 1.0)}
-
-
-def check_edges(low: float, high: float, grid: FrequencyGrid) -> None:
-    """Raise ConfigError unless 0 <= low < high <= the corner of the spectrum, in the grid's units."""
-    top = grid.radial_max
-    if not 0 <= low < high:
-        raise ConfigError(
-            f"the band {low:g} to {high:g} is reversed, empty or negative",
-            f"Give 0 <= low < high <= {top:g} ({grid.units}).",
-        )
-    if high > top * (1 + 1e-9):
-        raise ConfigError(
-            f"the band edge {high:g} is outside the spectrum, which ends at {top:g} ({grid.units})",
-            "Edges are in rho (1 = the corner of the spectrum) unless `units` says nyquist or cycles.",
-        )
+STRIPE_AXES = {"horizontal": -2, "vertical": -1}  # the axis of the field along which the stripes alternate
+STRIPE_WIDTH = 0.01
+STRIPE_GUARD = 0.05
 
 
-def indicator(low: float, high: float, grid: FrequencyGrid) -> NDArray[np.bool_]:
-    """Bins with low <= radial < high; a band that ends at the corner of the spectrum includes it."""
-    check_edges(low, high, grid)
-    # A radius that lies on an edge may be rounded to just below it (6/16 of the way to the corner of 32x32).
-    slack = 1e-9 * grid.radial_max
-    above = grid.radial >= low - slack
-    return above & ((grid.radial < high - slack) | (high >= grid.radial_max - slack))
+class Part(Protocol):
+    """One piece of a band."""
+
+    def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
+        """Bins of the half spectrum inside."""
+        ...
 
 
-def window(low: float, high: float, grid: FrequencyGrid, transition: float = 0.0) -> Array:
-    """Weight 1 inside the band and 0 outside, with raised-cosine edges `transition` wide (grid units).
+@dataclass(frozen=True)
+class Ring:
+    """A radial band [low, high) in rho."""
 
-    Edges that lie on DC or on the corner of the spectrum have no other side and stay sharp.
-    """
-    if transition == 0:
-        return indicator(low, high, grid).astype(np.float64)
-    check_edges(low, high, grid)
-    rising = _raised_cosine(grid.radial, low, transition) if low > 0 else np.ones(grid.half_shape)
-    falling = _raised_cosine(grid.radial, high, transition) if high < grid.radial_max else 0.0
-    return np.clip(rising - falling, 0.0, 1.0)
+    low: float
+    high: float
+
+    def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
+        """Bins of the half spectrum inside."""
+        return indicator(self.low, self.high, FrequencyGrid(grid.shape))
+
+    def __str__(self) -> str:
+        """The part as the command line takes it."""
+        return f"{self.low:g}:{self.high:g}"
 
 
-def _raised_cosine(x: Array, edge: float, width: float) -> Array:
-    phase = np.clip((x - edge) / width + 0.5, 0.0, 1.0)
-    return 0.5 - 0.5 * np.cos(np.pi * phase)
+@dataclass(frozen=True)
+class Notch:
+    """A disc about a frequency and its mirror, in cycles/sample."""
+
+    center: tuple[float, ...]
+    radius: float
+
+    def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
+        """Bins of the half spectrum inside; at least the nearest one."""
+        return disc(self.center, self.radius, grid) > 0
+
+    def __str__(self) -> str:
+        """The part as the command line takes it."""
+        return "notch:" + ",".join(f"{value:g}" for value in (*self.center, self.radius))
+
+
+@dataclass(frozen=True)
+class Stripe:
+    """A strip of full `width` (cycles/sample) where stripes of the named direction lie, beyond rho = 0.05."""
+
+    direction: str
+    width: float = STRIPE_WIDTH
+
+    def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
+        """Bins of the half spectrum inside; raise ConfigError on a field without rows and columns."""
+        if grid.ndim != 2:
+            raise ConfigError(f"{self.direction} stripes need an image, not a field of shape {grid.shape}")
+        return strip(STRIPE_AXES[self.direction], self.width, STRIPE_GUARD, FrequencyGrid(grid.shape)) > 0
+
+    def __str__(self) -> str:
+        """The part as the command line takes it."""
+        return f"stripe:{self.direction},{self.width:g}"
 
 
 @dataclass(frozen=True)
 class Band:
-    """A union of radial bands [low, high) in rho."""
+    """A union of parts of the spectrum."""
 
-    parts: tuple[tuple[float, float], ...]
+    parts: tuple[Part, ...]
 
     @classmethod
     def parse(cls, text: str) -> "Band":
-        """Read `low`, `mid`, `high`, `LO:HI` (rho) or several joined by `+`; raise ConfigError otherwise."""
+        """Read a BAND; raise ConfigError otherwise.
+
+        `low`, `mid`, `high`, `LO:HI` (rho), `notch:FY,FX,RADIUS` (cycles/pixel), `stripe:horizontal|vertical[,WIDTH]`
+        (cycles/pixel), or several joined by `+`.
+        """
         return cls(tuple(_parse_part(part.strip()) for part in text.split("+")))
 
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
         """Bins of the half spectrum inside the band; raise ConfigError when there is none at this size."""
-        rho_grid = FrequencyGrid(grid.shape)
-        inside = np.zeros(grid.half_shape, dtype=bool)
-        for low, high in self.parts:
-            inside |= indicator(low, high, rho_grid)
+        inside = np.logical_or.reduce([part.mask(grid) for part in self.parts])
         if not inside.any():
             raise ConfigError(
                 f"the band {self} holds no frequency of a field of shape {grid.shape}", "Widen the band."
             )
-        return inside
+        return np.asarray(inside)
 
     def __str__(self) -> str:
         """The band as the command line takes it."""
-        return "+".join(f"{low:g}:{high:g}" for low, high in self.parts)
+        return "+".join(map(str, self.parts))
 
 
-def _parse_part(text: str) -> tuple[float, float]:
+def _parse_part(text: str) -> Part:
     if text in PRESETS:
-        return PRESETS[text]
-    low, colon, high = text.partition(":")
+        return Ring(*PRESETS[text])
+    kind, colon, rest = text.partition(":")
     if not colon:
-        raise ConfigError(f"unknown band {text!r}", f"{suggest(text, PRESETS)} A band is also LO:HI in rho.")
+        raise ConfigError(
+            f"unknown band {text!r}",
+            f"{suggest(text, PRESETS)} A band is also LO:HI in rho, notch:FY,FX,RADIUS or stripe:horizontal.",
+        )
+    return _READERS.get(kind, _read_ring)(text, rest)
+
+
+def _read_ring(text: str, rest: str) -> Ring:
+    low, high = _numbers(text.split(":"), text, "LO:HI with two numbers", "0.5:1", (2, 2))
+    check_edges(low, high, FrequencyGrid((2, 2)))
+    return Ring(low, high)
+
+
+def _read_notch(text: str, rest: str) -> Notch:
+    form = "notch:FY,FX,RADIUS with numbers in cycles/pixel"
+    *center, radius = _numbers(rest.split(","), text, form, "notch:0.25,0.1,0.01", (2, 4))
+    check_center(center)
+    if not 0 < radius <= 0.5:
+        raise ConfigError(f"the notch {text!r} needs a radius above 0 and at most 0.5 cycles/pixel")
+    return Notch(tuple(center), radius)
+
+
+def _read_stripe(text: str, rest: str) -> Stripe:
+    direction, comma, width = rest.partition(",")
+    if direction not in STRIPE_AXES:
+        raise ConfigError(f"the stripes {text!r} have no direction", suggest(direction, STRIPE_AXES))
+    if not comma:
+        return Stripe(direction)
+    form = "stripe:horizontal,WIDTH with a number in cycles/pixel"
+    (value,) = _numbers([width], text, form, "stripe:horizontal,0.01", (1, 1))
+    if not 0 <= value <= 0.5:
+        raise ConfigError(f"the stripes {text!r} need a width from 0 to 0.5 cycles/pixel")
+    return Stripe(direction, value)
+
+
+_READERS: dict[str, Callable[[str, str], Part]] = {"notch": _read_notch, "stripe": _read_stripe}
+
+
+def _numbers(words: list[str], text: str, form: str, example: str, counts: tuple[int, int]) -> list[float]:
     try:
-        edges = float(low), float(high)
+        values = [float(word) for word in words]
     except ValueError:
-        raise ConfigError(f"the band {text!r} is not LO:HI with two numbers", "For example 0.5:1.") from None
-    check_edges(*edges, FrequencyGrid((2, 2)))
-    return edges
+        values = []
+    if not counts[0] <= len(values) <= counts[1] or not np.all(np.isfinite(values)):
+        raise ConfigError(f"the band {text!r} is not {form}", f"For example {example}.")
+    return values

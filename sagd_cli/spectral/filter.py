@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.errors import ConfigError
-from sagd_cli.spectral.band import PRESETS, indicator
 from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.region import PRESETS, indicator
 
 Normalize = Literal["power", "none", "peak"]
 

@@ -99,6 +99,11 @@ class FrequencyGrid:
             values = np.take(values, -np.arange(n) % n, axis=axis)
         return values
 
+    def full(self, values: Array) -> Array:
+        """The full spectrum of symmetric `values`, in the order of `fftfreq` along every axis (DC first)."""
+        mirror = self.mirrored(values)[..., 1 : (self.shape[-1] + 1) // 2]
+        return np.concatenate([values, mirror[..., ::-1]], axis=-1)
+
     def is_symmetric(self, values: Array) -> bool:
         """Whether values(f) = values(-f): only the bins at 0 and Nyquist of the last axis store their mirror."""
         planes = [0, -1] if self.shape[-1] % 2 == 0 else [0]

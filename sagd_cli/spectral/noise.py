@@ -81,5 +81,7 @@ class SpectralNoise:
             return x.float()
         with torch.autocast(x.device.type, enabled=False):
             spectrum = torch.fft.rfftn(x.float(), dim=self._dims)
-            field: Tensor = torch.fft.irfftn(spectrum.mul_(multiplier), s=self._shape, dim=self._dims)
+            # In place where autograd does not need the factors: one array less of the largest there are.
+            shaped = spectrum * multiplier if multiplier.requires_grad else spectrum.mul_(multiplier)
+            field: Tensor = torch.fft.irfftn(shaped, s=self._shape, dim=self._dims)
             return field

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 
 from sagd_cli.console import Output
 from sagd_cli.diffusion.schedule import Schedule
-from sagd_cli.spectral.band import PRESETS, indicator
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.region import PRESETS, indicator
 from sagd_cli.spectral.spectrum import power_spectrum
 
 LARGEST_TERMINAL_SNR = 0.01

@@ -1,11 +1,9 @@
 """Checkpoints that no kill can tear: safetensors and JSON, hashed, renamed into place when whole."""
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,45 +20,28 @@ from sagd_cli.files import sync, write_text
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.training.loop import TrainingState
-
-FORMAT = 1
-MANIFEST = "manifest.json"
+from sagd_cli.training.store import FORMAT, MANIFEST, Checkpoint, describe_files, digest
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint whose hashes hold."""
+def load_filter(checkpoint: Checkpoint) -> SpectralFilter:
+    """Return the filter the averaged weights go with."""
+    arrays = load_arrays(checkpoint.path / "filter.safetensors")
+    grid = FrequencyGrid(tuple(int(n) for n in arrays["shape"]))
+    return SpectralFilter.from_weight(grid, arrays["weight"])
 
-    path: Path
-    manifest: dict[str, Any]
 
-    @property
-    def step(self) -> int:
-        """Optimiser steps done."""
-        return int(self.manifest["step"])
+def load_ema(checkpoint: Checkpoint, network: nn.Module) -> nn.Module:
+    """Load the averaged weights into `network`; raise CheckpointError when they belong to another."""
+    _load_into(network, load_file(checkpoint.path / "ema.safetensors"), checkpoint.path)
+    return network.eval().requires_grad_(False)
 
-    @property
-    def filter_sha256(self) -> str:
-        """Hash of the filter it was trained with."""
-        return str(self.manifest["filter_sha256"])
 
-    def load_filter(self) -> SpectralFilter:
-        """Return the filter the weights were trained with."""
-        arrays = load_arrays(self.path / "filter.safetensors")
-        grid = FrequencyGrid(tuple(int(n) for n in arrays["shape"]))
-        return SpectralFilter.from_weight(grid, arrays["weight"])
-
-    def load_ema(self, network: nn.Module) -> nn.Module:
-        """Load the averaged weights into `network`; raise CheckpointError when they belong to another."""
-        _load_into(network, load_file(self.path / "ema.safetensors"), self.path)
-        return network.eval().requires_grad_(False)
-
-    def restore(self, state: TrainingState) -> None:
-        """Set network, average, optimiser and step as they were saved."""
-        _load_into(state.network, load_file(self.path / "model.safetensors"), self.path)
-        _load_into(state.ema.network, load_file(self.path / "ema.safetensors"), self.path)
-        _load_optimizer(state.optimizer, load_file(self.path / "optimizer.safetensors"))
-        state.step = self.step
+def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
+    """Set networks, averages, optimiser and step as they were saved."""
+    for name, module in _modules(state).items():
+        _load_into(module, load_file(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
+    _load_optimizer(state.optimizer, load_file(checkpoint.path / "optimizer.safetensors"))
+    state.step = checkpoint.step
 
 
 def save(folder: Path, state: TrainingState, spectral_filter: SpectralFilter, about: dict[str, Any]) -> Path:
@@ -74,8 +55,8 @@ def save(folder: Path, state: TrainingState, spectral_filter: SpectralFilter, ab
     try:
         temporary.mkdir(parents=True)
         _write_tensors(temporary, state, spectral_filter)
-        manifest = {"format": FORMAT, "step": state.step, **about, "files": _describe(temporary)}
-        manifest["digest"] = _digest(manifest)
+        manifest = {"format": FORMAT, "step": state.step, **about, "files": describe_files(temporary)}
+        manifest["digest"] = digest(manifest)
         write_text(temporary / MANIFEST, json.dumps(manifest, indent=1))
         sync(temporary)
         if final.exists():  # a damaged one of this step, or load would have resumed past it
@@ -93,74 +74,22 @@ def save(folder: Path, state: TrainingState, spectral_filter: SpectralFilter, ab
     return final
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what dead processes left half written."""
-    for path in sorted(folder.glob("step-*"))[:-keep]:
-        shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(".tmp-*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def set_aside_newer(folder: Path, step: int) -> None:
-    """Rename the checkpoints past `step`, which were found damaged: they no longer count, and nothing is lost."""
-    for path in folder.glob("step-*"):
-        if int(path.name.removeprefix("step-")) > step:
-            path.rename(path.with_name(f"damaged-{path.name}-{os.getpid()}"))
-
-
-def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint whose hashes hold, and why each newer one was skipped."""
-    skipped: list[str] = []
-    for path in sorted(folder.glob("step-*"), reverse=True):
-        try:
-            return Checkpoint(path, _verified(path)), skipped
-        except CheckpointError as error:
-            skipped.append(error.message)
-    return None, skipped
-
-
-def _verified(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        if manifest["format"] > FORMAT:
-            raise CheckpointError(f"{path} was written by a newer version of sagd")
-        recorded = manifest["files"]
-        found = _describe(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged: its manifest cannot be read ({error})") from None
-    for name in sorted({*recorded, *found}):
-        if recorded.get(name) != found.get(name):
-            raise CheckpointError(f"{path} is damaged: {name} does not match its recorded hash")
-    if manifest.get("digest") != _digest(manifest):
-        raise CheckpointError(f"{path} is damaged: the manifest does not match its own hash")
-    return dict(manifest)
-
-
-def _digest(manifest: dict[str, Any]) -> str:
-    body = {key: value for key, value in manifest.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _describe(folder: Path) -> dict[str, dict[str, Any]]:
-    return {
-        path.name: {"size": path.stat().st_size, "sha256": _sha256(path)}
-        for path in sorted(folder.glob("*.safetensors"))
-    }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _write_tensors(folder: Path, state: TrainingState, spectral_filter: SpectralFilter) -> None:
-    save_file(_contiguous(state.network.state_dict()), folder / "model.safetensors")
-    save_file(_contiguous(state.ema.network.state_dict()), folder / "ema.safetensors")
+    for name, module in _modules(state).items():
+        save_file(_contiguous(module.state_dict()), folder / f"{name}.safetensors")
     save_file(dict(_optimizer_tensors(state.optimizer)), folder / "optimizer.safetensors")
     shape = np.array(spectral_filter.grid.shape, dtype=np.int64)
     save_arrays({"weight": spectral_filter.weight.copy(), "shape": shape}, folder / "filter.safetensors")
     for path in folder.iterdir():
         sync(path)
+
+
+def _modules(state: TrainingState) -> dict[str, nn.Module]:
+    """What is trained and its averages, by the name of their file."""
+    modules = {"model": state.network, "ema": state.ema.network}
+    if state.profile is not None and state.profile_ema is not None:
+        modules |= {"profile": state.profile, "profile-ema": state.profile_ema.network}
+    return modules
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,24 +16,40 @@ from sagd_cli.diffusion.loss import NoiseLoss
 from sagd_cli.errors import SagdError
 from sagd_cli.spectral.noise import random_stream
 from sagd_cli.training.ema import Ema
+from sagd_cli.training.learned_filter import LearnedProfile
+
+# Steps of Adam on the knots of a filter are as long as those on weights, but the loss is much flatter there.
+PROFILE_LEARNING_RATE = 5.0
 
 
 class TrainingState:
-    """A network in training with its average, its optimiser and the number of steps done."""
+    """A network in training with its average, its optimiser and the number of steps done.
 
-    def __init__(self, network: nn.Module, settings: TrainingConfig, device: torch.device) -> None:
+    `profile`, when given, is the learned filter that is trained with it, with an average of its own.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: TrainingConfig,
+        device: torch.device,
+        profile: LearnedProfile | None = None,
+    ) -> None:
         """Put the network on `device`, channels last for images, and start at step 0."""
         self.device = device
         self.network = network.to(device).train()
         if any(parameter.ndim == 4 for parameter in network.parameters()):
             self.network.to(memory_format=torch.channels_last)
         self.ema = Ema(self.network, settings.ema_half_life_images)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        self.profile = None if profile is None else profile.to(device)
+        self.profile_ema = None if profile is None else Ema(profile, settings.ema_half_life_images)
+        groups: list[dict[str, Any]] = [
+            {"params": list(self.network.parameters()), "weight_decay": settings.weight_decay, "scale": 1.0}
+        ]
+        if profile is not None:
+            knots = list(profile.parameters())
+            groups.append({"params": knots, "weight_decay": 0.0, "scale": PROFILE_LEARNING_RATE})
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
         self.step = 0
 
 
@@ -113,10 +129,10 @@ def _step(
     generator = random_stream(state.device, settings.seed, "train", state.step)
     torch.manual_seed(generator.initial_seed())  # for dropout and its like, which take no generator
     error = loss.error(network, batch_at(state.step), generator)
-    value = error.square().mean()
-    gradient_norm = _optimise(state, value, settings)
-    window.loss += value.detach()
-    window.whitened += loss.whitened(error.detach())
+    gradient_norm = _optimise(state, loss.objective(error), settings)
+    with torch.no_grad():
+        window.loss += error.square().mean()
+        window.whitened += loss.whitened(error)
     window.steps += 1
     state.step += 1
     return gradient_norm
@@ -128,12 +144,15 @@ def _new_window(state: TrainingState) -> _Window:
 
 def _optimise(state: TrainingState, value: Tensor, settings: TrainingConfig) -> Tensor:
     for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(settings, state.step)
+        group["lr"] = learning_rate(settings, state.step) * group["scale"]
     state.optimizer.zero_grad()
     value.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), settings.gradient_clip)
     state.optimizer.step()
-    state.ema.update(state.network, settings.batch_size, (state.step + 1) * settings.batch_size)
+    seen = (state.step + 1) * settings.batch_size
+    state.ema.update(state.network, settings.batch_size, seen)
+    if state.profile is not None and state.profile_ema is not None:
+        state.profile_ema.update(state.profile, settings.batch_size, seen)
     return norm
 
 

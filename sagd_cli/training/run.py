@@ -15,22 +15,22 @@ import torch
 from sagd_cli import __version__
 from sagd_cli.config import BackboneConfig, RunConfig, differing_keys, validate
 from sagd_cli.console import Output
-from sagd_cli.diffusion.loss import NoiseLoss
-from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.datasets import hash_images, load_images
 from sagd_cli.errors import CheckpointError, Interrupted, PluginError, UsageError
 from sagd_cli.files import write_text
 from sagd_cli.plugin.records import BackbonePlugin
 from sagd_cli.plugin.registry import registry
 from sagd_cli.signals import stop_on_signal
-from sagd_cli.spectral.noise import SpectralNoise, random_stream
-from sagd_cli.training import checkpoint
+from sagd_cli.spectral.noise import random_stream
+from sagd_cli.training import checkpoint, store
 from sagd_cli.training.advice import warn_of_terminal_snr
-from sagd_cli.training.checkpoint import Checkpoint
-from sagd_cli.training.data import Batches, hash_images, load_images
+from sagd_cli.training.data import Batches
+from sagd_cli.training.learned_filter import learned_profile, make_loss, trained_filter
 from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
+from sagd_cli.training.store import CHECKPOINTS, CONFIG, Checkpoint
 from sagd_cli.yaml_files import dump_yaml, read_mapping
 
-CONFIG, METRICS, LOCK, CHECKPOINTS = "config.yaml", "metrics.jsonl", "run.lock", "checkpoints"
+METRICS, LOCK = "metrics.jsonl", "run.lock"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class Run:
 
     def network(self, device: torch.device) -> torch.nn.Module:
         """Return the averaged network on `device`."""
-        return self.checkpoint.load_ema(build_backbone(self.config.backbone, self.shape)).to(device)
+        return checkpoint.load_ema(self.checkpoint, build_backbone(self.config.backbone, self.shape)).to(
+            device
+        )
 
 
 def open_run(path: Path, output: Output) -> Run:
@@ -55,7 +57,7 @@ def open_run(path: Path, output: Output) -> Run:
     """
     if not (path / CONFIG).is_file():
         raise UsageError(f"{path} is not a run: it has no {CONFIG}", "Train one with `sagd train`.")
-    found, skipped = checkpoint.newest(path / CHECKPOINTS)
+    found, skipped = store.newest(path / CHECKPOINTS)
     for reason in skipped:
         output.warn(f"skipped: {reason}")
     if found is None:
@@ -122,12 +124,12 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
     spectral_filter = config.filter.weights(shape[1:])
     _check_folder(path, config)
     about = _about(config, shape, hash_images(data))
-    noise = SpectralNoise(spectral_filter, device)
-    loss = NoiseLoss(make_schedule(config.schedule, device), noise)
+    profile = learned_profile(config.filter, shape[1:])
+    loss = make_loss(config, spectral_filter, profile, device)
     warn_of_terminal_snr(loss.schedule, spectral_filter, data, output)
     with _locked(path), stop_on_signal() as stop:
         network = new_backbone(config.backbone, shape, config.training.seed)
-        state = TrainingState(network, config.training, device)
+        state = TrainingState(network, config.training, device, profile)
         log = _resume(path, state, config, about, output)
         write_text(path / CONFIG, dump_yaml(config.document()))
         batches = Batches(torch.from_numpy(data).to(device), config.training.batch_size, config.training.seed)
@@ -138,8 +140,11 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
                 bar.show(loss=figures["loss"])
 
             def save() -> None:
-                checkpoint.save(path / CHECKPOINTS, state, spectral_filter, about)
-                checkpoint.prune(path / CHECKPOINTS, config.training.keep_checkpoints)
+                trained = trained_filter(config.filter, state.profile_ema)
+                note = {} if trained is None else {"trained_filter": trained.document()}
+                weights = spectral_filter if trained is None else trained.weights(shape[1:])
+                checkpoint.save(path / CHECKPOINTS, state, weights, about | note)
+                store.prune(path / CHECKPOINTS, config.training.keep_checkpoints)
 
             finished = fit(
                 state, batches.at, loss, config.training, Callbacks(record, bar.advance, save, stop.requested)
@@ -202,7 +207,7 @@ def _resume(
     path: Path, state: TrainingState, config: RunConfig, about: dict[str, Any], output: Output
 ) -> _MetricsLog:
     """Restore the newest sound checkpoint, if there is any, and open the log there."""
-    found, skipped = checkpoint.newest(path / CHECKPOINTS)
+    found, skipped = store.newest(path / CHECKPOINTS)
     for reason in skipped:
         output.warn(f"skipped: {reason}")
     if found is None and skipped:
@@ -217,8 +222,8 @@ def _resume(
                 f"the images of {config.dataset.name} are not those {path} was trained on",
                 "Restore them, or choose another --output.",
             )
-        found.restore(state)
-        checkpoint.set_aside_newer(path / CHECKPOINTS, found.step)
+        checkpoint.restore(found, state)
+        store.set_aside_newer(path / CHECKPOINTS, found.step)
         done = state.step >= config.training.steps
         output.note(f"{path} is finished" if done else f"resuming {path} at step {state.step}")
     return _MetricsLog(path / METRICS, state.step)

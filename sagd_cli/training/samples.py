@@ -18,6 +18,7 @@ from sagd_cli.errors import SagdError, UsageError, suggest
 from sagd_cli.files import atomic_path, refuse_existing
 from sagd_cli.images import check_output_folder, contact_sheet, write_array
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
+from sagd_cli.training.checkpoint import load_filter
 from sagd_cli.training.data import to_pixels
 from sagd_cli.training.run import Run
 
@@ -33,7 +34,7 @@ class ImageGenerator:
         if sampler not in SAMPLERS:
             raise UsageError(f"unknown sampler {sampler!r}", suggest(sampler, SAMPLERS))
         schedule = make_schedule(run.config.schedule, device)
-        self._noise = SpectralNoise(run.checkpoint.load_filter(), device)
+        self._noise = SpectralNoise(load_filter(run.checkpoint), device)
         network = as_network(run.network(device), autocast_dtype(run.config.training.precision, device))
         # A filter with gaps leaves band-limited fields, which have no range of their own.
         complete = self._noise.filter.rank == self._noise.filter.grid.size

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from sagd_cli.config import parse_dataset
+from sagd_cli.datasets import load_images
 from sagd_cli.errors import DataError, UsageError
-from sagd_cli.training.data import load_images
 
 
 def load(text):

@@ -9,9 +9,9 @@ from scipy.interpolate import pchip_interpolate
 from sagd_cli.config import FilterConfig
 from sagd_cli.errors import ConfigError
 from sagd_cli.plugin.registry import registry
-from sagd_cli.spectral.band import window
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.region import window
 
 laws = settings(deadline=None, derandomize=True, max_examples=80)
 shapes = st.lists(st.integers(1, 12), min_size=1, max_size=3).map(tuple)

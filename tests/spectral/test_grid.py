@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagd_cli.errors import ConfigError
-from sagd_cli.spectral.band import PRESETS, Band, indicator
+from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.region import PRESETS, indicator
 
 laws = settings(deadline=None, derandomize=True, max_examples=60)
 shapes = st.lists(st.integers(1, 12), min_size=1, max_size=3).map(tuple)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from sagd_cli.config import BackboneConfig
 from sagd_cli.console import Output
 from sagd_cli.errors import CheckpointError, SagdError, UsageError
-from sagd_cli.training import checkpoint
+from sagd_cli.training import checkpoint, store
 from sagd_cli.training.loop import TrainingState
 from sagd_cli.training.run import build_backbone, open_run, resolve_backbone
 
@@ -32,9 +32,9 @@ def test_a_run_holds_what_the_design_names(tiny_run):
 
 def test_restoring_gives_back_every_tensor(tiny_run, tiny_config):
     config = resolve_backbone(tiny_config, (1, 8, 8))
-    found, skipped = checkpoint.newest(tiny_run / "checkpoints")
+    found, skipped = store.newest(tiny_run / "checkpoints")
     state = TrainingState(build_backbone(config.backbone, (1, 8, 8)), config.training, torch.device("cpu"))
-    found.restore(state)
+    checkpoint.restore(found, state)
     assert skipped == [] and state.step == 8
     saved = load_file(found.path / "model.safetensors")
     assert all(torch.equal(saved[name], value) for name, value in state.network.state_dict().items())
@@ -54,7 +54,7 @@ def test_one_flipped_byte_is_found_and_the_previous_checkpoint_used(run, name):
         data = bytearray(sound)
         data[random.Random(seed).randrange(len(data))] ^= 1 << seed % 8
         path.write_bytes(data)
-        found, skipped = checkpoint.newest(run / "checkpoints")
+        found, skipped = store.newest(run / "checkpoints")
         assert found.step == 6
         assert len(skipped) == 1 and "step-00000008 is damaged" in skipped[0]
 
@@ -69,7 +69,7 @@ def test_a_missing_or_added_file_is_damage(run):
 def test_a_newer_format_is_named(run):
     path = run / "checkpoints" / "step-00000008" / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    _, skipped = checkpoint.newest(run / "checkpoints")
+    _, skipped = store.newest(run / "checkpoints")
     assert "written by a newer version of sagd" in skipped[0]
 
 
@@ -96,7 +96,7 @@ def test_a_failed_save_leaves_the_earlier_checkpoint_and_no_rubbish(run, tiny_co
         checkpoint.save(run / "checkpoints", state, config.filter.weights((8, 8)), {})
     names = sorted(p.name for p in (run / "checkpoints").iterdir())
     assert names == ["step-00000006", "step-00000008"]
-    assert checkpoint.newest(run / "checkpoints")[0].step == 8
+    assert store.newest(run / "checkpoints")[0].step == 8
 
 
 def test_another_filter_than_the_trained_one_is_refused_with_both_hashes(run, sagd):
@@ -118,14 +118,14 @@ def test_the_filter_option_of_sample_is_a_check(tiny_run, sagd, tmp_path):
 def test_weights_of_another_network_are_refused(run):
     other = build_backbone(BackboneConfig(options={"channels": [16, 16]}), (1, 8, 8))
     with pytest.raises(SagdError, match="weights of another network"):
-        open_run(run, Output(quiet=True)).checkpoint.load_ema(other)
+        checkpoint.load_ema(open_run(run, Output(quiet=True)).checkpoint, other)
 
 
 def test_a_missing_plugin_is_named_with_what_to_install(run, sagd):
     for path in (run / "checkpoints").glob("*/manifest.json"):
         manifest = json.loads(path.read_text())
         manifest["plugins"][0] |= {"name": "ring", "distribution": "sagd-filter-ring", "version": "1.2"}
-        manifest["digest"] = checkpoint._digest(manifest)
+        manifest["digest"] = store.digest(manifest)
         path.write_text(json.dumps(manifest))
     result = sagd("sample", run)
     assert result.code == 2 and "Install sagd-filter-ring 1.2" in result.err

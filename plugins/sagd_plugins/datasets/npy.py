@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from sagd_cli.errors import DataError, UsageError
@@ -21,21 +23,37 @@ class NpyOptions(Options):
 
 def build(options: NpyOptions, split: Split) -> ImageSet:
     """Read the array; pickled content is refused. Raises DataError when it is no such array."""
-    if split == "test":
-        raise UsageError(f"{options.path} has no held-out split", "Name the file of the test images.")
-    try:
-        loaded = np.load(options.path, allow_pickle=False)
-        array = loaded if isinstance(loaded, np.ndarray) else loaded["images"]
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise DataError(f"{options.path} cannot be read as an array of images: {error}") from None
+    array = np.array(_read(options, split))
     if array.dtype != np.uint8:
         raise DataError(f"{options.path} holds {array.dtype}, not uint8 images (N, C, *spatial)")
     return ImageSet(array)
+
+
+def stream(options: NpyOptions, split: Split) -> NDArray[Any]:
+    """Map the array into memory, of any type; (T,) is one signal of length T and (N, T) are N of them."""
+    array = _read(options, split)
+    if not 1 <= array.ndim <= 5 or 0 in array.shape:
+        raise DataError(f"{options.path} has the shape {array.shape}, not (N, C, *spatial)")
+    return array.reshape(-1, 1, array.shape[-1]) if array.ndim < 3 else array
+
+
+def _read(options: NpyOptions, split: Split) -> NDArray[Any]:
+    if split == "test":
+        raise UsageError(f"{options.path} has no held-out split", "Name the file of the test images.")
+    try:
+        loaded = np.load(options.path, mmap_mode="r", allow_pickle=False)
+        return loaded if isinstance(loaded, np.ndarray) else np.asarray(loaded["images"])
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+        raise DataError(f"{options.path} cannot be read as an array of images: {error}") from None
 
 
 @hookimpl
 def sagd_datasets() -> Iterable[DatasetPlugin]:
     """Provide `npy`."""
     yield DatasetPlugin(
-        "npy", "a .npy file of uint8 (N, C, *spatial), or .npz with `images`", NpyOptions, build
+        "npy",
+        "a .npy file of uint8 (N, C, *spatial), or .npz with `images`",
+        NpyOptions,
+        build,
+        stream=stream,
     )

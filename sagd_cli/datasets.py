@@ -1,0 +1,137 @@
+"""Data sets through their plug-ins: whole, image by image, hashed, and written to files. Imports no torch."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sagd_cli.config import DatasetConfig
+from sagd_cli.console import Output
+from sagd_cli.errors import DataError, UsageError
+from sagd_cli.files import atomic_path, refuse_existing
+from sagd_cli.images import check_output_folder, write_array
+from sagd_cli.plugin.records import DatasetPlugin, ImageSet
+from sagd_cli.plugin.registry import registry
+
+
+def load_images(config: DatasetConfig) -> ImageSet:
+    """Load a data set through its plug-in; raise DataError unless it is uint8 (N >= 1, C, *spatial)."""
+    plugin = registry().get("dataset", config.name)
+    images: ImageSet = plugin.load()(plugin.options.model_validate(config.options), config.split)
+    array = images.images
+    if array.dtype != np.uint8 or not 3 <= array.ndim <= 5 or 0 in array.shape:
+        raise DataError(
+            f"data set {config.name} is {array.dtype} of shape {array.shape}, not uint8 (N, C, *spatial)",
+            "`sagd data prepare` makes such an array from a folder of images.",
+        )
+    return images
+
+
+class Images(Protocol):
+    """Images one at a time, each (C, *spatial), as often as wanted."""
+
+    def __len__(self) -> int:
+        """Return their number."""
+        ...
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Start over."""
+        ...
+
+
+def stream_images(config: DatasetConfig) -> Images:
+    """Return the images of a data set without holding them all, where its plug-in can; sizes and types may differ."""
+    plugin: DatasetPlugin = registry().get("dataset", config.name)
+    if plugin.stream is None:
+        return load_images(config).images
+    images: Images = plugin.stream(plugin.options.model_validate(config.options), config.split)
+    return images
+
+
+def as_signal(image: NDArray[Any]) -> NDArray[np.float64]:
+    """Map integers from the whole range of their type to [-1, 1]; floats are taken as they are.
+
+    Raises DataError on any other type.
+    """
+    if image.dtype.kind == "f":
+        return image.astype(np.float64)
+    if image.dtype.kind not in "ui":
+        raise DataError(f"values of type {image.dtype} are no image", "Give integers or real numbers.")
+    top = np.iinfo(image.dtype).max
+    return image / (top / 2) - 1 if image.dtype.kind == "u" else image / (top + 1.0)
+
+
+class ImageHash:
+    """sha256 of images in their order: of their values, and of the shape of each run of alike ones."""
+
+    def __init__(self) -> None:
+        """Start without images."""
+        self._digest = hashlib.sha256()
+        self._shape: tuple[int, ...] | None = None
+        self._count = 0
+
+    def add(self, image: NDArray[Any]) -> None:
+        """Take the next image (C, *spatial)."""
+        if self._shape not in (None, image.shape):
+            self._close()
+        self._shape, self._count = image.shape, self._count + 1
+        self._digest.update(np.ascontiguousarray(image).data)
+
+    def hexdigest(self) -> str:
+        """Return the hash of what was added."""
+        self._close()
+        return self._digest.hexdigest()
+
+    def _close(self) -> None:
+        self._digest.update(repr((self._count, *(self._shape or ()))).encode())
+        self._count = 0
+
+
+def hash_images(images: Iterable[NDArray[Any]]) -> str:
+    """sha256 of images, each (C, *spatial): the same whether they are in one array or come one by one."""
+    digest = ImageHash()
+    for image in images:
+        digest.add(image)
+    return digest.hexdigest()
+
+
+def fetch(config: DatasetConfig) -> None:
+    """Let a data set download its files; raise UsageError when it has none to fetch."""
+    plugin = registry().get("dataset", config.name)
+    if "download" not in plugin.options.model_fields:
+        raise UsageError(f"the data set {config.name} has nothing to download")
+    plugin.load()(plugin.options.model_validate({**config.options, "download": True}), config.split)
+
+
+def write_images(
+    images: NDArray[np.uint8], target: Path, force: bool, output: Output, inputs: Iterable[Path] = ()
+) -> int:
+    """Write images (N, C, H, W) as one .npy file, or as PNG files named by their index; return their number.
+
+    `inputs` are what the images were read from, and are never written over.
+    """
+    if target.suffix not in ("", ".npy"):
+        raise UsageError(
+            f"{target} is neither a .npy file nor a folder", "Give FILE.npy or a name without suffix."
+        )
+    if target.suffix == ".npy":
+        if target.resolve() in [path.resolve() for path in inputs]:
+            raise UsageError(f"{target} is where the input is", "Choose another --output.")
+        refuse_existing(target, force)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(target) as temporary:
+            np.save(temporary, images, allow_pickle=False)
+        return len(images)
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise UsageError(f"fields of shape {images.shape[1:]} cannot be written as PNG", "Write a .npy file.")
+    names = [f"{index:06d}.png" for index in range(len(images))]
+    check_output_folder(target, names, force, inputs)
+    target.mkdir(parents=True, exist_ok=True)
+    with output.progress("write", len(images)) as bar:
+        for name, image in zip(names, images, strict=True):
+            write_array(image, target / name)
+            bar.advance()
+    return len(images)

@@ -1,0 +1,112 @@
+"""Regions of the spectrum as weights in [0, 1]: radial windows, discs and strips (MATH: 1. and 3.)."""
+
+from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sagd_cli.errors import ConfigError
+from sagd_cli.spectral.grid import Array, FrequencyGrid
+
+PRESETS = {"low": (0.0, 0.25), "mid": (0.25, 0.5), "high": (0.5, 1.0)}
+SLACK = 1e-9  # a frequency that lies on an edge may be rounded to either side of it
+
+
+def check_edges(low: float, high: float, grid: FrequencyGrid) -> None:
+    """Raise ConfigError unless 0 <= low < high <= the corner of the spectrum, in the grid's units."""
+    top = grid.radial_max
+    if not 0 <= low < high:
+        raise ConfigError(
+            f"the band {low:g} to {high:g} is reversed, empty or negative",
+            f"Give 0 <= low < high <= {top:g} ({grid.units}).",
+        )
+    if high > top * (1 + SLACK):
+        raise ConfigError(
+            f"the band edge {high:g} is outside the spectrum, which ends at {top:g} ({grid.units})",
+            "Edges are in rho (1 = the corner of the spectrum) unless `units` says nyquist or cycles.",
+        )
+
+
+def indicator(low: float, high: float, grid: FrequencyGrid) -> NDArray[np.bool_]:
+    """Bins with low <= radial < high; a band that ends at the corner of the spectrum includes it."""
+    check_edges(low, high, grid)
+    slack = SLACK * grid.radial_max
+    above = grid.radial >= low - slack
+    return above & ((grid.radial < high - slack) | (high >= grid.radial_max - slack))
+
+
+def window(low: float, high: float, grid: FrequencyGrid, transition: float = 0.0) -> Array:
+    """Weight 1 inside the band and 0 outside, with raised-cosine edges `transition` wide (grid units).
+
+    Edges that lie on DC or on the corner of the spectrum have no other side and stay sharp.
+    """
+    if transition == 0:
+        return indicator(low, high, grid).astype(np.float64)
+    check_edges(low, high, grid)
+    rising = _rise(grid.radial, low, transition) if low > 0 else np.ones(grid.half_shape)
+    falling = _rise(grid.radial, high, transition) if high < grid.radial_max else 0.0
+    return np.clip(rising - falling, 0.0, 1.0)
+
+
+def check_center(center: Sequence[float]) -> None:
+    """Raise ConfigError unless `center` is 1 to 3 frequencies from -0.5 to 0.5 cycles/sample."""
+    shown = ", ".join(f"{f:g}" for f in center)
+    if not 1 <= len(center) <= 3:
+        raise ConfigError(f"a centre has 1 to 3 frequencies, not ({shown})", "For example (f_y, f_x).")
+    if max(map(abs, center)) > 0.5 + SLACK:
+        raise ConfigError(
+            f"the notch at ({shown}) is outside the spectrum, which ends at 0.5 cycles/sample along each axis",
+            "A period of p samples is the frequency 1/p.",
+        )
+
+
+def disc(center: Sequence[float], radius: float, grid: FrequencyGrid, transition: float = 0.0) -> Array:
+    """Weight 1 within `radius` of `center` or its mirror, 0 elsewhere, with a raised-cosine edge.
+
+    All in cycles/sample: `center` is (f_x), (f_y, f_x) or (f_z, f_y, f_x), and leading axes it does not name are at
+    0. Distances wrap around the spectrum, which is periodic. A disc smaller than the spacing of the frequencies
+    still holds the nearest one. Raises ConfigError on a centre outside the spectrum or with more axes than the field.
+    """
+    check_center(center)
+    if len(center) > grid.ndim:
+        raise ConfigError(
+            f"the notch at {tuple(center)} has more axes than a field of shape {grid.shape}",
+            "Give one frequency for each axis.",
+        )
+    whole = (*[0.0] * (grid.ndim - len(center)), *center)
+    distance = np.minimum(_distance(np.array(whole), grid), _distance(-np.array(whole), grid))
+    return _within(distance, radius, transition)
+
+
+def _distance(center: Array, grid: FrequencyGrid) -> Array:
+    offsets = [f - c for f, c in zip(grid.axes, center, strict=True)]
+    squares = sum((d - np.round(d)) ** 2 for d in offsets)
+    return np.asarray(np.broadcast_to(np.sqrt(squares), grid.half_shape))
+
+
+def _within(distance: Array, radius: float, transition: float) -> Array:
+    radius = max(radius, float(distance.min()))
+    if transition == 0:
+        return (distance <= radius + SLACK).astype(np.float64)
+    return 1.0 - _rise(distance, radius, transition)
+
+
+def strip(axis: int, width: float, guard: float, grid: FrequencyGrid, transition: float = 0.0) -> Array:
+    """Weight 1 on a strip of full `width` along frequency axis `axis`, 0 elsewhere, with raised-cosine edges.
+
+    Damage that alternates along one axis of the field and is constant along the others (scan lines) lies there. The
+    other frequencies are at most width / 2 (cycles/sample; 0 is the line itself); the radius is at least `guard`
+    (grid units), which spares the coarse structure. Raises ConfigError on an axis the field does not have.
+    """
+    if not -grid.ndim <= axis < grid.ndim:
+        raise ConfigError(f"a field of shape {grid.shape} has no axis {axis}", "Axes count from 0.")
+    spared = window(guard, grid.radial_max, grid, transition) if guard > 0 else np.ones(grid.half_shape)
+    others = [np.abs(f) for k, f in enumerate(grid.axes) if k != axis % grid.ndim]
+    across = reduce(np.maximum, others, np.zeros(grid.half_shape))
+    return _within(across, width / 2, transition) * spared
+
+
+def _rise(x: Array, edge: float, width: float) -> Array:
+    phase = np.clip((x - edge) / width + 0.5, 0.0, 1.0)
+    return 0.5 - 0.5 * np.cos(np.pi * phase)

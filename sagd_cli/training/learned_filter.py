@@ -1,0 +1,126 @@
+"""A filter trained together with the network, on the whitened loss (MATH: 8. Learned filters)."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sagd_cli.config import FilterConfig, RunConfig
+from sagd_cli.diffusion.denoiser import Network
+from sagd_cli.diffusion.loss import NoiseLoss
+from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.errors import ConfigError
+from sagd_cli.plugin.records import FilterPlugin
+from sagd_cli.plugin.registry import registry
+from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.noise import SpectralNoise
+from sagd_cli.training.ema import Ema
+
+
+class LearnedProfile(nn.Module):
+    """A weight w = basis @ softplus(raw), scaled to unit power, whose `raw` (K,) is trained."""
+
+    raw: nn.Parameter
+    _basis: Tensor
+    _share: Tensor
+
+    def __init__(self, basis: Array, knots: Array, grid: FrequencyGrid) -> None:
+        """Take the basis (*half_shape, K) and the weights (K,) > 0 to start from."""
+        super().__init__()
+        self.grid = grid
+        start = torch.as_tensor(knots, dtype=torch.float32)
+        self.raw = nn.Parameter(start + torch.log(-torch.expm1(-start)))  # the inverse of softplus
+        self.register_buffer("_basis", torch.as_tensor(basis, dtype=torch.float32))
+        self.register_buffer("_share", torch.as_tensor(grid.multiplicity / grid.size, dtype=torch.float32))
+
+    @property
+    def knots(self) -> Tensor:
+        """Weights at the knots (K,), scaled as `forward` scales them."""
+        values = nn.functional.softplus(self.raw)
+        return values / self._scale(self._basis @ values)
+
+    def forward(self) -> Tensor:
+        """Return w on the half spectrum; the mean of w^2 over the full spectrum is 1."""
+        weight: Tensor = self._basis @ nn.functional.softplus(self.raw)
+        return weight / self._scale(weight)
+
+    def bend(self) -> Tensor:
+        """Mean square of the second differences of log w over the knots: what the penalty counts."""
+        return torch.log(nn.functional.softplus(self.raw)).diff(n=2).square().mean()
+
+    def _scale(self, weight: Tensor) -> Tensor:
+        return (self._share * weight.square()).sum().sqrt()
+
+
+class LearnedNoise(SpectralNoise):
+    """Noise whose weight is the profile's, differentiable with respect to it."""
+
+    def __init__(self, profile: LearnedProfile, device: torch.device | str) -> None:
+        """Start from the profile as it is."""
+        self.profile = profile
+        weight = profile().detach().cpu().double().numpy()
+        super().__init__(SpectralFilter.from_weight(profile.grid, weight), device)
+
+    def refresh(self) -> None:
+        """Take the profile as it is now, for one step."""
+        self._weight = self.profile()
+        self._inverse = self._weight.reciprocal()
+
+
+@dataclass(frozen=True)
+class LearnedNoiseLoss(NoiseLoss):
+    """The whitened loss, as a function of the network and of the profile of its noise."""
+
+    noise: LearnedNoise
+    smoothness: float = 0.0
+
+    def error(self, network: Network, x0: Tensor, generator: torch.Generator) -> Tensor:
+        """Return eps_theta(x_t, t) - eps_w, with noise of the present profile."""
+        self.noise.refresh()
+        return super().error(network, x0, generator)
+
+    def objective(self, error: Tensor) -> Tensor:
+        """|| T_w^-1 error ||^2 / N, and the penalty on bends."""
+        return self.whitened(error) + self.smoothness * self.noise.profile.bend()
+
+
+def learned_profile(config: FilterConfig, shape: tuple[int, ...]) -> LearnedProfile | None:
+    """Return the profile that training `config` learns for fields of `shape`; None when its family is fixed.
+
+    Raises ConfigError when the filter is not normalised to unit power: its level would be learned too.
+    """
+    plugin: FilterPlugin = registry().get("filter", config.type)
+    if plugin.basis is None:
+        return None
+    if config.normalize != "power":
+        raise ConfigError(
+            f"a {config.type} filter is trained at unit power, not with normalize={config.normalize}",
+            "Leave normalize at power.",
+        )
+    grid = FrequencyGrid(shape, config.units)
+    basis = plugin.basis(grid, plugin.options.model_validate(config.options))
+    return LearnedProfile(basis, np.array(config.options["knots"])[:, -1], grid)
+
+
+def make_loss(
+    config: RunConfig, spectral_filter: SpectralFilter, profile: LearnedProfile | None, device: torch.device
+) -> NoiseLoss:
+    """Return the loss of a run: the paper's for a fixed filter, the whitened one for a learned profile."""
+    schedule = make_schedule(config.schedule, device)
+    if profile is None:
+        return NoiseLoss(schedule, SpectralNoise(spectral_filter, device))
+    noise = LearnedNoise(profile.to(device), device)
+    return LearnedNoiseLoss(schedule, noise, smoothness=config.filter.options["smoothness"])
+
+
+def trained_filter(config: FilterConfig, average: Ema | None) -> FilterConfig | None:
+    """Return the filter of the averaged profile, as a filter file states it; None when nothing was learned."""
+    if average is None:
+        return None
+    values = cast(LearnedProfile, average.network).knots.tolist()
+    pairs = zip(config.options["knots"], values, strict=True)
+    knots = [[*knot[:-1], float(f"{value:.6g}")] for knot, value in pairs]
+    return config.model_copy(update={"options": {**config.options, "knots": knots}})

@@ -1,0 +1,95 @@
+"""Which checkpoints a run holds and whether they are sound: names, manifests and hashes, without torch."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sagd_cli.errors import CheckpointError
+
+CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose hashes hold."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done."""
+        return int(self.manifest["step"])
+
+    @property
+    def filter_sha256(self) -> str:
+        """Hash of the filter it was trained with."""
+        return str(self.manifest["filter_sha256"])
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, and what dead processes left half written."""
+    for path in sorted(folder.glob("step-*"))[:-keep]:
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(".tmp-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def set_aside_newer(folder: Path, step: int) -> None:
+    """Rename the checkpoints past `step`, which were found damaged: they no longer count, and nothing is lost."""
+    for path in folder.glob("step-*"):
+        if int(path.name.removeprefix("step-")) > step:
+            path.rename(path.with_name(f"damaged-{path.name}-{os.getpid()}"))
+
+
+def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest checkpoint whose hashes hold, and why each newer one was skipped."""
+    skipped: list[str] = []
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            return Checkpoint(path, _verified(path)), skipped
+        except CheckpointError as error:
+            skipped.append(error.message)
+    return None, skipped
+
+
+def _verified(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        if manifest["format"] > FORMAT:
+            raise CheckpointError(f"{path} was written by a newer version of sagd")
+        recorded = manifest["files"]
+        found = describe_files(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: its manifest cannot be read ({error})") from None
+    for name in sorted({*recorded, *found}):
+        if recorded.get(name) != found.get(name):
+            raise CheckpointError(f"{path} is damaged: {name} does not match its recorded hash")
+    if manifest.get("digest") != digest(manifest):
+        raise CheckpointError(f"{path} is damaged: the manifest does not match its own hash")
+    return dict(manifest)
+
+
+def digest(manifest: dict[str, Any]) -> str:
+    """Hash of a manifest, its own digest left out."""
+    body = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and hash of each tensor file of a checkpoint."""
+    return {
+        path.name: {"size": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(folder.glob("*.safetensors"))
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

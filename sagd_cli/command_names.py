@@ -2,7 +2,8 @@
 
 # Name to one-line help, so that `sagd --help` imports no command.
 COMMANDS = {
-    "filter": "Design, list and inspect spectral filters.",
+    "filter": "Design, list, inspect, fit and compare spectral filters.",
+    "spectrum": "Measure the power spectrum of data: radial average, power law, peaks.",
     "train": "Train a diffusion model with shaped noise; the same command again resumes.",
     "sample": "Draw images from a trained run.",
     "corrupt": "Add noise confined to a frequency band to images.",

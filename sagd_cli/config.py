@@ -19,8 +19,11 @@ from sagd_cli.yaml_files import parse_yaml, read_mapping
 M = TypeVar("M", bound=BaseModel)
 
 
+_STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = _STRICT
 
     def document(self) -> dict[str, Any]:
         """Return the model as plain YAML values, defaults written out."""
@@ -32,18 +35,42 @@ class _Frozen(BaseModel):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+class FilterSource(BaseModel):
+    """The data a filter was fitted to."""
+
+    model_config = _STRICT
+
+    data: str = Field(description="DATA as it was named.")
+    images: int = Field(ge=1, description="Number of images.")
+    sha256: str = Field(
+        pattern="[0-9a-f]{64}", description="Hash of the images, as `sagd data info` gives it."
+    )
+
+
 class FilterConfig(_Frozen):
-    """A filter file: a family, its options, how it is normalised and the unit of its band edges."""
+    """A filter file: a family, its options, how it is normalised, the unit of its band edges, and its source."""
 
     type: str = Field("powerlaw", description="Filter family, a plug-in's name.")
     options: dict[str, Any] = Field(default_factory=dict, description="The family's options.")
     normalize: Normalize = Field("power", description="power: unit variance; none: raw; peak: max w = 1.")
     units: Units = Field("rho", description="Unit of band edges: rho, nyquist or cycles.")
+    source: FilterSource | None = Field(
+        None, description="The data it was fitted to, for the record: no part of the filter's hash."
+    )
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
         _complete_options(self, "filter", self.type)
         return self
+
+    def document(self) -> dict[str, Any]:
+        """Return the filter as plain YAML values, defaults written out and a missing source left out."""
+        document = super().document()
+        return document if self.source else {key: document[key] for key in document if key != "source"}
+
+    def sha256(self) -> str:
+        """Hash of what the filter is, not of where it came from."""
+        return super().sha256() if self.source is None else self.model_copy(update={"source": None}).sha256()
 
     def weights(self, shape: tuple[int, ...]) -> SpectralFilter:
         """Build the filter for a field of `shape`; raise ConfigError when it has none there."""
@@ -187,16 +214,17 @@ def parse_filter(text: str) -> FilterConfig:
 
 
 def parse_dataset(text: str) -> DatasetConfig:
-    """Read DATA: NAME[:test][,k=v,...] | FOLDER | FILE.npy | FILE.npz; a folder `digits` is ./digits."""
+    """Read DATA: NAME[:test][,k=v,...] | FOLDER | IMAGE | FILE.npy | FILE.npz; a folder `digits` is ./digits."""
     name, _, rest = text.partition(":")
     if name not in registry().names("dataset"):
         if text.endswith((".npy", ".npz")):
             return DatasetConfig(name="npy", options={"path": text})
-        if _is(Path.is_dir, text):
+        if _is(Path.exists, text):
             return DatasetConfig(name="folder", options={"path": text})
-        if not text or "/" in text or _is(Path.exists, text):
+        if not text or "/" in text:
             raise UsageError(
-                f"{text!r} is not a folder of images, a .npy file or a data set", "See `sagd data list`."
+                f"{text!r} is not a folder of images, an image, a .npy file or a data set",
+                "See `sagd data list`.",
             )
         hint = suggest(name, registry().names("dataset"))
         raise UsageError(f"unknown dataset {name!r}, and there is no folder or .npy file of that name", hint)

@@ -91,10 +91,12 @@ def output_name(path: Path) -> str:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return what has an image's suffix in `folder` itself, sorted by name, without hidden files.
+    """Return what has an image's suffix in `folder` itself, sorted by name, without hidden files; or the one file.
 
-    Raises `UsageError` when `folder` is missing, is not a folder, cannot be read or holds no image.
+    Raises `UsageError` when `folder` is missing, cannot be read or holds no image.
     """
+    if folder.is_file():
+        return [folder]
     try:
         entries = sorted(folder.iterdir())
     except (OSError, ValueError) as error:

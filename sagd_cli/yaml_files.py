@@ -70,6 +70,25 @@ def _read(path: Path) -> str:
         return file.read(MAX_BYTES + 1)
 
 
+class _ReadableDumper(yaml.SafeDumper):
+    """SafeDumper that keeps a list of plain values, such as the pair of a knot, on one line."""
+
+
+def _list_node(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.SequenceNode:
+    plain = not any(isinstance(value, list | dict) for value in values)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=plain)
+
+
+_ReadableDumper.add_representer(list, _list_node)
+
+
 def dump_yaml(document: dict[str, Any]) -> str:
     """Render a mapping as YAML, keys in their order."""
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=False, width=100)
+    return yaml.dump(
+        document,
+        Dumper=_ReadableDumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=False,
+        width=100,
+    )

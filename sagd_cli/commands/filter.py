@@ -1,5 +1,6 @@
-"""`sagd filter`: design, list, show."""
+"""`sagd filter`: design, list, show, fit, compare."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,11 +13,29 @@ from sagd_cli.files import refuse_existing, write_text
 from sagd_cli.plugin.registry import registry
 from sagd_cli.yaml_files import dump_yaml
 
-app = group("Design, list and inspect spectral filters.")
+app = group("Design, list, inspect, fit and compare spectral filters.")
 
 # A filter file has no size; designing checks that the filter exists on a field of this one.
 PROBE = (64, 64)
-BARS = " ▁▂▃▄▅▆▇█"
+
+FilterArgument = typer.Argument(
+    metavar="FILE|TYPE[:k=v,...]|RUN|-", help="A filter file, a family, a run folder or standard input."
+)
+OptionsOption = Annotated[
+    list[str] | None, typer.Option("-o", "--option", metavar="KEY=VALUE", help="An option of the family.")
+]
+SizeOption = Annotated[
+    str | None, typer.Option("--size", metavar="HxW", help="Size of the field: 64, 32x32 or 8x9x10.")
+]
+DataOption = Annotated[
+    str | None, typer.Option("--data", metavar="DATA", help="Data to take signal-to-noise ratios on.")
+]
+ScheduleOption = Annotated[
+    str, typer.Option("--schedule", help="Schedule of the signal-to-noise ratios: linear or cosine.")
+]
+PlotOption = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE.png|FILE.svg", help="Also draw a figure.")
+]
 
 
 def _complete_type(incomplete: str) -> list[str]:
@@ -41,9 +60,7 @@ def design(
             autocompletion=_complete_type,
         ),
     ],
-    options: Annotated[
-        list[str] | None, typer.Option("-o", "--option", metavar="KEY=VALUE", help="An option of the family.")
-    ] = None,
+    options: OptionsOption = None,
     low: Annotated[float | None, typer.Option("--low", help="Same as -o low=F.")] = None,
     high: Annotated[float | None, typer.Option("--high", help="Same as -o high=F.")] = None,
     cutoff: Annotated[float | None, typer.Option("--cutoff", help="Same as -o cutoff=F.")] = None,
@@ -54,6 +71,14 @@ def design(
     units: Annotated[
         str, typer.Option("--units", help="Unit of band edges: rho (1 = corner), nyquist or cycles.")
     ] = "rho",
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="HxW", help="Size to check it on; 64x64 by default.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="DATA", help="Warn where these data outshine the noise at t = 1."),
+    ] = None,
+    schedule: ScheduleOption = "linear",
     file: OutputFile = None,
     force: ForceOption = False,
 ) -> None:
@@ -63,8 +88,10 @@ def design(
 
       sagd filter design --type bandpass --low 0.25 --high 0.75 -o floor=0.1
 
-      sagd filter design --type powerlaw -o alpha=-0.1 --output filter.yaml
+      sagd filter design --type powerlaw -o alpha=-0.1 --data photos64.npy --output filter.yaml
     """
+    from sagd_cli.design.describe import Setting, describe_filter
+
     given = parse_options(options or [])
     for key, value in {"low": low, "high": high, "cutoff": cutoff, "alpha": alpha}.items():
         if value is not None:
@@ -73,15 +100,20 @@ def design(
             given[key] = value
     document = {"type": type_, "options": given, "normalize": normalize, "units": units}
     config = validate(FilterConfig, document, "filter")
-    config.weights(PROBE)
+    shape = parse_size(size) if size else None if data else PROBE
+    describe_filter(config, Setting.choose(shape, data, schedule, output()), output())
+    _write_filter(config, {**config.document(), "sha256": config.sha256()}, file, force)
+
+
+def _write_filter(config: FilterConfig, result: dict[str, Any], file: Path | None, force: bool) -> None:
+    """Print a filter file, or write it to `file` and print its name."""
     text = dump_yaml(config.document())
-    result = {**config.document(), "sha256": config.sha256(), "output": str(file) if file else None}
     if file is None or str(file) == "-":
-        output().result(result, text)
+        output().result({**result, "output": None if file is None else "-"}, text)
         return
     refuse_existing(file, force)
     write_text(file, text)
-    output().result(result, str(file))
+    output().result({**result, "output": str(file)}, str(file))
 
 
 @app.command("list")
@@ -105,64 +137,236 @@ def list_() -> None:
 
 
 def _listing(rows: list[dict[str, Any]]) -> Any:
+    headings = ("type", "weight", "options and defaults", "from")
+    cells = [
+        [row["type"], row["summary"], _options(row["options"]) or "–", row["distribution"]] for row in rows
+    ]
+    return _table(headings, cells)
+
+
+def _table(headings: tuple[str, ...], rows: list[list[str]]) -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("type", "weight", "options and defaults", "from"):
+    for heading in headings:
         table.add_column(heading)
     for row in rows:
-        options = ", ".join(f"{key}={value}" for key, value in row["options"].items())
-        table.add_row(row["type"], row["summary"], options or "–", row["distribution"])
+        table.add_row(*row)
     return table
+
+
+def _options(options: dict[str, Any], longest: int = 40) -> str:
+    """Options as the command line takes them; long lists, such as spectra, only named."""
+    shown = {key: str(value) for key, value in options.items()}
+    return ", ".join(f"{key}={value if len(value) <= longest else '[…]'}" for key, value in shown.items())
+
+
+def _subject(text: str) -> tuple[FilterConfig, FilterConfig | None, tuple[int, ...] | None]:
+    """The filter that `text` names, what it was before training, and the shape of its run's fields."""
+    from sagd_cli.training.store import read_run_filter
+
+    if not Path(text).is_dir() or text in registry().names("filter"):
+        return parse_filter(text), None, None
+    found = read_run_filter(Path(text))
+    return found.filter, found.initial if found.is_learned else None, found.shape
 
 
 @app.command()
 @common
 def show(
-    filter_: Annotated[
-        str,
-        typer.Argument(metavar="FILE|TYPE[:k=v,...]|-", help="A filter file, a family or standard input."),
-    ],
-    size: Annotated[
-        str, typer.Option("--size", metavar="HxW", help="Size of the field: 64, 32x32 or 8x9x10.")
-    ] = "32x32",
+    filter_: Annotated[str, FilterArgument],
+    size: SizeOption = None,
+    data: DataOption = None,
+    schedule: ScheduleOption = "linear",
+    plot: PlotOption = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--output", help="Also write the filter as a file; for a run, the one it has now."),
+    ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Describe a filter: radial profile, band shares of the noise power, rank, condition number.
 
+    With --data, the signal-to-noise ratio of each band at t = 0, 0.5 and 1, and a warning where the data still
+    show through the noise at t = 1. A run shows the filter it was trained with, or learned.
+
     Examples:
 
-      sagd filter show filter.yaml --size 28x28
+      sagd filter show filter.yaml --size 28x28 --plot filter.png
 
-      sagd filter show powerlaw:alpha=-0.5 --json
+      sagd filter show powerlaw:alpha=-0.5 --data digits
+
+      sagd filter show runs/learned --plot learned.svg --output learned.yaml
     """
-    config = parse_filter(filter_)
-    built = config.weights(parse_size(size))
-    profile = built.profile()
-    data = {
-        **config.document(),
-        "shape": list(built.grid.shape),
-        "power": built.power,
-        "rank": built.rank,
-        "size": built.grid.size,
-        "condition": built.condition,
-        "profile": [list(pair) for pair in profile],
-        "bands": built.band_shares,
-        "sha256": config.sha256(),
-    }
-    output().result(data, _description(data, profile))
+    from sagd_cli.design.describe import Setting, describe_filter
+
+    config, initial, shape = _subject(filter_)
+    _check_outputs(plot, file, force)
+    setting = Setting.choose(parse_size(size) if size else None if data else shape, data, schedule, output())
+    result = describe_filter(config, setting, output())
+    if initial is not None:
+        before = initial.weights(setting.shape)
+        result["initial_profile"] = [list(pair) for pair in before.profile()]
+    if plot is not None:
+        _plot_filter(config, initial, setting.shape, plot, force)
+        result["plot"] = str(plot)
+    if file is not None:
+        write_text(file, dump_yaml(config.document()))
+        result["output"] = str(file)
+    output().result(result, _description(result))
 
 
-def _description(data: dict[str, Any], profile: list[tuple[float, float]]) -> str:
-    top = max(w for _, w in profile) or 1.0
-    bars = "".join(BARS[round(w / top * (len(BARS) - 1))] for _, w in profile)
-    options = ", ".join(f"{key}={value}" for key, value in data["options"].items())
+def _check_outputs(plot: Path | None, file: Path | None, force: bool) -> None:
+    """Say what cannot be written before any work is done."""
+    if plot is not None:
+        from sagd_cli.reporting.figures import check_figure_path
+
+        check_figure_path(plot, force)
+    if file is not None:
+        refuse_existing(file, force)
+
+
+def _plot_filter(
+    config: FilterConfig, initial: FilterConfig | None, shape: tuple[int, ...], plot: Path, force: bool
+) -> None:
+    from sagd_cli.reporting.figures import save_figure
+    from sagd_cli.reporting.filter_figures import filter_figure
+    from sagd_cli.reporting.noise_draws import measure_noise
+
+    built = config.weights(shape)
+    title = f"{config.type}({_options(config.options)}), normalize {config.normalize}, {_by(shape)}"
+    before = None if initial is None else initial.weights(shape)
+    save_figure(filter_figure(title, built, *measure_noise(built), before), plot, force)
+
+
+def _description(data: dict[str, Any]) -> str:
+    from sagd_cli.reporting.terminal import profile_plot
+
     shares = "  ".join(f"{name} {share:.1%}" for name, share in data["bands"].items())
-    shape = "x".join(str(n) for n in data["shape"])
+    before = ""
+    if "initial_profile" in data:
+        before = (
+            f"w before training\n{profile_plot([(rho, w) for rho, w in data['initial_profile']], height=4)}"
+        )
     return (
-        f"{data['type']}({options})  normalize={data['normalize']}  units={data['units']}\n"
-        f"w over rho   0 {bars} 1   (full height: w = {top:.4g})\n"
+        f"{data['type']}({_options(data['options'])})  normalize={data['normalize']}  units={data['units']}\n"
+        f"w over rho\n{profile_plot([(rho, w) for rho, w in data['profile']])}{before}"
         f"noise power  {data['power']:.6g} a sample;  share by band:  {shares}\n"
-        f"rank         {data['rank']} of {data['size']} frequencies at {shape}\n"
+        f"rank         {data['rank']} of {data['size']} frequencies at {_by(data['shape'])}\n"
         f"condition    {data['condition']:.4g}\n"
         f"sha256       {data['sha256']}\n"
+        f"{_snr_lines(data)}"
     )
+
+
+def _snr_lines(data: dict[str, Any]) -> str:
+    if "snr" not in data:
+        return ""
+    snr = data["snr"]
+    head = f"signal to noise on {data['data']['data']} ({data['data']['images']} images), schedule {snr['schedule']}\n"
+    times = "".join(f"{f't = {t:g}':>12}" for t in snr["t"])
+    rows = [f"{'band':<6}{times}{'largest at t = 1':>20}\n"]
+    for name, ratios in snr["bands"].items():
+        cells = "".join(f"{'no noise' if ratio is None else f'{ratio:.3g}':>12}" for ratio in ratios)
+        largest = snr["largest_terminal"].get(name, max(snr["largest_terminal"].values()))
+        rows.append(f"{name:<6}{cells}{largest:>20.3g}\n")
+    return head + "".join(rows)
+
+
+def _by(sides: Any) -> str:
+    return "x".join(map(str, sides))
+
+
+@app.command()
+@common
+def fit(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Data set, folder of images of one size, .npy or .npz.")
+    ],
+    method: Annotated[
+        str, typer.Option("--method", help="matched: w^2 = S^kappa; powerlaw: alpha = -beta / 2.")
+    ] = "matched",
+    options: OptionsOption = None,
+    schedule: Annotated[
+        str, typer.Option("--schedule", help="Schedule whose terminal signal-to-noise ratio bounds alpha.")
+    ] = "linear",
+    file: OutputFile = None,
+    force: ForceOption = False,
+) -> None:
+    """Fit a filter to the power spectrum of data, about their mean image; write it as a filter file.
+
+    `matched` follows the radial spectrum: kappa = 1 (the default) gives all frequencies the same signal-to-noise
+    ratio, 0 is white. `powerlaw` takes alpha = -beta / 2, nearer to white where the terminal signal-to-noise ratio
+    would exceed 0.01. The file names the data by their hash.
+
+    Examples:
+
+      sagd filter fit digits -o kappa=0.5 --output matched.yaml
+
+      sagd filter fit photos64.npy --method powerlaw | sagd train --filter - --dataset photos64.npy
+    """
+    from sagd_cli.design.fit import fit_filter
+
+    if file is not None and str(file) != "-":
+        refuse_existing(file, force)
+    fitted = fit_filter(data, method, parse_options(options or []), schedule, output())
+    for line in fitted.notes():
+        output().note(line)
+    _write_filter(fitted.config, fitted.document(), file, force)
+
+
+@app.command()
+@common
+def compare(
+    filters: Annotated[list[str], FilterArgument],
+    size: SizeOption = None,
+    data: DataOption = None,
+    schedule: ScheduleOption = "linear",
+    plot: PlotOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Put filters side by side: shares of the noise power, rank, condition number, and with --data their SNR.
+
+    Examples:
+
+      sagd filter compare white powerlaw:alpha=-0.5 filter.yaml --plot compare.png
+
+      sagd filter compare white matched.yaml runs/learned --data digits
+    """
+    from sagd_cli.design.describe import Setting, describe_filter
+
+    _check_outputs(plot, None, force)
+    subjects = [_subject(text) for text in filters]
+    shapes = {shape for _, _, shape in subjects if shape is not None}
+    if not (size or data) and len(shapes) > 1:
+        raise UsageError("the runs were trained on fields of different shapes", "Choose one with --size.")
+    own = next(iter(shapes), None) if not data else None
+    setting = Setting.choose(parse_size(size) if size else own, data, schedule, output())
+    rows = [
+        {"name": text, **describe_filter(config, setting, output())}
+        for text, (config, _, _) in zip(filters, subjects, strict=True)
+    ]
+    if plot is not None:
+        from sagd_cli.reporting.figures import save_figure
+        from sagd_cli.reporting.filter_figures import compare_figure
+
+        built = [config.weights(setting.shape) for config, _, _ in subjects]
+        save_figure(compare_figure(filters, built, setting.power, setting.terminal_level), plot, force)
+    result = {"shape": list(setting.shape), "filters": rows, **({"plot": str(plot)} if plot else {})}
+    output().result(result, _comparison(rows))
+
+
+def _comparison(rows: list[dict[str, Any]]) -> Any:
+    bands = list(rows[0]["bands"])
+    headings = ["filter", *[f"{band} noise" for band in bands], "rank", "condition"]
+    if "snr" in rows[0]:
+        headings += [f"{band} SNR at t = 1" for band in bands]
+    cells = []
+    for row in rows:
+        line = [row["name"], *[f"{share:.1%}" for share in row["bands"].values()]]
+        line += [f"{row['rank']} of {row['size']}", f"{row['condition']:.4g}"]
+        if "snr" in row:
+            ratios = [row["snr"]["bands"][band][-1] for band in bands]
+            line += ["no noise" if ratio is None else f"{ratio:.3g}" for ratio in ratios]
+        cells.append(line)
+    return _table(tuple(headings), cells)

@@ -1,13 +1,10 @@
 """Noise schedules: t in [0, 1] to (alpha_t, sigma_t) (MATH: 4. Forward process)."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from sagd_cli.errors import ConfigError, suggest
-
-STEPS = 1000
+from sagd_cli.diffusion.tables import STEPS, log_snr_table
+from sagd_cli.spectral.grid import Array
 
 
 class Schedule:
@@ -16,9 +13,9 @@ class Schedule:
     t = i / (T - 1) is entry i of the table; in between, log-SNR is interpolated linearly. It falls in t.
     """
 
-    def __init__(self, alpha_bar: Tensor, device: torch.device | str = "cpu") -> None:
-        """Take the cumulative products alpha_bar_i = alpha_t^2, float64 of shape (T,)."""
-        self._log_snr = (alpha_bar.log() - torch.log1p(-alpha_bar)).to(device)
+    def __init__(self, log_snr: Array, device: torch.device | str = "cpu") -> None:
+        """Take the log-SNR of the entries, float64 of shape (T,)."""
+        self._log_snr = torch.as_tensor(log_snr, device=device)
 
     def log_snr(self, t: Tensor) -> Tensor:
         """log(alpha_t^2 / sigma_t^2), of the shape of `t`, float64."""
@@ -46,23 +43,6 @@ class Schedule:
         return (t * (STEPS - 1)).float()
 
 
-def _linear() -> Tensor:
-    """The DDPM table (Ho et al. 2006.11239): beta from 1e-4 to 0.02 in 1000 steps."""
-    return torch.cumprod(1 - torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64), 0)
-
-
-def _cosine() -> Tensor:
-    """Nichol & Dhariwal 2102.09672, eq. 17: alpha_bar ~ cos^2, each beta at most 0.999."""
-    t = torch.arange(STEPS + 1, dtype=torch.float64) / STEPS
-    alpha_bar = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
-    return torch.cumprod(1 - (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999), 0)
-
-
-_TABLES = {"linear": _linear, "cosine": _cosine}
-
-
 def make_schedule(name: str, device: torch.device | str = "cpu") -> Schedule:
     """Return the schedule called `linear` or `cosine`; raise ConfigError for another name."""
-    if name not in _TABLES:
-        raise ConfigError(f"unknown schedule {name!r}", suggest(name, _TABLES))
-    return Schedule(_TABLES[name](), device)
+    return Schedule(log_snr_table(name), device)

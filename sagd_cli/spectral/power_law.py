@@ -32,6 +32,12 @@ class PowerLaw:
     low_rho: float
     high_rho: float
 
+    def line(self, rho: Array, ndim: int) -> tuple[float, float | None, Array, Array]:
+        """Return beta, its error, the `rho` of the fitted range and c r^-beta there, for fields of `ndim` axes."""
+        fitted = rho[(rho >= self.low_rho) & (rho <= self.high_rho)]
+        radius = fitted * np.sqrt(ndim) / 2
+        return self.beta, self.beta_se, fitted, np.exp(self.log_c) * radius**-self.beta
+
 
 def fit_power_law(spectrum: Spectrum) -> PowerLaw:
     """Fit c r^-beta to the RAPSD by least squares of its logarithm, weighted by the bins of each annulus.

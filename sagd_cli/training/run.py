@@ -16,6 +16,7 @@ from sagd_cli import __version__
 from sagd_cli.config import BackboneConfig, RunConfig, differing_keys, validate
 from sagd_cli.console import Output
 from sagd_cli.datasets import hash_images, load_images
+from sagd_cli.design.advice import power_about_mean, warn_of_terminal_snr
 from sagd_cli.errors import CheckpointError, Interrupted, PluginError, UsageError
 from sagd_cli.files import write_text
 from sagd_cli.plugin.records import BackbonePlugin
@@ -23,7 +24,6 @@ from sagd_cli.plugin.registry import registry
 from sagd_cli.signals import stop_on_signal
 from sagd_cli.spectral.noise import random_stream
 from sagd_cli.training import checkpoint, store
-from sagd_cli.training.advice import warn_of_terminal_snr
 from sagd_cli.training.data import Batches
 from sagd_cli.training.learned_filter import learned_profile, make_loss, trained_filter
 from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
@@ -126,7 +126,7 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
     about = _about(config, shape, hash_images(data))
     profile = learned_profile(config.filter, shape[1:])
     loss = make_loss(config, spectral_filter, profile, device)
-    warn_of_terminal_snr(loss.schedule, spectral_filter, data, output)
+    warn_of_terminal_snr(spectral_filter, power_about_mean(data), config.schedule, output)
     with _locked(path), stop_on_signal() as stop:
         network = new_backbone(config.backbone, shape, config.training.seed)
         state = TrainingState(network, config.training, device, profile)

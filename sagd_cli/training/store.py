@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagd_cli.errors import CheckpointError
+from sagd_cli.config import FilterConfig, validate
+from sagd_cli.errors import CheckpointError, UsageError
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
 FORMAT = 1
@@ -93,3 +94,31 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """The filter of a run, the one it started from, and the shape of its fields."""
+
+    filter: FilterConfig
+    initial: FilterConfig
+    shape: tuple[int, ...]
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether training moved it."""
+        return self.filter != self.initial
+
+
+def read_run_filter(run: Path) -> RunFilter:
+    """Return the filter in a run's newest sound checkpoint; raise UsageError or CheckpointError when there is none."""
+    if not (run / CONFIG).is_file():
+        raise UsageError(f"{run} is not a run: it has no {CONFIG}", "Train one with `sagd train`.")
+    found, _ = newest(run / CHECKPOINTS)
+    if found is None:
+        raise CheckpointError(f"{run} holds no sound checkpoint")
+    initial = validate(FilterConfig, found.manifest["config"]["filter"], f"{found.path}")
+    trained = validate(
+        FilterConfig, found.manifest.get("trained_filter", initial.document()), f"{found.path}"
+    )
+    return RunFilter(trained, initial, tuple(found.manifest["shape"][1:]))

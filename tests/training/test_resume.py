@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 
 from sagd_cli.config import resolve
 from sagd_cli.console import Output
+from sagd_cli.design.advice import power_about_mean
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import CheckpointError, Interrupted, SagdError, UsageError
 from sagd_cli.signals import stop_on_signal
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
-from sagd_cli.training.advice import terminal_snr
+from sagd_cli.spectral.snr import largest_snr
 from sagd_cli.training.data import Batches
 from sagd_cli.training.run import open_run, train
 
@@ -215,10 +216,10 @@ def test_data_that_show_through_the_noise_at_the_end_are_warned_of():
     level = float(schedule.log_snr(torch.ones(())).exp())
     white = SpectralFilter.from_weight(FrequencyGrid((8, 8)), np.ones((8, 5)))
     variance = images.std() ** 2 / 127.5**2
-    for value in terminal_snr(schedule, white, images).values():
+    for value in largest_snr(white, power_about_mean(images), level).values():
         assert value == pytest.approx(level * variance, rel=5 / 4000**0.5)
     low = SpectralFilter.from_weight(FrequencyGrid((8, 8)), np.where(white.grid.rho < 0.25, 0.01, 1.0))
-    found = terminal_snr(schedule, low, images)
+    found = largest_snr(low, power_about_mean(images), level)
     assert found["low"] > 0.1 > 0.01 > found["high"]
 
 

@@ -1,0 +1,91 @@
+"""`sagd spectrum`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sagd_cli.commands.common import ForceOption, common, single
+from sagd_cli.console import output
+
+if TYPE_CHECKING:
+    from sagd_cli.design.analyse import Analysis
+
+app = single()
+
+
+@app.command()
+@common
+def spectrum(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Data set, folder of images, one image, .npy or .npz.")
+    ],
+    peaks: Annotated[
+        bool, typer.Option("--peaks", help="Find isolated peaks and stripes, as bands for `sagd omit`.")
+    ] = False,
+    window: Annotated[
+        str,
+        typer.Option("--window", help="hann: against border leakage, in tiles; none: whole periodic fields."),
+    ] = "hann",
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png|FILE.svg", help="Also draw a figure.")
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Measure the power spectrum of data: radial average, power law with its standard error, peaks.
+
+    Images are read one at a time, twice. An array is (N, C, *spatial); (T,) and (N, T) are signals of length T.
+
+    Examples:
+
+      sagd spectrum photos/ --plot spectrum.png
+
+      sagd omit damaged/ --band "$(sagd spectrum damaged/ --peaks --json | jq -r .band)"
+    """
+    from sagd_cli.design.analyse import analyse
+
+    if plot is not None:
+        from sagd_cli.reporting.figures import check_figure_path
+
+        check_figure_path(plot, force)
+    found = analyse(data, window, peaks, output())
+    result = found.document()
+    if plot is not None:
+        _plot(data, found, plot, force)
+        result["plot"] = str(plot)
+    output().result(result, _description(data, found))
+
+
+def _plot(data: str, found: "Analysis", plot: Path, force: bool) -> None:
+    from sagd_cli.reporting.figures import save_figure
+    from sagd_cli.reporting.spectrum_figure import spectrum_figure
+
+    measured = found.measured.spectrum
+    image = measured.grid.full(measured.power) if measured.grid.ndim == 2 else None
+    title = f"Spectrum of {data} ({measured.count} images)"
+    rho, power = measured.annuli.rho, measured.rapsd
+    law = None if found.law is None else found.law.line(rho, measured.grid.ndim)
+    save_figure(spectrum_figure(title, rho, power, law, found.marks, image), plot, force)
+
+
+def _description(data: str, found: "Analysis") -> str:
+    from sagd_cli.reporting.terminal import profile_plot
+
+    measured, law = found.measured.spectrum, found.law
+    shape = "x".join(map(str, measured.grid.shape))
+    window = "Hann window" if measured.hann else "no window"
+    lines = [f"{data}: {measured.count} images in fields of {shape}, {window}", "power |F x|^2 / N over rho"]
+    lines.append(profile_plot(found.profile, log=True).rstrip("\n"))
+    if law is not None:
+        error = "" if law.beta_se is None else f" +- {law.beta_se:.2g} (standard error)"
+        lines.append(
+            f"power law    S = c r^-beta, beta = {law.beta:.4g}{error}, rho {law.low_rho:.3g} to {law.high_rho:.3g}"
+        )
+        lines.append(f"equal SNR    powerlaw:alpha={-law.beta / 2:.4g}")
+    for peak in found.peaks or []:
+        lines.append(f"peak         {peak.band:<40} {peak.excess_db:5.1f} dB above its surroundings")
+    if found.peaks:
+        lines.append(f"band         {found.bands}")
+    elif found.peaks is not None:
+        lines.append("peak         none found")
+    return "\n".join(lines)

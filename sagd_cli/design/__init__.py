@@ -1,0 +1,1 @@
+"""Designing filters: spectra of data sets, filters fitted to them, signal-to-noise ratios. Imports no torch."""

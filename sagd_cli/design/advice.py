@@ -1,0 +1,31 @@
+"""What designing and training warn of: data that still show at t = 1 (MATH: 4.)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sagd_cli.console import Output
+from sagd_cli.diffusion.tables import snr_level
+from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.snr import LARGEST_TERMINAL_SNR, largest_snr
+from sagd_cli.spectral.spectrum import power_spectrum
+
+IMAGES = 2048
+
+
+def warn_of_terminal_snr(
+    spectral_filter: SpectralFilter, power: Array, schedule: str, output: Output
+) -> None:
+    """Warn when samplers would start from the wrong prior in some band: no number of steps repairs that."""
+    for name, value in largest_snr(spectral_filter, power, snr_level(schedule, 1.0)).items():
+        if value > LARGEST_TERMINAL_SNR:
+            output.warn(
+                f"the data still show through the noise at t = 1 in the band {name}: signal to noise {value:.3g}, "
+                f"above {LARGEST_TERMINAL_SNR}; samples will be wrong there, so give the filter more weight in it"
+            )
+
+
+def power_about_mean(images: NDArray[np.uint8]) -> Array:
+    """S(f) of images (N, C, *spatial) without their mean image, on the [-1, 1] range, from at most 4,096 of them."""
+    fields = images[:: max(1, len(images) // IMAGES)].astype(np.float64) / 127.5
+    return power_spectrum(fields - fields.mean(axis=0), FrequencyGrid(images.shape[2:]))

@@ -1,0 +1,90 @@
+"""What a data set's spectrum says: its radial average, power law and peaks, for `sagd spectrum`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sagd_cli.console import Output
+from sagd_cli.design.measure import Measurement, measure_texture
+from sagd_cli.errors import DataError, UsageError
+from sagd_cli.spectral.peaks import Peak, find_peaks
+from sagd_cli.spectral.power_law import PowerLaw, fit_power_law
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """A measured spectrum with the law and the peaks found in it; `peaks` is None when they were not sought."""
+
+    measured: Measurement
+    law: PowerLaw | None
+    peaks: list[Peak] | None
+
+    @property
+    def profile(self) -> list[tuple[float, float]]:
+        """Pairs (rho, power) of the annuli, without DC, which has no meaning once each image has lost its mean."""
+        spectrum = self.measured.spectrum
+        return list(zip(spectrum.annuli.rho[1:].tolist(), spectrum.rapsd[1:].tolist(), strict=True))
+
+    @property
+    def bands(self) -> str:
+        """The peaks as one BAND for `sagd omit`."""
+        return "+".join(peak.band for peak in self.peaks or [])
+
+    @property
+    def marks(self) -> list[tuple[float | None, float | None, str]]:
+        """Frequency (f_y, f_x) and label of the peaks of images."""
+        centers = [((None, None, *peak.center)[-2:], peak) for peak in self.peaks or []]
+        return [(f_y, f_x, f"{peak.band}  +{peak.excess_db:.1f} dB") for (f_y, f_x), peak in centers]
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON object of `sagd spectrum` (CLI: JSON)."""
+        spectrum, law = self.measured.spectrum, self.law
+        document = {
+            "count": spectrum.count,
+            "shape": list(spectrum.grid.shape),
+            "window": "hann" if spectrum.hann else "none",
+            "beta": law.beta if law else None,
+            "beta_se": law.beta_se if law else None,
+            "fitted_rho": [law.low_rho, law.high_rho] if law else None,
+            "profile": [list(pair) for pair in self.profile],
+            "data": self.measured.source.model_dump(),
+        }
+        if self.peaks is None:
+            return document
+        return {
+            **document,
+            "band": self.bands or None,
+            "peaks": [_peak_document(peak) for peak in self.peaks],
+        }
+
+
+def analyse(data: str, window: str, peaks: bool, output: Output) -> Analysis:
+    """Measure DATA, fit a power law and, on request, find peaks and stripes.
+
+    Raises UsageError when peaks are sought without the Hann window, whose lobes they are told by, and DataError on
+    constant images. Where no power law can be fitted, a warning says why and `law` is None.
+    """
+    if peaks and window != "hann":
+        raise UsageError("peaks are told from the background by the Hann window", "Leave out --window.")
+    measured = measure_texture(data, output, window)
+    spectrum = measured.spectrum
+    if spectrum.power.max() == 0:
+        raise DataError(f"the images of {data} are constant: they have no spectrum")
+    law = _law(measured, output)
+    found = find_peaks(spectrum.power, spectrum.grid, spectrum.fields) if peaks else None
+    return Analysis(measured, law, found)
+
+
+def _law(measured: Measurement, output: Output) -> PowerLaw | None:
+    try:
+        law = fit_power_law(measured.spectrum)
+    except DataError as error:
+        output.warn(f"no power law was fitted: {error.message}")
+        return None
+    if law.beta_se is None:
+        output.warn("one image gives no standard error of beta: the bootstrap needs several")
+    return law
+
+
+def _peak_document(peak: Peak) -> dict[str, Any]:
+    f_y, f_x = (None, None, *peak.center)[-2:]
+    return {"band": peak.band, "f_y": f_y, "f_x": f_x, "excess_db": peak.excess_db}

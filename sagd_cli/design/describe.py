@@ -1,0 +1,86 @@
+"""What a filter is, in figures: for `sagd filter show` and `compare`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sagd_cli.config import FilterConfig
+from sagd_cli.console import Output
+from sagd_cli.design.advice import warn_of_terminal_snr
+from sagd_cli.design.measure import Measurement, measure_diffused
+from sagd_cli.diffusion.tables import snr_level
+from sagd_cli.errors import UsageError
+from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.spectral.grid import Array
+from sagd_cli.spectral.snr import band_snr, largest_snr
+
+TIMES = (0.0, 0.5, 1.0)
+DEFAULT_SHAPE = (32, 32)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What filters are looked at for: the shape of the fields and, where there are data, their spectrum."""
+
+    shape: tuple[int, ...]
+    schedule: str
+    terminal_level: float  # alpha_1^2 / sigma_1^2 of the schedule
+    measured: Measurement | None = None
+
+    @classmethod
+    def choose(
+        cls, shape: tuple[int, ...] | None, data: str | None, schedule: str, output: Output
+    ) -> "Setting":
+        """Take the data's shape where there are data; raise UsageError when `shape` is another."""
+        terminal_level = snr_level(schedule, 1.0)  # an unknown schedule is said before the data are read
+        if data is None:
+            return cls(shape or DEFAULT_SHAPE, schedule, terminal_level)
+        measured = measure_diffused(data, output)
+        found = measured.spectrum.grid.shape
+        if shape not in (None, found):
+            raise UsageError(
+                f"the images of {data} have the shape {_by(found)}, not {_by(shape or ())}",
+                "Leave out --size.",
+            )
+        return cls(found, schedule, terminal_level, measured)
+
+    @property
+    def power(self) -> Array | None:
+        """S(f) of the data on the half spectrum."""
+        return None if self.measured is None else self.measured.spectrum.power
+
+
+def describe_filter(config: FilterConfig, setting: Setting, output: Output) -> dict[str, Any]:
+    """Return profile, band shares of the noise power, rank, condition number and, with data, the SNR of each band.
+
+    Warns where the data still show through the noise at t = 1 (CLI: JSON of `filter show`).
+    """
+    built = config.weights(setting.shape)
+    described = {
+        **config.document(),
+        "shape": list(built.grid.shape),
+        "power": built.power,
+        "rank": built.rank,
+        "size": built.grid.size,
+        "condition": built.condition,
+        "profile": [list(pair) for pair in built.profile()],
+        "bands": built.band_shares,
+        "sha256": config.sha256(),
+    }
+    if setting.measured is None:
+        return described
+    power = setting.measured.spectrum.power
+    warn_of_terminal_snr(built, power, setting.schedule, output)
+    source = setting.measured.source.model_dump()
+    return {**described, "data": source, "snr": _describe_snr(built, power, setting.schedule)}
+
+
+def _describe_snr(built: SpectralFilter, power: Array, schedule: str) -> dict[str, Any]:
+    """The signal-to-noise ratio of each band at t = 0, 0.5 and 1, and the largest of its frequencies at t = 1."""
+    by_time = {t: band_snr(built, power, snr_level(schedule, t)) for t in TIMES}
+    bands = {name: [by_time[t][name] for t in TIMES] for name in by_time[TIMES[0]]}
+    largest = largest_snr(built, power, snr_level(schedule, 1.0))
+    return {"schedule": schedule, "t": list(TIMES), "bands": bands, "largest_terminal": largest}
+
+
+def _by(sides: tuple[int, ...]) -> str:
+    return "x".join(map(str, sides))

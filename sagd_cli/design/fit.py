@@ -1,0 +1,125 @@
+"""Filters fitted to the spectrum of data (MATH: 3. matched, 7. Equal-SNR power law)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sagd_cli.config import FilterConfig, validate
+from sagd_cli.console import Output
+from sagd_cli.design.advice import warn_of_terminal_snr
+from sagd_cli.design.measure import Measurement, measure_diffused
+from sagd_cli.diffusion.tables import snr_level
+from sagd_cli.errors import DataError, UsageError, suggest
+from sagd_cli.spectral.power_law import PowerLaw, fit_power_law
+from sagd_cli.spectral.snr import LARGEST_TERMINAL_SNR, largest_snr
+from sagd_cli.spectral.spectrum import Spectrum
+
+METHODS = ("matched", "powerlaw")
+EMPTY = 1e-12
+CANDIDATES = 101
+NORMAL_95 = 1.96
+
+
+@dataclass(frozen=True)
+class FittedFilter:
+    """A filter, the power law of its data, and for a power-law filter what bounded its exponent."""
+
+    config: FilterConfig
+    law: PowerLaw | None
+    alpha_interval: tuple[float, float] | None = None
+    bounded: bool = False
+
+    def notes(self) -> list[str]:
+        """Sentences about the fit for the person at the terminal."""
+        if self.law is None:
+            return []
+        error = "" if self.law.beta_se is None else f" +- {self.law.beta_se:.2g} (standard error)"
+        notes = [
+            f"S = c r^-beta with beta = {self.law.beta:.4g}{error} for rho up to {self.law.high_rho:.3g}"
+        ]
+        if self.bounded:
+            notes.append(
+                f"alpha = {self.config.options['alpha']:g} instead of -beta / 2 = {-self.law.beta / 2:.4g}: nearer to "
+                f"white, where the terminal signal-to-noise ratio is at most {LARGEST_TERMINAL_SNR} if it can be"
+            )
+        return notes
+
+    def document(self) -> dict[str, Any]:
+        """Return the filter and the figures of its fit as plain values."""
+        law = {"beta": self.law.beta, "beta_se": self.law.beta_se} if self.law else {}
+        interval = {"alpha_interval": self.alpha_interval, "bounded": self.bounded} if self.law else {}
+        return {**self.config.document(), "sha256": self.config.sha256(), **law, **interval}
+
+
+def fit_filter(
+    data: str, method: str, options: Mapping[str, Any], schedule: str, output: Output
+) -> FittedFilter:
+    """Fit a filter of the family `method` to DATA; `options` are further options of that family.
+
+    Raises UsageError on an unknown method or an option that the fit decides, DataError on data without a spectrum.
+    """
+    if method not in METHODS:
+        raise UsageError(f"unknown method {method!r}", suggest(method, METHODS))
+    decided = {"matched": "power", "powerlaw": "alpha"}[method]
+    if decided in options:
+        raise UsageError(f"{decided} is what {method} is fitted for", f"Leave out -o {decided}=.")
+    snr_level(schedule, 1.0)  # an unknown schedule is said before the data are read
+    measured = measure_diffused(data, output, replicates=0 if method == "matched" else 200)
+    fit = _matched if method == "matched" else _power_law
+    fitted = fit(measured, dict(options), schedule)
+    built = fitted.config.weights(measured.spectrum.grid.shape)
+    warn_of_terminal_snr(built, measured.spectrum.power, schedule, output)
+    return fitted
+
+
+def _matched(measured: Measurement, options: dict[str, Any], schedule: str) -> FittedFilter:
+    spectrum = measured.spectrum
+    _refuse_empty(spectrum, measured.source.data)
+    power = [
+        [float(f"{rho:.6g}"), float(f"{value:.6g}")]
+        for rho, value in zip(spectrum.annuli.rho, spectrum.rapsd, strict=True)
+    ]
+    return FittedFilter(_config("matched", {**options, "power": power}, measured), None)
+
+
+def _refuse_empty(spectrum: Spectrum, data: str) -> None:
+    empty = spectrum.annuli.rho[spectrum.rapsd <= EMPTY * spectrum.rapsd.max()]
+    if len(empty):
+        raise DataError(
+            f"the images of {data} hold no power from rho = {empty.min():.3g} to {empty.max():.3g}: a matched filter "
+            "would give no noise there",
+            "They may have been enlarged or filtered: use the originals, or --method powerlaw.",
+        )
+
+
+def _power_law(measured: Measurement, options: dict[str, Any], schedule: str) -> FittedFilter:
+    law = fit_power_law(measured.spectrum)
+    wanted = -law.beta / 2
+    alpha = _bounded(wanted, measured, options, schedule)
+    config = _config("powerlaw", {**options, "alpha": float(f"{alpha:.6g}")}, measured)
+    half = NORMAL_95 * (law.beta_se or float("nan")) / 2
+    interval = (wanted - half, wanted + half) if law.beta_se is not None else None
+    return FittedFilter(config, law, interval, alpha != wanted)
+
+
+def _bounded(wanted: float, measured: Measurement, options: dict[str, Any], schedule: str) -> float:
+    """The alpha nearest to `wanted`, on the way to white, whose terminal SNR is within the bound; else the best."""
+    level, grid = snr_level(schedule, 1.0), measured.spectrum.grid
+
+    def worst(alpha: float) -> float:
+        built = _config("powerlaw", {**options, "alpha": alpha}, measured).weights(grid.shape)
+        return max(largest_snr(built, measured.spectrum.power, level).values())
+
+    found = []
+    for alpha in np.linspace(wanted, 0.0, CANDIDATES):
+        found.append((worst(float(alpha)), float(alpha)))
+        if found[-1][0] <= LARGEST_TERMINAL_SNR:
+            return float(alpha)
+    return min(found)[1]
+
+
+def _config(family: str, options: dict[str, Any], measured: Measurement) -> FilterConfig:
+    document = {"type": family, "options": options, "source": measured.source.model_dump()}
+    return validate(FilterConfig, document, "filter")

@@ -1,0 +1,128 @@
+"""The power spectrum of a data set, read image by image (MATH: 7. Spectra)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sagd_cli.config import FilterSource, parse_dataset
+from sagd_cli.console import Output
+from sagd_cli.datasets import ImageHash, Images, as_signal, stream_images
+from sagd_cli.errors import DataError, UsageError
+from sagd_cli.spectral.grid import Array
+from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage
+
+WINDOWS = ("hann", "none")
+# Sides of the largest tile, by the number of axes: finer frequencies than these tell no more of natural images.
+LARGEST_TILE = {1: 8192, 2: 1024, 3: 64}
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """A spectrum and the data it is of."""
+
+    spectrum: Spectrum
+    source: FilterSource
+
+
+@dataclass
+class _Survey:
+    """What the first reading finds: number, hash, smallest sides, and the mean image if all are of one shape."""
+
+    images: Images
+    data: str
+    count: int
+    sha256: str
+    smallest: tuple[int, ...]
+    mean: Array | None
+
+    def require_mean(self) -> Array:
+        if self.mean is None:
+            raise DataError(
+                f"the images of {self.data} differ in shape, and this takes a mean image and whole fields",
+                "Bring them to one size: `sagd data prepare DIR --size N --output FILE.npy`.",
+            )
+        return self.mean
+
+    def source(self) -> FilterSource:
+        return FilterSource(data=self.data, images=self.count, sha256=self.sha256)
+
+
+def measure_diffused(data: str, output: Output, replicates: int = 0) -> Measurement:
+    """Measure S as a diffusion sees it: whole periodic fields about their mean image, DC included.
+
+    Raises DataError when the images differ in shape, are not finite, or are all alike.
+    """
+    survey = _survey(data, output)
+    mean = survey.require_mean()
+    if survey.count < 2:
+        raise DataError(
+            f"{data} holds one image: how images vary cannot be told from it", "Give several images."
+        )
+    average = SpectrumAverage(survey.smallest, hann=False, keep_mean=True, replicates=replicates)
+    # The mean image is that of these very images: M of them vary about it like M - 1 about the true one.
+    correction = np.sqrt(survey.count / (survey.count - 1))
+    spectrum = _accumulate(survey, average, lambda signal: (signal - mean) * correction, output)
+    if spectrum.power.max() <= 1e-12:
+        raise DataError(f"the images of {data} are all alike: they have no spectrum about their mean")
+    return Measurement(spectrum, survey.source())
+
+
+def measure_texture(data: str, output: Output, window: str = "hann") -> Measurement:
+    """Measure the spectrum of the images' content: each about its own mean, tapered against border leakage.
+
+    With window `hann` large images and images of different sizes are covered by half-overlapping tiles; with
+    `none` the images are taken as whole periodic fields of one size. Raises UsageError on another window.
+    """
+    if window not in WINDOWS:
+        raise UsageError(f"unknown window {window!r}", f"Windows are {' and '.join(WINDOWS)}.")
+    survey = _survey(data, output)
+    if window == "none":
+        survey.require_mean()
+        average = SpectrumAverage(survey.smallest, hann=False)
+    else:
+        top = LARGEST_TILE[len(survey.smallest)]
+        average = SpectrumAverage(tuple(min(side, top) for side in survey.smallest), hann=True)
+    return Measurement(_accumulate(survey, average, lambda signal: signal, output), survey.source())
+
+
+def _survey(data: str, output: Output) -> _Survey:
+    images = stream_images(parse_dataset(data))
+    digest, shapes, total = ImageHash(), set[tuple[int, ...]](), np.zeros(())
+    with output.progress("read", len(images)) as bar:
+        for index, image in enumerate(images):
+            signal = _checked(image, index, data)
+            digest.add(image)
+            shapes.add(image.shape)
+            total = total + signal if len(shapes) == 1 else total
+            bar.advance()
+    if not shapes:
+        raise DataError(f"{data} holds no image")
+    if len({len(shape) for shape in shapes}) > 1:
+        raise DataError(f"the images of {data} differ in their number of axes")
+    smallest = tuple(min(sides) for sides in zip(*(shape[1:] for shape in shapes), strict=True))
+    mean = total / len(images) if len(shapes) == 1 else None
+    return _Survey(images, data, len(images), digest.hexdigest(), smallest, mean)
+
+
+def _checked(image: NDArray[Any], index: int, data: str) -> Array:
+    if not 2 <= image.ndim <= 4:
+        raise DataError(f"image {index} of {data} has the shape {image.shape}, not (C, *spatial)")
+    signal = as_signal(image)
+    if not np.all(np.isfinite(signal)):
+        raise DataError(
+            f"image {index} of {data} holds values that are not finite", "Mend it or leave it out."
+        )
+    return signal
+
+
+def _accumulate(
+    survey: _Survey, average: SpectrumAverage, prepare: Callable[[Array], Array], output: Output
+) -> Spectrum:
+    with output.progress("spectrum", survey.count) as bar:
+        for image in survey.images:
+            average.add(prepare(as_signal(image)))
+            bar.advance()
+    return average.result()

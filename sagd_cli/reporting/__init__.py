@@ -1,0 +1,1 @@
+"""Results made visible: figures in files and small plots on the terminal."""

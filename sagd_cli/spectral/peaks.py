@@ -1,0 +1,247 @@
+"""Periodic interference and scan lines in a power spectrum (CLI: `spectrum --peaks`, BAND).
+
+Interference lies on isolated peaks, scan lines and curtains on a narrow line along one frequency axis, above a
+background that in natural images is steep, anisotropic and smooth. Both are told from it by comparison with the
+bins beside them: a peak must rise above the bins in *every* direction, so that neither a steep slope nor a ridge
+is one; a stripe above the parallel lines on both sides, along most of its length.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, floor, log10
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, optimize, special, stats
+
+from sagd_cli.spectral.grid import Array, FrequencyGrid
+
+Kind = Literal["notch", "stripe-horizontal", "stripe-vertical"]
+Bins = NDArray[np.intp]
+
+MOST = 20
+FALSE_ALARMS = 1e-3  # expected over a whole spectrum of Gaussian noise
+PEAK_FLOOR_DB = 10.0  # photographs are no Gaussian noise: their smooth spectra reach 8 to 9 dB, rarely 10
+# Share of a field's variance below which a peak is of no account: that of rounding to 8 bits (1/12) in a photograph
+# of ordinary contrast (a standard deviation of 50 levels). The Kodak images have such a peak at (1/2, 1/2).
+FAINTEST = 1 / 12 / 50**2
+STRIPE_FLOOR_DB = 7.5  # house fronts, brick courses and planks reach 5 to 7 dB
+LOBE = 2  # half width of the main lobe of the Hann taper, in bins
+# How far, in bins, neighbours tell the background. A line of a signal is one bin thin, so it has to be longer
+# than a bar of an image, three bins thick, to hold about as many bins.
+REACH = {1: 24, 2: 10, 3: 10}
+STRIPE_SIDES = range(4, 9)  # bins off the axis that tell a stripe's background: near, for edges widen slowly
+STRIPE_SMALLEST = 64  # samples along either axis: an edge right across a smaller image is nothing unusual
+STRIPE_GUARD = 0.2  # cycles/sample; below it the edges of a picture rule the axes, above it they have faded
+# Bins of a Hann-tapered spectrum per independent bin and axis: 1 + 2 (2/3)^2 + 2 (1/6)^2, from the taper's
+# autocorrelation (Percival and Walden, Spectral Analysis for Physical Applications, 1993, section 6.6).
+CORRELATED_BINS = 35 / 18
+NOISE_BANDWIDTH = 1.5  # of the Hann taper, bins per axis: power of a sinusoid over that of its highest bin
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A peak or stripe of the power spectrum; its mirror at the opposite frequency is implied.
+
+    `center` is in cycles/sample, None along the axis a stripe runs along; `extent` is the radius of the peak or
+    the full width of the stripe, in cycles/sample; `excess_db` is the height above the background, of a stripe
+    the median along its line.
+    """
+
+    kind: Kind
+    center: tuple[float | None, ...]
+    extent: float
+    excess_db: float
+
+    @property
+    def band(self) -> str:
+        """The band `sagd omit --band` takes: rounded to four digits, and still over all of the peak."""
+        name, _, side = self.kind.partition("-")
+        if side:
+            return f"{name}:{side},{_rounded_up(self.extent)}"
+        exact = [f for f in self.center if f is not None]
+        texts = [f"{f:.4g}" for f in exact]
+        shift = float(np.linalg.norm([float(text) - f for text, f in zip(texts, exact, strict=True)]))
+        return f"{name}:{','.join(texts)},{_rounded_up(self.extent + shift)}"
+
+
+def find_peaks(power: Array, grid: FrequencyGrid, count: int) -> list[Peak]:
+    """Peaks and stripes of `power`, strongest first, at most 20.
+
+    `power` is the Hann-tapered power spectrum on the half spectrum of `grid`, the mean over `count` independent
+    fields, each without its mean. A peak passes when Gaussian noise of the same background would have one as
+    high in fewer than one spectrum in 1,000, and at 10 dB at least; a stripe at 7.5 dB. Stripes are sought in
+    two dimensions only, from 64 samples along both axes. A field of less than 21 samples along an axis (49 in
+    one dimension) has no room for a background, and no peaks.
+    """
+    if min(grid.shape) <= 2 * REACH[grid.ndim] or not power.any():
+        return []
+    # Below -200 dB of the highest bin there is only rounding error.
+    spectrum = np.maximum(grid.full(power), 1e-20 * power.max())
+    stripes = _stripes(spectrum, count) if grid.ndim == 2 and min(grid.shape) >= STRIPE_SMALLEST else []
+    peaks = _isolated(spectrum, grid, count, stripes)
+    return sorted(stripes + peaks, key=lambda peak: -peak.excess_db)[:MOST]
+
+
+def _median_bias_db(count: int) -> float:
+    """How far the median of a mean of `count` periodograms lies below its expectation, in dB."""
+    return 10 * log10(count / float(special.gammaincinv(count, 0.5)))
+
+
+def _threshold_db(grid: FrequencyGrid, count: int) -> float:
+    """Excess in dB that any bin of Gaussian noise on `grid` reaches with probability `FALSE_ALARMS`.
+
+    A bin is Gamma(count)/count times the background, which is itself the highest of the medians of some such
+    bins: the quantile of a median of M is Beta((M + 1)/2, (M + 1)/2).
+    """
+    bars = _bars(grid.ndim)
+    half = (np.mean([len(bar) for bar in bars]) / CORRELATED_BINS**grid.ndim + 1) / 2
+    quantile = np.linspace(0, 1, 2001)[1:-1]
+    median = stats.beta(half, half)
+    weight = median.pdf(quantile) * median.cdf(quantile) ** (len(bars) - 1)
+    background = special.gammaincinv(count, quantile) / special.gammaincinv(count, 0.5)
+
+    def surplus(log_excess: float) -> float:
+        exceeding = special.gammaincc(count, count * np.exp(log_excess) * background)
+        return float(np.log(np.average(exceeding, weights=weight) * grid.size / 2 / FALSE_ALARMS + 1e-300))
+
+    return 10 * log10(np.e) * float(optimize.brentq(surplus, 0, 20))
+
+
+def _bars(ndim: int) -> list[Bins]:
+    """Offsets (M, ndim) in bins of the neighbours in each direction, outside the main lobe.
+
+    Directions are those of the integer vectors with components of at most 2: 8 in two dimensions.
+    """
+    reach = REACH[ndim]
+    offsets = np.array(list(product(range(-reach, reach + 1), repeat=ndim)))
+    bars = []
+    for vector in product(range(-2, 3), repeat=ndim):
+        if np.gcd.reduce(vector) != 1:
+            continue
+        along = offsets @ vector / np.linalg.norm(vector)
+        across = np.sqrt(np.maximum(np.sum(offsets**2, axis=1) - along**2, 0))
+        bars.append(offsets[(along > LOBE) & (along <= reach) & (across < 1 + 1e-9)])
+    return bars
+
+
+def _summits(spectrum: Array, grid: FrequencyGrid) -> Bins:
+    """Bins (M, ndim), as signed multiples of 1/n, that are the highest within a main lobe.
+
+    Those whose main lobe meets that of DC are left out, and those so near that the bars towards DC lie mostly
+    beyond it, where the background is lower again.
+    """
+    highest = spectrum == ndimage.maximum_filter(spectrum, 2 * LOBE + 1, mode="wrap")
+    found = np.argwhere(highest[..., : grid.half_shape[-1]])
+    shape = np.array(grid.shape)
+    signed = (found + (shape - 1) // 2) % shape - (shape - 1) // 2
+    nearest = max(2 * LOBE, REACH[grid.ndim] // 3)
+    return np.asarray(signed[np.linalg.norm(signed, axis=1) > nearest])
+
+
+def _background_db(level: Array, summits: Bins, bias: float) -> Array:
+    """Background (M,) at the summits, in dB: the median of the highest of the bars through each."""
+    medians = [
+        np.median(level[tuple(np.moveaxis((summits[:, None] + bar) % level.shape, -1, 0))], axis=1)
+        for bar in _bars(level.ndim)
+    ]
+    return np.asarray(np.max(medians, axis=0) + bias)
+
+
+def _isolated(spectrum: Array, grid: FrequencyGrid, count: int, stripes: list[Peak]) -> list[Peak]:
+    """Peaks that no stripe covers, strongest first; each hides the lesser ones within its extent."""
+    level, summits = 10 * np.log10(spectrum), _summits(spectrum, grid)
+    excess = level[tuple(summits.T)] - _background_db(level, summits, _median_bias_db(count))
+    floor_db = max(PEAK_FLOOR_DB, _threshold_db(grid, count))
+    frequencies = summits / np.array(grid.shape)
+    share = 2 * NOISE_BANDWIDTH**grid.ndim * spectrum[tuple(summits.T)] / np.sum(spectrum)
+    left = (excess > floor_db) & (share > FAINTEST) & ~_covered(frequencies, stripes)
+    peaks: list[Peak] = []
+    while left.any() and len(peaks) < MOST:
+        top = int(np.argmax(np.where(left, excess, -np.inf)))
+        background = 10 ** ((level[tuple(summits[top])] - excess[top]) / 10)
+        radius = _radius(spectrum, frequencies[top], background)
+        peaks.append(Peak("notch", _representative(frequencies[top]), radius, float(excess[top])))
+        for mirror in (frequencies[top], -frequencies[top]):
+            left &= np.linalg.norm(_wrapped(frequencies - mirror), axis=1) > radius
+    return peaks
+
+
+def _wrapped(difference: Array) -> Array:
+    """Differences of frequency on the torus, in cycles/sample within [-1/2, 1/2]."""
+    return difference - np.round(difference)
+
+
+def _representative(frequency: Array) -> tuple[float, ...]:
+    """Of a frequency and its mirror the one with the last component positive; -1/2 is 1/2."""
+    both = [tuple(float(f) if f > -0.5 else 0.5 for f in sign * frequency + 0.0) for sign in (1, -1)]
+    return max(both, key=lambda center: center[::-1])
+
+
+def _radius(spectrum: Array, frequency: Array, background: float) -> float:
+    """Radius in cycles/sample of the disc about `frequency` whose rings have over twice the background."""
+    coarse = min(spectrum.shape)
+    axes = np.ix_(*(_wrapped(np.fft.fftfreq(n) - f) for n, f in zip(spectrum.shape, frequency, strict=True)))
+    distance = np.sqrt(sum(f**2 for f in axes))
+    ring = np.round(distance * coarse).astype(int)
+    near = ring <= REACH[spectrum.ndim]
+    power = np.bincount(ring[near], spectrum[near]) / np.bincount(ring[near])
+    outside = np.flatnonzero(power[LOBE + 1 :] <= 2 * background)
+    rings = LOBE + int(outside[0]) if len(outside) else len(power) - 1
+    return float((rings + 0.5) / coarse)
+
+
+def _covered(frequencies: Array, stripes: list[Peak]) -> NDArray[np.bool_]:
+    """Which of the frequencies (M, 2) lie on a stripe."""
+    covered = np.zeros(len(frequencies), dtype=bool)
+    for stripe in stripes:
+        across = 1 if stripe.kind == "stripe-horizontal" else 0
+        covered |= np.abs(frequencies[:, across]) <= stripe.extent / 2
+    return covered
+
+
+def _stripes(spectrum: Array, count: int) -> list[Peak]:
+    """Stripes of an image: horizontal ones lie on the vertical frequency axis, vertical ones on the other."""
+    horizontal = _stripe(spectrum, "stripe-horizontal", (None, 0.0), count)
+    vertical = _stripe(spectrum.T, "stripe-vertical", (0.0, None), count)
+    return [stripe for stripe in (horizontal, vertical) if stripe]
+
+
+def _stripe(spectrum: Array, kind: Kind, center: tuple[float | None, ...], count: int) -> Peak | None:
+    """The stripe on the frequency axis along the first dimension of `spectrum`, if there is one.
+
+    The median along the line must stand out: a peak on the axis does so at a few frequencies only, and the ridge
+    that straight edges make fades towards the high frequencies, to which the line is confined.
+    """
+    length, across = spectrum.shape
+    line = spectrum[ceil(STRIPE_GUARD * length) : length // 2 + 1]
+    sides = [side * sign for side in STRIPE_SIDES for sign in (1, -1)]
+    background = np.median(10 * np.log10(line[:, sides]), axis=1) + _median_bias_db(count)
+    excess = float(np.median(10 * np.log10(np.mean(line[:, [-1, 0, 1]], axis=1)) - background))
+    if excess < STRIPE_FLOOR_DB:
+        return None
+    return Peak(kind, center, (2 * _half_width(line) + 1) / across, excess)
+
+
+def _half_width(line: Array) -> int:
+    """Bins to either side of the axis that hold nine tenths of a stripe's power, the main lobe at least.
+
+    `line` is the part (length, across) of the spectrum along the axis. The background here lies beyond the
+    lines that may be counted to the stripe.
+    """
+    widest = STRIPE_SIDES[-1]
+    far = np.arange(widest + 1, min(2 * widest, line.shape[1] // 2) + 1)
+    level = 10 * np.log10(line)
+    background = np.median(level[:, np.concatenate([far, -far])], axis=1)
+    offsets = np.arange(widest + 1)
+    above = np.median(np.stack([level[:, offsets], level[:, -offsets]]) - background[:, None], axis=(0, 1))
+    power = np.maximum(10 ** (above / 10) - 1, 0) * np.where(offsets == 0, 1, 2)
+    return max(LOBE, int(np.searchsorted(np.cumsum(power), 0.9 * np.sum(power))))
+
+
+def _rounded_up(value: float) -> str:
+    """`value` in four digits, the last one higher where rounding would make it smaller."""
+    text = f"{value:.4g}"
+    step = 10.0 ** (floor(log10(value)) - 3)
+    return text if float(text) >= value else f"{float(text) + step:.4g}"

@@ -1,6 +1,7 @@
 """Output: data to standard output, everything else to standard error, progress, --json and --quiet."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from rich.markup import escape
 from sagd_cli.errors import SagdError
 
 PLAIN_INTERVAL_SECONDS = 10.0
+PIPE_WIDTH = 200
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ class Output:
         elif isinstance(text, str):
             print(text, end="" if text.endswith("\n") else "\n")
         elif text is not None:
-            Console(highlight=False).print(text)
+            # A pipe has no width to wrap to.
+            width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+            Console(highlight=False, width=width).print(text)
         sys.stdout.flush()
 
     def note(self, message: str) -> None:

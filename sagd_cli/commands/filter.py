@@ -358,9 +358,9 @@ def compare(
 
 def _comparison(rows: list[dict[str, Any]]) -> Any:
     bands = list(rows[0]["bands"])
-    headings = ["filter", *[f"{band} noise" for band in bands], "rank", "condition"]
+    headings = ["filter", *[f"noise {band}" for band in bands], "rank", "condition"]
     if "snr" in rows[0]:
-        headings += [f"{band} SNR at t = 1" for band in bands]
+        headings += [f"SNR {band}" for band in bands]
     cells = []
     for row in rows:
         line = [row["name"], *[f"{share:.1%}" for share in row["bands"].values()]]

@@ -62,10 +62,14 @@ def _plot(data: str, found: "Analysis", plot: Path, force: bool) -> None:
 
     measured = found.measured.spectrum
     image = measured.grid.full(measured.power) if measured.grid.ndim == 2 else None
-    title = f"Spectrum of {data} ({measured.count} images)"
+    title = f"Spectrum of {data} ({_count(measured.count)})"
     rho, power = measured.annuli.rho, measured.rapsd
     law = None if found.law is None else found.law.line(rho, measured.grid.ndim)
     save_figure(spectrum_figure(title, rho, power, law, found.marks, image), plot, force)
+
+
+def _count(images: int) -> str:
+    return f"{images} image{'' if images == 1 else 's'}"
 
 
 def _description(data: str, found: "Analysis") -> str:
@@ -74,7 +78,7 @@ def _description(data: str, found: "Analysis") -> str:
     measured, law = found.measured.spectrum, found.law
     shape = "x".join(map(str, measured.grid.shape))
     window = "Hann window" if measured.hann else "no window"
-    lines = [f"{data}: {measured.count} images in fields of {shape}, {window}", "power |F x|^2 / N over rho"]
+    lines = [f"{data}: {_count(measured.count)} in fields of {shape}, {window}", "power |F x|^2 / N over rho"]
     lines.append(profile_plot(found.profile, log=True).rstrip("\n"))
     if law is not None:
         error = "" if law.beta_se is None else f" +- {law.beta_se:.2g} (standard error)"

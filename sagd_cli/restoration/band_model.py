@@ -24,6 +24,8 @@ from sagd_cli.training.data import Batches
 from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
 from sagd_cli.training.run import new_backbone
 
+View = Callable[[Tensor], Tensor]
+
 STRIDE = 4
 HELD_OUT = 0.1
 FEWEST_HELD_OUT, MOST_HELD_OUT = 8, 128
@@ -82,6 +84,7 @@ def train_band_model(
     learned, held_out = fields.split(HELD_OUT, MOST_HELD_OUT, settings.seed)
     if len(held_out) < FEWEST_HELD_OUT:
         learned, held_out = np.arange(len(values)), np.arange(0)
+    views = _views(loss.noise)
     batches = Batches(values[torch.from_numpy(learned)], settings.batch_size, settings.seed)
     state = TrainingState(_network(tuple(values.shape[1:]), settings.seed), settings, device)
     best = _Best(state, loss, values[torch.from_numpy(held_out)], settings.seed)
@@ -92,7 +95,13 @@ def train_band_model(
             bar.show(loss=figures["loss"], **best.figures)
 
         callbacks = Callbacks(record, bar.advance, stop_requested=lambda: stop.requested() or best.is_past)
-        fit(state, lambda step: _turned(batches.at(step), settings.seed, step), loss, settings, callbacks)
+        fit(
+            state,
+            lambda step: _turned(batches.at(step), views, settings.seed, step),
+            loss,
+            settings,
+            callbacks,
+        )
     if stop.signum is not None:
         raise Interrupted(stop.signum, "stopped while learning the images; nothing was written")
     output.detail(f"kept the weights of step {best.step} of {state.step}")
@@ -149,13 +158,21 @@ class _Best:
             self.network = copy.deepcopy(self.state.ema.network)
 
 
-def _turned(x: Tensor, seed: int, step: int) -> Tensor:
-    """Mirror and turn images (B, C, H, W) at random: radial noise has the same law in every such view."""
+def _views(noise: SpectralNoise) -> list[View]:
+    """The mirrorings and turns that leave the law of the noise as it is: for stripes, for one, not all of them."""
+    full = noise.filter.grid.full(noise.filter.weight)
+    views: list[View] = []
+    if np.array_equal(full, noise.filter.grid.full(noise.filter.grid.mirrored(noise.filter.weight))):
+        views += [lambda v: v.flip(-1), lambda v: v.flip(-2)]
+    if np.array_equal(full, full.T):
+        views.append(lambda v: v.transpose(-1, -2))
+    return views
+
+
+def _turned(x: Tensor, views: list[View], seed: int, step: int) -> Tensor:
+    """Take images (B, C, H, W) to some of their `views`, at random."""
     random = torch.rand(4, len(x), generator=random_stream("cpu", seed, "turn", step)).to(x.device)
     touched = random[0] >= UNTURNED
-    views: list[Callable[[Tensor], Tensor]] = [lambda v: v.flip(-1), lambda v: v.flip(-2)]
-    if x.shape[-1] == x.shape[-2]:
-        views.append(lambda v: v.transpose(-1, -2))
     for chosen, view in zip(random[1:], views, strict=False):
         x = torch.where((touched & (chosen < 0.5)).view(-1, 1, 1, 1), view(x), x)
     return x

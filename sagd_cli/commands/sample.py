@@ -55,7 +55,7 @@ def sample(
     out = output()
     opened = open_run(run, out)
     if filter_ is not None:
-        check_filter(parse_filter(filter_).sha256(), opened.checkpoint.filter_sha256, "--filter names")
+        check_filter(parse_filter(filter_).sha256(), opened.filter.sha256(), "--filter names")
     chosen = announced_device(device)
     sampler = sampler or opened.config.sampling.sampler
     steps = steps or opened.config.sampling.steps

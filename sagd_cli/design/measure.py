@@ -17,6 +17,7 @@ from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage
 WINDOWS = ("hann", "none")
 # Sides of the largest tile, by the number of axes: finer frequencies than these tell no more of natural images.
 LARGEST_TILE = {1: 8192, 2: 1024, 3: 64}
+LARGEST_VALUE = 1e100  # so that powers, and sums of them, stay finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,9 @@ def measure_diffused(data: str, output: Output, replicates: int = 0) -> Measurem
     # The mean image is that of these very images: M of them vary about it like M - 1 about the true one.
     correction = np.sqrt(survey.count / (survey.count - 1))
     spectrum = _accumulate(survey, average, lambda signal: (signal - mean) * correction, output)
-    if spectrum.power.max() <= 1e-12:
+    # Equal images leave the rounding of their mean, whatever the unit of their values.
+    rounding = survey.count * np.finfo(np.float64).eps * np.abs(mean).max()
+    if spectrum.power.max() <= spectrum.grid.size * rounding**2:
         raise DataError(f"the images of {data} are all alike: they have no spectrum about their mean")
     return Measurement(spectrum, survey.source())
 
@@ -115,6 +118,8 @@ def _checked(image: NDArray[Any], index: int, data: str) -> Array:
         raise DataError(
             f"image {index} of {data} holds values that are not finite", "Mend it or leave it out."
         )
+    if np.abs(signal).max() > LARGEST_VALUE:
+        raise DataError(f"image {index} of {data} holds values above {LARGEST_VALUE:g}", "Scale the images.")
     return signal
 
 

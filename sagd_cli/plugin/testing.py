@@ -5,7 +5,8 @@
 Each check returns None, or raises AssertionError with one sentence that says what is not as it must be.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, get_args
 
 import numpy as np
@@ -14,11 +15,12 @@ from pydantic import ValidationError
 from sagd_cli.errors import SagdError
 from sagd_cli.plugin.records import NAME, FeaturePlugin, FilterPlugin, Options, Plugin
 from sagd_cli.spectral.filter import Normalize, SpectralFilter
-from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.grid import Array, FrequencyGrid, Units
 from sagd_cli.yaml_files import dump_yaml, parse_yaml
 
 # Even and odd sides, sides that differ, and one to three dimensions.
-SHAPES: tuple[tuple[int, ...], ...] = ((8, 8), (28, 28), (31, 17), (64,), (7,), (8, 9, 10))
+SHAPES: tuple[tuple[int, ...], ...] = ((8, 8), (28, 28), (31, 17), (64,), (7,), (8, 9, 10), (5, 6, 7))
+OTHER_UNITS: tuple[Units, ...] = ("nyquist", "cycles")
 
 
 def check_plugin(plugin: Plugin) -> None:
@@ -49,11 +51,30 @@ def check_filter(plugin: FilterPlugin, options: Mapping[str, Any] | None = None)
     On every shape of `SHAPES`, the weight is a floating-point array of `grid.half_shape`, finite, >= 0, not zero
     everywhere and symmetric, w(f) = w(-f); two builds are equal; the grid is left as it was; every
     normalisation accepts it and "power" gives noise of variance 1. The options survive YAML and refuse unknown
-    keys.
+    keys. A family with `basis` has options `knots` (pairs, w > 0) and `smoothness`, and a basis of one column a
+    knot, each finite, >= 0 and symmetric, whose product with the knots' w is the weight.
+
+    Band edges that suit rho need not suit nyquist and cycles: there the weight may be refused with an error of
+    `sagd_cli.errors` or be zero, and keeps the rest of the contract. `options` that are given need not suit every
+    shape either (two frequencies on a line): all but one may be refused so.
     """
     chosen = _check_options(plugin, options or {})
+    subject = f"filter {plugin.name!r}"
+    try:
+        plugin.load()
+    except (Exception, SystemExit) as error:
+        raise AssertionError(f"{subject}: build cannot be imported: {_named(error)}") from error
+    if plugin.basis is not None:
+        _check_knots(chosen, subject)
+    refusals = []
     for shape in SHAPES:
-        _check_weight(plugin, chosen, shape)
+        try:
+            _check_shape(plugin, chosen, shape)
+        except SagdError as error:
+            _require(options, f"{subject} on shape {shape}: build raises {_named(error)}")
+            refusals.append(_named(error))
+    none_left = len(refusals) == len(SHAPES)
+    _require(not none_left, f"{subject}: no shape suits the options {options}: {', '.join(set(refusals))}")
 
 
 def _check_options(plugin: Plugin, values: Mapping[str, Any]) -> Options:
@@ -83,38 +104,88 @@ def _check_options(plugin: Plugin, values: Mapping[str, Any]) -> Options:
     return options
 
 
-def _check_weight(plugin: FilterPlugin, options: Options, shape: tuple[int, ...]) -> None:
+def _check_knots(options: Options, subject: str) -> None:
+    missing = [name for name in ("knots", "smoothness") if name not in type(options).model_fields]
+    _require(not missing, f"{subject}: a family with a basis needs the option {' and '.join(missing)}")
+    values = options.model_dump()
+    try:
+        knots = np.array(values["knots"], dtype=np.float64)
+    except (TypeError, ValueError):
+        knots = np.empty(0)
+    pairs = knots.ndim == 2 and knots.shape[-1] == 2
+    _require(pairs, f"{subject}: the knots {values['knots']!r} are not pairs (position, w)")
+    _require(np.all(knots[:, -1] > 0), f"{subject}: a knot's w is not above 0")
+    smoothness = values["smoothness"]
+    number = isinstance(smoothness, int | float) and smoothness >= 0
+    _require(number, f"{subject}: the smoothness {smoothness!r} is not a number >= 0")
+
+
+def _check_shape(plugin: FilterPlugin, options: Options, shape: tuple[int, ...]) -> None:
     subject = f"filter {plugin.name!r} on shape {shape}"
-    grid = FrequencyGrid(shape)
-    w = _build(plugin, options, grid, subject)
-    same = all(map(np.array_equal, _arrays(grid), _arrays(FrequencyGrid(shape))))
-    _require(same, f"{subject}: build changes the grid it is given; work on a copy")
-    _require(w.shape == grid.half_shape, f"{subject}: the weight has shape {w.shape}, not {grid.half_shape}")
-    _require(np.all(np.isfinite(w)), f"{subject}: the weight is not finite at some frequency")
-    _require(np.all(w >= 0), f"{subject}: the weight is negative at some frequency")
+    w = _check_weight(plugin, options, FrequencyGrid(shape), subject)
     _require(np.any(w > 0), f"{subject}: the weight is zero at every frequency")
-    _require(grid.is_symmetric(w), f"{subject}: the weight is not symmetric, w(f) = w(-f)")
-    again = _build(plugin, options, FrequencyGrid(shape), subject)
-    _require(np.array_equal(w, again), f"{subject}: two builds with the same options differ")
     for normalize in get_args(Normalize):
         try:
-            built = SpectralFilter.from_weight(grid, w, normalize)
+            built = SpectralFilter.from_weight(FrequencyGrid(shape), w, normalize)
         except SagdError as error:
             raise AssertionError(f"{subject}: normalize={normalize} refuses the weight: {error}") from error
         if normalize == "power":
             unit = abs(built.power - 1) < 1e-9
             _require(unit, f"{subject}: the noise has variance {built.power}, not 1, after normalisation")
+    for units in OTHER_UNITS:
+        with suppress(SagdError):
+            _check_weight(plugin, options, FrequencyGrid(shape, units), f"{subject} in units {units}")
 
 
-def _build(plugin: FilterPlugin, options: Options, grid: FrequencyGrid, subject: str) -> Array:
-    try:
-        w = plugin.load()(grid, options)
-    except (Exception, SystemExit) as error:
-        raise AssertionError(f"{subject}: build raises {_named(error)}") from error
-    if not isinstance(w, np.ndarray):
-        raise AssertionError(f"{subject}: build returns {type(w).__name__}, not a NumPy array")
-    _require(np.issubdtype(w.dtype, np.floating), f"{subject}: the weight is {w.dtype}, not floating-point")
+def _check_weight(plugin: FilterPlugin, options: Options, grid: FrequencyGrid, subject: str) -> Array:
+    w = _built(plugin.load(), "build", "weight", grid, options, subject)
+    _require(w.shape == grid.half_shape, f"{subject}: the weight has shape {w.shape}, not {grid.half_shape}")
+    _check_values("weight", w, subject)
+    _require(grid.is_symmetric(w), f"{subject}: the weight is not symmetric, w(f) = w(-f)")
+    again = _built(plugin.load(), "build", "weight", FrequencyGrid(grid.shape, grid.units), options, subject)
+    _require(np.array_equal(w, again), f"{subject}: two builds with the same options differ")
+    if plugin.basis is not None:
+        _check_basis(plugin.basis, options, grid, w, subject)
     return w
+
+
+def _check_basis(
+    function: Callable[..., Any], options: Options, grid: FrequencyGrid, w: Array, subject: str
+) -> None:
+    knots = np.array(options.model_dump()["knots"], dtype=np.float64)
+    wanted = (*grid.half_shape, len(knots))
+    basis = _built(function, "basis", "basis", grid, options, subject)
+    _require(basis.shape == wanted, f"{subject}: the basis has shape {basis.shape}, not {wanted}")
+    _check_values("basis", basis, subject)
+    columns = np.moveaxis(basis, -1, 0)
+    _require(all(map(grid.is_symmetric, columns)), f"{subject}: the basis is not symmetric in f")
+    # The loss divides by w, whatever knots training arrives at.
+    _require(np.all(basis.sum(axis=-1) > 0), f"{subject}: the basis is zero at some frequency for every knot")
+    same = np.allclose(basis @ knots[:, -1], w, rtol=1e-9, atol=0)
+    _require(same, f"{subject}: the basis times the knots' w is not the weight that build returns")
+
+
+def _built(
+    function: Callable[..., Any], name: str, noun: str, grid: FrequencyGrid, options: Options, subject: str
+) -> Array:
+    try:
+        values = function(grid, options)
+    except SagdError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise AssertionError(f"{subject}: {name} raises {_named(error)}") from error
+    if not isinstance(values, np.ndarray):
+        raise AssertionError(f"{subject}: {name} returns {type(values).__name__}, not a NumPy array")
+    floating = np.issubdtype(values.dtype, np.floating)
+    _require(floating, f"{subject}: the {noun} is {values.dtype}, not floating-point")
+    same = all(map(np.array_equal, _arrays(grid), _arrays(FrequencyGrid(grid.shape, grid.units))))
+    _require(same, f"{subject}: {name} changes the grid it is given; work on a copy")
+    return values
+
+
+def _check_values(noun: str, values: Array, subject: str) -> None:
+    _require(np.all(np.isfinite(values)), f"{subject}: the {noun} is not finite at some frequency")
+    _require(np.all(values >= 0), f"{subject}: the {noun} is negative at some frequency")
 
 
 def _arrays(grid: FrequencyGrid) -> tuple[Array, ...]:

@@ -37,7 +37,7 @@ class Ring:
 
     def __str__(self) -> str:
         """The part as the command line takes it."""
-        return f"{self.low:g}:{self.high:g}"
+        return f"{_shown(self.low)}:{_shown(self.high)}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Notch:
 
     def __str__(self) -> str:
         """The part as the command line takes it."""
-        return "notch:" + ",".join(f"{value:g}" for value in (*self.center, self.radius))
+        return "notch:" + ",".join(map(_shown, (*self.center, self.radius)))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Stripe:
 
     def __str__(self) -> str:
         """The part as the command line takes it."""
-        return f"stripe:{self.direction},{self.width:g}"
+        return f"stripe:{self.direction},{_shown(self.width)}"
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _parse_part(text: str) -> Part:
             f"unknown band {text!r}",
             f"{suggest(text, PRESETS)} A band is also LO:HI in rho, notch:FY,FX,RADIUS or stripe:horizontal.",
         )
-    return _READERS.get(kind, _read_ring)(text, rest)
+    return _READERS.get(kind.strip(), _read_ring)(text, rest)
 
 
 def _read_ring(text: str, rest: str) -> Ring:
@@ -132,6 +132,7 @@ def _read_notch(text: str, rest: str) -> Notch:
 
 def _read_stripe(text: str, rest: str) -> Stripe:
     direction, comma, width = rest.partition(",")
+    direction = direction.strip()
     if direction not in STRIPE_AXES:
         raise ConfigError(f"the stripes {text!r} have no direction", suggest(direction, STRIPE_AXES))
     if not comma:
@@ -144,6 +145,11 @@ def _read_stripe(text: str, rest: str) -> Stripe:
 
 
 _READERS: dict[str, Callable[[str, str], Part]] = {"notch": _read_notch, "stripe": _read_stripe}
+
+
+def _shown(value: float) -> str:
+    """Shortest text that reads back as the same number, so that a receipt names the very band."""
+    return repr(value).removesuffix(".0")
 
 
 def _numbers(words: list[str], text: str, form: str, example: str, counts: tuple[int, int]) -> list[float]:

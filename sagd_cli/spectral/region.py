@@ -97,10 +97,16 @@ def strip(axis: int, width: float, guard: float, grid: FrequencyGrid, transition
 
     Damage that alternates along one axis of the field and is constant along the others (scan lines) lies there. The
     other frequencies are at most width / 2 (cycles/sample; 0 is the line itself); the radius is at least `guard`
-    (grid units), which spares the coarse structure. Raises ConfigError on an axis the field does not have.
+    (grid units), which spares the coarse structure. Raises ConfigError on an axis the field does not have,
+    and on a guard beyond the spectrum.
     """
     if not -grid.ndim <= axis < grid.ndim:
         raise ConfigError(f"a field of shape {grid.shape} has no axis {axis}", "Axes count from 0.")
+    if guard >= grid.radial_max:
+        raise ConfigError(
+            f"the guard {guard:g} spares the whole spectrum, which ends at {grid.radial_max:g} ({grid.units})",
+            "Lower it.",
+        )
     spared = window(guard, grid.radial_max, grid, transition) if guard > 0 else np.ones(grid.half_shape)
     others = [np.abs(f) for k, f in enumerate(grid.axes) if k != axis % grid.ndim]
     across = reduce(np.maximum, others, np.zeros(grid.half_shape))

@@ -47,6 +47,10 @@ class LearnedProfile(nn.Module):
         weight: Tensor = self._basis @ nn.functional.softplus(self.raw)
         return weight / self._scale(weight)
 
+    def spectral_filter(self) -> SpectralFilter:
+        """Return the profile as it is now as a filter."""
+        return SpectralFilter.from_weight(self.grid, self().detach().cpu().double().numpy())
+
     def bend(self) -> Tensor:
         """Mean square of the second differences of log w over the knots: what the penalty counts."""
         return torch.log(nn.functional.softplus(self.raw)).diff(n=2).square().mean()
@@ -61,8 +65,7 @@ class LearnedNoise(SpectralNoise):
     def __init__(self, profile: LearnedProfile, device: torch.device | str) -> None:
         """Start from the profile as it is."""
         self.profile = profile
-        weight = profile().detach().cpu().double().numpy()
-        super().__init__(SpectralFilter.from_weight(profile.grid, weight), device)
+        super().__init__(profile.spectral_filter(), device)
 
     def refresh(self) -> None:
         """Take the profile as it is now, for one step."""

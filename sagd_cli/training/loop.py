@@ -172,4 +172,6 @@ def _record(state: TrainingState, settings: TrainingConfig, window: _Window, gra
         "gradient_norm": norm,
         "learning_rate": learning_rate(settings, state.step - 1),
         "images_per_second": window.steps * settings.batch_size / (time.monotonic() - window.started),
+        # What a filter that collapses shows first: the noise leaves a band.
+        **({"noise_bands": state.profile.spectral_filter().band_shares} if state.profile else {}),
     }

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sagd_cli import __version__
-from sagd_cli.config import BackboneConfig, RunConfig, differing_keys, validate
+from sagd_cli.config import BackboneConfig, FilterConfig, RunConfig, differing_keys, validate
 from sagd_cli.console import Output
 from sagd_cli.datasets import hash_images, load_images
 from sagd_cli.design.advice import power_about_mean, warn_of_terminal_snr
@@ -41,6 +41,12 @@ class Run:
     config: RunConfig
     checkpoint: Checkpoint
     shape: tuple[int, ...]
+
+    @property
+    def filter(self) -> FilterConfig:
+        """The filter to sample with: the one that training left, where it was learned."""
+        trained = self.checkpoint.manifest.get("trained_filter")
+        return self.config.filter if trained is None else validate(FilterConfig, trained, str(self.path))
 
     def network(self, device: torch.device) -> torch.nn.Module:
         """Return the averaged network on `device`."""

@@ -140,5 +140,5 @@ def describe(
         "sampler": sampler,
         "steps": generator.steps,
         "seeds": [seeds.start, seeds.stop - 1],
-        "filter_sha256": run.checkpoint.filter_sha256,
+        "filter_sha256": run.filter.sha256(),
     }

@@ -210,6 +210,11 @@ def parse_filter(text: str) -> FilterConfig:
         return FilterConfig(type=name, options=parse_options(_split_pairs(options)))
     if text == "-" or text.endswith((".yaml", ".yml")) or _is(Path.is_file, text):
         return validate(FilterConfig, read_mapping(text), "standard input" if text == "-" else text)
+    if _is(Path.is_dir, text):
+        raise UsageError(
+            f"{text} is a folder, not a filter file",
+            f"The filter of a run is written by: sagd filter show {text} --output FILE.yaml",
+        )
     return FilterConfig(type=name)
 
 

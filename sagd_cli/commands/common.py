@@ -42,7 +42,11 @@ SetOption = Annotated[
 ]
 BandOption = Annotated[
     str,
-    typer.Option("--band", metavar="BAND", help="low, mid, high or LO:HI in rho (1 = corner); join with +."),
+    typer.Option(
+        "--band",
+        metavar="BAND",
+        help="low, mid, high, LO:HI in rho, notch:FY,FX,RADIUS, stripe:horizontal[,WIDTH]; join with +.",
+    ),
 ]
 OutputFile = Annotated[Path | None, typer.Option("--output", help="File to write.")]
 

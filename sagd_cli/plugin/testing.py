@@ -73,8 +73,10 @@ def check_filter(plugin: FilterPlugin, options: Mapping[str, Any] | None = None)
         except SagdError as error:
             _require(options, f"{subject} on shape {shape}: build raises {_named(error)}")
             refusals.append(_named(error))
-    none_left = len(refusals) == len(SHAPES)
-    _require(not none_left, f"{subject}: no shape suits the options {options}: {', '.join(set(refusals))}")
+    if len(refusals) == len(SHAPES):
+        raise AssertionError(
+            f"{subject}: no shape suits the options {dict(options or {})}: build raises {refusals[0]}"
+        )
 
 
 def _check_options(plugin: Plugin, values: Mapping[str, Any]) -> Options:
@@ -106,7 +108,7 @@ def _check_options(plugin: Plugin, values: Mapping[str, Any]) -> Options:
 
 def _check_knots(options: Options, subject: str) -> None:
     missing = [name for name in ("knots", "smoothness") if name not in type(options).model_fields]
-    _require(not missing, f"{subject}: a family with a basis needs the option {' and '.join(missing)}")
+    _require(not missing, f"{subject}: it has a basis, and no option {' and no '.join(missing)}")
     values = options.model_dump()
     try:
         knots = np.array(values["knots"], dtype=np.float64)

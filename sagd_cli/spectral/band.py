@@ -48,7 +48,12 @@ class Notch:
     radius: float
 
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
-        """Bins of the half spectrum inside; at least the nearest one."""
+        """Bins of the half spectrum inside, at least the nearest one; raise ConfigError on a field of other axes."""
+        if len(self.center) != grid.ndim:
+            raise ConfigError(
+                f"the band {self} gives {len(self.center)} frequencies and a radius, for a field of {grid.ndim} axes",
+                "On images it is notch:FY,FX,RADIUS.",
+            )
         return disc(self.center, self.radius, grid) > 0
 
     def __str__(self) -> str:
@@ -149,7 +154,7 @@ _READERS: dict[str, Callable[[str, str], Part]] = {"notch": _read_notch, "stripe
 
 def _shown(value: float) -> str:
     """Shortest text that reads back as the same number, so that a receipt names the very band."""
-    return repr(value).removesuffix(".0")
+    return repr(float(value)).removesuffix(".0")
 
 
 def _numbers(words: list[str], text: str, form: str, example: str, counts: tuple[int, int]) -> list[float]:

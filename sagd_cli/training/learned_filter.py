@@ -53,7 +53,8 @@ class LearnedProfile(nn.Module):
 
     def bend(self) -> Tensor:
         """Mean square of the second differences of log w over the knots: what the penalty counts."""
-        return torch.log(nn.functional.softplus(self.raw)).diff(n=2).square().mean()
+        bends = torch.log(nn.functional.softplus(self.raw)).diff(n=2)
+        return bends.square().sum() / max(len(bends), 1)
 
     def _scale(self, weight: Tensor) -> Tensor:
         return (self._share * weight.square()).sum().sqrt()

@@ -1,5 +1,7 @@
 """Filters: the formulas of MATH 3 on the full spectrum, their normalisation and the figures of their covariance."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,6 +24,7 @@ small_shapes = st.one_of(
 )
 # Steps of 1/1000 and 1/64 keep values apart: widths and gaps of 1e-300 are no law of ours.
 fraction = st.integers(0, 1000).map(lambda k: k / 1000)
+half_fraction = st.integers(0, 500).map(lambda k: k / 1000)
 edge = st.integers(1, 63).map(lambda k: k / 64)
 edges = st.lists(st.integers(0, 64), min_size=2, max_size=2, unique=True).map(
     lambda e: [k / 64 for k in sorted(e)]
@@ -34,40 +37,76 @@ def knots(draw):
     return [[k / 32, draw(st.floats(0, 4).map(lambda w: round(w, 6)))] for k in rho]
 
 
+def positive_knots():
+    """Knots whose values go from 1/100 to 100."""
+    value = st.integers(-40, 40).map(lambda k: round(10 ** (k / 20), 6))
+    return knots().flatmap(
+        lambda points: st.tuples(*[st.tuples(st.just(rho), value).map(list) for rho, _ in points]).map(list)
+    )
+
+
 def optional(**strategies):
     """A dictionary in which each key may be absent, so that defaults are drawn too."""
     return st.fixed_dictionaries({}, optional=strategies)
 
 
 @st.composite
-def cut(draw, top):
-    return {"cutoff": top * draw(edge), **draw(optional(floor=fraction, transition=fraction))}
+def cut(draw, grid):
+    return {"cutoff": grid.radial_max * draw(edge), **draw(optional(floor=fraction, transition=fraction))}
 
 
 @st.composite
-def band(draw, top):
+def band(draw, grid):
+    top = grid.radial_max
     low, high = draw(edges)
     return {"low": top * low, "high": top * high, **draw(optional(floor=fraction, transition=fraction))}
 
 
 @st.composite
-def two_bands(draw, top):
+def two_bands(draw, grid):
+    top = grid.radial_max
     (a_low, b_low), (a_high, b_high) = draw(edges), draw(edges)
     places = {"a_low": top * a_low, "b_low": top * b_low, "a_high": top * a_high, "b_high": top * b_high}
     return {**places, **draw(optional(gamma_low=fraction, gamma_high=st.floats(0, 3)))}
 
 
-# Family -> strategy of valid options, given the corner of the spectrum in the units of its edges.
+@st.composite
+def notch(draw, grid):
+    """Centres on and between the bins, of 1 to d frequencies each."""
+    frequency = st.one_of(
+        st.integers(-500, 500).map(lambda k: k / 1000), st.integers(-32, 32).map(lambda k: k / 64)
+    )
+    center = st.lists(frequency, min_size=1, max_size=grid.ndim)
+    soft = optional(floor=fraction, transition=half_fraction, invert=st.booleans())
+    return {
+        "centers": draw(st.lists(center, min_size=1, max_size=3)),
+        "radius": draw(st.one_of(st.just(0.001), st.integers(1, 32).map(lambda k: k / 64))),
+        **draw(soft),
+    }
+
+
+@st.composite
+def stripe(draw, grid):
+    across = optional(width=fraction, floor=fraction, transition=half_fraction, invert=st.booleans())
+    guard = draw(st.one_of(st.just(0), edge)) * grid.radial_max
+    return {"axis": draw(st.integers(-grid.ndim, grid.ndim - 1)), "guard": guard, **draw(across)}
+
+
+# Family -> strategy of valid options on a grid, whose units are those of the edges.
 FAMILIES = {
-    "white": lambda top: st.just({}),
-    "powerlaw": lambda top: optional(alpha=st.floats(-16, 16), delta=st.floats(0.01, 1)),
-    "exponential": lambda top: optional(beta=st.floats(0, 64)),
+    "white": lambda grid: st.just({}),
+    "powerlaw": lambda grid: optional(alpha=st.floats(-16, 16), delta=st.floats(0.01, 1)),
+    "exponential": lambda grid: optional(beta=st.floats(0, 64)),
     "lowpass": cut,
     "highpass": cut,
     "bandpass": band,
     "bandstop": band,
     "twoband": two_bands,
-    "radial": lambda top: st.fixed_dictionaries({"knots": knots()}),
+    "notch": notch,
+    "stripe": stripe,
+    "radial": lambda grid: st.fixed_dictionaries({"knots": knots()}),
+    "matched": lambda grid: optional(kappa=st.floats(-4, 4), power=positive_knots()),
+    "learned": lambda grid: optional(knots=positive_knots(), smoothness=fraction),
 }
 
 
@@ -77,12 +116,22 @@ def filters(draw, shapes=shapes):
     shape = draw(shapes)
     unit = draw(st.sampled_from(["rho", "nyquist", "cycles"]))
     name = draw(st.sampled_from(sorted(FAMILIES)))
-    options = draw(FAMILIES[name](FrequencyGrid(shape, unit).radial_max))
+    options = draw(FAMILIES[name](FrequencyGrid(shape, unit)))
     return FilterConfig(type=name, options=options, normalize="none", units=unit), shape
 
 
+def full_axes(shape):
+    return np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij")
+
+
 def full_radius(shape):
-    return np.sqrt(sum(f**2 for f in np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij")))
+    return np.sqrt(sum(f**2 for f in full_axes(shape)))
+
+
+def torus_distance(center, shape):
+    """Distance from `center` in cycles/sample on the full spectrum, which repeats with period 1."""
+    apart = [np.abs(f - c) for f, c in zip(full_axes(shape), center, strict=True)]
+    return np.sqrt(sum(np.minimum(a, np.abs(1 - a)) ** 2 for a in apart))
 
 
 def half(full):
@@ -101,16 +150,20 @@ def formula(config, shape):
     def inside(low, high):
         return ((x >= low - tiny) & ((x < high - tiny) | (high >= top - tiny))).astype(float)
 
+    def rise(y, at):
+        return (1 + np.sin(np.pi * np.clip((y - at) / o["transition"], -0.5, 0.5))) / 2
+
     def soft(low, high):
-        width = o["transition"]
-        if width == 0:
+        if o["transition"] == 0:
             return inside(low, high)
+        rising = rise(x, low) if low > 0 else np.ones(shape)
+        return np.clip(rising - (rise(x, high) if high < top else 0), 0, 1)
 
-        def rise(at):
-            phase = np.clip((x - at) / width, -0.5, 0.5)
-            return (1 + np.sin(np.pi * phase)) / 2
+    def within(distance, radius):
+        return (distance <= radius + 1e-9) if o["transition"] == 0 else 1 - rise(distance, radius)
 
-        return np.clip((rise(low) if low > 0 else 1) - (rise(high) if high < top else 0), 0, 1)
+    def but(region):
+        return o["floor"] + (1 - o["floor"]) * (region if o["invert"] else 1 - region)
 
     match config.type:
         case "white":
@@ -130,9 +183,35 @@ def formula(config, shape):
         case "twoband":
             low, high = inside(o["a_low"], o["b_low"]), inside(o["a_high"], o["b_high"])
             return o["gamma_low"] * low + o["gamma_high"] * high
+        case "notch":
+            discs = []
+            for named in o["centers"]:
+                center = np.array([0] * (d - len(named)) + list(named))
+                distance = np.minimum(torus_distance(center, shape), torus_distance(-center, shape))
+                discs.append(within(distance, max(o["radius"], distance.min())))
+            return but(np.max(discs, axis=0))
+        case "stripe":
+            others = [
+                np.abs(f) for k, f in enumerate(full_axes(shape)) if k not in (o["axis"], o["axis"] + d)
+            ]
+            across = np.max([np.zeros(shape), *others], axis=0)
+            return but(within(across, o["width"] / 2) * soft(o["guard"], top))
         case "radial":
             at, w = np.array(o["knots"]).T
             return pchip_interpolate(at, w, np.clip(rho, at[0], at[-1])).clip(0)
+        case "matched":
+            at, power = np.array(o["power"]).T
+            off_dc = at > 0
+            first = at[off_dc][0]
+            log_power = np.where(
+                rho < first,
+                np.interp(rho, at, np.log(power)),
+                np.interp(np.log(np.maximum(rho, first)), np.log(at[off_dc]), np.log(power[off_dc])),
+            )
+            return (np.exp(log_power) / power.max()) ** (o["kappa"] / 2)
+        case "learned":
+            at, w = np.array(o["knots"]).T
+            return np.interp(rho, at, w)
 
 
 def build(config, shape, normalize="none"):
@@ -396,6 +475,102 @@ def test_a_radial_profile_passes_through_its_knots_without_overshoot(points):
         assert piece.max() <= max(a, b) + 1e-12
 
 
+def raw_weight(name, shape, units="rho", **options):
+    return FilterConfig(type=name, options=options, normalize="none", units=units).weights(shape).weight
+
+
+def test_a_center_with_fewer_frequencies_than_axes_names_the_last_axes():
+    expected = raw_weight("notch", (16, 16), centers=[[0.0, 0.25]], radius=0.1)
+    np.testing.assert_array_equal(raw_weight("notch", (16, 16), centers=[[0.25]], radius=0.1), expected)
+    assert np.argwhere(raw_weight("notch", (16, 16), centers=[[0.25]], radius=0.01) == 0).tolist() == [[0, 4]]
+    solid = raw_weight("notch", (8, 8, 8), centers=[[0.25, -0.125]], radius=0.01)
+    assert np.argwhere(solid == 0).tolist() == [[0, 6, 1]], "(0, -f) is stored as the mirror of (0, f)"
+
+
+def test_a_notch_reaches_around_the_corner_of_the_spectrum():
+    """0.5 and -0.5 cycles/sample are one frequency: the disc about the corner of 16 x 16 holds 5 bins."""
+    w = raw_weight("notch", (16, 16), centers=[[0.5, 0.5]], radius=1 / 16)
+    assert np.argwhere(w == 0).tolist() == [[7, 8], [8, 7], [8, 8], [9, 8]]
+    assert w.size - w.sum() == 4, "one of the five is the mirror of a stored bin"
+    for corner in ([-0.5, 0.5], [0.5, -0.5], [-0.5, -0.5]):
+        np.testing.assert_array_equal(raw_weight("notch", (16, 16), centers=[corner], radius=1 / 16), w)
+
+
+@given(shapes, fraction, st.data())
+@laws
+def test_an_inverse_is_the_complement_above_the_floor(shape, floor, data):
+    grid = FrequencyGrid(shape)
+    name = data.draw(st.sampled_from(["notch", "stripe"]))
+    options = data.draw(FAMILIES[name](grid)) | {"floor": floor}
+
+    def weight(invert):
+        try:
+            return raw_weight(name, shape, **options | {"invert": invert})
+        except ConfigError:
+            return 0.0
+
+    np.testing.assert_allclose(weight(True) + weight(False), 1 + floor, atol=1e-12)
+
+
+@given(shapes, st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
+@laws
+def test_the_smallest_notch_holds_the_nearest_frequency(shape, f_y, f_x):
+    center = [f_y, f_x][-len(shape) :]
+    f = FilterConfig(type="notch", options={"centers": [center], "radius": 1e-6, "invert": True}).weights(
+        shape
+    )
+    distance = torus_distance([0] * (len(shape) - len(center)) + center, shape)
+    nearest = half(distance <= distance.min() + 1e-12)
+    assert f.rank >= 1
+    assert np.all(f.support[nearest])
+
+
+@given(shapes, positive_knots())
+@laws
+def test_matched_noise_has_the_spectrum_it_is_given_and_white_noise_at_kappa_zero(shape, power):
+    """kappa = 1: S / w^2 is one figure; kappa k: w(k) = w(1)^k."""
+    followed = raw_weight("matched", shape, power=power, kappa=1)
+    np.testing.assert_array_equal(raw_weight("matched", shape, power=power, kappa=0), 1)
+    for kappa in (-1, 0.5, 2):
+        w = raw_weight("matched", shape, power=power, kappa=kappa)
+        np.testing.assert_allclose(w, followed**kappa, rtol=1e-9)
+    at, s = np.array(power).T
+    on_knots = raw_weight("matched", (64,), power=power)[np.rint(at * 32).astype(int)]
+    np.testing.assert_allclose(s / on_knots**2, s.max(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("beta", [0.5, 2.0, 3.0])
+def test_two_pairs_of_a_power_law_give_the_power_law(beta):
+    first = 1 / 32
+    w = raw_weight("matched", (64,), power=[[first, 1.0], [1, first**beta]])
+    rho = FrequencyGrid((64,)).rho[1:]
+    np.testing.assert_allclose(w[1:], (rho / first) ** (-beta / 2), rtol=1e-12)
+    assert w[0] == 1, "DC has the power of the first pair when none is given for it"
+
+
+@given(positive_knots())
+@laws
+def test_a_learned_profile_is_linear_between_its_knots(points):
+    at, w = np.array(points).T
+    drawn = raw_weight("learned", (64,), knots=points)
+    index = np.rint(at * 32).astype(int)
+    np.testing.assert_allclose(drawn[index], w, rtol=1e-12)
+    for i, j in pairwise(index):
+        np.testing.assert_allclose(np.diff(drawn[i : j + 1], n=2), 0, atol=1e-12 * w.max())
+
+
+@given(shapes, fraction, st.sampled_from(["nyquist", "cycles"]))
+@laws
+def test_the_guard_of_a_stripe_is_in_the_units_of_the_filter_and_its_width_is_not(shape, width, units):
+    d = len(shape)
+    guard = {"nyquist": np.sqrt(d), "cycles": np.sqrt(d) / 2}[units] * 0.3
+    floor = {"width": width, "floor": 0.1}
+    np.testing.assert_array_equal(
+        raw_weight("stripe", shape, units, guard=guard, **floor),
+        raw_weight("stripe", shape, guard=0.3, **floor),
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -410,6 +585,51 @@ def test_a_radial_profile_passes_through_its_knots_without_overshoot(points):
         ("radial", {"knots": [[0.5, 1], [0.5, 2]]}),
         ("radial", {"knots": [[0, 1], [1.1, 2]]}),
         ("radial", {"knots": [[0, 1], [1, -2]]}),
+        ("radial", {"knots": [[0.6, 1], [0.5, 2]]}),
+        ("radial", {"knots": [[-0.1, 1], [1, 2]]}),
+        ("radial", {"knots": [[0, 1], [1, float("inf")]]}),
+        ("radial", {"knots": [[0, 1, 2], [1, 2, 3]]}),
+        ("radial", {"knots": []}),
+        *[
+            (name, {key: knots})
+            for name, key in [("matched", "power"), ("learned", "knots")]
+            for knots in [
+                [],
+                [[0, 1]],
+                [[0.6, 1], [0.5, 2]],
+                [[0.5, 1], [0.5, 2]],
+                [[-0.1, 1], [1, 1]],
+                [[0, 1], [1.1, 1]],
+                [[0, 1], [1, -1]],
+                [[0, 0], [1, 1]],
+                [[0, 1], [1, float("nan")]],
+                [[0, 1], [1]],
+            ]
+        ],
+        ("matched", {"kappa": 4.1}),
+        ("matched", {"kappa": -4.1}),
+        ("learned", {"smoothness": -1e-3}),
+        ("notch", {"centers": []}),
+        ("notch", {"centers": [[]]}),
+        ("notch", {"centers": [[0.51]]}),
+        ("notch", {"centers": [[0.1, 0.1], [0.1, -0.7]]}),
+        ("notch", {"centers": [[0.1, 0.1, 0.1, 0.1]]}),
+        ("notch", {"centers": [[float("nan"), 0.1]]}),
+        ("notch", {"centers": [0.1, 0.1]}),
+        ("notch", {"radius": 0}),
+        ("notch", {"radius": -0.1}),
+        ("notch", {"radius": 0.6}),
+        ("notch", {"floor": 1.1}),
+        ("notch", {"transition": -0.1}),
+        ("notch", {"invert": "perhaps"}),
+        ("stripe", {"axis": 3}),
+        ("stripe", {"axis": -4}),
+        ("stripe", {"axis": 0.5}),
+        ("stripe", {"width": -0.01}),
+        ("stripe", {"width": 1.01}),
+        ("stripe", {"guard": -0.1}),
+        ("stripe", {"floor": -0.1}),
+        ("stripe", {"transition": 0.6}),
         ("white", {"alpha": 1}),
     ],
 )
@@ -428,6 +648,13 @@ def test_options_outside_their_range_are_refused(name, options):
         ("twoband", {"gamma_low": 0, "gamma_high": 0}),
         ("radial", {"knots": [[0, 0], [1, 0]]}),
         ("powerlaw", {"alpha": -16, "delta": 1e-3}),
+        ("notch", {"centers": [[0, 0], [0, 0.5], [0.5, 0], [0.5, 0.5]], "radius": 0.5}),
+        ("notch", {"centers": [[0.1, 0.1, 0.1]]}),
+        ("stripe", {"axis": 2}),
+        ("stripe", {"axis": -3}),
+        ("stripe", {"width": 1, "guard": 0}),
+        ("stripe", {"guard": 1}),
+        ("matched", {"power": [[0, 1], [1, 1e-25]], "kappa": 4}),
     ],
 )
 def test_a_filter_that_leaves_no_noise_or_no_float32_is_refused(name, options):

@@ -1,0 +1,225 @@
+"""Bands as text: each form reads as the part it names, is written so that it reads back, or is refused."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sagd_cli.errors import ConfigError
+from sagd_cli.spectral.band import Band, Notch, Ring, Stripe
+from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.region import indicator
+
+laws = settings(deadline=None, derandomize=True, max_examples=60)
+shapes = st.lists(st.integers(1, 12), min_size=1, max_size=3).map(tuple)
+images = st.tuples(st.integers(2, 24), st.integers(2, 24))
+
+rings = st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True).map(lambda e: Ring(*sorted(e)))
+frequency = st.floats(-0.5, 0.5)
+notches = st.builds(
+    Notch,
+    st.lists(frequency, min_size=1, max_size=3).map(tuple),
+    st.floats(0, 0.5, exclude_min=True),
+)
+flat_notches = st.builds(Notch, st.tuples(frequency, frequency), st.floats(0.001, 0.5))
+stripes = st.builds(Stripe, st.sampled_from(["horizontal", "vertical"]), st.floats(0, 0.5))
+
+
+def mask_or_nothing(band, shape):
+    try:
+        return band.mask(FrequencyGrid(shape))
+    except ConfigError:
+        return np.zeros(FrequencyGrid(shape).half_shape, bool)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("low", [Ring(0, 0.25)]),
+        ("high", [Ring(0.5, 1)]),
+        ("0.125:0.5", [Ring(0.125, 0.5)]),
+        (".5:1", [Ring(0.5, 1)]),
+        ("notch:0.25,0.1,0.01", [Notch((0.25, 0.1), 0.01)]),
+        ("notch:-0.25,-0.5,0.01", [Notch((-0.25, -0.5), 0.01)]),
+        ("notch:0,0.5,5e-3", [Notch((0, 0.5), 0.005)]),
+        ("notch:0.25,0.01", [Notch((0.25,), 0.01)]),
+        ("notch:0.1,0.2,0.3,0.01", [Notch((0.1, 0.2, 0.3), 0.01)]),
+        ("stripe:horizontal", [Stripe("horizontal", 0.01)]),
+        ("stripe:vertical,0.03", [Stripe("vertical", 0.03)]),
+        ("stripe:vertical,0", [Stripe("vertical", 0)]),
+        ("  mid ", [Ring(0.25, 0.5)]),
+        (" 0.1 : 0.2 ", [Ring(0.1, 0.2)]),
+        ("notch: 0.25, -0.1 , 0.01", [Notch((0.25, -0.1), 0.01)]),
+        ("notch : 0.25,0.1,0.01", [Notch((0.25, 0.1), 0.01)]),
+        ("stripe: horizontal , 0.02", [Stripe("horizontal", 0.02)]),
+        ("low+high", [Ring(0, 0.25), Ring(0.5, 1)]),
+        (
+            "0:0.1 + notch:-0.25,0.1,0.01+ stripe:vertical",
+            [Ring(0, 0.1), Notch((-0.25, 0.1), 0.01), Stripe("vertical", 0.01)],
+        ),
+    ],
+)
+def test_a_band_reads_as_the_parts_it_names(text, parts):
+    assert Band.parse(text) == Band(tuple(parts))
+
+
+@given(st.lists(st.one_of(rings, notches, stripes), min_size=1, max_size=4).map(tuple))
+@laws
+def test_a_band_reads_back_to_the_last_digit_as_it_is_written(parts):
+    assert Band.parse(str(Band(parts))) == Band(parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("low", "0:0.25"),
+        ("high + mid", "0.5:1+0.25:0.5"),
+        ("notch:-.25,0.10,1e-2", "notch:-0.25,0.1,0.01"),
+        ("stripe:vertical", "stripe:vertical,0.01"),
+        ("0.123456789:1", "0.123456789:1"),
+    ],
+)
+def test_a_band_is_written_in_its_shortest_form(text, written):
+    assert str(Band.parse(text)) == written
+
+
+def test_numbers_from_numpy_are_written_as_any_other():
+    parts = (
+        Ring(np.float64(0), np.float64(0.5)),
+        Notch((np.float64(0.25), np.float64(-0.1)), np.float64(0.01)),
+    )
+    assert str(Band(parts)) == "0:0.5+notch:0.25,-0.1,0.01"
+
+
+MALFORMED = [
+    *["", " ", "+", "low+", "+low", "low++high", "lo", "LOW", "auto", "0.5", "low,high", "low high"],
+    *["0.5:0.5", "0.7:0.2", "-0.1:0.5", "0.5:1.1", "a:b", "nan:1", "0:nan", "0:inf", ":", "0.5:", ":0.5"],
+    *["0:0.5:1", "0.1,0.2:0.3", "low:high"],
+    *["notch", "notch:", "notch:0.1", "notch:a,b,c", "notch:0.1,0.1,", "notch:,0.1,0.1", "notch:0.1 0.1 0.1"],
+    *["notch:0.51,0,0.01", "notch:0,-0.6,0.01", "notch:0.1,0.1,0", "notch:0.1,0.1,-0.01"],
+    *["notch:0.1,0.1,0.51", "notch:nan,0.1,0.01", "notch:0.1,inf,0.01", "notch:0.1,0.1,nan"],
+    *["notch:0.1,0.1,0.1,0.1,0.01", "notch:0.1:0.1:0.01", "notches:0.1,0.1,0.01", "notch=0.1,0.1,0.01"],
+    *["stripe", "stripe:", "stripe:0.1", "stripe:diagonal", "stripe:Horizontal", "stripe:horizontal,"],
+    *["stripe:horizontal,wide", "stripe:horizontal,-0.01", "stripe:vertical,0.51", "stripe:vertical,nan"],
+    *["stripe:vertical,0.1,0.1", "stripe:horizontal:0.1", "stripe,horizontal", "low+notch:1,1,1"],
+]
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+def test_a_band_that_is_not_one_is_refused_in_one_sentence_with_a_hint_or_a_range(text):
+    with pytest.raises(ConfigError) as refused:
+        Band.parse(text)
+    message, hint = refused.value.message, refused.value.hint
+    assert message
+    assert "\n" not in message
+    assert ". " not in message
+    assert not message.endswith(".")
+    assert hint or "at most" in message or "from" in message
+
+
+@given(shapes, st.sampled_from(["nyquist", "cycles"]), st.one_of(rings, notches, stripes))
+@laws
+def test_a_band_is_the_same_whatever_the_units_of_the_grid(shape, unit, part):
+    try:
+        expected = Band((part,)).mask(FrequencyGrid(shape))
+    except ConfigError:
+        return
+    np.testing.assert_array_equal(Band((part,)).mask(FrequencyGrid(shape, unit)), expected)
+
+
+@given(images, st.lists(st.one_of(rings, flat_notches, stripes), min_size=1, max_size=3).map(tuple))
+@laws
+def test_a_mask_is_symmetric_and_a_union_holds_what_its_parts_hold(shape, parts):
+    grid = FrequencyGrid(shape)
+    masks = [mask_or_nothing(Band((part,)), shape) for part in parts]
+    union = mask_or_nothing(Band(parts), shape)
+    np.testing.assert_array_equal(union, np.any(masks, axis=0))
+    assert union.dtype == bool
+    assert grid.is_symmetric(union.astype(float))
+
+
+@given(shapes)
+@laws
+def test_the_named_bands_cover_the_spectrum(shape):
+    np.testing.assert_array_equal(Band.parse("low+mid+high").mask(FrequencyGrid(shape)), True)
+    total = sum(mask_or_nothing(Band.parse(name), shape).astype(int) for name in ("low", "mid", "high"))
+    np.testing.assert_array_equal(total, 1)
+
+
+@given(shapes, st.integers(0, 63))
+@laws
+def test_a_ring_is_the_half_open_band_in_rho(shape, low):
+    grid = FrequencyGrid(shape)
+    np.testing.assert_array_equal(
+        mask_or_nothing(Band((Ring(low / 64, 1),)), shape), indicator(low / 64, 1, grid)
+    )
+
+
+@given(images, st.tuples(frequency, frequency), st.floats(0, 0.3, exclude_min=True))
+@laws
+def test_a_notch_holds_the_frequency_nearest_to_its_center_and_to_its_mirror(shape, center, radius):
+    full = FrequencyGrid(shape).full(Notch(center, radius).mask(FrequencyGrid(shape)).astype(float))
+    for sign in (1, -1):
+        nearest = tuple(round(sign * f * n) % n for f, n in zip(center, shape, strict=True))
+        assert full[nearest] == 1
+
+
+@pytest.mark.parametrize("radius", ["1e-9", "0.001", "0.01"])
+def test_a_tiny_notch_holds_one_frequency_and_its_mirror(radius):
+    full = FrequencyGrid((64, 48)).full(
+        Band.parse(f"notch:0.26,-0.11,{radius}").mask(FrequencyGrid((64, 48))).astype(float)
+    )
+    assert np.argwhere(full).tolist() == [[17, 43], [47, 5]], "17/64 = 0.266, -5/48 = -0.104"
+
+
+def test_a_notch_at_the_corner_reaches_around_it():
+    full = FrequencyGrid((16, 16)).full(
+        Band.parse("notch:-0.5,0.5,0.0625").mask(FrequencyGrid((16, 16))).astype(float)
+    )
+    assert np.argwhere(full).tolist() == [[7, 8], [8, 7], [8, 8], [8, 9], [9, 8]]
+
+
+@given(images, st.sampled_from(["horizontal", "vertical"]), st.integers(0, 500).map(lambda k: k / 1000))
+@example((100, 80), "horizontal", 0.01)  # has frequencies just below and just above the guard
+@laws
+def test_stripes_lie_across_their_direction_beyond_rho_of_a_twentieth(shape, direction, width):
+    """Horizontal stripes are constant along x: f_x is about 0."""
+    f_y, f_x = np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij")
+    across = np.abs({"horizontal": f_x, "vertical": f_y}[direction])
+    expected = (across <= width / 2 + 1e-9) & (np.hypot(f_y, f_x) * np.sqrt(2) >= 0.05 - 1e-9)
+    grid = FrequencyGrid(shape)
+    drawn = mask_or_nothing(Band((Stripe(direction, width),)), shape)
+    np.testing.assert_array_equal(grid.full(drawn.astype(float)), expected)
+
+
+@pytest.mark.parametrize("direction", ["horizontal", "vertical"])
+def test_fast_stripes_have_their_power_in_the_band_of_their_name(direction):
+    """Every second line is brighter: f = 1/2 along the axis on which the lines are stacked."""
+    lines = np.broadcast_to((np.arange(64) % 2)[:, None], (64, 64))
+    image = lines if direction == "horizontal" else lines.T
+    power = np.abs(np.fft.rfftn(image - image.mean())) ** 2
+    grid = FrequencyGrid((64, 64))
+    inside = Band.parse(f"stripe:{direction}").mask(grid)
+    assert grid.total(power * inside) == pytest.approx(grid.total(power), rel=1e-9)
+
+
+@pytest.mark.parametrize("text", ["0.01:0.02", "stripe:horizontal,0"])
+def test_a_band_without_frequencies_is_refused(text):
+    shape = (8, 8) if text == "0.01:0.02" else (1, 8)
+    with pytest.raises(ConfigError, match="no frequency"):
+        Band.parse(text).mask(FrequencyGrid(shape))
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "message"),
+    [
+        ("notch:0.1,0.1,0.01", (64,), "frequencies and a radius, for a field"),
+        ("notch:0.1,0.1,0.1,0.01", (8, 8), "frequencies and a radius, for a field"),
+        ("stripe:horizontal", (64,), "need an image"),
+        ("stripe:vertical", (8, 8, 8), "need an image"),
+        ("low+stripe:vertical", (64,), "need an image"),
+    ],
+)
+def test_a_part_that_does_not_fit_the_field_is_refused(text, shape, message):
+    with pytest.raises(ConfigError, match=message):
+        Band.parse(text).mask(FrequencyGrid(shape))

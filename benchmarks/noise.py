@@ -1,6 +1,6 @@
 """What shaping the noise costs: the time of a shaped draw over that of a plain white one, in one process.
 
-    python benchmarks/noise.py [--device cpu] [--output benchmarks/results/noise.json]
+python benchmarks/noise.py [--device cpu] [--output benchmarks/results/noise.json]
 """
 
 import argparse
@@ -58,8 +58,16 @@ def main() -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     rows = [compare(shape, device) for shape in SHAPES]
     for row in rows:
-        print("{shape!s:>20}  white {white_ms:8.3f} ms  shaped {shaped_ms:8.3f} ms  ratio {ratio:.2f}".format(**row))
-    about = {"device": f"{device.type} {name}", "threads": torch.get_num_threads(), "torch": torch.__version__}
+        print(
+            "{shape!s:>20}  white {white_ms:8.3f} ms  shaped {shaped_ms:8.3f} ms  ratio {ratio:.2f}".format(
+                **row
+            )
+        )
+    about = {
+        "device": f"{device.type} {name}",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
     if options.output:
         result = {"date": date.today().isoformat(), **about, "repeats": REPEATS, "draws": rows}
         options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ class FilterSource(BaseModel):
     data: str = Field(description="DATA as it was named.")
     images: int = Field(ge=1, description="Number of images.")
     sha256: str = Field(
-        pattern="[0-9a-f]{64}", description="Hash of the images, as `sagd data info` gives it."
+        pattern="^[0-9a-f]{64}$", description="Hash of the images, as `sagd data info` gives it."
     )
 
 

@@ -1,7 +1,6 @@
 """Output: data to standard output, everything else to standard error, progress, --json and --quiet."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -36,7 +35,7 @@ class Output:
             print(text, end="" if text.endswith("\n") else "\n")
         elif text is not None:
             # A pipe has no width to wrap to.
-            width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+            width = None if sys.stdout.isatty() else PIPE_WIDTH
             Console(highlight=False, width=width).print(text)
         sys.stdout.flush()
 

@@ -65,7 +65,7 @@ def as_signal(image: NDArray[Any]) -> NDArray[np.float64]:
 
 
 class ImageHash:
-    """sha256 of images in their order: of their values, and of the shape of each run of alike ones."""
+    """sha256 of images in their order: of their values and types, and of the shape of each run of alike ones."""
 
     def __init__(self) -> None:
         """Start without images."""
@@ -78,7 +78,10 @@ class ImageHash:
         if self._shape not in (None, image.shape):
             self._close()
         self._shape, self._count = image.shape, self._count + 1
-        self._digest.update(np.ascontiguousarray(image).data)
+        values = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
+        if values.dtype != np.uint8:
+            self._digest.update(values.dtype.str.encode())
+        self._digest.update(values.data)
 
     def hexdigest(self) -> str:
         """Return the hash of what was added."""

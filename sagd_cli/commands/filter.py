@@ -11,6 +11,7 @@ from sagd_cli.console import output
 from sagd_cli.errors import UsageError
 from sagd_cli.files import refuse_existing, write_text
 from sagd_cli.plugin.registry import registry
+from sagd_cli.spectral.grid import format_shape
 from sagd_cli.yaml_files import dump_yaml
 
 app = group("Design, list, inspect, fit and compare spectral filters.")
@@ -92,6 +93,7 @@ def design(
     """
     from sagd_cli.design.describe import Setting, describe_filter
 
+    _check_outputs(None, file, force)
     given = parse_options(options or [])
     for key, value in {"low": low, "high": high, "cutoff": cutoff, "alpha": alpha}.items():
         if value is not None:
@@ -133,39 +135,24 @@ def list_() -> None:
                 "distribution": entry.provider.distribution,
             }
         )
-    output().result({"filters": rows}, _listing(rows))
+    from sagd_cli.reporting.filter_text import listing
+
+    output().result({"filters": rows}, listing(rows))
 
 
-def _listing(rows: list[dict[str, Any]]) -> Any:
-    headings = ("type", "weight", "options and defaults", "from")
-    cells = [
-        [row["type"], row["summary"], _options(row["options"]) or "–", row["distribution"]] for row in rows
-    ]
-    return _table(headings, cells)
-
-
-def _table(headings: tuple[str, ...], rows: list[list[str]]) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _options(options: dict[str, Any], longest: int = 40) -> str:
-    """Options as the command line takes them; long lists, such as spectra, only named."""
-    shown = {key: str(value) for key, value in options.items()}
-    return ", ".join(f"{key}={value if len(value) <= longest else '[…]'}" for key, value in shown.items())
+def _is_folder(text: str) -> bool:
+    """Whether there is a folder of that name, which may be no possible name: options can be long."""
+    try:
+        return Path(text).is_dir()
+    except OSError:
+        return False
 
 
 def _subject(text: str) -> tuple[FilterConfig, FilterConfig | None, tuple[int, ...] | None]:
     """The filter that `text` names, what it was before training, and the shape of its run's fields."""
     from sagd_cli.training.store import read_run_filter
 
-    if not Path(text).is_dir() or text in registry().names("filter"):
+    if not _is_folder(text) or text in registry().names("filter"):
         return parse_filter(text), None, None
     found = read_run_filter(Path(text))
     return found.filter, found.initial if found.is_learned else None, found.shape
@@ -181,7 +168,10 @@ def show(
     plot: PlotOption = None,
     file: Annotated[
         Path | None,
-        typer.Option("--output", help="Also write the filter as a file; for a run, the one it has now."),
+        typer.Option(
+            "--output",
+            help="Also write the filter as a file, for a run the one it has now; - prints it instead.",
+        ),
     ] = None,
     force: ForceOption = False,
 ) -> None:
@@ -210,10 +200,14 @@ def show(
     if plot is not None:
         _plot_filter(config, initial, setting.shape, plot, force)
         result["plot"] = str(plot)
+    text = dump_yaml(config.document())
     if file is not None:
-        write_text(file, dump_yaml(config.document()))
         result["output"] = str(file)
-    output().result(result, _description(result))
+        if str(file) != "-":
+            write_text(file, text)
+    from sagd_cli.reporting.filter_text import description
+
+    output().result(result, text if str(file) == "-" else description(result))
 
 
 def _check_outputs(plot: Path | None, file: Path | None, force: bool) -> None:
@@ -222,7 +216,7 @@ def _check_outputs(plot: Path | None, file: Path | None, force: bool) -> None:
         from sagd_cli.reporting.figures import check_figure_path
 
         check_figure_path(plot, force)
-    if file is not None:
+    if file is not None and str(file) != "-":
         refuse_existing(file, force)
 
 
@@ -231,50 +225,15 @@ def _plot_filter(
 ) -> None:
     from sagd_cli.reporting.figures import save_figure
     from sagd_cli.reporting.filter_figures import filter_figure
+    from sagd_cli.reporting.filter_text import options_text
     from sagd_cli.reporting.noise_draws import measure_noise
 
     built = config.weights(shape)
-    title = f"{config.type}({_options(config.options)}), normalize {config.normalize}, {_by(shape)}"
+    title = (
+        f"{config.type}({options_text(config.options)}), normalize {config.normalize}, {format_shape(shape)}"
+    )
     before = None if initial is None else initial.weights(shape)
     save_figure(filter_figure(title, built, *measure_noise(built), before), plot, force)
-
-
-def _description(data: dict[str, Any]) -> str:
-    from sagd_cli.reporting.terminal import profile_plot
-
-    shares = "  ".join(f"{name} {share:.1%}" for name, share in data["bands"].items())
-    before = ""
-    if "initial_profile" in data:
-        before = (
-            f"w before training\n{profile_plot([(rho, w) for rho, w in data['initial_profile']], height=4)}"
-        )
-    return (
-        f"{data['type']}({_options(data['options'])})  normalize={data['normalize']}  units={data['units']}\n"
-        f"w over rho\n{profile_plot([(rho, w) for rho, w in data['profile']])}{before}"
-        f"noise power  {data['power']:.6g} a sample;  share by band:  {shares}\n"
-        f"rank         {data['rank']} of {data['size']} frequencies at {_by(data['shape'])}\n"
-        f"condition    {data['condition']:.4g}\n"
-        f"sha256       {data['sha256']}\n"
-        f"{_snr_lines(data)}"
-    )
-
-
-def _snr_lines(data: dict[str, Any]) -> str:
-    if "snr" not in data:
-        return ""
-    snr = data["snr"]
-    head = f"signal to noise on {data['data']['data']} ({data['data']['images']} images), schedule {snr['schedule']}\n"
-    times = "".join(f"{f't = {t:g}':>12}" for t in snr["t"])
-    rows = [f"{'band':<6}{times}{'largest at t = 1':>20}\n"]
-    for name, ratios in snr["bands"].items():
-        cells = "".join(f"{'no noise' if ratio is None else f'{ratio:.3g}':>12}" for ratio in ratios)
-        largest = snr["largest_terminal"].get(name, max(snr["largest_terminal"].values()))
-        rows.append(f"{name:<6}{cells}{largest:>20.3g}\n")
-    return head + "".join(rows)
-
-
-def _by(sides: Any) -> str:
-    return "x".join(map(str, sides))
 
 
 @app.command()
@@ -307,8 +266,7 @@ def fit(
     """
     from sagd_cli.design.fit import fit_filter
 
-    if file is not None and str(file) != "-":
-        refuse_existing(file, force)
+    _check_outputs(None, file, force)
     fitted = fit_filter(data, method, parse_options(options or []), schedule, output())
     for line in fitted.notes():
         output().note(line)
@@ -353,20 +311,6 @@ def compare(
         built = [config.weights(setting.shape) for config, _, _ in subjects]
         save_figure(compare_figure(filters, built, setting.power, setting.terminal_level), plot, force)
     result = {"shape": list(setting.shape), "filters": rows, **({"plot": str(plot)} if plot else {})}
-    output().result(result, _comparison(rows))
+    from sagd_cli.reporting.filter_text import comparison
 
-
-def _comparison(rows: list[dict[str, Any]]) -> Any:
-    bands = list(rows[0]["bands"])
-    headings = ["filter", *[f"noise {band}" for band in bands], "rank", "condition"]
-    if "snr" in rows[0]:
-        headings += [f"SNR {band}" for band in bands]
-    cells = []
-    for row in rows:
-        line = [row["name"], *[f"{share:.1%}" for share in row["bands"].values()]]
-        line += [f"{row['rank']} of {row['size']}", f"{row['condition']:.4g}"]
-        if "snr" in row:
-            ratios = [row["snr"]["bands"][band][-1] for band in bands]
-            line += ["no noise" if ratio is None else f"{ratio:.3g}" for ratio in ratios]
-        cells.append(line)
-    return _table(tuple(headings), cells)
+    output().result(result, comparison(rows))

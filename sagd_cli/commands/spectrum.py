@@ -7,6 +7,7 @@ import typer
 
 from sagd_cli.commands.common import ForceOption, common, single
 from sagd_cli.console import output
+from sagd_cli.spectral.grid import format_shape
 
 if TYPE_CHECKING:
     from sagd_cli.design.analyse import Analysis
@@ -76,7 +77,7 @@ def _description(data: str, found: "Analysis") -> str:
     from sagd_cli.reporting.terminal import profile_plot
 
     measured, law = found.measured.spectrum, found.law
-    shape = "x".join(map(str, measured.grid.shape))
+    shape = format_shape(measured.grid.shape)
     window = "Hann window" if measured.hann else "no window"
     lines = [f"{data}: {_count(measured.count)} in fields of {shape}, {window}", "power |F x|^2 / N over rho"]
     lines.append(profile_plot(found.profile, log=True).rstrip("\n"))
@@ -85,7 +86,6 @@ def _description(data: str, found: "Analysis") -> str:
         lines.append(
             f"power law    S = c r^-beta, beta = {law.beta:.4g}{error}, rho {law.low_rho:.3g} to {law.high_rho:.3g}"
         )
-        lines.append(f"equal SNR    powerlaw:alpha={-law.beta / 2:.4g}")
     for peak in found.peaks or []:
         lines.append(f"peak         {peak.band:<40} {peak.excess_db:5.1f} dB above its surroundings")
     if found.peaks:

@@ -17,12 +17,16 @@ def warn_of_terminal_snr(
     spectral_filter: SpectralFilter, power: Array, schedule: str, output: Output
 ) -> None:
     """Warn when samplers would start from the wrong prior in some band: no number of steps repairs that."""
-    for name, value in largest_snr(spectral_filter, power, snr_level(schedule, 1.0)).items():
-        if value > LARGEST_TERMINAL_SNR:
-            output.warn(
-                f"the data still show through the noise at t = 1 in the band {name}: signal to noise {value:.3g}, "
-                f"above {LARGEST_TERMINAL_SNR}; samples will be wrong there, so give the filter more weight in it"
-            )
+    ratios = largest_snr(spectral_filter, power, snr_level(schedule, 1.0))
+    above = {name: value for name, value in ratios.items() if value > LARGEST_TERMINAL_SNR}
+    if not above:
+        return
+    places = ", ".join(f"{name} ({value:.3g})" for name, value in above.items())
+    remedy = "give the filter more weight there" if len(above) < len(ratios) else "scale the data down"
+    output.warn(
+        f"the data still show through the noise at t = 1 in the band {places}: signal to noise above "
+        f"{LARGEST_TERMINAL_SNR}; samples will be wrong there, so {remedy} or choose a schedule that ends lower"
+    )
 
 
 def power_about_mean(images: NDArray[np.uint8]) -> Array:

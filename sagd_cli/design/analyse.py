@@ -6,7 +6,7 @@ from typing import Any
 from sagd_cli.console import Output
 from sagd_cli.design.measure import Measurement, measure_texture
 from sagd_cli.errors import DataError, UsageError
-from sagd_cli.spectral.peaks import Peak, find_peaks
+from sagd_cli.spectral.peaks import REACH, Peak, find_peaks
 from sagd_cli.spectral.power_law import PowerLaw, fit_power_law
 
 
@@ -61,7 +61,8 @@ def analyse(data: str, window: str, peaks: bool, output: Output) -> Analysis:
     """Measure DATA, fit a power law and, on request, find peaks and stripes.
 
     Raises UsageError when peaks are sought without the Hann window, whose lobes they are told by, and DataError on
-    constant images. Where no power law can be fitted, a warning says why and `law` is None.
+    constant images. A warning says why where no power law can be fitted, and `law` is None, or where fields are too
+    small to have peaks.
     """
     if peaks and window != "hann":
         raise UsageError("peaks are told from the background by the Hann window", "Leave out --window.")
@@ -70,6 +71,9 @@ def analyse(data: str, window: str, peaks: bool, output: Output) -> Analysis:
     if spectrum.power.max() == 0:
         raise DataError(f"the images of {data} are constant: they have no spectrum")
     law = _law(measured, output)
+    room = 2 * REACH[spectrum.grid.ndim] + 1
+    if peaks and min(spectrum.grid.shape) < room:
+        output.warn(f"no peaks were sought: they need fields of {room} samples along each axis at least")
     found = find_peaks(spectrum.power, spectrum.grid, spectrum.fields) if peaks else None
     return Analysis(measured, law, found)
 

@@ -10,7 +10,7 @@ from sagd_cli.design.measure import Measurement, measure_diffused
 from sagd_cli.diffusion.tables import snr_level
 from sagd_cli.errors import UsageError
 from sagd_cli.spectral.filter import SpectralFilter
-from sagd_cli.spectral.grid import Array
+from sagd_cli.spectral.grid import Array, format_shape
 from sagd_cli.spectral.snr import band_snr, largest_snr
 
 TIMES = (0.0, 0.5, 1.0)
@@ -38,7 +38,7 @@ class Setting:
         found = measured.spectrum.grid.shape
         if shape not in (None, found):
             raise UsageError(
-                f"the images of {data} have the shape {_by(found)}, not {_by(shape or ())}",
+                f"the images of {data} have the shape {format_shape(found)}, not {format_shape(shape or ())}",
                 "Leave out --size.",
             )
         return cls(found, schedule, terminal_level, measured)
@@ -80,7 +80,3 @@ def _describe_snr(built: SpectralFilter, power: Array, schedule: str) -> dict[st
     bands = {name: [by_time[t][name] for t in TIMES] for name in by_time[TIMES[0]]}
     largest = largest_snr(built, power, snr_level(schedule, 1.0))
     return {"schedule": schedule, "t": list(TIMES), "bands": bands, "largest_terminal": largest}
-
-
-def _by(sides: tuple[int, ...]) -> str:
-    return "x".join(map(str, sides))

@@ -41,8 +41,8 @@ class FittedFilter:
         ]
         if self.bounded:
             notes.append(
-                f"alpha = {self.config.options['alpha']:g} instead of -beta / 2 = {-self.law.beta / 2:.4g}: nearer to "
-                f"white, where the terminal signal-to-noise ratio is at most {LARGEST_TERMINAL_SNR} if it can be"
+                f"alpha = {self.config.options['alpha']:g} instead of -beta / 2 = {-self.law.beta / 2:.4g}, nearer to "
+                f"white for the sake of a terminal signal-to-noise ratio of at most {LARGEST_TERMINAL_SNR}"
             )
         return notes
 
@@ -65,7 +65,9 @@ def fit_filter(
     decided = {"matched": "power", "powerlaw": "alpha"}[method]
     if decided in options:
         raise UsageError(f"{decided} is what {method} is fitted for", f"Leave out -o {decided}=.")
-    snr_level(schedule, 1.0)  # an unknown schedule is said before the data are read
+    # A wrong option or schedule is said before the data are read.
+    validate(FilterConfig, {"type": method, "options": dict(options)}, "filter")
+    snr_level(schedule, 1.0)
     measured = measure_diffused(data, output, replicates=0 if method == "matched" else 200)
     fit = _matched if method == "matched" else _power_law
     fitted = fit(measured, dict(options), schedule)
@@ -85,6 +87,8 @@ def _matched(measured: Measurement, options: dict[str, Any], schedule: str) -> F
 
 
 def _refuse_empty(spectrum: Spectrum, data: str) -> None:
+    if len(spectrum.rapsd) < 2:
+        raise DataError(f"the images of {data} are single samples: they have no spectrum to match")
     empty = spectrum.annuli.rho[spectrum.rapsd <= EMPTY * spectrum.rapsd.max()]
     if len(empty):
         raise DataError(

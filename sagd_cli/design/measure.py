@@ -42,8 +42,8 @@ class _Survey:
     def require_mean(self) -> Array:
         if self.mean is None:
             raise DataError(
-                f"the images of {self.data} differ in shape, and this takes a mean image and whole fields",
-                "Bring them to one size: `sagd data prepare DIR --size N --output FILE.npy`.",
+                f"the images of {self.data} differ in size or colours, and this takes a mean image and whole fields",
+                "`sagd data prepare DIR --size N --output FILE.npy` brings them to one size.",
             )
         return self.mean
 

@@ -1,5 +1,6 @@
 """The frequencies of a sampled field, on the half spectrum that `rfftn` returns (MATH: 1. Frequencies)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any, Literal, get_args
@@ -11,6 +12,11 @@ from sagd_cli.errors import ConfigError
 
 Units = Literal["rho", "nyquist", "cycles"]
 Array = NDArray[np.float64]
+
+
+def format_shape(shape: Iterable[int]) -> str:
+    """A shape as the command line takes it: 28x28."""
+    return "x".join(map(str, shape))
 
 
 @dataclass(frozen=True)

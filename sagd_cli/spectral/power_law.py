@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import digamma
 
 from sagd_cli.errors import DataError
-from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.grid import Array, FrequencyGrid, format_shape
 from sagd_cli.spectral.spectrum import Spectrum, hann_taper
 
 FEWEST_ANNULI = 3
@@ -125,9 +125,8 @@ class _LeastSquares:
 
 def _check(spectrum: Spectrum, fitted: NDArray[np.bool_]) -> None:
     if np.sum(fitted) < FEWEST_ANNULI:
-        sides = "x".join(map(str, spectrum.grid.shape))
         raise DataError(
-            f"a spectrum of {sides} samples is too small to fit a power law to",
+            f"a spectrum of {format_shape(spectrum.grid.shape)} samples is too small to fit a power law to",
             f"It has {np.sum(fitted)} usable frequencies and {FEWEST_ANNULI} are needed: take larger images or tiles.",
         )
     absent = spectrum.rapsd[fitted] <= ROUNDING * np.max(spectrum.power)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.annuli import Annuli
-from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.grid import Array, FrequencyGrid, format_shape
 
 CHUNK = 2**20
 
@@ -123,7 +123,7 @@ class SpectrumAverage:
         spatial, tile = field.shape[1:], self.grid.shape
         if len(spatial) != len(tile) or any(n < t for n, t in zip(spatial, tile, strict=True)):
             raise DataError(
-                f"an image of {_by(spatial)} samples does not hold a tile of {_by(tile)}",
+                f"an image of {format_shape(spatial)} samples does not hold a tile of {format_shape(tile)}",
                 "Take a smaller tile or leave the image out.",
             )
         if not np.all(np.isfinite(field)):
@@ -163,7 +163,3 @@ def _starts(side: int, tile: int) -> NDArray[np.int64]:
 def _chunks(columns: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     for first in range(0, columns.shape[1], size):
         yield columns[:, first : first + size]
-
-
-def _by(sides: tuple[int, ...]) -> str:
-    return "x".join(map(str, sides))

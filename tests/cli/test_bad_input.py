@@ -255,9 +255,9 @@ def test_arrays_that_are_no_images(sagd, tmp_path):
         "none": "not uint8 (N, C, *spatial)",
         "object": "cannot be read",
         "text": "cannot be read",
-        "missing": "cannot be read",
     }.items():
         one_sentence(sagd("data", "info", tmp_path / f"{name}.npy"), 1, fragment)
+    one_sentence(sagd("data", "info", tmp_path / "missing.npy"), 2, "there is no file")
 
 
 def test_a_truth_that_cannot_be_used_is_found_before_any_work(sagd, digits, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sagd_cli.diffusion.schedule import make_schedule
-from sagd_cli.restoration.band_model import BandModel, Padded, _turned
+from sagd_cli.restoration.band_model import BandModel, Padded, _turned, _views
 from sagd_cli.restoration.estimates import noisier_posterior_mean, notch, posterior_mean
 from sagd_cli.restoration.fields import CropNoise, band_noise, make_fields
 from sagd_cli.spectral.band import Band
@@ -116,11 +116,33 @@ def test_fields_are_whole_images_when_small_and_alike_and_crops_otherwise():
 
 def test_turning_keeps_pixels_and_leaves_a_third_alone():
     x = torch.arange(600 * 16, dtype=torch.float32).view(600, 1, 4, 4)
-    turned = _turned(x, seed=0, step=5)
+    views = _views(band_noise(Band.parse("high"), (4, 4)))
+    turned = _turned(x, views, seed=0, step=5)
     assert torch.equal(turned.flatten(1).sort().values, x.flatten(1))
     untouched = float((turned == x).flatten(1).all(1).float().mean())
     # A third is never touched, and an eighth of the rest is turned by the identity.
     assert untouched == pytest.approx(1 / 3 + 2 / 3 / 8, abs=5 * (0.25 / 600) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("band", "shape", "count"),
+    [
+        ("high", (8, 8), 3),
+        ("high", (8, 12), 2),
+        ("stripe:horizontal", (8, 8), 2),
+        ("stripe:horizontal+stripe:vertical", (8, 8), 3),
+        ("notch:0.25,0.125,0.01", (8, 8), 0),
+        ("notch:0.25,0.25,0.01", (8, 8), 1),
+    ],
+)
+def test_images_are_only_turned_into_views_with_the_same_noise(band, shape, count):
+    """A view that moves the band would teach the network damage the images do not have."""
+    noise = band_noise(Band.parse(band), shape)
+    views = _views(noise)
+    assert len(views) == count
+    eps = noise.draw((16, 1, *shape), torch.Generator().manual_seed(0))
+    for view in views:
+        torch.testing.assert_close(noise.project(view(eps)), view(eps))
 
 
 def test_padding_gives_every_size_its_own_shape():

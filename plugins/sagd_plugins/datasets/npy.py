@@ -40,6 +40,8 @@ def stream(options: NpyOptions, split: Split) -> NDArray[Any]:
 def _read(options: NpyOptions, split: Split) -> NDArray[Any]:
     if split == "test":
         raise UsageError(f"{options.path} has no held-out split", "Name the file of the test images.")
+    if not options.path.is_file():
+        raise UsageError(f"there is no file {options.path}")
     try:
         loaded = np.load(options.path, mmap_mode="r", allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else np.asarray(loaded["images"])

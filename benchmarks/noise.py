@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from sagd_cli.config import FilterConfig
+from sagd_cli.devices import choose_device, keep_freed_memory
 from sagd_cli.spectral.noise import SpectralNoise
 
 SHAPES = ((128, 3, 32, 32), (16, 3, 256, 256))
@@ -54,7 +55,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device = choose_device(options.device)
+    if device.type == "cpu":
+        keep_freed_memory()  # as the commands do
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     rows = [compare(shape, device) for shape in SHAPES]
     for row in rows:

@@ -1,11 +1,28 @@
 """The choice of a device and of the precision of the network on it."""
 
+import ctypes
 from typing import TYPE_CHECKING
 
 from sagd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+
+
+# Of malloc.h: above which size freed memory goes back to the system, and from which size on arrays bypass the heap.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 2**28), (-3, 2**25)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the arrays of a step for the next one; does nothing where there is another C library.
+
+    By its own rule it returns them to the system and has every page of them faulted in again, or not, by chance:
+    drawing noise took 18 ms or 34 ms a batch.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(*_TRIM_THRESHOLD)
+        mallopt(*_MMAP_THRESHOLD)
 
 
 def choose_device(name: str) -> "torch.device":

@@ -52,10 +52,12 @@ OutputFile = Annotated[Path | None, typer.Option("--output", help="File to write
 
 
 def announced_device(name: str) -> "torch.device":
-    """Choose the device, and say which when the choice was left to the program."""
-    from sagd_cli.devices import choose_device
+    """Choose the device, say which when the choice was left to the program, and settle this process on it."""
+    from sagd_cli.devices import choose_device, keep_freed_memory
 
     chosen = choose_device(name)
+    if chosen.type == "cpu":
+        keep_freed_memory()
     if name == "auto":
         output().note(f"device: {chosen}")
     return chosen

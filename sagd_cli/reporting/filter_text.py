@@ -56,7 +56,7 @@ def comparison(rows: list[dict[str, Any]]) -> Table:
 
 def options_text(options: dict[str, Any], longest: int = 40) -> str:
     """Options as the command line takes them; long lists, such as spectra, only named."""
-    shown = {key: str(value) for key, value in options.items()}
+    shown = {key: f"{v:g}" if isinstance(v, float) else str(v) for key, v in options.items()}
     return ", ".join(f"{key}={value if len(value) <= longest else '[…]'}" for key, value in shown.items())
 
 

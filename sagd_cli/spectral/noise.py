@@ -83,5 +83,8 @@ class SpectralNoise:
             spectrum = torch.fft.rfftn(x.float(), dim=self._dims)
             # In place where autograd does not need the factors: one array less of the largest there are.
             shaped = spectrum * multiplier if multiplier.requires_grad else spectrum.mul_(multiplier)
-            field: Tensor = torch.fft.irfftn(shaped, s=self._shape, dim=self._dims)
+            # irfftn takes these two steps on a copy of its input, at up to twice the time on the CPU.
+            if len(self._dims) > 1:
+                shaped = torch.fft.ifftn(shaped, dim=self._dims[:-1])
+            field: Tensor = torch.fft.irfft(shaped, n=self._shape[-1], dim=-1)
             return field

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,8 @@ from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.filter import Normalize, SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid, Units
 from sagd_cli.yaml_files import parse_yaml, read_mapping
+
+LARGEST_FIELD = 2**28
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -31,8 +34,17 @@ class _Frozen(BaseModel):
 
     def sha256(self) -> str:
         """Hash of the meaning: the same for any order of keys and spelling of numbers."""
-        canonical = json.dumps(self.document(), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(_without_negative_zero(self.document()), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _without_negative_zero(value: Any) -> Any:
+    """-0.0 is another spelling of 0.0."""
+    if isinstance(value, dict):
+        return {key: _without_negative_zero(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_negative_zero(item) for item in value]
+    return 0.0 if isinstance(value, float) and value == 0 else value
 
 
 class FilterSource(BaseModel):
@@ -209,13 +221,34 @@ def parse_filter(text: str) -> FilterConfig:
     if name in registry().names("filter"):
         return FilterConfig(type=name, options=parse_options(_split_pairs(options)))
     if text == "-" or text.endswith((".yaml", ".yml")) or _is(Path.is_file, text):
-        return validate(FilterConfig, read_mapping(text), "standard input" if text == "-" else text)
+        return check_filter_file(read_mapping(text), "standard input" if text == "-" else text)
     if _is(Path.is_dir, text):
         raise UsageError(
             f"{text} is a folder, not a filter file",
             f"The filter of a run is written by: sagd filter show {text} --output FILE.yaml",
         )
     return FilterConfig(type=name)
+
+
+def filter_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a filter file: with the options of every family that is installed."""
+    schema = FilterConfig.model_json_schema()
+    families = []
+    for name in registry().names("filter"):
+        options = registry().get("filter", name).options.model_json_schema()
+        families.append({"properties": {"type": {"const": name}, "options": options}})
+    return {**schema, "required": ["type"], "oneOf": families}
+
+
+def check_filter_file(document: Mapping[str, Any], source: str) -> FilterConfig:
+    """Validate the contents of a filter file; raise ConfigError that names `source`, also where `type` is missing."""
+    if "type" not in document:
+        raise ConfigError(f"{source} names no type of filter", "A filter file begins with `type: FAMILY`.")
+    try:
+        return validate(FilterConfig, document, source)
+    except ConfigError as error:
+        message = error.message if error.message.startswith(source) else f"{source}: {error.message}"
+        raise ConfigError(message, error.hint) from None
 
 
 def parse_dataset(text: str) -> DatasetConfig:
@@ -332,6 +365,13 @@ def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "")
 def parse_size(text: str) -> tuple[int, ...]:
     """Read the size of a field: N, HxW or DxHxW."""
     parts = text.lower().split("x")
-    if not 1 <= len(parts) <= 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if not 1 <= len(parts) <= 3 or not all(
+        part.isdecimal() and len(part) < 10 and int(part) for part in parts
+    ):
         raise UsageError(f"{text!r} is not a size", "Sizes are 64, 28x28 or 8x9x10.")
-    return tuple(int(part) for part in parts)
+    size = tuple(int(part) for part in parts)
+    if math.prod(size) > LARGEST_FIELD:
+        raise UsageError(
+            f"a field of {text} has more than {LARGEST_FIELD:,} samples", "Choose a smaller --size."
+        )
+    return size

@@ -65,19 +65,20 @@ def as_signal(image: NDArray[Any]) -> NDArray[np.float64]:
 
 
 class ImageHash:
-    """sha256 of images in their order: of their values and types, and of the shape of each run of alike ones."""
+    """sha256 of `count` images in their order: their number, and of each its values, and its shape where it is new."""
 
-    def __init__(self) -> None:
-        """Start without images."""
+    def __init__(self, count: int) -> None:
+        """Start without images, of which there will be `count`."""
         self._digest = hashlib.sha256()
         self._shape: tuple[int, ...] | None = None
-        self._count = 0
+        self._count = count
 
     def add(self, image: NDArray[Any]) -> None:
         """Take the next image (C, *spatial)."""
-        if self._shape not in (None, image.shape):
-            self._close()
-        self._shape, self._count = image.shape, self._count + 1
+        if image.shape != self._shape:
+            first = self._shape is None
+            self._digest.update(repr((self._count, *image.shape) if first else image.shape).encode())
+            self._shape = image.shape
         values = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
         if values.dtype != np.uint8:
             self._digest.update(values.dtype.str.encode())
@@ -85,17 +86,12 @@ class ImageHash:
 
     def hexdigest(self) -> str:
         """Return the hash of what was added."""
-        self._close()
         return self._digest.hexdigest()
 
-    def _close(self) -> None:
-        self._digest.update(repr((self._count, *(self._shape or ()))).encode())
-        self._count = 0
 
-
-def hash_images(images: Iterable[NDArray[Any]]) -> str:
+def hash_images(images: Images) -> str:
     """sha256 of images, each (C, *spatial): the same whether they are in one array or come one by one."""
-    digest = ImageHash()
+    digest = ImageHash(len(images))
     for image in images:
         digest.add(image)
     return digest.hexdigest()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sagd_cli.errors import UsageError
+from sagd_cli.errors import SagdError, UsageError
 
 
 def refuse_existing(path: Path, force: bool) -> None:
@@ -15,7 +15,7 @@ def refuse_existing(path: Path, force: bool) -> None:
         return
     if path.is_dir() and not any(path.iterdir()):
         return
-    raise UsageError(f"{path} exists already", "Choose another --output, or replace it with --force.")
+    raise UsageError(f"{path} exists already", "Choose another name, or replace it with --force.")
 
 
 @contextmanager
@@ -49,7 +49,13 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, with the folders above it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write a text file atomically, with the folders above it; raise SagdError that names it when that fails."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SagdError(
+            f"{path} could not be written: {(error.strerror or str(error)).lower()}",
+            "Check the disk's space and the folder's permissions.",
+        ) from error

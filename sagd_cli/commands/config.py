@@ -1,13 +1,13 @@
 """`sagd config`: show, validate, schema."""
 
 import json
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
 
 from sagd_cli.commands.common import ConfigOption, PresetOption, SetOption, common, group
-from sagd_cli.config import FilterConfig, RunConfig, presets, resolve, validate
+from sagd_cli.config import RunConfig, check_filter_file, filter_schema, presets, resolve, validate
 from sagd_cli.console import output
 from sagd_cli.errors import UsageError
 from sagd_cli.yaml_files import dump_yaml, read_mapping
@@ -50,8 +50,9 @@ def validate_(
       sagd config validate experiment.yaml
     """
     document = read_mapping(file)
-    kind = "filter" if "type" in document else "run"
-    checked = validate(FilterConfig if kind == "filter" else RunConfig, document, file)
+    is_filter = not document.keys().isdisjoint({"type", "options", "normalize", "units"})
+    kind = "filter" if is_filter else "run"
+    checked = check_filter_file(document, file) if is_filter else validate(RunConfig, document, file)
     output().result(
         {"file": file, "kind": kind, "valid": True, "sha256": checked.sha256()}, f"{file}: valid {kind} file"
     )
@@ -63,8 +64,11 @@ def schema(
     kind: Annotated[str, typer.Argument(metavar="run|filter", help="Which kind of file.")] = "run",
 ) -> None:
     """Print the JSON Schema of a configuration or filter file, for editors."""
-    models: dict[str, type[BaseModel]] = {"run": RunConfig, "filter": FilterConfig}
-    if kind not in models:
+    schemas: dict[str, Callable[[], dict[str, Any]]] = {
+        "run": RunConfig.model_json_schema,
+        "filter": filter_schema,
+    }
+    if kind not in schemas:
         raise UsageError(f"unknown kind {kind!r}", "Kinds are run and filter.")
-    document = models[kind].model_json_schema()
+    document = schemas[kind]()
     output().result(document, json.dumps(document, indent=2))

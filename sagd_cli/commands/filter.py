@@ -26,7 +26,8 @@ OptionsOption = Annotated[
     list[str] | None, typer.Option("-o", "--option", metavar="KEY=VALUE", help="An option of the family.")
 ]
 SizeOption = Annotated[
-    str | None, typer.Option("--size", metavar="HxW", help="Size of the field: 64, 32x32 or 8x9x10.")
+    str | None,
+    typer.Option("--size", metavar="HxW", help="Size of the field: 64, 32x32 or 8x9x10; 32x32 by default."),
 ]
 DataOption = Annotated[
     str | None, typer.Option("--data", metavar="DATA", help="Data to take signal-to-noise ratios on.")
@@ -154,7 +155,7 @@ def _subject(text: str) -> tuple[FilterConfig, FilterConfig | None, tuple[int, .
 
     if not _is_folder(text) or text in registry().names("filter"):
         return parse_filter(text), None, None
-    found = read_run_filter(Path(text))
+    found = read_run_filter(Path(text), output())
     return found.filter, found.initial if found.is_learned else None, found.shape
 
 
@@ -229,9 +230,8 @@ def _plot_filter(
     from sagd_cli.reporting.noise_draws import measure_noise
 
     built = config.weights(shape)
-    title = (
-        f"{config.type}({options_text(config.options)}), normalize {config.normalize}, {format_shape(shape)}"
-    )
+    about = f"normalize {config.normalize}, units {config.units}, {format_shape(shape)}"
+    title = f"{config.type}({options_text(config.options)}), {about}"
     before = None if initial is None else initial.weights(shape)
     save_figure(filter_figure(title, built, *measure_noise(built), before), plot, force)
 
@@ -301,7 +301,7 @@ def compare(
     own = next(iter(shapes), None) if not data else None
     setting = Setting.choose(parse_size(size) if size else own, data, schedule, output())
     rows = [
-        {"name": text, **describe_filter(config, setting, output())}
+        {"name": text, **describe_filter(config, setting, output(), text)}
         for text, (config, _, _) in zip(filters, subjects, strict=True)
     ]
     if plot is not None:

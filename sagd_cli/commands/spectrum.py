@@ -35,13 +35,13 @@ def spectrum(
 ) -> None:
     """Measure the power spectrum of data: radial average, power law with its standard error, peaks.
 
-    Images are read one at a time, twice. An array is (N, C, *spatial); (T,) and (N, T) are signals of length T.
+    Images are read one at a time, twice. An array is (N, C, H, W); (N, C, T), (N, T) and (T,) are signals of length T.
 
     Examples:
 
       sagd spectrum photos/ --plot spectrum.png
 
-      sagd omit damaged/ --band "$(sagd spectrum damaged/ --peaks --json | jq -r .band)"
+      band=$(sagd spectrum scan.png --peaks --json | jq -er .band) && sagd omit scan.png --band "$band" --estimate notch
     """
     from sagd_cli.design.analyse import analyse
 
@@ -65,7 +65,7 @@ def _plot(data: str, found: "Analysis", plot: Path, force: bool) -> None:
     image = measured.grid.full(measured.power) if measured.grid.ndim == 2 else None
     title = f"Spectrum of {data} ({_count(measured.count)})"
     rho, power = measured.annuli.rho, measured.rapsd
-    law = None if found.law is None else found.law.line(rho, measured.grid.ndim)
+    law = None if found.law is None else found.law.curve(rho)
     save_figure(spectrum_figure(title, rho, power, law, found.marks, image), plot, force)
 
 
@@ -79,17 +79,21 @@ def _description(data: str, found: "Analysis") -> str:
     measured, law = found.measured.spectrum, found.law
     shape = format_shape(measured.grid.shape)
     window = "Hann window" if measured.hann else "no window"
-    lines = [f"{data}: {_count(measured.count)} in fields of {shape}, {window}", "power |F x|^2 / N over rho"]
+    lines = [
+        f"{data}: {_count(measured.count)} in fields of {shape}, {window}",
+        "power |F x|^2 / N over rho, in decades",
+    ]
     lines.append(profile_plot(found.profile, log=True).rstrip("\n"))
     if law is not None:
         error = "" if law.beta_se is None else f" +- {law.beta_se:.2g} (standard error)"
         lines.append(
-            f"power law    S = c r^-beta, beta = {law.beta:.4g}{error}, rho {law.low_rho:.3g} to {law.high_rho:.3g}"
+            f"power law    S = c r^-beta, beta = {law.beta:.4g}{error}, rho {law.low_rho:.3g} to {law.high_rho:.3g}, "
+            f"off by {law.misfit_db:.2g} dB (rms)"
         )
     for peak in found.peaks or []:
         lines.append(f"peak         {peak.band:<40} {peak.excess_db:5.1f} dB above its surroundings")
     if found.peaks:
         lines.append(f"band         {found.bands}")
-    elif found.peaks is not None:
+    elif found.peaks is not None and found.has_room:
         lines.append("peak         none found")
     return "\n".join(lines)

@@ -14,18 +14,27 @@ IMAGES = 2048
 
 
 def warn_of_terminal_snr(
-    spectral_filter: SpectralFilter, power: Array, schedule: str, output: Output
+    spectral_filter: SpectralFilter, power: Array, schedule: str, output: Output, subject: str = "the filter"
 ) -> None:
     """Warn when samplers would start from the wrong prior in some band: no number of steps repairs that."""
-    ratios = largest_snr(spectral_filter, power, snr_level(schedule, 1.0))
-    above = {name: value for name, value in ratios.items() if value > LARGEST_TERMINAL_SNR}
+    level = snr_level(schedule, 1.0)
+    above = {
+        name: value
+        for name, value in largest_snr(spectral_filter, power, level).items()
+        if value > LARGEST_TERMINAL_SNR
+    }
     if not above:
         return
     places = ", ".join(f"{name} ({value:.3g})" for name, value in above.items())
-    remedy = "give the filter more weight there" if len(above) < len(ratios) else "scale the data down"
+    white_is_enough = level * float(power.max()) <= LARGEST_TERMINAL_SNR
+    remedy = (
+        "more weight there, as in a flatter filter,"
+        if white_is_enough
+        else "a schedule that ends lower, or weaker data,"
+    )
     output.warn(
-        f"the data still show through the noise at t = 1 in the band {places}: signal to noise above "
-        f"{LARGEST_TERMINAL_SNR}; samples will be wrong there, so {remedy} or choose a schedule that ends lower"
+        f"with {subject} the data still show through the noise at t = 1 in the band {places}: signal to noise above "
+        f"{LARGEST_TERMINAL_SNR}; samples will be wrong there, and {remedy} would mend it"
     )
 
 

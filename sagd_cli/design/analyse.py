@@ -25,15 +25,23 @@ class Analysis:
         return list(zip(spectrum.annuli.rho[1:].tolist(), spectrum.rapsd[1:].tolist(), strict=True))
 
     @property
+    def has_room(self) -> bool:
+        """Whether the fields are large enough for peaks to have surroundings."""
+        grid = self.measured.spectrum.grid
+        return min(grid.shape) > 2 * REACH[grid.ndim]
+
+    @property
     def bands(self) -> str:
         """The peaks as one BAND for `sagd omit`."""
         return "+".join(peak.band for peak in self.peaks or [])
 
     @property
-    def marks(self) -> list[tuple[float | None, float | None, str]]:
-        """Frequency (f_y, f_x) and label of the peaks of images."""
+    def marks(self) -> list[tuple[float | None, float | None, float, str]]:
+        """Frequency (f_y, f_x), extent and label of the peaks of images."""
         centers = [((None, None, *peak.center)[-2:], peak) for peak in self.peaks or []]
-        return [(f_y, f_x, f"{peak.band}  +{peak.excess_db:.1f} dB") for (f_y, f_x), peak in centers]
+        return [
+            (f_y, f_x, peak.extent, f"{peak.band}  +{peak.excess_db:.1f} dB") for (f_y, f_x), peak in centers
+        ]
 
     def document(self) -> dict[str, Any]:
         """Return the JSON object of `sagd spectrum` (CLI: JSON)."""
@@ -44,6 +52,7 @@ class Analysis:
             "window": "hann" if spectrum.hann else "none",
             "beta": law.beta if law else None,
             "beta_se": law.beta_se if law else None,
+            "misfit_db": law.misfit_db if law else None,
             "fitted_rho": [law.low_rho, law.high_rho] if law else None,
             "profile": [list(pair) for pair in self.profile],
             "data": self.measured.source.model_dump(),
@@ -71,11 +80,12 @@ def analyse(data: str, window: str, peaks: bool, output: Output) -> Analysis:
     if spectrum.power.max() == 0:
         raise DataError(f"the images of {data} are constant: they have no spectrum")
     law = _law(measured, output)
-    room = 2 * REACH[spectrum.grid.ndim] + 1
-    if peaks and min(spectrum.grid.shape) < room:
-        output.warn(f"no peaks were sought: they need fields of {room} samples along each axis at least")
     found = find_peaks(spectrum.power, spectrum.grid, spectrum.fields) if peaks else None
-    return Analysis(measured, law, found)
+    analysis = Analysis(measured, law, found)
+    if peaks and not analysis.has_room:
+        room = 2 * REACH[spectrum.grid.ndim] + 1
+        output.warn(f"no peaks were sought: they need fields of {room} samples along each axis at least")
+    return analysis
 
 
 def _law(measured: Measurement, output: Output) -> PowerLaw | None:

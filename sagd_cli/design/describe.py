@@ -49,10 +49,12 @@ class Setting:
         return None if self.measured is None else self.measured.spectrum.power
 
 
-def describe_filter(config: FilterConfig, setting: Setting, output: Output) -> dict[str, Any]:
+def describe_filter(
+    config: FilterConfig, setting: Setting, output: Output, name: str = "the filter"
+) -> dict[str, Any]:
     """Return profile, band shares of the noise power, rank, condition number and, with data, the SNR of each band.
 
-    Warns where the data still show through the noise at t = 1 (CLI: JSON of `filter show`).
+    Warns, of `name`, where the data still show through the noise at t = 1 (CLI: JSON of `filter show`).
     """
     built = config.weights(setting.shape)
     described = {
@@ -69,7 +71,7 @@ def describe_filter(config: FilterConfig, setting: Setting, output: Output) -> d
     if setting.measured is None:
         return described
     power = setting.measured.spectrum.power
-    warn_of_terminal_snr(built, power, setting.schedule, output)
+    warn_of_terminal_snr(built, power, setting.schedule, output, name)
     source = setting.measured.source.model_dump()
     return {**described, "data": source, "snr": _describe_snr(built, power, setting.schedule)}
 

@@ -1,10 +1,11 @@
 """Filters fitted to the spectrum of data (MATH: 3. matched, 7. Equal-SNR power law)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from sagd_cli.config import FilterConfig, validate
 from sagd_cli.console import Output
@@ -19,7 +20,7 @@ from sagd_cli.spectral.spectrum import Spectrum
 METHODS = ("matched", "powerlaw")
 EMPTY = 1e-12
 CANDIDATES = 101
-NORMAL_95 = 1.96
+FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class FittedFilter:
     law: PowerLaw | None
     alpha_interval: tuple[float, float] | None = None
     bounded: bool = False
+    terminal_snr: float = 0.0
 
     def notes(self) -> list[str]:
         """Sentences about the fit for the person at the terminal."""
@@ -39,10 +41,24 @@ class FittedFilter:
         notes = [
             f"S = c r^-beta with beta = {self.law.beta:.4g}{error} for rho up to {self.law.high_rho:.3g}"
         ]
-        if self.bounded:
+        if self.alpha_interval is None:
             notes.append(
-                f"alpha = {self.config.options['alpha']:g} instead of -beta / 2 = {-self.law.beta / 2:.4g}, nearer to "
-                f"white for the sake of a terminal signal-to-noise ratio of at most {LARGEST_TERMINAL_SNR}"
+                f"alpha = -beta / 2 = {-self.law.beta / 2:.4g}; its error cannot be told from so few images"
+            )
+        else:
+            low, high = self.alpha_interval
+            notes.append(
+                f"alpha = -beta / 2 = {-self.law.beta / 2:.4g} (95 % interval {low:.4g} to {high:.4g})"
+            )
+        if self.bounded:
+            met = (
+                "is then at most"
+                if self.terminal_snr <= LARGEST_TERMINAL_SNR
+                else f"is then {self.terminal_snr:.3g}, above"
+            )
+            notes.append(
+                f"taken is {self.config.options['alpha']:g}, nearer to white: the terminal signal-to-noise ratio {met} "
+                f"{LARGEST_TERMINAL_SNR}"
             )
         return notes
 
@@ -99,17 +115,26 @@ def _refuse_empty(spectrum: Spectrum, data: str) -> None:
 
 
 def _power_law(measured: Measurement, options: dict[str, Any], schedule: str) -> FittedFilter:
-    law = fit_power_law(measured.spectrum)
+    law, count = fit_power_law(measured.spectrum), measured.spectrum.count
+    if count < FEWEST:  # about their mean two images have the same spectrum
+        law = replace(law, beta_se=None)
     wanted = -law.beta / 2
-    alpha = _bounded(wanted, measured, options, schedule)
+    alpha, snr = _bounded(wanted, measured, options, schedule)
     config = _config("powerlaw", {**options, "alpha": float(f"{alpha:.6g}")}, measured)
-    half = NORMAL_95 * (law.beta_se or float("nan")) / 2
-    interval = (wanted - half, wanted + half) if law.beta_se is not None else None
-    return FittedFilter(config, law, interval, alpha != wanted)
+    interval = None
+    if law.beta_se is not None:
+        half = float(stats.t.ppf(0.975, count - 1)) * law.beta_se / 2
+        interval = (wanted - half, wanted + half)
+    return FittedFilter(config, law, interval, alpha != wanted, snr)
 
 
-def _bounded(wanted: float, measured: Measurement, options: dict[str, Any], schedule: str) -> float:
-    """The alpha nearest to `wanted`, on the way to white, whose terminal SNR is within the bound; else the best."""
+def _bounded(
+    wanted: float, measured: Measurement, options: dict[str, Any], schedule: str
+) -> tuple[float, float]:
+    """The alpha nearest to `wanted`, on the way to white, whose terminal SNR is within the bound, or else the best.
+
+    With its largest terminal SNR.
+    """
     level, grid = snr_level(schedule, 1.0), measured.spectrum.grid
 
     def worst(alpha: float) -> float:
@@ -120,8 +145,9 @@ def _bounded(wanted: float, measured: Measurement, options: dict[str, Any], sche
     for alpha in np.linspace(wanted, 0.0, CANDIDATES):
         found.append((worst(float(alpha)), float(alpha)))
         if found[-1][0] <= LARGEST_TERMINAL_SNR:
-            return float(alpha)
-    return min(found)[1]
+            break
+    snr, alpha = found[-1] if found[-1][0] <= LARGEST_TERMINAL_SNR else min(found)
+    return alpha, snr
 
 
 def _config(family: str, options: dict[str, Any], measured: Measurement) -> FilterConfig:

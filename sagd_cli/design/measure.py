@@ -1,7 +1,7 @@
 """The power spectrum of a data set, read image by image (MATH: 7. Spectra)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,9 @@ def measure_diffused(data: str, output: Output, replicates: int = 0) -> Measurem
     rounding = survey.count * np.finfo(np.float64).eps * np.abs(mean).max()
     if spectrum.power.max() <= spectrum.grid.size * rounding**2:
         raise DataError(f"the images of {data} are all alike: they have no spectrum about their mean")
-    return Measurement(spectrum, survey.source())
+    # M images about their own mean are as many as M - 1 independent ones.
+    independent = replace(spectrum, fields=spectrum.fields - 1)
+    return Measurement(independent, survey.source())
 
 
 def measure_texture(data: str, output: Output, window: str = "hann") -> Measurement:
@@ -93,7 +95,7 @@ def measure_texture(data: str, output: Output, window: str = "hann") -> Measurem
 
 def _survey(data: str, output: Output) -> _Survey:
     images = stream_images(parse_dataset(data))
-    digest, shapes, total = ImageHash(), set[tuple[int, ...]](), np.zeros(())
+    digest, shapes, total = ImageHash(len(images)), set[tuple[int, ...]](), np.zeros(())
     with output.progress("read", len(images)) as bar:
         for index, image in enumerate(images):
             signal = _checked(image, index, data)

@@ -173,7 +173,9 @@ def _draw_panel(axes: Axes, draw: Array) -> None:
 
 
 def _measured_panel(axes: Axes, spectral_filter: SpectralFilter, measured: Pairs, log: bool) -> None:
-    declared = draw_line(axes, *_profile(spectral_filter), 0)
+    # The same annuli as those of the measured points, so that a difference is one of the noise.
+    annuli = Annuli(spectral_filter.grid)
+    declared = draw_line(axes, annuli.rho, annuli.mean(spectral_filter.weight**2) ** 0.5, 0)
     declared.set_marker("")
     rho, amplitude = np.array(measured).T
     (points,) = axes.plot(rho, amplitude, "o", color=COLOURS[1], mfc="white", ms=5)

@@ -21,6 +21,7 @@ def listing(rows: list[dict[str, Any]]) -> Table:
 def description(data: dict[str, Any]) -> str:
     """The JSON object of `filter show` in words, with its profile as a plot."""
     shares = "  ".join(f"{name} {share:.1%}" for name, share in data["bands"].items())
+    gap = "; samples have nothing at the others" if data["rank"] < data["size"] else ""
     before = ""
     if "initial_profile" in data:
         before = (
@@ -30,7 +31,7 @@ def description(data: dict[str, Any]) -> str:
         f"{data['type']}({options_text(data['options'])})  normalize={data['normalize']}  units={data['units']}\n"
         f"w over rho\n{profile_plot([(rho, w) for rho, w in data['profile']])}{before}"
         f"noise power  {data['power']:.6g} a sample;  share by band:  {shares}\n"
-        f"rank         {data['rank']} of {data['size']} frequencies at {format_shape(data['shape'])}\n"
+        f"rank         {data['rank']} of {data['size']} frequencies at {format_shape(data['shape'])}{gap}\n"
         f"condition    {data['condition']:.4g}\n"
         f"sha256       {data['sha256']}\n"
         f"{_snr_lines(data)}"

@@ -15,7 +15,7 @@ from sagd_cli.reporting.figures import COLOURS, RHO, STYLE, legend_below, plain,
 from sagd_cli.spectral.grid import Array
 
 Law = tuple[float, float | None, Array, Array]
-Peak = tuple[float | None, float | None, str]
+Peak = tuple[float | None, float | None, float, str]
 
 LISTED_PEAKS = 12
 OUTLINE = withStroke(linewidth=3, foreground="black")
@@ -33,7 +33,7 @@ def spectrum_figure(
     """Draw the radially averaged power against rho and, for images, the power of every frequency.
 
     `law` is (beta, its standard error or None, fitted rho, fitted power). `power2d` is the full spectrum in the
-    order of `fftfreq` (`FrequencyGrid.full`), `peaks` are (f_y, f_x, label) in cycles/pixel, with None for the
+    order of `fftfreq` (`FrequencyGrid.full`), `peaks` are (f_y, f_x, extent, label) in cycles/pixel, with None for the
     axis along which a stripe extends.
     """
     figure = Figure(figsize=(6.5 if power2d is None else 10.5, 5.0), layout="constrained")
@@ -79,16 +79,16 @@ def _power_panel(axes: Axes, power2d: Array) -> None:
     axes.figure.colorbar(image, ax=axes, label="power (dB)", extend="min")
 
 
-def _mark_peak(axes: Axes, peak: Peak, reach: float) -> tuple[float, float]:
+def _mark_peak(axes: Axes, peak: Peak, smallest: float) -> tuple[float, float]:
     """Circle a peak and its mirror, or frame a stripe; return where (f_x, f_y) it can be numbered."""
-    f_y, f_x, _ = peak
+    f_y, f_x, extent, _ = peak
     for sign in (1, -1):
         if f_x is None or f_y is None:
-            low_x, width = (-0.5, 1.0) if f_x is None else (sign * f_x - reach, 2 * reach)
-            low_y, height = (-0.5, 1.0) if f_y is None else (sign * f_y - reach, 2 * reach)
+            low_x, width = (-0.5, 1.0) if f_x is None else (sign * f_x - extent / 2, extent)
+            low_y, height = (-0.5, 1.0) if f_y is None else (sign * f_y - extent / 2, extent)
             patch: Patch = Rectangle((low_x, low_y), width, height)
         else:
-            patch = Circle((sign * f_x, sign * f_y), reach)
+            patch = Circle((sign * f_x, sign * f_y), max(extent, smallest))
         patch.set(fill=False, edgecolor="white", lw=1.3, path_effects=[OUTLINE])
         axes.add_patch(patch)
     return (0.4 if f_x is None else f_x, 0.4 if f_y is None else f_y)
@@ -109,7 +109,7 @@ def _number_peaks(axes: Axes, marks: Sequence[tuple[float, float]], reach: float
 
 
 def _list_peaks(figure: Figure, peaks: Sequence[Peak]) -> None:
-    labels = [f"{number}  {label}" for number, (_, _, label) in enumerate(peaks[:LISTED_PEAKS], 1)]
+    labels = [f"{number}  {label}" for number, (_, _, _, label) in enumerate(peaks[:LISTED_PEAKS], 1)]
     if len(peaks) > LISTED_PEAKS:
         labels.append(f"and {len(peaks) - LISTED_PEAKS} more, marked without a number")
     blank = Line2D([], [], ls="none")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize, special, stats
 
+from sagd_cli.spectral.band import STRIPE_GUARD as BAND_GUARD
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 
 Kind = Literal["notch", "stripe-horizontal", "stripe-vertical"]
@@ -155,7 +156,10 @@ def _isolated(spectrum: Array, grid: FrequencyGrid, count: int, stripes: list[Pe
     excess = level[tuple(summits.T)] - _background_db(level, summits, _median_bias_db(count))
     floor_db = max(PEAK_FLOOR_DB, _threshold_db(grid, count))
     frequencies = summits / np.array(grid.shape)
-    share = 2 * NOISE_BANDWIDTH**grid.ndim * spectrum[tuple(summits.T)] / np.sum(spectrum)
+    pair = np.where(
+        np.all(2 * frequencies % 1 == 0, axis=1), 1, 2
+    )  # a bin at DC or Nyquist is its own mirror
+    share = pair * NOISE_BANDWIDTH**grid.ndim * spectrum[tuple(summits.T)] / np.sum(spectrum)
     left = (excess > floor_db) & (share > FAINTEST) & ~_covered(frequencies, stripes)
     peaks: list[Peak] = []
     while left.any() and len(peaks) < MOST:
@@ -193,12 +197,13 @@ def _radius(spectrum: Array, frequency: Array, background: float) -> float:
 
 
 def _covered(frequencies: Array, stripes: list[Peak]) -> NDArray[np.bool_]:
-    """Which of the frequencies (M, 2) lie on a stripe."""
+    """Which of the frequencies (M, 2) lie on a stripe, as its band has it: not those that its guard spares."""
     covered = np.zeros(len(frequencies), dtype=bool)
     for stripe in stripes:
         across = 1 if stripe.kind == "stripe-horizontal" else 0
         covered |= np.abs(frequencies[:, across]) <= stripe.extent / 2
-    return covered
+    rho = np.linalg.norm(frequencies, axis=1) * np.sqrt(2)
+    return np.asarray(covered & (rho >= BAND_GUARD))
 
 
 def _stripes(spectrum: Array, count: int) -> list[Peak]:

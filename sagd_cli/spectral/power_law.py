@@ -19,24 +19,26 @@ FEWEST_ANNULI = 3
 ROUNDING = 1e-28
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PowerLaw:
     """S = c r^-beta, r in cycles/sample, as fitted to the annuli from `low_rho` to `high_rho`.
 
-    `beta_se` is the standard error of `beta` over images, None when there is but one.
+    `beta_se` is the standard error of `beta` over images, None when there is but one; `misfit_db` the root mean square
+    of what the law leaves of the RAPSD, in dB; `expected` the RAPSD of the fitted annuli that the law explains.
     """
 
     beta: float
     beta_se: float | None
     log_c: float
+    misfit_db: float
     low_rho: float
     high_rho: float
+    expected: Array
 
-    def line(self, rho: Array, ndim: int) -> tuple[float, float | None, Array, Array]:
-        """Return beta, its error, the `rho` of the fitted range and c r^-beta there, for fields of `ndim` axes."""
+    def curve(self, rho: Array) -> tuple[float, float | None, Array, Array]:
+        """Return beta, its standard error, the fitted annuli of `rho`, and what the law makes there."""
         fitted = rho[(rho >= self.low_rho) & (rho <= self.high_rho)]
-        radius = fitted * np.sqrt(ndim) / 2
-        return self.beta, self.beta_se, fitted, np.exp(self.log_c) * radius**-self.beta
+        return self.beta, self.beta_se, fitted, self.expected
 
 
 def fit_power_law(spectrum: Spectrum) -> PowerLaw:
@@ -53,9 +55,10 @@ def fit_power_law(spectrum: Spectrum) -> PowerLaw:
     fit = _LeastSquares(expected, np.log(spectrum.rapsd[fitted]), spectrum.annuli.count[fitted])
     beta = float(minimize_scalar(fit.loss, bracket=(0.0, 3.0)).x)
     rho = spectrum.annuli.rho[fitted]
-    return PowerLaw(
-        beta, _standard_error(spectrum, fit, beta), fit.log_c(beta), float(rho[0]), float(rho[-1])
-    )
+    log_c, error = fit.log_c(beta), _standard_error(spectrum, fit, beta)
+    misfit = 10 / np.log(10) * np.sqrt(fit.loss(beta) / np.sum(fit.weights))
+    curve = np.exp(log_c + expected.log_rapsd(beta))
+    return PowerLaw(beta, error, log_c, float(misfit), float(rho[0]), float(rho[-1]), curve)
 
 
 @dataclass(frozen=True, eq=False)

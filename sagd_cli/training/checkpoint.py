@@ -15,7 +15,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sagd_cli.errors import CheckpointError
+from sagd_cli.errors import CheckpointError, SagdError
 from sagd_cli.files import sync, write_text
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -63,7 +63,7 @@ def save(folder: Path, state: TrainingState, spectral_filter: SpectralFilter, ab
             shutil.rmtree(final)
         temporary.rename(final)
         sync(folder)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, SagdError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CheckpointError(
             f"the checkpoint of step {state.step} could not be written to {folder}: {reason}",

@@ -31,8 +31,11 @@ class LearnedProfile(nn.Module):
         """Take the basis (*half_shape, K) and the weights (K,) > 0 to start from."""
         super().__init__()
         self.grid = grid
-        start = torch.as_tensor(knots, dtype=torch.float32)
-        self.raw = nn.Parameter(start + torch.log(-torch.expm1(-start)))  # the inverse of softplus
+        # At unit power first: softplus bends at 1, so knots of another scale would learn at another rate.
+        scaled = np.asarray(knots) / np.max(knots)
+        scaled = scaled / np.sqrt(grid.mean((basis @ scaled) ** 2))
+        raw = scaled + np.log(-np.expm1(-scaled))  # the inverse of softplus
+        self.raw = nn.Parameter(torch.as_tensor(raw, dtype=torch.float32))
         self.register_buffer("_basis", torch.as_tensor(basis, dtype=torch.float32))
         self.register_buffer("_share", torch.as_tensor(grid.multiplicity / grid.size, dtype=torch.float32))
 
@@ -67,6 +70,15 @@ class LearnedNoise(SpectralNoise):
         """Start from the profile as it is."""
         self.profile = profile
         super().__init__(profile.spectral_filter(), device)
+
+    def covariance(self) -> Tensor:
+        """Eigenvalues of the covariance as the profile is now, w^2, on the half spectrum."""
+        weight: Tensor = self.profile()
+        return weight.detach().square()
+
+    def logdet(self) -> float:
+        """Log-determinant of the covariance as the profile is now."""
+        return self.profile.spectral_filter().logdet
 
     def refresh(self) -> None:
         """Take the profile as it is now, for one step."""
@@ -120,11 +132,16 @@ def make_loss(
     return LearnedNoiseLoss(schedule, noise, smoothness=config.filter.options["smoothness"])
 
 
+def average_profile(average: Ema) -> LearnedProfile:
+    """The averaged profile that `average` holds."""
+    return cast(LearnedProfile, average.network)
+
+
 def trained_filter(config: FilterConfig, average: Ema | None) -> FilterConfig | None:
     """Return the filter of the averaged profile, as a filter file states it; None when nothing was learned."""
     if average is None:
         return None
-    values = cast(LearnedProfile, average.network).knots.tolist()
+    values = average_profile(average).knots.tolist()
     pairs = zip(config.options["knots"], values, strict=True)
     knots = [[*knot[:-1], float(f"{value:.6g}")] for knot, value in pairs]
     return config.model_copy(update={"options": {**config.options, "knots": knots}})

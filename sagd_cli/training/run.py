@@ -17,7 +17,7 @@ from sagd_cli.config import BackboneConfig, FilterConfig, RunConfig, differing_k
 from sagd_cli.console import Output
 from sagd_cli.datasets import hash_images, load_images
 from sagd_cli.design.advice import power_about_mean, warn_of_terminal_snr
-from sagd_cli.errors import CheckpointError, Interrupted, PluginError, UsageError
+from sagd_cli.errors import CheckpointError, Interrupted, UsageError
 from sagd_cli.files import write_text
 from sagd_cli.plugin.records import BackbonePlugin
 from sagd_cli.plugin.registry import registry
@@ -25,9 +25,9 @@ from sagd_cli.signals import stop_on_signal
 from sagd_cli.spectral.noise import random_stream
 from sagd_cli.training import checkpoint, store
 from sagd_cli.training.data import Batches
-from sagd_cli.training.learned_filter import learned_profile, make_loss, trained_filter
+from sagd_cli.training.learned_filter import average_profile, learned_profile, make_loss, trained_filter
 from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
-from sagd_cli.training.store import CHECKPOINTS, CONFIG, Checkpoint
+from sagd_cli.training.store import CHECKPOINTS, CONFIG, Checkpoint, open_checkpoint, sampled_filter
 from sagd_cli.yaml_files import dump_yaml, read_mapping
 
 METRICS, LOCK = "metrics.jsonl", "run.lock"
@@ -45,8 +45,7 @@ class Run:
     @property
     def filter(self) -> FilterConfig:
         """The filter to sample with: the one that training left, where it was learned."""
-        trained = self.checkpoint.manifest.get("trained_filter")
-        return self.config.filter if trained is None else validate(FilterConfig, trained, str(self.path))
+        return sampled_filter(self.checkpoint)
 
     def network(self, device: torch.device) -> torch.nn.Module:
         """Return the averaged network on `device`."""
@@ -61,15 +60,7 @@ def open_run(path: Path, output: Output) -> Run:
     Raises UsageError when it is none, or when its config.yaml no longer says what was trained; CheckpointError
     when nothing in it is sound.
     """
-    if not (path / CONFIG).is_file():
-        raise UsageError(f"{path} is not a run: it has no {CONFIG}", "Train one with `sagd train`.")
-    found, skipped = store.newest(path / CHECKPOINTS)
-    for reason in skipped:
-        output.warn(f"skipped: {reason}")
-    if found is None:
-        hint = "Run the same `sagd train` command again to train it."
-        raise CheckpointError(f"{path} holds no sound checkpoint", hint)
-    check_plugins(found.manifest["plugins"])
+    found = open_checkpoint(path, output)
     written = validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
     check_filter(written.filter.sha256(), found.filter_sha256, f"{path / CONFIG} names")
     config = validate(RunConfig, found.manifest["config"], f"{found.path}")
@@ -132,7 +123,8 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
     about = _about(config, shape, hash_images(data))
     profile = learned_profile(config.filter, shape[1:])
     loss = make_loss(config, spectral_filter, profile, device)
-    warn_of_terminal_snr(spectral_filter, power_about_mean(data), config.schedule, output)
+    power = power_about_mean(data)
+    warn_of_terminal_snr(spectral_filter, power, config.schedule, output)
     with _locked(path), stop_on_signal() as stop:
         network = new_backbone(config.backbone, shape, config.training.seed)
         state = TrainingState(network, config.training, device, profile)
@@ -155,6 +147,9 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
             finished = fit(
                 state, batches.at, loss, config.training, Callbacks(record, bar.advance, save, stop.requested)
             )
+        if state.profile_ema is not None:
+            learned = average_profile(state.profile_ema).spectral_filter()
+            warn_of_terminal_snr(learned, power, config.schedule, output, "the filter as learned")
         if not finished and stop.signum is not None:
             raise Interrupted(
                 stop.signum,
@@ -276,14 +271,3 @@ def _about(config: RunConfig, shape: tuple[int, ...], images_sha256: str) -> dic
             for e in entries
         ],
     }
-
-
-def check_plugins(needed: list[dict[str, str]]) -> None:
-    """Raise PluginError that says what to install when a plug-in a checkpoint needs is not here."""
-    for item in needed:
-        if item["name"] not in registry().names(item["kind"]):
-            source = f"{item['distribution']} {item['version']}".strip()
-            raise PluginError(
-                f"the run needs the {item['kind']} {item['name']!r} of {source}, which is not installed or not enabled",
-                f"Install {source}, or name its file with --plugin.",
-            )

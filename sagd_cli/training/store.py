@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sagd_cli.config import FilterConfig, validate
-from sagd_cli.errors import CheckpointError, UsageError
+from sagd_cli.console import Output
+from sagd_cli.errors import CheckpointError, PluginError, UsageError
+from sagd_cli.plugin.registry import registry
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
 FORMAT = 1
@@ -96,6 +98,41 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def open_checkpoint(run: Path, output: Output) -> Checkpoint:
+    """Return a run's newest sound checkpoint, and say which newer ones were skipped and why.
+
+    Raises UsageError when `run` is no run, CheckpointError when nothing in it is sound, PluginError when it needs a
+    plug-in that is not here.
+    """
+    if not (run / CONFIG).is_file():
+        raise UsageError(f"{run} is not a run: it has no {CONFIG}", "Train one with `sagd train`.")
+    found, skipped = newest(run / CHECKPOINTS)
+    for reason in skipped:
+        output.warn(f"skipped: {reason}")
+    if found is None:
+        hint = "Run the same `sagd train` command again to train it."
+        raise CheckpointError(f"{run} holds no sound checkpoint", hint)
+    _check_plugins(found.manifest["plugins"])
+    return found
+
+
+def _check_plugins(needed: list[dict[str, str]]) -> None:
+    """Raise PluginError that says what to install when a plug-in a checkpoint needs is not here."""
+    for item in needed:
+        if item["name"] not in registry().names(item["kind"]):
+            source = f"{item['distribution']} {item['version']}".strip()
+            raise PluginError(
+                f"the run needs the {item['kind']} {item['name']!r} of {source}, which is not installed or not enabled",
+                f"Install {source}, or name its file with --plugin.",
+            )
+
+
+def sampled_filter(checkpoint: Checkpoint) -> FilterConfig:
+    """Return the filter to sample with: the one that training left, where it was learned."""
+    document = checkpoint.manifest.get("trained_filter", checkpoint.manifest["config"]["filter"])
+    return validate(FilterConfig, document, str(checkpoint.path))
+
+
 @dataclass(frozen=True)
 class RunFilter:
     """The filter of a run, the one it started from, and the shape of its fields."""
@@ -110,15 +147,8 @@ class RunFilter:
         return self.filter != self.initial
 
 
-def read_run_filter(run: Path) -> RunFilter:
-    """Return the filter in a run's newest sound checkpoint; raise UsageError or CheckpointError when there is none."""
-    if not (run / CONFIG).is_file():
-        raise UsageError(f"{run} is not a run: it has no {CONFIG}", "Train one with `sagd train`.")
-    found, _ = newest(run / CHECKPOINTS)
-    if found is None:
-        raise CheckpointError(f"{run} holds no sound checkpoint")
-    initial = validate(FilterConfig, found.manifest["config"]["filter"], f"{found.path}")
-    trained = validate(
-        FilterConfig, found.manifest.get("trained_filter", initial.document()), f"{found.path}"
-    )
-    return RunFilter(trained, initial, tuple(found.manifest["shape"][1:]))
+def read_run_filter(run: Path, output: Output) -> RunFilter:
+    """Return the filter of a run; raises what `open_checkpoint` raises."""
+    found = open_checkpoint(run, output)
+    initial = validate(FilterConfig, found.manifest["config"]["filter"], str(found.path))
+    return RunFilter(sampled_filter(found), initial, tuple(found.manifest["shape"][1:]))

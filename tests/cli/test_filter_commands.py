@@ -326,7 +326,7 @@ def test_design_warns_of_data_that_outshine_the_noise(sagd, strong):
     assert blue.code == 0 and blue.out.startswith("type: powerlaw\n")
     (line,) = blue.err.splitlines()
     ratio = float(re.search(r"low \((\S+)\): signal to noise above 0\.01", line)[1])
-    assert "warning: the data still show through the noise at t = 1 in the band low" in line
+    assert "the data still show through the noise at t = 1 in the band low" in line
     snr = sagd("filter", "show", "powerlaw:alpha=1", "--data", strong, "--json").json["snr"]
     assert ratio == pytest.approx(snr["largest_terminal"]["low"], rel=0.01) and ratio > 0.1
     assert sagd("filter", "design", "--type", "white", "--data", strong).err == ""
@@ -401,3 +401,38 @@ def test_the_schema_accepts_what_fit_writes_and_no_damaged_source(sagd):
     for key, value in (("images", 0), ("sha256", "abc"), ("extra", 1)):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**fitted, "source": {**fitted["source"], key: value}}, document)
+
+
+def test_a_file_without_a_type_is_no_filter(sagd, tmp_path):
+    (tmp_path / "f.yaml").write_text("normalize: power\n")
+    for command in (["filter", "show"], ["config", "validate"]):
+        refused(sagd(*command, tmp_path / "f.yaml"), 2, "f.yaml names no type of filter")
+
+
+def test_a_wrong_option_names_the_file_it_is_in(sagd, tmp_path):
+    (tmp_path / "f.yaml").write_text("type: bandpass\noptions: {flooor: 0.1}\n")
+    refused(
+        sagd("filter", "compare", "white", tmp_path / "f.yaml"),
+        2,
+        "f.yaml: filter bandpass: unknown key 'flooor'",
+    )
+
+
+def test_the_schema_knows_the_options_of_every_family(sagd):
+    schema = sagd("config", "schema", "filter", "--json").json
+    options = {
+        family["properties"]["type"]["const"]: family["properties"]["options"] for family in schema["oneOf"]
+    }
+    assert set(options) == {row["type"] for row in sagd("filter", "list", "--json").json["filters"]}
+    assert all(family["additionalProperties"] is False for family in options.values())
+    assert set(options["bandpass"]["properties"]) == {"low", "high", "floor", "transition"}
+
+
+def test_zero_and_minus_zero_are_one_number(sagd):
+    one, other = (sagd("filter", "show", f"powerlaw:alpha={zero}", "--json").json for zero in ("0", "-0.0"))
+    assert one["sha256"] == other["sha256"]
+
+
+def test_a_size_beyond_reason_is_wrong_use(sagd):
+    for size in ("99999999999999999999", "100000x100000"):
+        assert sagd("filter", "show", "white", "--size", size).code == 2

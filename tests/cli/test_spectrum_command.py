@@ -351,3 +351,29 @@ def test_the_text_fits_a_terminal_of_100_columns(tmp_path):
     assert sum(line.startswith("peak  ") for line in lines) == 4
     assert max(map(len, lines[:-1])) <= 100
     assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["kodim02", "kodim04", "kodim10", "kodim24"])
+def test_photographs_as_they_are_have_no_peaks(sagd, data_root, name):
+    """Two of them have the faint pattern of their scanner at (1/2, 1/2), which is no damage."""
+    image = data_root / "kodak" / f"{name}.png"
+    if not image.is_file():
+        pytest.skip(f"no {image}")
+    assert sagd("spectrum", image, "--peaks", "--json").json["peaks"] == []
+
+
+def test_slow_banding_is_named_though_the_band_of_its_stripe_spares_it(sagd, tmp_path):
+    """Square bands of period 32: the fundamental is inside the guard of `stripe:`, so it is a notch of its own."""
+    rows = 20 * np.sign(np.sin(2 * np.pi * (np.arange(256) + 0.5) / 32))
+    texture = np.random.default_rng(0).normal(128, 8, (256, 256))
+    image = np.clip(texture + rows[:, None], 0, 255).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "bands.png")
+    found = sagd("spectrum", tmp_path / "bands.png", "--peaks", "--json").json
+    mask = Band.parse(found["band"]).mask(FrequencyGrid((256, 256)))
+    power = np.abs(np.fft.rfft2(rows[:, None] + np.zeros((256, 256)))) ** 2
+    assert power[mask].sum() > 0.9 * power.sum()
+
+
+def test_an_array_of_images_without_an_axis_of_colours_is_not_taken_for_signals(sagd, tmp_path):
+    np.save(tmp_path / "nhw.npy", np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8))
+    refused(sagd("spectrum", tmp_path / "nhw.npy"), 1, "Store it as (20, 1, 28, 28)")

@@ -17,6 +17,7 @@ from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.reporting.figures import save_figure
 from sagd_cli.reporting.filter_figures import compare_figure, filter_figure
 from sagd_cli.reporting.spectrum_figure import spectrum_figure
+from sagd_cli.spectral.annuli import Annuli
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
 
@@ -54,12 +55,12 @@ def spectrum_of(peaks=(), error=0.021):
 
 
 PEAKS = [
-    (0.1, 0.2, "notch:0.1,0.2,0.02"),
-    (0.1, 0.28, "notch:0.1,0.28,0.02"),
-    (-0.3, 0.4, "notch:-0.3,0.4,0.02"),
-    (0.47, 0.47, "notch:0.47,0.47,0.02"),
-    (0.0, None, "stripe:horizontal,0.01"),
-    (None, 0.25, "stripe:vertical,0.01"),
+    (0.1, 0.2, 0.02, "notch:0.1,0.2,0.02"),
+    (0.1, 0.28, 0.02, "notch:0.1,0.28,0.02"),
+    (-0.3, 0.4, 0.02, "notch:-0.3,0.4,0.02"),
+    (0.47, 0.47, 0.02, "notch:0.47,0.47,0.02"),
+    (0.0, None, 0.02, "stripe:horizontal,0.01"),
+    (None, 0.25, 0.02, "stripe:vertical,0.01"),
 ]
 FIGURES = {
     "radial": lambda: figure_of(powerlaw((32, 32)), LONG, powerlaw((32, 32), 0.3)),
@@ -79,7 +80,7 @@ FIGURES = {
     "profiles": lambda: compare_figure([LONG, "b"], [powerlaw((9,)), gap((9,))]),
     "spectrum": spectrum_of,
     "peaks": lambda: spectrum_of(PEAKS),
-    "many peaks": lambda: spectrum_of([(0.4 - i / 24, 0.3, f"peak {i}") for i in range(20)]),
+    "many peaks": lambda: spectrum_of([(0.4 - i / 24, 0.3, 0.02, f"peak {i}") for i in range(20)]),
 }
 
 
@@ -156,7 +157,9 @@ def test_profiles_and_measurements_are_drawn_as_they_are(make):
     np.testing.assert_array_equal(profile.lines[0].get_xydata(), declared.profile())
     np.testing.assert_array_equal(profile.lines[1].get_xydata(), before.profile())
     assert profile.lines[1].get_linestyle() == "--"
-    np.testing.assert_array_equal(spectrum.lines[0].get_xydata(), declared.profile())
+    annuli = Annuli(declared.grid)
+    rms = annuli.mean(declared.weight**2) ** 0.5
+    np.testing.assert_array_equal(spectrum.lines[0].get_xydata(), np.stack([annuli.rho, rms], axis=1))
     points = next(line for line in spectrum.lines if line.get_marker() == "o")
     np.testing.assert_array_equal(points.get_xydata(), measured)
     assert points.get_linestyle() == "None"
@@ -221,9 +224,9 @@ def test_compared_profiles_keep_their_order_labels_and_styles():
 def test_peaks_and_their_mirrors_are_circled_and_stripes_framed():
     axes = panel(spectrum_of(PEAKS), "Power of")
     circles = {tuple(np.round(p.center, 9)) for p in axes.patches if isinstance(p, Circle)}
-    assert circles == {(s * x, s * y) for y, x, _ in PEAKS[:4] for s in (1, -1)}
+    assert circles == {(s * x, s * y) for y, x, *_ in PEAKS[:4] for s in (1, -1)}
     frames = [p.get_bbox() for p in axes.patches if isinstance(p, Rectangle)]
-    for f_y, f_x, _ in PEAKS[4:]:
+    for f_y, f_x, *_ in PEAKS[4:]:
         for sign in (1, -1):
             centre = [sign * (f or 0.0) for f in (f_x, f_y)]
             assert any(np.allclose((frame.p0 + frame.p1) / 2, centre, atol=1e-12) for frame in frames)

@@ -1,6 +1,7 @@
 """Learned filters: they find the closed-form optimum on Gaussian data, and what is stored is what is sampled with."""
 
 import json
+import shutil
 from contextlib import contextmanager
 
 import numpy as np
@@ -193,6 +194,19 @@ def test_a_profile_is_the_filter_file_of_its_knots_at_unit_power():
     assert profile.spectral_filter().power == pytest.approx(1, rel=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e3, 1e300])
+def test_the_scale_of_the_start_does_not_matter_to_training(scale):
+    """Only the shape of a profile at unit power has a meaning, also to the parameters that are trained."""
+    knots = [[0, 2.0], [0.3, 1.0], [1, 0.5]]
+    one, other = (
+        learned_profile(
+            FilterConfig(type="learned", options={"knots": [[r, k * w] for r, w in knots]}), (8, 8)
+        )
+        for k in (1.0, scale)
+    )
+    torch.testing.assert_close(one.raw, other.raw)
+
+
 @pytest.fixture(scope="module")
 def settings_of_learned(tiny_settings):
     return resolve({**tiny_settings, "filter.type": "learned"})
@@ -214,7 +228,7 @@ def test_sampling_uses_the_averaged_profile_that_was_trained(learned_run):
     np.testing.assert_allclose(used.weight, profile.spectral_filter().weight, rtol=1e-5)
     np.testing.assert_array_equal(used.weight, run.filter.weights((8, 8)).weight)
     assert np.abs(used.weight - 1).max() > 1e-3, "training has not moved it"
-    stored = read_run_filter(learned_run)
+    stored = read_run_filter(learned_run, QUIET)
     assert stored.is_learned and stored.filter == run.filter and stored.initial == run.config.filter
 
 
@@ -262,3 +276,12 @@ def test_another_filter_is_refused_and_the_trained_one_accepted(sagd, learned_ru
 def test_a_level_is_not_learned(normalize):
     with pytest.raises(ConfigError, match="unit power"):
         learned_profile(FilterConfig(type="learned", normalize=normalize), (8, 8))
+
+
+def test_a_damaged_newest_checkpoint_is_named_when_its_filter_is_shown(sagd, learned_run, tmp_path):
+    run = shutil.copytree(learned_run, tmp_path / "run")
+    newest = max((run / "checkpoints").glob("step-*"))
+    (newest / "ema.safetensors").write_bytes(b"torn")
+    shown = sagd("filter", "show", run, "--json")
+    assert shown.code == 0 and f"skipped: {newest} is damaged" in shown.err
+    assert shown.json["sha256"] != sagd("filter", "show", learned_run, "--json").json["sha256"]

@@ -12,6 +12,8 @@ from pydantic import Field
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.plugin import DatasetPlugin, ImageSet, Options, Split, hookimpl
 
+MOST_CHANNELS = 4  # of a signal in bytes; with more an array (N, C, T) is taken for images (N, H, W)
+
 
 class NpyOptions(Options):
     """Which file."""
@@ -44,9 +46,16 @@ def _read(options: NpyOptions, split: Split) -> NDArray[Any]:
         raise UsageError(f"there is no file {options.path}")
     try:
         loaded = np.load(options.path, mmap_mode="r", allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else np.asarray(loaded["images"])
+        array = loaded if isinstance(loaded, np.ndarray) else np.asarray(loaded["images"])
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise DataError(f"{options.path} cannot be read as an array of images: {error}") from None
+    if array.ndim == 3 and array.dtype == np.uint8 and array.shape[1] > MOST_CHANNELS:
+        count, height, width = array.shape
+        raise DataError(
+            f"{options.path} is uint8 of shape {array.shape}: images without an axis of colours, it seems",
+            f"Store it as ({count}, 1, {height}, {width}).",
+        )
+    return array
 
 
 @hookimpl

@@ -16,6 +16,7 @@ class NotchOptions(Options):
     centers: tuple[tuple[float, ...], ...] = Field(
         ((0.25,),),
         min_length=1,
+        max_length=1000,
         description="Frequencies [f_y, f_x] in cycles/sample, mirrors implied; axes not named are at 0.",
     )
     radius: float = Field(0.02, gt=0, le=0.5, description="Radius of the discs in cycles/sample.")

@@ -10,6 +10,8 @@ Pairs = tuple[tuple[float, float], ...]
 
 def _ordered(knots: Pairs) -> Pairs:
     rho, values = np.array(knots, dtype=float).reshape(-1, 2).T
+    if len(rho) > 1000:
+        raise ValueError("at most 1,000 knots make a profile")
     if len(rho) < 2 or np.any(np.diff(rho) <= 0):
         raise ValueError("at least two knots in increasing order of rho are needed")
     if rho[0] < 0 or rho[-1] > 1:

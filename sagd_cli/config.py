@@ -145,7 +145,13 @@ class TrainingConfig(_Frozen):
 class SamplingConfig(_Frozen):
     """How `sagd sample` draws from the run unless told otherwise."""
 
-    sampler: Literal["dpmpp", "ddim", "ddpm"] = Field("dpmpp", description="Default sampler.")
+    sampler: Literal["dpmpp", "dpmpp-sde", "ddim", "ddpm", "heun"] = Field(
+        "dpmpp", description="Default sampler."
+    )
+    spacing: Literal["uniform", "quadratic", "karras"] = Field(
+        "uniform",
+        description="Where the evaluations are: equal steps in t, its root, or (sigma / alpha)^(1/7).",
+    )
     steps: int = Field(20, ge=1, le=1000, description="Network evaluations an image.")
 
 
@@ -155,7 +161,16 @@ class RunConfig(_Frozen):
     dataset: DatasetConfig = Field(default_factory=DatasetConfig)
     backbone: BackboneConfig = Field(default_factory=BackboneConfig)
     filter: FilterConfig = Field(default_factory=FilterConfig)
-    schedule: Literal["linear", "cosine"] = Field("linear", description="linear: the DDPM table; cosine.")
+    schedule: Literal["linear", "cosine", "edm"] = Field(
+        "linear", description="linear: the DDPM table; cosine; edm: alpha = 1, sigma from 0.002 to 80."
+    )
+    prediction: Literal["eps", "x0", "v", "edm", "edm-spectral"] = Field(
+        "eps",
+        description="What the network says: the noise, the image, v, or EDM's preconditioned remainder.",
+    )
+    loss: Literal["plain", "whitened", "min-snr"] = Field(
+        "plain", description="What is minimised; a learned filter is always trained on the whitened loss."
+    )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
 

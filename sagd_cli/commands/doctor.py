@@ -1,15 +1,21 @@
 """`sagd doctor`."""
 
+import math
 import os
 import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.table import Table
 
 from sagd_cli import __version__
-from sagd_cli.commands.common import common, single
+from sagd_cli.commands.common import DeviceOption, announced_device, common, single
 from sagd_cli.console import output
+from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.plugin.registry import registry
 
 app = single()
@@ -28,8 +34,31 @@ ENGINES = (
 
 @app.command()
 @common
-def doctor() -> None:
-    """Say what this installation can do: versions, devices, threads, plug-ins, disk."""
+def doctor(
+    numerics: Annotated[
+        bool,
+        typer.Option(
+            "--numerics", help="Compare noise and samplers with closed forms instead; exit 1 when one is out."
+        ),
+    ] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Say what this installation can do: versions, devices, threads, plug-ins, disk.
+
+    With --numerics, compare noise and samplers on the device with closed forms, in seconds: for those who change them,
+    or run them on a new machine.
+
+    Examples:
+
+      sagd doctor
+
+      sagd doctor --numerics --device cpu
+    """
+    if numerics:
+        _numerics(device)
+        return
+    if device != "auto":
+        raise UsageError("--device is for the checks of --numerics", "Add --numerics, or leave it out.")
     import torch
 
     problems = [f"{e.kind} {e.name}: {e.detail}" for e in registry().entries if e.status != "ok"]
@@ -48,6 +77,37 @@ def doctor() -> None:
         "free_disk_gib": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
     }
     output().result(result, _text(result))
+
+
+def _numerics(device: str) -> None:
+    """Print the checks and the verdict; raise SagdError, which names them, when some are out of bounds."""
+    from sagd_cli.diffusion.numerics import run_checks
+
+    chosen = announced_device(device)
+    checks = run_checks(chosen)
+    out_of_bounds = [check.name for check in checks if not check.ok]
+    table = Table(box=None, pad_edge=False)
+    for heading in ("check", "value", "at most", "", "compared"):
+        table.add_column(heading)
+    for check in checks:
+        verdict = "ok" if check.ok else "OUT"
+        table.add_row(check.name, f"{check.value:.3g}", f"{check.bound:.3g}", verdict, check.compared)
+    rows = [
+        {
+            "name": check.name,
+            "compared": check.compared,
+            "value": check.value if math.isfinite(check.value) else None,
+            "bound": check.bound,
+            "ok": check.ok,
+        }
+        for check in checks
+    ]
+    verb = "is" if len(out_of_bounds) == 1 else "are"
+    verdict = f"{len(out_of_bounds)} of {len(checks)} checks {verb} out of bounds"
+    result = {"device": str(chosen), "ok": not out_of_bounds, "checks": rows}
+    output().result(result, Group(table, f"{verdict} on {chosen}"))
+    if out_of_bounds:
+        raise SagdError(f"{verdict}: {', '.join(out_of_bounds)}")
 
 
 def _version(name: str) -> str:

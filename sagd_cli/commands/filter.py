@@ -33,7 +33,7 @@ DataOption = Annotated[
     str | None, typer.Option("--data", metavar="DATA", help="Data to take signal-to-noise ratios on.")
 ]
 ScheduleOption = Annotated[
-    str, typer.Option("--schedule", help="Schedule of the signal-to-noise ratios: linear or cosine.")
+    str, typer.Option("--schedule", help="Schedule of the signal-to-noise ratios: linear, cosine or edm.")
 ]
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", metavar="FILE.png|FILE.svg", help="Also draw a figure.")

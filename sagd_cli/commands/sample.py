@@ -7,6 +7,7 @@ import typer
 
 from sagd_cli.commands.common import DeviceOption, ForceOption, announced_device, common, single
 from sagd_cli.console import output
+from sagd_cli.errors import UsageError
 
 app = single()
 
@@ -17,11 +18,24 @@ def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `sagd train`.")],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Images to draw.")] = 64,
     sampler: Annotated[
-        str | None, typer.Option("--sampler", help="dpmpp, ddim or ddpm; the run's default.")
+        str | None, typer.Option("--sampler", help="dpmpp, dpmpp-sde, ddim, ddpm or heun; the run's default.")
     ] = None,
     steps: Annotated[
         int | None,
         typer.Option("--steps", min=1, max=1000, help="Network evaluations an image; the run's default."),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(
+            "--spacing", help="Of the evaluations: uniform, quadratic or karras; the run's default."
+        ),
+    ] = None,
+    eta: Annotated[
+        float | None, typer.Option("--eta", min=0, max=1, help="Randomness of ddim: 0 (default) to 1 (ddpm).")
+    ] = None,
+    churn: Annotated[
+        float | None,
+        typer.Option("--churn", min=0, max=0.5, help="Randomness of heun: growth of sigma a step."),
     ] = None,
     seed: Annotated[
         int, typer.Option("--seed", min=0, metavar="BASE", help="Image i is drawn from seed BASE + i.")
@@ -61,8 +75,25 @@ def sample(
     steps = steps or opened.config.sampling.steps
     target = folder or run / "samples" / f"{sampler}-{steps}-seed{seed}-n{count}"
     drawn = SampleTarget(target, format_, grid, force)
-    generator, seeds = ImageGenerator(opened, sampler, steps, chosen), range(seed, seed + count)
+    amount = _amount(sampler, {"eta": eta, "churn": churn})
+    spacing = spacing or opened.config.sampling.spacing
+    generator = ImageGenerator(opened, sampler, steps, chosen, spacing, amount)
+    seeds = range(seed, seed + count)
     drawn.check(opened.shape, seeds)
     save_samples(generator, seeds, batch_size, drawn, out)
     result = describe(opened, generator, sampler, seeds, drawn)
     out.result(result, str(result["output"]))
+
+
+def _amount(sampler: str, given: dict[str, float | None]) -> float | None:
+    """The randomness the sampler was given; raise UsageError for one that it does not take."""
+    from sagd_cli.diffusion.samplers import SAMPLERS
+
+    wanted = SAMPLERS[sampler].amount if sampler in SAMPLERS else ""
+    for name, value in given.items():
+        if value is not None and name != wanted:
+            takers = [key for key, known in SAMPLERS.items() if known.amount == name]
+            raise UsageError(
+                f"the sampler {sampler} takes no --{name}", f"It belongs to {', '.join(takers)}."
+            )
+    return given.get(wanted)

@@ -39,7 +39,11 @@ def train(
         str | None,
         typer.Option("--filter", metavar="FILTER", help="Filter file, TYPE[:k=v,...] or - (stdin)."),
     ] = None,
-    schedule: Annotated[str | None, typer.Option("--schedule", help="linear or cosine.")] = None,
+    schedule: Annotated[str | None, typer.Option("--schedule", help="linear, cosine or edm.")] = None,
+    prediction: Annotated[
+        str | None, typer.Option("--prediction", help="eps, x0, v, edm or edm-spectral.")
+    ] = None,
+    loss: Annotated[str | None, typer.Option("--loss", help="plain, whitened or min-snr.")] = None,
     images: Annotated[int | None, typer.Option("--images", min=1, help="Budget in images.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Budget in steps.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Images a step.")] = None,
@@ -76,6 +80,8 @@ def train(
     flags: dict[str, Any] = {
         "backbone.name": backbone,
         "schedule": schedule,
+        "prediction": prediction,
+        "loss": loss,
         "training.batch_size": batch_size,
         "training.images": images,
         "training.learning_rate": lr,

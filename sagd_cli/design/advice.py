@@ -38,7 +38,13 @@ def warn_of_terminal_snr(
     )
 
 
-def power_about_mean(images: NDArray[np.uint8]) -> Array:
-    """S(f) of images (N, C, *spatial) without their mean image, on the [-1, 1] range, from at most 4,096 of them."""
-    fields = images[:: max(1, len(images) // IMAGES)].astype(np.float64) / 127.5
-    return power_spectrum(fields - fields.mean(axis=0), FrequencyGrid(images.shape[2:]))
+def data_moments(images: NDArray[np.uint8]) -> dict[str, Array]:
+    """`power` and `power_about_mean` of images (N, C, *spatial) on [-1, 1]: E |F x|^2 / N, and without the mean image.
+
+    On the half spectrum, from at most 4,096 of the images.
+    """
+    fields, grid = images[:: max(1, len(images) // IMAGES)] / 127.5 - 1, FrequencyGrid(images.shape[2:])
+    return {
+        "power": power_spectrum(fields, grid),
+        "power_about_mean": power_spectrum(fields - fields.mean(axis=0), grid),
+    }

@@ -1,15 +1,15 @@
 """Denoisers: (x_t, t) to the expected x_0 and noise (MATH: 4. and 5.)."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from sagd_cli.diffusion.prediction import Network, NoisePrediction, Prediction
 from sagd_cli.diffusion.schedule import Schedule
 from sagd_cli.spectral.noise import SpectralNoise
 
-Network = Callable[[Tensor, Tensor], Tensor]
+__all__ = ["Denoiser", "Network", "NetworkDenoiser", "as_network"]
 
 
 class Denoiser(Protocol):
@@ -22,13 +22,18 @@ class Denoiser(Protocol):
         ...
 
 
-class NoiseDenoiser:
-    """A network that predicts eps_w, the noise as it was shaped (the paper's parametrisation)."""
+class NetworkDenoiser:
+    """A trained network, with what it predicts, as a denoiser."""
 
     def __init__(
-        self, network: Network, schedule: Schedule, noise: SpectralNoise, clip: bool = False
+        self,
+        network: Network,
+        schedule: Schedule,
+        noise: SpectralNoise,
+        prediction: Prediction | None = None,
+        clip: bool = False,
     ) -> None:
-        """Take the network (x_t, timestep (B,)) -> eps and the noise it was trained with.
+        """Take the network (x_t, timestep (B,)) -> prediction (eps by default) and the noise it was trained with.
 
         `clip` keeps x0 in [-1, 1], the range of images, and recomputes eps from it (Ho et al. 2006.11239).
         """
@@ -36,13 +41,17 @@ class NoiseDenoiser:
         self.network = network
         self.schedule = schedule
         self.noise = noise
+        self.prediction: Prediction = prediction or NoisePrediction()
 
     def __call__(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (x0, eps); eps is projected on the noise's support, so other frequencies are untouched."""
         alpha_t, sigma_t = self.schedule.levels(t)
         timestep = self.schedule.timestep(t).expand(len(x_t))
-        eps = self.noise.project(self.network(x_t, timestep).float())
-        x0 = (x_t - sigma_t * eps) / alpha_t
+        output = self.network(self.prediction.inputs(x_t, alpha_t, sigma_t), timestep).float()
+        x0, eps = self.prediction.split(output, x_t, alpha_t, sigma_t)
+        if not self.noise.filter.is_complete:
+            eps = self.noise.project(eps)
+            x0 = (x_t - sigma_t * eps) / alpha_t
         if not self.clip:
             return x0, eps
         x0 = x0.clamp(-1, 1)

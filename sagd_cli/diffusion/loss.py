@@ -1,40 +1,72 @@
-"""The training loss and the figure that compares filters (MATH: 4. Forward process and loss)."""
+"""Training losses, and the figure that compares filters (MATH: 4. Forward process and loss)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from sagd_cli.diffusion.denoiser import Network
+from sagd_cli.diffusion.prediction import Network, NoisePrediction, Prediction
 from sagd_cli.diffusion.schedule import Schedule
 from sagd_cli.spectral.noise import SpectralNoise
 
+LOSSES = ("plain", "whitened", "min-snr")
+MIN_SNR_GAMMA = 5.0
+
 
 @dataclass(frozen=True)
-class NoiseLoss:
-    """The paper's loss, E || eps_theta - eps_w ||^2, with t uniform in `times`."""
+class Errors:
+    """How far a batch of predictions is off, each (B, C, *spatial), and the SNR alpha^2 / sigma^2 of each image.
+
+    `output` is in the network's own terms; `eps` is P eps_theta - eps_w, the prediction as noise on the support P.
+    """
+
+    output: Tensor
+    eps: Tensor
+    snr: Tensor
+
+
+@dataclass(frozen=True)
+class DiffusionLoss:
+    """The loss of a network that splits x_t = alpha_t x_0 + sigma_t eps_w, over times drawn in `times`.
+
+    `kind` is what is minimised: `plain`, the mean square of the network's own error (with eps the paper's
+    E || eps_theta - eps_w ||^2, with the EDM predictions EDM's); `whitened`, that of T_w^+ (eps_theta - eps_w),
+    comparable between filters; `min-snr`, the error in eps times min(SNR, 5) / SNR (Hang et al. 2303.09556).
+    """
 
     schedule: Schedule
     noise: SpectralNoise
     times: tuple[float, float] = (0.0, 1.0)
+    prediction: Prediction = field(default_factory=NoisePrediction)
+    kind: str = "plain"
 
-    def error(self, network: Network, x0: Tensor, generator: torch.Generator) -> Tensor:
-        """Return P eps_theta(x_t, t) - eps_w for one random (t, eps_w) an image; all of shape (B, C, *spatial).
+    def errors(self, network: Network, x0: Tensor, generator: torch.Generator) -> Errors:
+        """Try the network on one random (t, eps_w) an image of `x0` (B, C, *spatial).
 
-        The prediction is projected on the noise's support P, as samplers do: what lies outside is not learned.
+        Predictions of noise are projected on its support, as samplers do: what lies outside is not learned.
         """
         low, high = self.times
-        t = torch.rand(len(x0), generator=generator, device=x0.device) * (high - low) + low
+        u = torch.rand(len(x0), generator=generator, device=x0.device) * (high - low) + low
+        t = self.schedule.training_time(u)
         eps = self.noise.draw(x0.shape, generator)
-        alpha_t, sigma_t = (level.view(-1, *[1] * (x0.ndim - 1)) for level in self.schedule.levels(t))
-        prediction = network(alpha_t * x0 + sigma_t * eps, self.schedule.timestep(t))
-        return self.noise.project(prediction.float()) - eps
+        alpha, sigma = (level.view(-1, *[1] * (x0.ndim - 1)) for level in self.schedule.levels(t))
+        x_t = alpha * x0 + sigma * eps
+        output = network(self.prediction.inputs(x_t, alpha, sigma), self.schedule.timestep(t)).float()
+        _, said = self.prediction.split(output, x_t, alpha, sigma)
+        error = self.noise.project(said) - eps
+        own = error if said is output else output - self.prediction.target(x0, eps, alpha, sigma)
+        return Errors(own, error, (alpha / sigma) ** 2)
 
-    def objective(self, error: Tensor) -> Tensor:
-        """What training minimises: the mean square of `error`."""
-        return error.square().mean()
+    def objective(self, errors: Errors) -> Tensor:
+        """Return what training minimises, a scalar."""
+        if self.kind == "whitened":
+            return self.whitened(errors)
+        if self.kind == "min-snr":
+            weight = (MIN_SNR_GAMMA / errors.snr).clamp(max=1)
+            return (weight * errors.eps.square()).mean()
+        return errors.output.square().mean()
 
-    def whitened(self, error: Tensor) -> Tensor:
+    def whitened(self, errors: Errors) -> Tensor:
         """|| T_w^+ error ||^2 / rank, averaged over images and channels: comparable between filters."""
         grid = self.noise.filter.grid
-        return self.noise.whiten(error).square().mean() * (grid.size / self.noise.filter.rank)
+        return self.noise.whiten(errors.eps).square().mean() * (grid.size / self.noise.filter.rank)

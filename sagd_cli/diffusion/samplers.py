@@ -1,57 +1,31 @@
-"""Samplers: walk x_t from t = 1 to the clean image, one network evaluation a step (MATH: 5. Sampling).
+"""Samplers: walk x_t from t = 1 to the clean image (MATH: 5. Sampling).
 
 For a weight that is constant in t the deterministic solvers keep their scalar coefficients; stochastic steps
-replace white noise by the shaped noise the caller passes in.
+replace white noise by the shaped noise the caller passes in, which is the only randomness.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from sagd_cli.diffusion.denoiser import Denoiser
+from sagd_cli.diffusion.grids import Level
 from sagd_cli.diffusion.schedule import Schedule
 
 Draw = Callable[[], Tensor]
-
-
-@dataclass(frozen=True)
-class Level:
-    """A point of a sampler's path: the time and its alpha_t and sigma_t, scalar tensors."""
-
-    t: Tensor
-    alpha: Tensor
-    sigma: Tensor
-
-
-# A step maps (x_t, x0, eps, now, next) to x at the next level.
-Step = Callable[[Tensor, Tensor, Tensor, Level, Level], Tensor]
-
-
-# Where alpha_t is all but zero, as at the end of the cosine schedule, a step in t is a huge one in log-SNR and no
-# solver holds it. The DDPM table ends at -10.1 (a terminal SNR of 4e-5); no path starts lower.
-LOWEST_LOG_SNR = -10.2
-
-
-def path(schedule: Schedule, steps: int, device: torch.device | str, start: float = 1.0) -> list[Level]:
-    """Levels of `steps` evaluations, uniform in t from `start` down, and the clean image (alpha 1, sigma 0).
-
-    The first level is at `start` or where log-SNR reaches -10.2, whichever is later on the way.
-    """
-    first = min(start, schedule.time_of(LOWEST_LOG_SNR))
-    times = torch.linspace(first, 0, steps + 1, dtype=torch.float64, device=device)[:-1]
-    alpha, sigma = schedule.levels(times)
-    levels = [Level(t, a, s) for t, a, s in zip(times, alpha, sigma, strict=True)]
-    clean = Level(torch.zeros_like(times[0]), torch.ones_like(alpha[0]), torch.zeros_like(sigma[0]))
-    return [*levels, clean]
+# A step maps (denoiser, x_t, now, next) to x at the next level.
+Step = Callable[[Denoiser, Tensor, Level, Level], Tensor]
 
 
 def ddim(eta: float, draw: Draw) -> Step:
     """Song et al. 2010.02502, eq. 12: eta = 0 is deterministic DDIM, eta = 1 is ancestral DDPM sampling."""
 
-    def step(x_t: Tensor, x0: Tensor, eps: Tensor, now: Level, then: Level) -> Tensor:
+    def step(denoiser: Denoiser, x_t: Tensor, now: Level, then: Level) -> Tensor:
+        x0, eps = denoiser(x_t, now.t)
         if eta == 0:
             return then.alpha * x0 + then.sigma * eps
         ratio = (now.alpha * then.sigma) / (then.alpha * now.sigma)
@@ -62,27 +36,89 @@ def ddim(eta: float, draw: Draw) -> Step:
     return step
 
 
-def dpmpp() -> Step:
-    """DPM-Solver++(2M), Lu et al. 2211.01095, algorithm 2; the last step, to sigma = 0, is of first order."""
+def dpmpp(draw: Draw | None = None) -> Step:
+    """DPM-Solver++(2M), Lu et al. 2211.01095: algorithm 2, or with `draw` its SDE form (section 5 there).
+
+    The last step, to sigma = 0, is of first order.
+    """
     last: list[tuple[Tensor, Tensor]] = []
 
-    def step(x_t: Tensor, x0: Tensor, eps: Tensor, now: Level, then: Level) -> Tensor:
+    def step(denoiser: Denoiser, x_t: Tensor, now: Level, then: Level) -> Tensor:
+        x0, _ = denoiser(x_t, now.t)
+        if then.is_clean:
+            return x0
         h = torch.log(then.alpha / then.sigma) - torch.log(now.alpha / now.sigma)
         direction = x0
         if last:
             h_last, x0_last = last.pop()
-            slope = torch.where(torch.isfinite(h), h / (2 * h_last), 0.0)
+            slope = h / (2 * h_last)
             direction = (1 + slope) * x0 - slope * x0_last
         last.append((h, x0))
-        return then.sigma / now.sigma * x_t - then.alpha * torch.expm1(-h) * direction
+        if draw is None:
+            return then.sigma / now.sigma * x_t - then.alpha * torch.expm1(-h) * direction
+        spread = -torch.expm1(-2 * h)
+        kept = then.sigma / now.sigma * torch.exp(-h) * x_t
+        return kept + then.alpha * spread * direction + then.sigma * spread.sqrt() * draw()
 
     return step
 
 
-SAMPLERS: dict[str, Callable[[Draw], Step]] = {
-    "dpmpp": lambda draw: dpmpp(),
-    "ddim": lambda draw: ddim(0.0, draw),
-    "ddpm": lambda draw: ddim(1.0, draw),
+def heun(schedule: Schedule, draw: Draw, churn: float = 0.0) -> Step:
+    """EDM's second-order sampler, Karras et al. 2206.00364, algorithm 2, for any schedule.
+
+    In y = x / alpha, with s = sigma / alpha, the path is dy/ds = eps. `churn` is gamma there: before each step but the
+    last noise is added until s has grown by 1 + churn (0: deterministic). Two evaluations a step, one for the last.
+    """
+
+    def step(denoiser: Denoiser, x_t: Tensor, now: Level, then: Level) -> Tensor:
+        if churn > 0 and not then.is_clean:
+            now, x_t = _churned(schedule, draw, churn, now, x_t)
+        x0, eps = denoiser(x_t, now.t)
+        if then.is_clean:
+            return x0
+        ds = then.sigma / then.alpha - now.sigma / now.alpha
+        y = x_t / now.alpha
+        _, eps_then = denoiser(then.alpha * (y + ds * eps), then.t)
+        return then.alpha * (y + ds * (eps + eps_then) / 2)
+
+    return step
+
+
+def _churned(schedule: Schedule, draw: Draw, churn: float, now: Level, x_t: Tensor) -> tuple[Level, Tensor]:
+    """Raise s = sigma / alpha by 1 + churn, at most to its value at t = 1, with as much new noise."""
+    raised = schedule.log_snr(now.t) - 2 * math.log1p(churn)
+    t = schedule.times_of(raised)
+    alpha, sigma = schedule.levels(t)
+    added = ((sigma / alpha) ** 2 - (now.sigma / now.alpha) ** 2).clamp(min=0).sqrt()
+    return replace(now, t=t, alpha=alpha, sigma=sigma), alpha * (x_t / now.alpha + added * draw())
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler by name: how its step is made from (schedule, draw, amount), and what a step costs.
+
+    `amount` is eta for ddim and churn for heun; the others take none.
+    """
+
+    make: Callable[[Schedule, Draw, float], Step]
+    evaluations_per_step: int = 1
+    amount: str = ""
+
+    def steps(self, evaluations: int) -> int:
+        """Steps of a path with at most that many network evaluations, at least one; the last step costs one."""
+        return max(1, (evaluations - 1) // self.evaluations_per_step + 1)
+
+    def evaluations(self, steps: int) -> int:
+        """Network evaluations of a path of `steps` steps."""
+        return (steps - 1) * self.evaluations_per_step + 1
+
+
+SAMPLERS = {
+    "dpmpp": Sampler(lambda schedule, draw, amount: dpmpp()),
+    "dpmpp-sde": Sampler(lambda schedule, draw, amount: dpmpp(draw)),
+    "ddim": Sampler(lambda schedule, draw, eta: ddim(eta, draw), amount="eta"),
+    "ddpm": Sampler(lambda schedule, draw, amount: ddim(1.0, draw)),
+    "heun": Sampler(heun, evaluations_per_step=2, amount="churn"),
 }
 
 
@@ -95,7 +131,6 @@ def integrate(
 ) -> Tensor:
     """Walk `x` (B, C, *spatial), at the first of `levels`, to the last; `on_step` is called after each step."""
     for now, then in pairwise(levels):
-        x0, eps = denoiser(x, now.t)
-        x = step(x, x0, eps, now, then)
+        x = step(denoiser, x, now, then)
         on_step()
     return x

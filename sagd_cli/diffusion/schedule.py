@@ -6,16 +6,22 @@ from torch import Tensor
 from sagd_cli.diffusion.tables import STEPS, log_snr_table
 from sagd_cli.spectral.grid import Array
 
+EDM_MEAN, EDM_DEVIATION = -1.2, 1.2  # of ln sigma in training (Karras et al. 2206.00364, table 1)
+
 
 class Schedule:
-    """A variance-preserving schedule, x_t = alpha_t x_0 + sigma_t eps_w, from a table of T = 1000 levels.
+    """x_t = alpha_t x_0 + sigma_t eps_w, continuous in t, from a table of T log-SNRs at equal steps of t.
 
-    t = i / (T - 1) is entry i of the table; in between, log-SNR is interpolated linearly. It falls in t.
+    In between the entries log-SNR is linear; it falls in t. Either alpha_t^2 + sigma_t^2 = 1 (`preserves_variance`), or
+    alpha_t = 1.
     """
 
-    def __init__(self, log_snr: Array, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, log_snr: Array, device: torch.device | str = "cpu", preserves_variance: bool = True
+    ) -> None:
         """Take the log-SNR of the entries, float64 of shape (T,)."""
         self._log_snr = torch.as_tensor(log_snr, device=device)
+        self.preserves_variance = preserves_variance
 
     def log_snr(self, t: Tensor) -> Tensor:
         """log(alpha_t^2 / sigma_t^2), of the shape of `t`, float64."""
@@ -23,26 +29,37 @@ class Schedule:
         below = position.floor().long().clamp(max=len(self._log_snr) - 2)
         return torch.lerp(self._log_snr[below], self._log_snr[below + 1], position - below)
 
+    def times_of(self, log_snr: Tensor) -> Tensor:
+        """Inverse of `log_snr`: the t of each level, of its shape, float64, clamped to [0, 1]."""
+        rising = -self._log_snr
+        above = torch.searchsorted(rising, -log_snr.double()).clamp(1, len(rising) - 1)
+        low, high = rising[above - 1], rising[above]
+        return ((above - 1 + (-log_snr - low) / (high - low)) / (len(rising) - 1)).clamp(0, 1)
+
     def time_of(self, log_snr: float) -> float:
-        """Inverse of `log_snr`: the t of a level, clamped to [0, 1]."""
-        rising = (-self._log_snr).contiguous()
-        above = int(
-            torch.searchsorted(rising, torch.tensor(-log_snr, dtype=torch.float64)).clamp(1, STEPS - 1)
-        )
-        low, high = float(self._log_snr[above - 1]), float(self._log_snr[above])
-        return min(max((above - 1 + (low - log_snr) / (low - high)) / (STEPS - 1), 0.0), 1.0)
+        """`times_of` one number."""
+        return float(self.times_of(torch.tensor(log_snr, dtype=torch.float64, device=self._log_snr.device)))
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (alpha_t, sigma_t), float32 of the shape of `t`."""
         log_snr = self.log_snr(t)
+        if not self.preserves_variance:
+            return torch.ones_like(log_snr).float(), torch.exp(-log_snr / 2).float()
         return torch.sigmoid(log_snr).sqrt().float(), torch.sigmoid(-log_snr).sqrt().float()
+
+    def training_time(self, u: Tensor) -> Tensor:
+        """The t below which a share `u` of the training's draws lie: u itself, or EDM's log-normal sigma."""
+        if self.preserves_variance:
+            return u
+        normal = torch.special.ndtri(u.double().clamp(1e-9, 1 - 1e-9))
+        return self.times_of(-2 * (EDM_MEAN + EDM_DEVIATION * normal))
 
     @staticmethod
     def timestep(t: Tensor) -> Tensor:
-        """The time as the network takes it: t times T - 1, float32."""
+        """The time as the network takes it: t times 999, float32."""
         return (t * (STEPS - 1)).float()
 
 
 def make_schedule(name: str, device: torch.device | str = "cpu") -> Schedule:
-    """Return the schedule called `linear` or `cosine`; raise ConfigError for another name."""
-    return Schedule(log_snr_table(name), device)
+    """Return the schedule called `linear`, `cosine` or `edm`; raise ConfigError for another name."""
+    return Schedule(log_snr_table(name), device, preserves_variance=name != "edm")

@@ -8,17 +8,17 @@ from sagd_cli.errors import ConfigError, suggest
 from sagd_cli.spectral.grid import Array
 
 STEPS = 1000
+EDM_SIGMAS = (0.002, 80.0)
 
 
 def log_snr_table(name: str) -> Array:
-    """log(alpha_t^2 / sigma_t^2) at t = i / 999 of the schedule `linear` or `cosine`, float64 of shape (1000,).
+    """log(alpha_t^2 / sigma_t^2) of the schedule `linear`, `cosine` or `edm` at T equal steps of t from 0 to 1, (T,).
 
-    Raises ConfigError for another name.
+    Between the entries it is linear in t. Raises ConfigError for another name.
     """
-    if name not in _ALPHA_BARS:
-        raise ConfigError(f"unknown schedule {name!r}", suggest(name, _ALPHA_BARS))
-    alpha_bar = _ALPHA_BARS[name]()
-    return np.asarray(np.log(alpha_bar) - np.log1p(-alpha_bar))
+    if name not in _TABLES:
+        raise ConfigError(f"unknown schedule {name!r}", suggest(name, _TABLES))
+    return _TABLES[name]()
 
 
 def snr_level(name: str, t: float) -> float:
@@ -39,4 +39,14 @@ def _cosine() -> Array:
     return np.asarray(np.cumprod(1 - np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999)))
 
 
-_ALPHA_BARS = {"linear": _linear, "cosine": _cosine}
+def _edm() -> Array:
+    """Karras et al. 2206.00364: alpha = 1, sigma from 0.002 to 80, its logarithm linear in t."""
+    return np.asarray(-2 * np.log(np.array(EDM_SIGMAS)))
+
+
+def _log_snr(alpha_bar: Array) -> Array:
+    """Of a variance-preserving schedule with alpha_t^2 = alpha_bar."""
+    return np.asarray(np.log(alpha_bar) - np.log1p(-alpha_bar))
+
+
+_TABLES = {"linear": lambda: _log_snr(_linear()), "cosine": lambda: _log_snr(_cosine()), "edm": _edm}

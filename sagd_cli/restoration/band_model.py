@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from sagd_cli.config import BackboneConfig, TrainingConfig
 from sagd_cli.console import Output
-from sagd_cli.diffusion.denoiser import NoiseDenoiser, as_network
-from sagd_cli.diffusion.loss import NoiseLoss
+from sagd_cli.diffusion.denoiser import NetworkDenoiser, as_network
+from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.diffusion.schedule import Schedule, make_schedule
 from sagd_cli.errors import Interrupted
 from sagd_cli.restoration.fields import Fields
@@ -49,7 +49,7 @@ class BandModel:
         """Return E[level eps_B | z] for z = x + level eps_B (B, C, H, W), zero outside the band of `noise`."""
         t = torch.tensor(self.schedule.time_of(-2 * math.log(self.level)), device=z.device)
         alpha_t, _ = self.schedule.levels(t)
-        _, eps = NoiseDenoiser(as_network(self.network), self.schedule, noise)(alpha_t * z, t)
+        _, eps = NetworkDenoiser(as_network(self.network), self.schedule, noise)(alpha_t * z, t)
         return self.level * eps
 
 
@@ -80,7 +80,7 @@ def train_band_model(
     values = torch.from_numpy(fields.values).to(device)
     schedule = make_schedule("linear", device)
     time = schedule.time_of(-2 * math.log(level))
-    loss = NoiseLoss(schedule, fields.noise(band, device), (time, time))
+    loss = DiffusionLoss(schedule, fields.noise(band, device), (time, time))
     learned, held_out = fields.split(HELD_OUT, MOST_HELD_OUT, settings.seed)
     if len(held_out) < FEWEST_HELD_OUT:
         learned, held_out = np.arange(len(values)), np.arange(0)
@@ -121,7 +121,7 @@ class _Best:
     """The averaged weights with the smallest loss on held-out fields, at fixed noise; the newest without any."""
 
     state: TrainingState
-    loss: NoiseLoss
+    loss: DiffusionLoss
     held_out: Tensor
     seed: int
     step: int = 0
@@ -145,9 +145,9 @@ class _Best:
             return
         network = as_network(self.state.ema.network)
         draws = [
-            self.loss.error(
+            self.loss.errors(
                 network, self.held_out, random_stream(self.held_out.device, self.seed, "held-out", i)
-            )
+            ).eps
             for i in range(-(-HELD_OUT_DRAWS // len(self.held_out)))
         ]
         value = float(torch.stack(draws).square().mean())

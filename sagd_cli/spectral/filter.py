@@ -63,6 +63,11 @@ class SpectralFilter:
         """Number of bins of the full spectrum where w > 0."""
         return round(self.grid.total(self.support))
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every frequency carries noise."""
+        return self.rank == self.grid.size
+
     @cached_property
     def condition(self) -> float:
         """Condition number of the covariance on the support: (max w / min w)^2."""

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sagd_cli.errors import CheckpointError, SagdError
 from sagd_cli.files import sync, write_text
 from sagd_cli.spectral.filter import SpectralFilter
-from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.training.loop import TrainingState
 from sagd_cli.training.store import FORMAT, MANIFEST, Checkpoint, describe_files, digest
 
@@ -36,6 +36,19 @@ def load_ema(checkpoint: Checkpoint, network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
+def load_moments(checkpoint: Checkpoint) -> dict[str, Array]:
+    """Return the spectra of the data it was trained on, as saved: `power` and `power_about_mean`, half spectrum.
+
+    Raises CheckpointError for one of an earlier version, which holds none.
+    """
+    path = checkpoint.path / "data.safetensors"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{checkpoint.path} was written before spectra of the data were kept", "Train it again."
+        )
+    return dict(load_arrays(path))
+
+
 def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
     """Set networks, averages, optimiser and step as they were saved."""
     for name, module in _modules(state).items():
@@ -44,8 +57,14 @@ def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
     state.step = checkpoint.step
 
 
-def save(folder: Path, state: TrainingState, spectral_filter: SpectralFilter, about: dict[str, Any]) -> Path:
-    """Write checkpoints/step-N under `folder`; `about` goes into the manifest.
+def save(
+    folder: Path,
+    state: TrainingState,
+    spectral_filter: SpectralFilter,
+    moments: Mapping[str, Array],
+    about: dict[str, Any],
+) -> Path:
+    """Write checkpoints/step-N under `folder`, with the spectra of the data; `about` goes into the manifest.
 
     The files are on the disk before the manifest, the manifest before the name; raises CheckpointError, leaving
     nothing behind, when the disk is full or not writable.
@@ -54,7 +73,7 @@ def save(folder: Path, state: TrainingState, spectral_filter: SpectralFilter, ab
     temporary = folder / f".tmp-{state.step:08d}-{os.getpid()}"
     try:
         temporary.mkdir(parents=True)
-        _write_tensors(temporary, state, spectral_filter)
+        _write_tensors(temporary, state, spectral_filter, moments)
         manifest = {"format": FORMAT, "step": state.step, **about, "files": describe_files(temporary)}
         manifest["digest"] = digest(manifest)
         write_text(temporary / MANIFEST, json.dumps(manifest, indent=1))
@@ -74,12 +93,15 @@ def save(folder: Path, state: TrainingState, spectral_filter: SpectralFilter, ab
     return final
 
 
-def _write_tensors(folder: Path, state: TrainingState, spectral_filter: SpectralFilter) -> None:
+def _write_tensors(
+    folder: Path, state: TrainingState, spectral_filter: SpectralFilter, moments: Mapping[str, Array]
+) -> None:
     for name, module in _modules(state).items():
         save_file(_contiguous(module.state_dict()), folder / f"{name}.safetensors")
     save_file(dict(_optimizer_tensors(state.optimizer)), folder / "optimizer.safetensors")
     shape = np.array(spectral_filter.grid.shape, dtype=np.int64)
     save_arrays({"weight": spectral_filter.weight.copy(), "shape": shape}, folder / "filter.safetensors")
+    save_arrays({name: values.copy() for name, values in moments.items()}, folder / "data.safetensors")
     for path in folder.iterdir():
         sync(path)
 

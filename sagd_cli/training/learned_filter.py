@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sagd_cli.config import FilterConfig, RunConfig
-from sagd_cli.diffusion.denoiser import Network
-from sagd_cli.diffusion.loss import NoiseLoss
+from sagd_cli.diffusion.loss import DiffusionLoss, Errors
+from sagd_cli.diffusion.prediction import Network, make_prediction
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError
 from sagd_cli.plugin.records import FilterPlugin
@@ -87,20 +87,20 @@ class LearnedNoise(SpectralNoise):
 
 
 @dataclass(frozen=True)
-class LearnedNoiseLoss(NoiseLoss):
+class LearnedNoiseLoss(DiffusionLoss):
     """The whitened loss, as a function of the network and of the profile of its noise."""
 
     noise: LearnedNoise
     smoothness: float = 0.0
 
-    def error(self, network: Network, x0: Tensor, generator: torch.Generator) -> Tensor:
-        """Return eps_theta(x_t, t) - eps_w, with noise of the present profile."""
+    def errors(self, network: Network, x0: Tensor, generator: torch.Generator) -> Errors:
+        """Try the network on noise of the present profile."""
         self.noise.refresh()
-        return super().error(network, x0, generator)
+        return super().errors(network, x0, generator)
 
-    def objective(self, error: Tensor) -> Tensor:
-        """|| T_w^-1 error ||^2 / N, and the penalty on bends."""
-        return self.whitened(error) + self.smoothness * self.noise.profile.bend()
+    def objective(self, errors: Errors) -> Tensor:
+        """|| T_w^-1 (eps_theta - eps_w) ||^2 / N, and the penalty on bends."""
+        return self.whitened(errors) + self.smoothness * self.noise.profile.bend()
 
 
 def learned_profile(config: FilterConfig, shape: tuple[int, ...]) -> LearnedProfile | None:
@@ -122,14 +122,30 @@ def learned_profile(config: FilterConfig, shape: tuple[int, ...]) -> LearnedProf
 
 
 def make_loss(
-    config: RunConfig, spectral_filter: SpectralFilter, profile: LearnedProfile | None, device: torch.device
-) -> NoiseLoss:
-    """Return the loss of a run: the paper's for a fixed filter, the whitened one for a learned profile."""
+    config: RunConfig,
+    spectral_filter: SpectralFilter,
+    profile: LearnedProfile | None,
+    power: Array,
+    device: torch.device,
+) -> DiffusionLoss:
+    """Return the loss of a run on data of `power` (half spectrum): whitened, whatever is set, for a learned profile.
+
+    Raises ConfigError when the preconditioning is made of the very filter that is to be learned.
+    """
     schedule = make_schedule(config.schedule, device)
     if profile is None:
-        return NoiseLoss(schedule, SpectralNoise(spectral_filter, device))
-    noise = LearnedNoise(profile.to(device), device)
-    return LearnedNoiseLoss(schedule, noise, smoothness=config.filter.options["smoothness"])
+        noise = SpectralNoise(spectral_filter, device)
+        prediction = make_prediction(config.prediction, power, noise)
+        return DiffusionLoss(schedule, noise, prediction=prediction, kind=config.loss)
+    if config.prediction == "edm-spectral":
+        raise ConfigError(
+            "edm-spectral is made of the filter's weights, which a learned filter changes",
+            "Use --prediction edm.",
+        )
+    moving = LearnedNoise(profile.to(device), device)
+    prediction = make_prediction(config.prediction, power, moving)
+    smoothness = config.filter.options["smoothness"]
+    return LearnedNoiseLoss(schedule, moving, prediction=prediction, smoothness=smoothness)
 
 
 def average_profile(average: Ema) -> LearnedProfile:

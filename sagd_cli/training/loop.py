@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sagd_cli.config import TrainingConfig
 from sagd_cli.devices import autocast_dtype
 from sagd_cli.diffusion.denoiser import Network, as_network
-from sagd_cli.diffusion.loss import NoiseLoss
+from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.errors import SagdError
 from sagd_cli.spectral.noise import random_stream
 from sagd_cli.training.ema import Ema
@@ -87,7 +87,7 @@ class _Window:
 def fit(
     state: TrainingState,
     batch_at: Callable[[int], Tensor],
-    loss: NoiseLoss,
+    loss: DiffusionLoss,
     settings: TrainingConfig,
     callbacks: Callbacks,
 ) -> bool:
@@ -121,18 +121,18 @@ def _step(
     state: TrainingState,
     network: Network,
     batch_at: Callable[[int], Tensor],
-    loss: NoiseLoss,
+    loss: DiffusionLoss,
     settings: TrainingConfig,
     window: _Window,
 ) -> Tensor:
     """Do one step, add its losses to `window` and return the gradient's norm."""
     generator = random_stream(state.device, settings.seed, "train", state.step)
     torch.manual_seed(generator.initial_seed())  # for dropout and its like, which take no generator
-    error = loss.error(network, batch_at(state.step), generator)
-    gradient_norm = _optimise(state, loss.objective(error), settings)
+    errors = loss.errors(network, batch_at(state.step), generator)
+    gradient_norm = _optimise(state, loss.objective(errors), settings)
     with torch.no_grad():
-        window.loss += error.square().mean()
-        window.whitened += loss.whitened(error)
+        window.loss += errors.output.square().mean()
+        window.whitened += loss.whitened(errors)
     window.steps += 1
     state.step += 1
     return gradient_norm

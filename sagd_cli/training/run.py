@@ -16,7 +16,7 @@ from sagd_cli import __version__
 from sagd_cli.config import BackboneConfig, FilterConfig, RunConfig, differing_keys, validate
 from sagd_cli.console import Output
 from sagd_cli.datasets import hash_images, load_images
-from sagd_cli.design.advice import power_about_mean, warn_of_terminal_snr
+from sagd_cli.design.advice import data_moments, warn_of_terminal_snr
 from sagd_cli.errors import CheckpointError, Interrupted, UsageError
 from sagd_cli.files import write_text
 from sagd_cli.plugin.records import BackbonePlugin
@@ -122,9 +122,9 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
     _check_folder(path, config)
     about = _about(config, shape, hash_images(data))
     profile = learned_profile(config.filter, shape[1:])
-    loss = make_loss(config, spectral_filter, profile, device)
-    power = power_about_mean(data)
-    warn_of_terminal_snr(spectral_filter, power, config.schedule, output)
+    moments = data_moments(data)
+    loss = make_loss(config, spectral_filter, profile, moments["power"], device)
+    warn_of_terminal_snr(spectral_filter, moments["power_about_mean"], config.schedule, output)
     with _locked(path), stop_on_signal() as stop:
         network = new_backbone(config.backbone, shape, config.training.seed)
         state = TrainingState(network, config.training, device, profile)
@@ -141,7 +141,7 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
                 trained = trained_filter(config.filter, state.profile_ema)
                 note = {} if trained is None else {"trained_filter": trained.document()}
                 weights = spectral_filter if trained is None else trained.weights(shape[1:])
-                checkpoint.save(path / CHECKPOINTS, state, weights, about | note)
+                checkpoint.save(path / CHECKPOINTS, state, weights, moments, about | note)
                 store.prune(path / CHECKPOINTS, config.training.keep_checkpoints)
 
             finished = fit(
@@ -149,7 +149,9 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
             )
         if state.profile_ema is not None:
             learned = average_profile(state.profile_ema).spectral_filter()
-            warn_of_terminal_snr(learned, power, config.schedule, output, "the filter as learned")
+            warn_of_terminal_snr(
+                learned, moments["power_about_mean"], config.schedule, output, "the filter as learned"
+            )
         if not finished and stop.signum is not None:
             raise Interrupted(
                 stop.signum,

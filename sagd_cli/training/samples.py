@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from sagd_cli.console import Output
 from sagd_cli.devices import autocast_dtype
-from sagd_cli.diffusion.denoiser import NoiseDenoiser, as_network
-from sagd_cli.diffusion.samplers import SAMPLERS, integrate, path
+from sagd_cli.diffusion.denoiser import NetworkDenoiser, as_network
+from sagd_cli.diffusion.grids import path
+from sagd_cli.diffusion.prediction import Prediction, make_prediction
+from sagd_cli.diffusion.samplers import SAMPLERS, integrate
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import SagdError, UsageError, suggest
 from sagd_cli.files import atomic_path, refuse_existing
 from sagd_cli.images import check_output_folder, contact_sheet, write_array
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
-from sagd_cli.training.checkpoint import load_filter
+from sagd_cli.training.checkpoint import load_filter, load_moments
 from sagd_cli.training.data import to_pixels
 from sagd_cli.training.run import Run
 
@@ -29,19 +31,33 @@ ARCHIVE = "samples.npz"
 class ImageGenerator:
     """Draws images from a run with its own filter, schedule and averaged weights."""
 
-    def __init__(self, run: Run, sampler: str, steps: int, device: torch.device) -> None:
-        """Load the run's network; raise UsageError for an unknown sampler."""
+    def __init__(
+        self,
+        run: Run,
+        sampler: str,
+        evaluations: int,
+        device: torch.device,
+        spacing: str = "uniform",
+        amount: float | None = None,
+    ) -> None:
+        """Load the run's network; `amount` is ddim's eta or heun's churn.
+
+        Raises UsageError for an unknown sampler or spacing, and for an amount that the sampler does not take.
+        """
         if sampler not in SAMPLERS:
             raise UsageError(f"unknown sampler {sampler!r}", suggest(sampler, SAMPLERS))
-        schedule = make_schedule(run.config.schedule, device)
+        self._sampler, self._amount = SAMPLERS[sampler], amount or 0.0
+        steps = self._sampler.steps(evaluations)
+        self._schedule = schedule = make_schedule(run.config.schedule, device)
         self._noise = SpectralNoise(load_filter(run.checkpoint), device)
         network = as_network(run.network(device), autocast_dtype(run.config.training.precision, device))
         # A filter with gaps leaves band-limited fields, which have no range of their own.
-        complete = self._noise.filter.rank == self._noise.filter.grid.size
-        self._denoiser = NoiseDenoiser(network, schedule, self._noise, clip=complete)
-        self._levels = path(schedule, steps, device)
-        self._sampler, self._shape, self._device = sampler, run.shape, device
-        self.steps = steps
+        clip = self._noise.filter.is_complete
+        prediction = _prediction(run, self._noise)
+        self._denoiser = NetworkDenoiser(network, schedule, self._noise, prediction, clip)
+        self._levels = path(schedule, steps, device, spacing)
+        self._shape, self._device, self._steps = run.shape, device, steps
+        self.evaluations = self._sampler.evaluations(steps)
 
     @torch.inference_mode()
     def draw(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> NDArray[np.uint8]:
@@ -56,7 +72,7 @@ class ImageGenerator:
             return self._noise.draw(shape, streams)
 
         start = self._levels[0].sigma * draw()
-        step = SAMPLERS[self._sampler](draw)
+        step = self._sampler.make(self._schedule, draw, self._amount)
         drawn = integrate(self._denoiser, step, start, self._levels, on_step)
         # Rounding in the frequencies without noise grows by 1 / alpha_T on the way: put them back to zero.
         drawn = self._noise.project(drawn)
@@ -69,11 +85,18 @@ class ImageGenerator:
     def batches(
         self, seeds: range, batch_size: int, output: Output
     ) -> Iterator[tuple[range, NDArray[np.uint8]]]:
-        """Yield (seeds, images) for all `seeds`, with progress counted in network evaluations."""
+        """Yield (seeds, images) for all `seeds`, with progress counted in steps."""
         parts = [seeds[i : i + batch_size] for i in range(0, len(seeds), batch_size)]
-        with output.progress("sample", len(parts) * self.steps, 0, len(parts[0]) / self.steps) as bar:
+        with output.progress("sample", len(parts) * self._steps, 0, len(parts[0]) / self._steps) as bar:
             for part in parts:
                 yield part, self.draw(part, bar.advance)
+
+
+def _prediction(run: Run, noise: SpectralNoise) -> Prediction:
+    """What the run's network predicts; the EDM ones need the spectrum of its data."""
+    name = run.config.prediction
+    power = load_moments(run.checkpoint)["power"] if name.startswith("edm") else np.zeros(0)
+    return make_prediction(name, power, noise)
 
 
 @dataclass(frozen=True)
@@ -138,7 +161,7 @@ def describe(
         "output": str(target.folder),
         "count": len(seeds),
         "sampler": sampler,
-        "steps": generator.steps,
+        "steps": generator.evaluations,
         "seeds": [seeds.start, seeds.stop - 1],
         "filter_sha256": run.filter.sha256(),
     }

@@ -61,7 +61,7 @@ CASES = [
     (["train", "--dataset", "digits:val"], "a split is train or test"),
     (["train", "--dataset", "no/such/folder"], "not a folder of images, an image, a .npy file or a data set"),
     (["train", "--backbone", "unett"], "unknown backbone 'unett'. Did you mean unet"),
-    (["train", "--schedule", "cosin"], "schedule: input should be 'linear' or 'cosine'"),
+    (["train", "--schedule", "cosin"], "schedule: input should be 'linear', 'cosine' or 'edm'"),
     (["train", "--steps", "5", "--images", "5"], "--images and --steps both"),
     (["train", "--steps", "0"], "Invalid value for '--steps'"),
     (["train", "--lr", "-1"], "training.learning_rate: input should be greater than 0"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sagd_cli.config import FilterConfig
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
-from sagd_cli.diffusion.loss import NoiseLoss
+from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.spectral.noise import SpectralNoise
 
@@ -65,11 +65,11 @@ def test_loss_of_the_exact_denoiser_is_the_sum_over_frequencies(schedule, name, 
     )
     for t in (0.1, 0.5, 0.9):
         at = torch.tensor(t)
-        loss = NoiseLoss(schedule, noise, times=(t, t))
-        error = loss.error(lambda x_t, _, at=at: denoiser(x_t, at)[1], x0, generator(1))
+        loss = DiffusionLoss(schedule, noise, times=(t, t))
+        errors = loss.errors(lambda x_t, _, at=at: denoiser(x_t, at)[1], x0, generator(1))
         expected = exact_errors(schedule, at, power, noise)
         standard_error = np.sqrt(2 * grid.total(expected**2) / count) / grid.size
-        assert float(error.double().square().mean()) == pytest.approx(
+        assert float(errors.eps.double().square().mean()) == pytest.approx(
             grid.mean(expected), abs=5 * standard_error
         )
 
@@ -77,7 +77,7 @@ def test_loss_of_the_exact_denoiser_is_the_sum_over_frequencies(schedule, name, 
         whitened = expected * inverse
         rank = noise.filter.rank
         standard_error = np.sqrt(2 * grid.total(whitened**2) / count) / rank
-        assert float(loss.whitened(error)) == pytest.approx(
+        assert float(loss.whitened(errors)) == pytest.approx(
             grid.total(whitened) / rank, abs=5 * standard_error
         )
 
@@ -98,7 +98,7 @@ def test_loss_over_a_window_of_times_is_the_mean_over_it(name, times):
             sigma * w2 / total * torch.fft.rfftn(x_t.double(), dim=(2, 3)), s=shape, dim=(2, 3)
         )
 
-    error = NoiseLoss(schedule, noise, times).error(network, x0, generator(2)).double()
+    error = DiffusionLoss(schedule, noise, times).errors(network, x0, generator(2)).eps.double()
     each = error.square().mean(dim=(1, 2, 3))
     middles = times[0] + (times[1] - times[0]) * (np.arange(2000) + 0.5) / 2000
     expected = np.mean(
@@ -113,24 +113,24 @@ def test_whitened_loss_of_a_network_that_predicts_nothing_is_one(name, shape):
     """So it compares filters; the plain loss is the filter's power instead, 1 or not by its normalisation."""
     noise, count = SpectralNoise(FILTERS[name].weights(shape)), 1024
     f = noise.filter
-    loss = NoiseLoss(SCHEDULES["linear"], noise)
-    error = loss.error(lambda x_t, _: torch.zeros_like(x_t), torch.zeros(count, 2, *shape), generator(3))
-    assert float(loss.whitened(error)) == pytest.approx(1, abs=5 * np.sqrt(2 / (count * 2 * f.rank)))
+    loss = DiffusionLoss(SCHEDULES["linear"], noise)
+    errors = loss.errors(lambda x_t, _: torch.zeros_like(x_t), torch.zeros(count, 2, *shape), generator(3))
+    assert float(loss.whitened(errors)) == pytest.approx(1, abs=5 * np.sqrt(2 / (count * 2 * f.rank)))
     standard_error = np.sqrt(2 * f.grid.total(f.weight**4) / (2 * count)) / f.grid.size
-    assert float(error.double().square().mean()) == pytest.approx(f.power, abs=5 * standard_error)
+    assert float(errors.eps.double().square().mean()) == pytest.approx(f.power, abs=5 * standard_error)
 
 
 @pytest.mark.parametrize("name", ["lowpass", "bandstop", "band alone"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_prediction_outside_the_support_changes_neither_loss_nor_gradient(name, shape):
     noise = SpectralNoise(FILTERS[name].weights(shape))
-    loss = NoiseLoss(SCHEDULES["linear"], noise)
+    loss = DiffusionLoss(SCHEDULES["linear"], noise)
     x0, _ = data(noise, 4)
     garbage = 10 * torch.randn(x0.shape, generator=generator(5))
     outside = (garbage - noise.project(garbage)).requires_grad_()
     inside = noise.project(garbage).requires_grad_()
-    clean = loss.error(lambda x_t, _: 0.3 * x_t, x0, generator(4))
-    dirty = loss.error(lambda x_t, _: 0.3 * x_t + outside + 0 * inside, x0, generator(4))
+    clean = loss.errors(lambda x_t, _: 0.3 * x_t, x0, generator(4)).eps
+    dirty = loss.errors(lambda x_t, _: 0.3 * x_t + outside + 0 * inside, x0, generator(4)).eps
     torch.testing.assert_close(dirty, clean, rtol=0, atol=2e-5)
     dirty.square().mean().backward()
     spectrum = torch.fft.rfftn(outside.grad, dim=tuple(range(-len(shape), 0))).abs()
@@ -149,7 +149,7 @@ def test_times_are_uniform_in_their_window(a, b, seed):
         seen.append(timestep)
         return x_t
 
-    NoiseLoss(SCHEDULES["linear"], noise, (low, high)).error(
+    DiffusionLoss(SCHEDULES["linear"], noise, (low, high)).errors(
         network, torch.zeros(4096, 1, 2), generator(seed)
     )
     t = seen[0].double() / 999
@@ -172,7 +172,7 @@ def test_the_network_is_given_the_noised_images_of_its_times():
         seen.append((x_t, timestep))
         return torch.zeros_like(x_t)
 
-    eps = -NoiseLoss(schedule, noise).error(network, x0, generator(6))
+    eps = -DiffusionLoss(schedule, noise).errors(network, x0, generator(6)).eps
     x_t, timestep = seen[0]
     alpha, sigma = (v.view(-1, 1, 1, 1) for v in schedule.levels(timestep.double() / 999))
     torch.testing.assert_close(x_t, alpha * x0 + sigma * eps, rtol=0, atol=2e-5)

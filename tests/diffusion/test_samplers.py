@@ -9,6 +9,7 @@ which is what a deterministic sampler must tend to, with the order of its method
 alpha_T^2 S of the true marginal, so exact samples have variance S / (1 + SNR_T), SNR_T = alpha_T^2 S / (sigma_T^2 w^2).
 """
 
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -17,9 +18,10 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
 from sagd_cli.config import FilterConfig
-from sagd_cli.diffusion.denoiser import NoiseDenoiser
+from sagd_cli.diffusion.denoiser import NetworkDenoiser
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
-from sagd_cli.diffusion.samplers import SAMPLERS, ddim, integrate, path
+from sagd_cli.diffusion.grids import path
+from sagd_cli.diffusion.samplers import SAMPLERS, ddim, integrate
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
@@ -33,9 +35,10 @@ FILTERS = {
     "gap": FilterConfig(type="bandstop", options={"low": 0.3, "high": 0.5}),
 }
 FULL = [name for name in FILTERS if name != "gap"]
-DETERMINISTIC = ["dpmpp", "ddim"]
+DETERMINISTIC = ["dpmpp", "ddim", "heun"]
 LINEAR = make_schedule("linear")
 COSINE = make_schedule("cosine")
+SCHEDULES = {"linear": LINEAR, "cosine": COSINE, "edm": make_schedule("edm")}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,7 +76,7 @@ def float64_levels(levels):
 def measured_gain(sampler, levels, shape, noise, schedule=LINEAR):
     """x_0 / x_T at each frequency, by sending one random field of float64 through the sampler."""
     x = torch.randn((1, 1, *shape), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    y = integrate(gaussian(shape, noise, schedule), SAMPLERS[sampler](no_draw), x, levels)
+    y = integrate(gaussian(shape, noise, schedule), SAMPLERS[sampler].make(schedule, no_draw, 0.0), x, levels)
     gain = (rfftn(y, shape) / rfftn(x, shape))[0, 0]
     np.testing.assert_allclose(gain.imag, 0, atol=1e-9 * np.abs(gain.real).max())
     return gain.real
@@ -166,8 +169,244 @@ def test_the_mean_of_the_data_is_reached_exactly(sampler, name):
     noise = SpectralNoise(FILTERS[name].weights(shape))
     levels = path(LINEAR, 7, "cpu")
     start = torch.full((1, 1, *shape), 0.7, dtype=torch.float64) * levels[0].alpha.double()
-    y = integrate(gaussian(shape, noise, mean=0.7), SAMPLERS[sampler](no_draw), start, levels)
+    y = integrate(
+        gaussian(shape, noise, mean=0.7), SAMPLERS[sampler].make(LINEAR, no_draw, 0.0), start, levels
+    )
     np.testing.assert_allclose(y, 0.7, rtol=0, atol=2e-6)
+
+
+# -- every sampler, schedule and filter -------------------------------------------------------------------------
+#
+# Samplers are linear in the start and in their draws when the denoiser is, and scalar at each frequency. So a row for
+# each of these, sent through the sampler's own code, gives the variance of its samples exactly: the sum of the rows'
+# squares. From the true marginal at t = 1 it has to be that of the data.
+
+MATRIX_SHAPES = [(16, 16), (64,), (8, 8, 8)]
+MATRIX_FILTERS = {
+    **{name: config for name, config in FILTERS.items() if name != "gap"},
+    "bandpass": FilterConfig(type="bandpass", options={"low": 0.2, "high": 0.7}),
+    "matched": FilterConfig(options={"alpha": -1.0, "delta": 0.05}),  # w^2 proportional to S
+}
+# The largest relative error of the variance, over frequencies and filters, with at most 100 evaluations. Churn grows s
+# by a factor of 13 over the whole path.
+AMOUNTS = {"ddim": 0.0, "ddim eta 0.5": 0.5, "heun": 0.0, "heun churn": 2.55}
+BOUNDS = {
+    ("linear", "uniform"): {
+        "ddim": 4.3e-2,
+        "dpmpp": 2e-3,
+        "heun": 8e-3,
+        "ddpm": 9.2e-2,
+        "ddim eta 0.5": 5.3e-2,
+        "dpmpp-sde": 1.7e-2,
+        "heun churn": 1.2e-2,
+    },
+    ("linear", "quadratic"): {
+        "ddim": 7.3e-2,
+        "dpmpp": 4e-3,
+        "heun": 3e-2,
+        "ddpm": 0.15,
+        "ddim eta 0.5": 9.2e-2,
+        "dpmpp-sde": 6.5e-3,
+        "heun churn": 3.5e-2,
+    },
+    ("linear", "karras"): {
+        "ddim": 6e-2,
+        "dpmpp": 3e-3,
+        "heun": 1.3e-2,
+        "ddpm": 0.12,
+        "ddim eta 0.5": 7.2e-2,
+        "dpmpp-sde": 8e-3,
+        "heun churn": 1.8e-2,
+    },
+    ("cosine", "karras"): {
+        "ddim": 6e-2,
+        "dpmpp": 3.2e-3,
+        "heun": 1.4e-2,
+        "ddpm": 0.12,
+        "ddim eta 0.5": 7.4e-2,
+        "dpmpp-sde": 8.7e-3,
+        "heun churn": 1.9e-2,
+    },
+    ("edm", "uniform"): {
+        "ddim": 5.5e-2,
+        "dpmpp": 1.5e-3,
+        "heun": 1.3e-2,
+        "ddpm": 0.105,
+        "ddim eta 0.5": 6.7e-2,
+        "dpmpp-sde": 4e-3,
+        "heun churn": 1.7e-2,
+    },
+    ("edm", "karras"): {
+        "ddim": 5.5e-2,
+        "dpmpp": 2.8e-3,
+        "heun": 1.15e-2,
+        "ddpm": 0.115,
+        "ddim eta 0.5": 6.9e-2,
+        "dpmpp-sde": 7.4e-3,
+        "heun churn": 1.7e-2,
+    },
+}
+
+
+@cache
+def frequencies():
+    """(S, w, filter) of every filter and shape, each combination once."""
+    found = {
+        (round(s, 12), round(w, 12), name)
+        for name, config in MATRIX_FILTERS.items()
+        for shape in MATRIX_SHAPES
+        for s, w in zip(data_power(shape).ravel(), config.weights(shape).weight.ravel(), strict=True)
+    }
+    power, weight, names = zip(*sorted(found), strict=True)
+    return np.array(power), np.array(weight), np.array(names)
+
+
+class SpectralDenoiser:
+    """The Gaussian oracle on coefficients (rows, frequencies) instead of fields, with a mean."""
+
+    def __init__(self, schedule, power, weight, mean=0.0):
+        self.schedule, self.calls, self.mean = schedule, 0, mean
+        self.power, self.covariance = torch.tensor(power), torch.tensor(weight) ** 2
+
+    def __call__(self, x_t, t):
+        self.calls += 1
+        alpha, sigma = (level.double() for level in self.schedule.levels(t))
+        gain = alpha * self.power / (alpha**2 * self.power + sigma**2 * self.covariance)
+        x0 = self.mean + gain * (x_t - alpha * self.mean)
+        return x0, (x_t - alpha * x0) / sigma
+
+
+def spectral_variance(label, schedule, levels, power, weight, from_marginal=True, drawn=None):
+    """Exact variance at each frequency of the samples, from the marginal at the first level or from noise alone.
+
+    `drawn` is the weight of the noise in the steps, if it is another one.
+    """
+    drawn = weight if drawn is None else drawn
+    name, steps = label.split()[0], len(levels) - 1
+    is_stochastic = label not in DETERMINISTIC
+    amount = AMOUNTS.get(label, 0.0) / (steps if name == "heun" else 1)
+    (alpha, sigma), *_ = float64_levels(levels)
+    x = torch.zeros((steps + 1 if is_stochastic else 1, len(power)), dtype=torch.float64)
+    x[0] = torch.tensor(np.sqrt(from_marginal * alpha**2 * power + sigma**2 * weight**2))
+    sources = iter(range(1, steps + 1))
+
+    def draw():
+        noise = torch.zeros_like(x)
+        noise[next(sources)] = torch.tensor(drawn)
+        return noise
+
+    step = SAMPLERS[name].make(schedule, draw if is_stochastic else no_draw, amount)
+    y = integrate(SpectralDenoiser(schedule, power, weight), step, x, levels)
+    return (y**2).sum(0).numpy()
+
+
+@cache
+def matrix_errors(label, schedule, spacing, evaluations):
+    """Largest relative error of the variance with each filter, from the true marginal at the first level."""
+    power, weight, names = frequencies()
+    steps = SAMPLERS[label.split()[0]].steps(evaluations)
+    levels = path(SCHEDULES[schedule], steps, "cpu", spacing)
+    variance = spectral_variance(label, SCHEDULES[schedule], levels, power, weight)
+    errors = np.abs(variance / power - 1)
+    return {name: errors[names == name].max() for name in MATRIX_FILTERS}
+
+
+@pytest.mark.parametrize("filter_name", MATRIX_FILTERS)
+@pytest.mark.parametrize("label", BOUNDS["edm", "karras"])
+@pytest.mark.parametrize(("schedule", "spacing"), BOUNDS)
+def test_samples_have_the_power_of_the_data_at_every_frequency(schedule, spacing, label, filter_name):
+    """At 100 evaluations, and the error falls with the order of the method when the steps are halved."""
+    coarse, fine = (matrix_errors(label, schedule, spacing, n)[filter_name] for n in (100, 200))
+    order = 1.7 if label in ("ddim", "ddpm", "ddim eta 0.5") else 3.0
+    assert coarse <= BOUNDS[schedule, spacing][label]
+    assert coarse / fine >= order, f"errors {coarse:.3g}, {fine:.3g}"
+
+
+@pytest.mark.parametrize("label", ["ddpm", "ddim eta 0.5", "dpmpp-sde", "heun churn"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_white_noise_in_the_steps_fails_that_law(schedule, label):
+    """A test of the test: the start is right, the model is one of powerlaw +0.5, and its steps add white noise."""
+    power, weight, names = frequencies()
+    power, weight = power[names == "powerlaw +0.5"], weight[names == "powerlaw +0.5"]
+    levels = path(SCHEDULES[schedule], SAMPLERS[label.split()[0]].steps(100), "cpu", "karras")
+    variance = spectral_variance(
+        label, SCHEDULES[schedule], levels, power, weight, drawn=np.ones_like(weight)
+    )
+    assert np.abs(variance / power - 1).max() > 2 * BOUNDS[schedule, "karras"][label]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "edm"])
+@pytest.mark.parametrize("filter_name", MATRIX_FILTERS)
+def test_dpmpp_is_within_1e_3_of_the_amplitude_in_100_evaluations(filter_name, schedule):
+    """With uniform steps; of the variance it is so with 200. Heun needs some 300 to 400 evaluations for as much."""
+    assert matrix_errors("dpmpp", schedule, "uniform", 100)[filter_name] <= 2e-3
+    assert matrix_errors("dpmpp", schedule, "uniform", 200)[filter_name] <= 1e-3
+    assert matrix_errors("heun", schedule, "karras", 400)[filter_name] <= 1e-3
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "quadratic"])
+@pytest.mark.parametrize("sampler", ["dpmpp", "heun"])
+def test_the_cosine_schedule_needs_karras_steps(sampler, spacing):
+    """In t its first steps are huge in log-SNR: white noise, 100 evaluations, errors of 10 % and more."""
+    assert matrix_errors(sampler, "cosine", spacing, 100)["white"] > 0.09
+    assert matrix_errors(sampler, "cosine", "karras", 100)["white"] < 0.02
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("label", BOUNDS["edm", "karras"])
+def test_the_mean_of_the_data_is_kept_by_every_sampler(label, schedule):
+    """From alpha_T mu, with draws of zero, whatever the step."""
+    power, weight, _ = frequencies()
+    levels = path(SCHEDULES[schedule], 9, "cpu", "karras")
+    start = torch.full((1, len(power)), 0.7, dtype=torch.float64) * levels[0].alpha.double()
+    name = label.split()[0]
+    amount = AMOUNTS.get(label, 0.0) / (9 if name == "heun" else 1)
+    step = SAMPLERS[name].make(SCHEDULES[schedule], lambda: torch.zeros_like(start), amount)
+    y = integrate(SpectralDenoiser(SCHEDULES[schedule], power, weight, mean=0.7), step, start, levels)
+    np.testing.assert_allclose(y, 0.7, rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("sampler", DETERMINISTIC)
+def test_coefficients_go_the_way_of_fields(sampler):
+    """The diagonal oracle above is the FFT one: from noise alone, 20 steps."""
+    shape = (16, 16)
+    noise = SpectralNoise(FILTERS["powerlaw +0.5"].weights(shape))
+    levels = path(LINEAR, 20, "cpu")
+    weight, power = noise.filter.weight.ravel(), data_power(shape).ravel()
+    variance = spectral_variance(sampler, LINEAR, levels, power, weight, from_marginal=False)
+    gain = measured_gain(sampler, levels, shape, noise).ravel()
+    np.testing.assert_allclose((gain * float(levels[0].sigma) * weight) ** 2, variance, rtol=1e-5)
+
+
+@pytest.mark.parametrize("filter_name", ["powerlaw +0.5", "gap"])
+@pytest.mark.parametrize("label", ["ddim eta 0.5", "dpmpp-sde", "heun churn"])
+def test_stochastic_samples_of_fields_have_that_variance_and_mean(label, filter_name):
+    """1,024 samples of 12 steps, by eighths of the spectrum: 5 standard errors, the draws being SpectralNoise's."""
+    shape, count, name = (16, 16), 1024, label.split()[0]
+    noise = SpectralNoise(FILTERS[filter_name].weights(shape))
+    grid, weight = noise.filter.grid, noise.filter.weight
+    levels = path(LINEAR, 12, "cpu")
+    stream = random_stream("cpu", 6, label)
+
+    def draw():
+        return noise.draw((count, 1, *shape), stream)
+
+    step = SAMPLERS[name].make(LINEAR, draw, AMOUNTS.get(label, 0.0) / (12 if name == "heun" else 1))
+    y = integrate(gaussian(shape, noise), step, draw() * levels[0].sigma, levels)
+    spectra = rfftn(y, shape)[:, 0] / np.sqrt(grid.size)
+    power, of_mean = np.mean(np.abs(spectra) ** 2, axis=0), np.abs(spectra.mean(axis=0)) ** 2
+    flat = spectral_variance(
+        label, LINEAR, levels, data_power(shape).ravel(), weight.ravel(), from_marginal=False
+    )
+    expected = flat.reshape(weight.shape)
+    eighths = np.minimum((grid.rho * 8 + 1e-9).astype(int), 7)
+    for k in np.unique(eighths):
+        band = eighths == k
+        standard_error = np.sqrt(2 * grid.total(band * expected**2) / count)
+        excess = grid.total(band * (power - expected))
+        assert abs(excess) <= 5 * standard_error + 1e-7, f"variance, eighth {k}"
+        excess = grid.total(band * (of_mean - expected / count))
+        assert abs(excess) <= 5 * standard_error / np.sqrt(count) + 1e-7, f"mean, eighth {k}"
 
 
 # -- ancestral sampling ------------------------------------------------------------------------------------
@@ -181,8 +420,9 @@ def ancestral_variance(levels, shape, weight, from_marginal=False):
     for (alpha_t, sigma_t), (alpha_s, sigma_s) in pairwise(levels):
         x0 = alpha_t * s / (alpha_t**2 * s + sigma_t**2 * w2)
         eps = (1 - alpha_t * x0) / sigma_t
-        # The posterior q(x_s | x_t, x_0) of Ho et al., eq. 7, with alpha_{t|s} = alpha_t / alpha_s.
-        step_variance = sigma_s**2 / sigma_t**2 * (1 - alpha_t**2 / alpha_s**2)
+        # The posterior q(x_s | x_t, x_0), which is eq. 7 of Ho et al. where variance is preserved (the difference in
+        # brackets is 1 - alpha_{t|s}^2 then), with alpha_{t|s} = alpha_t / alpha_s.
+        step_variance = sigma_s**2 / sigma_t**2 * (sigma_t**2 - (alpha_t / alpha_s) ** 2 * sigma_s**2)
         a = alpha_s * x0 + np.sqrt(max(sigma_s**2 - step_variance, 0)) * eps
         variance = a**2 * variance + step_variance * w2
     return variance
@@ -200,7 +440,9 @@ def test_ancestral_samples_have_the_variance_of_the_recursion(name, shape):
     def draw():
         return noise.draw((count, 1, *shape), stream)
 
-    y = integrate(gaussian(shape, noise), SAMPLERS["ddpm"](draw), draw() * levels[0].sigma, levels)
+    y = integrate(
+        gaussian(shape, noise), SAMPLERS["ddpm"].make(LINEAR, draw, 0.0), draw() * levels[0].sigma, levels
+    )
     power = np.mean(np.abs(rfftn(y, shape)) ** 2, axis=(0, 1)) / grid.size
     expected = ancestral_variance(levels, shape, noise.filter.weight)
     eighths = np.minimum((grid.rho * 8 + 1e-9).astype(int), 7)
@@ -208,6 +450,23 @@ def test_ancestral_samples_have_the_variance_of_the_recursion(name, shape):
         band = eighths == k
         standard_error = np.sqrt(2 * grid.total(band * expected**2) / count)
         assert abs(grid.total(band * (power - expected))) <= 5 * standard_error, f"eighth {k}"
+
+
+@pytest.mark.parametrize("from_marginal", [False, True])
+@pytest.mark.parametrize("spacing", ["uniform", "karras"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", FULL)
+def test_the_ancestral_sampler_has_the_variance_of_the_recursion_exactly(
+    name, schedule, spacing, from_marginal
+):
+    shape = (16, 16)
+    weight, power = FILTERS[name].weights(shape).weight, data_power(shape)
+    levels = path(SCHEDULES[schedule], 40, "cpu", spacing)
+    variance = spectral_variance(
+        "ddpm", SCHEDULES[schedule], levels, power.ravel(), weight.ravel(), from_marginal
+    )
+    expected = ancestral_variance(levels, shape, weight, from_marginal).ravel()
+    np.testing.assert_allclose(variance, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", FULL)
@@ -250,14 +509,16 @@ def test_an_omitted_band_is_untouched_whatever_the_network_says(sampler, shape):
 
     levels = path(LINEAR, 20, "cpu")
     start = draw() * levels[0].sigma
-    denoiser = NoiseDenoiser(network, LINEAR, noise)
-    y = integrate(denoiser, SAMPLERS[sampler](draw), start, levels)
+    denoiser = NetworkDenoiser(network, LINEAR, noise)
+    y = integrate(denoiser, SAMPLERS[sampler].make(LINEAR, draw, 0.0), start, levels)
     assert gap_amplitude(network(start, torch.full((4,), 999.0))) > 3, "the network does fill the gap"
     assert gap_amplitude(y) <= 4e-7 / levels[0].alpha
 
     content = torch.randn((4, 1, *shape), generator=torch.Generator().manual_seed(2))
     content = content - noise.project(content)
-    y = integrate(denoiser, SAMPLERS[sampler](draw), start + levels[0].alpha * content, levels)
+    y = integrate(
+        denoiser, SAMPLERS[sampler].make(LINEAR, draw, 0.0), start + levels[0].alpha * content, levels
+    )
     assert gap_amplitude(y - content) <= 6e-7 / levels[0].alpha
 
 
@@ -273,7 +534,82 @@ def network(x_t, timestep):
 def ours(sampler, steps, x):
     noise = SpectralNoise(FilterConfig(type="white").weights(tuple(x.shape[2:])))
     levels = path(LINEAR, steps, "cpu")
-    return integrate(NoiseDenoiser(network, LINEAR, noise), sampler, x, levels)
+    return integrate(NetworkDenoiser(network, LINEAR, noise), sampler, x, levels)
+
+
+class Karras:
+    """A denoiser given as EDM's D(x; sigma), not linear, on the `edm` schedule."""
+
+    schedule = SCHEDULES["edm"]
+
+    @staticmethod
+    def image(x, sigma):
+        return x / (1 + sigma**2) + 0.4 * np.sin(2 * np.roll(x, 1, -1) / np.sqrt(1 + sigma**2))
+
+    def __call__(self, x_t, t):
+        sigma = float(self.schedule.levels(t)[1])
+        x0 = torch.as_tensor(self.image(x_t.numpy(), sigma))
+        return x0, (x_t - x0) / sigma
+
+
+def algorithm_2(x, sigmas, gamma, draw):
+    """Karras et al. 2206.00364, algorithm 2, with S_noise 1 and no churn at sigma = 80 nor before the last step."""
+    for now, then in pairwise(sigmas):
+        raised = min(now * (1 + gamma), sigmas[0]) if then > 0 else now
+        if gamma > 0 and then > 0:
+            x = x + np.sqrt(raised**2 - now**2) * draw()
+        slope = (x - Karras.image(x, raised)) / raised
+        euler = x + (then - raised) * slope
+        if then > 0:
+            slope_then = (euler - Karras.image(euler, then)) / then
+            x = x + (then - raised) * (slope + slope_then) / 2
+        else:
+            x = euler
+    return x
+
+
+@pytest.mark.parametrize("spacing", ["karras", "uniform"])
+@pytest.mark.parametrize("churn", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize("steps", [1, 6, 18])
+def test_heun_is_algorithm_2_of_edm(steps, churn, spacing):
+    levels = path(SCHEDULES["edm"], steps, "cpu", spacing)
+    sigmas = float64_levels(levels)[:, 1]
+    x = 80 * torch.randn((2, 1, 8, 8), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def draws():
+        stream = torch.Generator().manual_seed(1)
+        return lambda: torch.randn(x.shape, dtype=torch.float64, generator=stream)
+
+    draw = draws()
+    theirs = algorithm_2(x.numpy(), sigmas, churn, lambda: draw().numpy())
+    step = SAMPLERS["heun"].make(SCHEDULES["edm"], draws() if churn else no_draw, churn)
+    mine = integrate(Karras(), step, x, levels)
+    assert np.std(theirs) > 0.01
+    np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [9, 27, 37, 111])
+def test_dpmpp_sde_is_that_of_diffusers_on_the_same_noise(steps):
+    scheduler = DPMSolverMultistepScheduler(
+        algorithm_type="sde-dpmsolver++",
+        solver_order=2,
+        solver_type="midpoint",
+        final_sigmas_type="zero",
+        timestep_spacing="linspace",
+    )
+    scheduler.set_timesteps(steps)
+    x = theirs = torch.randn((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+
+    def draws():
+        stream = torch.Generator().manual_seed(1)
+        return lambda: torch.randn(x.shape, generator=stream)
+
+    draw = draws()
+    for t in scheduler.timesteps:
+        theirs = scheduler.step(network(theirs, t), t, theirs, variance_noise=draw()).prev_sample
+    mine = ours(SAMPLERS["dpmpp-sde"].make(LINEAR, draws(), 0.0), steps, x)
+    assert mine.std() > 0.5
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)
 
 
 # 999 / steps is a whole number, so that the times of both are entries of the table.
@@ -292,7 +628,7 @@ def test_dpmpp_is_that_of_diffusers(steps):
     x = theirs = torch.randn((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     for t in scheduler.timesteps:
         theirs = scheduler.step(network(theirs, t), t, theirs).prev_sample
-    mine = ours(SAMPLERS["dpmpp"](no_draw), steps, x)
+    mine = ours(SAMPLERS["dpmpp"].make(LINEAR, no_draw, 0.0), steps, x)
     assert mine.std() > 0.5
     torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)
 
@@ -326,7 +662,7 @@ def test_ddim_and_ddpm_are_those_of_diffusers(steps, eta):
 @pytest.mark.parametrize("start", [1.0, 0.3])
 @pytest.mark.parametrize("steps", [1, 2, 27, 1000])
 def test_the_path_is_uniform_in_time_and_ends_at_the_clean_image(steps, start):
-    levels = path(LINEAR, steps, "cpu", start)
+    levels = path(LINEAR, steps, "cpu", start=start)
     t = np.array([float(level.t) for level in levels])
     np.testing.assert_allclose(t, start * (1 - np.arange(steps + 1) / steps), rtol=0, atol=1e-12)
     alpha, sigma = float64_levels(levels).T
@@ -336,7 +672,21 @@ def test_the_path_is_uniform_in_time_and_ends_at_the_clean_image(steps, start):
     np.testing.assert_allclose(alpha[:-1], LINEAR.levels(torch.tensor(t[:-1]))[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("evaluations", [1, 2, 3, 10, 11])
 @pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sampler_calls_the_denoiser_as_often_as_it_says(sampler, evaluations):
+    record = SAMPLERS[sampler]
+    steps = record.steps(evaluations)
+    power, weight, _ = frequencies()
+    denoiser = SpectralDenoiser(LINEAR, power, weight)
+    x = torch.ones((1, len(power)), dtype=torch.float64)
+    step = record.make(LINEAR, lambda: torch.zeros_like(x), 0.1 if record.amount else 0.0)
+    integrate(denoiser, step, x, path(LINEAR, steps, "cpu"))
+    assert denoiser.calls == record.evaluations(steps)
+    assert evaluations - (sampler == "heun") <= denoiser.calls <= evaluations
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "heun"])
 def test_one_evaluation_a_step_and_one_step_is_the_denoiser(sampler):
     shape = (8, 8)
     noise = SpectralNoise(FILTERS["powerlaw -0.5"].weights(shape))
@@ -347,10 +697,12 @@ def test_one_evaluation_a_step_and_one_step_is_the_denoiser(sampler):
         return exact(x_t, t)
 
     x = noise.draw((1, 1, *shape), torch.Generator().manual_seed(0)).double()
-    one = integrate(denoiser, SAMPLERS[sampler](lambda: torch.zeros_like(x)), x, path(LINEAR, 1, "cpu"))
+    one = integrate(
+        denoiser, SAMPLERS[sampler].make(LINEAR, lambda: torch.zeros_like(x), 0.0), x, path(LINEAR, 1, "cpu")
+    )
     torch.testing.assert_close(one, exact(x, torch.tensor(1.0))[0], rtol=1e-5, atol=1e-5)
     times.clear()
-    step = SAMPLERS[sampler](lambda: noise.draw(x.shape, torch.Generator().manual_seed(0)))
+    step = SAMPLERS[sampler].make(LINEAR, lambda: noise.draw(x.shape, torch.Generator().manual_seed(0)), 0.0)
     integrate(denoiser, step, x, path(LINEAR, 12, "cpu"), lambda: reports.append(None))
     np.testing.assert_allclose(times, 1 - np.arange(12) / 12, rtol=0, atol=1e-12)
     assert len(reports) == 12
@@ -361,5 +713,5 @@ def test_a_step_of_dpmpp_remembers_no_earlier_run():
     noise = SpectralNoise(FILTERS["white"].weights((8, 8)))
     x = torch.randn((1, 1, 8, 8), generator=torch.Generator().manual_seed(0))
     denoiser, levels = gaussian((8, 8), noise), path(LINEAR, 5, "cpu")
-    runs = [integrate(denoiser, SAMPLERS["dpmpp"](no_draw), x, levels) for _ in range(2)]
+    runs = [integrate(denoiser, SAMPLERS["dpmpp"].make(LINEAR, no_draw, 0.0), x, levels) for _ in range(2)]
     assert torch.equal(*runs)

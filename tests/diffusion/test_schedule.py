@@ -1,5 +1,7 @@
 """Schedules: equal to those of diffusers at the entries of the table, falling, and inverted by `time_of`."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,9 @@ from sagd_cli.errors import ConfigError
 
 laws = settings(deadline=None, derandomize=True, max_examples=100)
 DIFFUSERS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
-SCHEDULES = {name: make_schedule(name) for name in DIFFUSERS}
+SCHEDULES = {name: make_schedule(name) for name in (*DIFFUSERS, "edm")}
 schedules = st.sampled_from(sorted(SCHEDULES))
+preserving = st.sampled_from(sorted(DIFFUSERS))
 ENTRIES = torch.arange(STEPS, dtype=torch.float64) / (STEPS - 1)
 
 
@@ -34,7 +37,7 @@ def test_the_linear_table_is_the_one_of_ddpm():
     assert product == pytest.approx(4.036e-5, rel=1e-4)
 
 
-@given(schedules, st.lists(st.floats(0, 1), min_size=1, max_size=20))
+@given(preserving, st.lists(st.floats(0, 1), min_size=1, max_size=20))
 @laws
 def test_variance_is_preserved_and_levels_are_those_of_the_log_snr(name, times):
     t = torch.tensor(times, dtype=torch.float64)
@@ -44,6 +47,51 @@ def test_variance_is_preserved_and_levels_are_those_of_the_log_snr(name, times):
     alpha, sigma = alpha.double(), sigma.double()
     np.testing.assert_allclose(alpha**2 + sigma**2, 1, rtol=0, atol=2e-7)
     np.testing.assert_allclose(2 * torch.log(alpha / sigma), SCHEDULES[name].log_snr(t), rtol=0, atol=1e-6)
+    assert SCHEDULES[name].preserves_variance
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+@laws
+def test_the_edm_schedule_has_alpha_1_and_a_sigma_whose_logarithm_is_linear(times):
+    t = torch.tensor(times, dtype=torch.float64)
+    alpha, sigma = SCHEDULES["edm"].levels(t)
+    assert alpha.dtype == sigma.dtype == torch.float32
+    assert alpha.shape == sigma.shape == t.shape
+    assert torch.all(alpha == 1)
+    expected = np.log(0.002) + np.array(times) * (np.log(80) - np.log(0.002))
+    np.testing.assert_allclose(torch.log(sigma.double()), expected, rtol=0, atol=2e-7)
+    np.testing.assert_allclose(SCHEDULES["edm"].log_snr(t), -2 * expected, rtol=0, atol=1e-12)
+    assert not SCHEDULES["edm"].preserves_variance
+
+
+def test_the_edm_schedule_ends_at_sigma_of_0_002_and_80():
+    _, sigma = SCHEDULES["edm"].levels(torch.tensor([0.0, 1.0]))
+    np.testing.assert_allclose(sigma, [0.002, 80], rtol=1e-6)
+
+
+def test_edm_trains_on_a_log_normal_sigma_and_the_others_on_a_uniform_t():
+    """Karras et al., table 1: ln sigma ~ N(-1.2, 1.2^2), here cut at the ends of the schedule."""
+    u = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    for name in DIFFUSERS:
+        assert torch.equal(SCHEDULES[name].training_time(u), u)
+    _, sigma = SCHEDULES["edm"].levels(SCHEDULES["edm"].training_time(u))
+    normal = np.array([NormalDist().inv_cdf(p) for p in u[1:-1].tolist()])
+    expected = np.clip(-1.2 + 1.2 * normal, np.log(0.002), np.log(80))
+    np.testing.assert_allclose(torch.log(sigma[1:-1].double()), expected, rtol=0, atol=1e-5)
+
+
+@given(schedules, st.lists(st.floats(0, 1), min_size=1, max_size=20), st.booleans())
+@laws
+def test_times_of_inverts_log_snr_elementwise(name, times, in_rows):
+    t = torch.tensor(times, dtype=torch.float64)
+    t = t[:, None] if in_rows else t
+    back = SCHEDULES[name].times_of(SCHEDULES[name].log_snr(t))
+    assert back.dtype == torch.float64
+    assert back.shape == t.shape
+    np.testing.assert_allclose(back, t, rtol=0, atol=1e-9)
+    assert [SCHEDULES[name].time_of(float(level)) for level in SCHEDULES[name].log_snr(t).flatten()] == (
+        back.flatten().tolist()
+    )
 
 
 @given(schedules, st.floats(0, 1), st.floats(0, 1))
@@ -56,7 +104,7 @@ def test_log_snr_falls_in_t(name, a, b):
         assert of_low > of_high
 
 
-@pytest.mark.parametrize("name", DIFFUSERS)
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_log_snr_falls_strictly_over_the_table_and_is_straight_between_entries(name):
     log_snr = SCHEDULES[name].log_snr
     assert torch.all(log_snr(ENTRIES).diff() < 0)
@@ -85,7 +133,7 @@ def test_log_snr_inverts_time_of(name, share):
     assert float(schedule.log_snr(t)) == pytest.approx(level, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", DIFFUSERS)
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_times_are_clamped_to_the_table(name):
     schedule = SCHEDULES[name]
     top, bottom = schedule.log_snr(torch.tensor([0.0, 1.0])).tolist()

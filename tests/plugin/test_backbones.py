@@ -5,7 +5,7 @@ import torch
 
 from sagd_cli.config import BackboneConfig, TrainingConfig
 from sagd_cli.diffusion.denoiser import as_network
-from sagd_cli.diffusion.loss import NoiseLoss
+from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError
 from sagd_cli.restoration.fields import band_noise
@@ -72,7 +72,7 @@ def test_training_lowers_the_loss(name):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         state = TrainingState(build(name, (1, 8, 8), **options), settings, torch.device("cpu"))
-    loss = NoiseLoss(make_schedule("linear"), band_noise(Band.parse("0:1"), (8, 8)))
+    loss = DiffusionLoss(make_schedule("linear"), band_noise(Band.parse("0:1"), (8, 8)))
     records = []
     fit(state, lambda step: torch.zeros(16, 1, 8, 8), loss, settings, Callbacks(record=records.append))
     assert records[-1]["loss"] < 0.5

@@ -26,7 +26,7 @@ def test_a_run_holds_what_the_design_names(tiny_run):
     steps = sorted(p.name for p in (tiny_run / "checkpoints").iterdir())
     assert steps == ["step-00000006", "step-00000008"]  # the newest two of 2, 4, 6, 8
     names = {p.name for p in (tiny_run / "checkpoints" / steps[-1]).iterdir()}
-    stems = ("model", "ema", "optimizer", "filter")
+    stems = ("model", "ema", "optimizer", "filter", "data")
     assert names == {f"{stem}.safetensors" for stem in stems} | {"manifest.json"}
 
 
@@ -93,7 +93,7 @@ def test_a_failed_save_leaves_the_earlier_checkpoint_and_no_rubbish(run, tiny_co
 
     monkeypatch.setattr(checkpoint, "write_text", full)
     with pytest.raises(CheckpointError, match=r"step 9 could not be written .* No space left"):
-        checkpoint.save(run / "checkpoints", state, config.filter.weights((8, 8)), {})
+        checkpoint.save(run / "checkpoints", state, config.filter.weights((8, 8)), {}, {})
     names = sorted(p.name for p in (run / "checkpoints").iterdir())
     assert names == ["step-00000006", "step-00000008"]
     assert store.newest(run / "checkpoints")[0].step == 8

@@ -13,7 +13,7 @@ from torch import nn
 from sagd_cli.config import FilterConfig, TrainingConfig, resolve
 from sagd_cli.console import Output
 from sagd_cli.diffusion.denoiser import as_network
-from sagd_cli.diffusion.loss import NoiseLoss
+from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError, Interrupted
 from sagd_cli.spectral.filter import SpectralFilter
@@ -101,7 +101,7 @@ def trained(grid, power, seed, learned):
     loss = (
         LearnedNoiseLoss(SCHEDULE, LearnedNoise(profile, CPU), smoothness=LEARNED.options["smoothness"])
         if learned
-        else NoiseLoss(SCHEDULE, white)
+        else DiffusionLoss(SCHEDULE, white)
     )
     state = TrainingState(Gains(grid), settings(seed), CPU, profile)
 
@@ -119,11 +119,11 @@ def validation_loss(grid, power, state):
     data = SpectralNoise(SpectralFilter.from_weight(grid, np.sqrt(power)))
     average = state.profile_ema and state.profile_ema.network.spectral_filter()
     noise = SpectralNoise(average or FilterConfig(type="white").weights(grid.shape))
-    loss, values = NoiseLoss(SCHEDULE, noise), []
+    loss, values = DiffusionLoss(SCHEDULE, noise), []
     for i in range(40):
         x_0 = data.draw((1024, 1, *grid.shape), random_stream("cpu", 7, "validation", i))
-        error = loss.error(as_network(state.ema.network), x_0, random_stream("cpu", 7, "noise", i))
-        values.append(float(loss.whitened(error)))
+        errors = loss.errors(as_network(state.ema.network), x_0, random_stream("cpu", 7, "noise", i))
+        values.append(float(loss.whitened(errors)))
     return float(np.mean(values))
 
 
@@ -159,8 +159,8 @@ def test_the_gradient_is_that_of_the_loss_as_a_function_of_the_knots():
 
     def value():
         loss = LearnedNoiseLoss(SCHEDULE, LearnedNoise(profile, CPU), smoothness=0.1)
-        error = loss.error(lambda x, t: network(x), x_0, torch.Generator().manual_seed(2))
-        return loss.objective(error)
+        errors = loss.errors(lambda x, t: network(x), x_0, torch.Generator().manual_seed(2))
+        return loss.objective(errors)
 
     with torch.no_grad():
         profile.raw += torch.linspace(-0.3, 0.5, len(profile.raw))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from sagd_cli.config import resolve
 from sagd_cli.console import Output
-from sagd_cli.design.advice import power_about_mean
+from sagd_cli.design.advice import data_moments
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import CheckpointError, Interrupted, SagdError, UsageError
 from sagd_cli.signals import stop_on_signal
@@ -216,10 +216,10 @@ def test_data_that_show_through_the_noise_at_the_end_are_warned_of():
     level = float(schedule.log_snr(torch.ones(())).exp())
     white = SpectralFilter.from_weight(FrequencyGrid((8, 8)), np.ones((8, 5)))
     variance = images.std() ** 2 / 127.5**2
-    for value in largest_snr(white, power_about_mean(images), level).values():
+    for value in largest_snr(white, data_moments(images)["power_about_mean"], level).values():
         assert value == pytest.approx(level * variance, rel=5 / 4000**0.5)
     low = SpectralFilter.from_weight(FrequencyGrid((8, 8)), np.where(white.grid.rho < 0.25, 0.01, 1.0))
-    found = largest_snr(low, power_about_mean(images), level)
+    found = largest_snr(low, data_moments(images)["power_about_mean"], level)
     assert found["low"] > 0.1 > 0.01 > found["high"]
 
 

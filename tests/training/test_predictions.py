@@ -1,0 +1,104 @@
+"""Runs with every schedule, prediction and loss train, are saved with what they need, and are sampled from."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from sagd_cli.config import resolve
+from sagd_cli.console import Output
+from sagd_cli.diffusion.samplers import SAMPLERS
+from sagd_cli.errors import ConfigError, UsageError
+from sagd_cli.training.checkpoint import load_moments
+from sagd_cli.training.run import open_run, train
+from sagd_cli.training.samples import ImageGenerator
+
+CPU, QUIET = torch.device("cpu"), Output(quiet=True)
+SETTINGS = {
+    "linear-x0": {"schedule": "linear", "prediction": "x0", "loss": "min-snr"},
+    "cosine-v": {"schedule": "cosine", "prediction": "v", "loss": "plain"},
+    "edm": {"schedule": "edm", "prediction": "edm", "loss": "plain"},
+    "edm-eps": {"schedule": "edm", "prediction": "eps", "loss": "whitened"},
+    "edm-spectral": {"schedule": "linear", "prediction": "edm-spectral", "loss": "plain"},
+    "learned": {"prediction": "edm", "filter.type": "learned"},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tiny_settings):
+    """A run of 8 steps for each of the settings, made when it is first asked for."""
+    folder, made = tmp_path_factory.mktemp("runs"), {}
+
+    def run(name):
+        if name not in made:
+            train(resolve({**tiny_settings, **SETTINGS[name]}), folder / name, CPU, QUIET)
+            made[name] = open_run(folder / name, QUIET)
+        return made[name]
+
+    return run
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_image_i_is_the_same_in_batches_of_1_and_7(runs, name):
+    """Noise equal to the bit, images to a grey level of the rounding, whatever the sampler."""
+    run = runs(name)
+    for sampler in SAMPLERS:
+        generator = ImageGenerator(run, sampler, 5, CPU, amount=0.3 if SAMPLERS[sampler].amount else None)
+        together = generator.draw(range(7)).astype(int)
+        alone = np.concatenate([generator.draw(range(i, i + 1)) for i in range(7)]).astype(int)
+        assert np.abs(together - alone).max() <= 1, sampler
+        assert len({image.tobytes() for image in alone}) == 7, sampler
+
+
+@pytest.mark.parametrize("name", ["linear-x0", "cosine-v", "edm", "edm-spectral"])
+def test_training_lowers_the_loss(tmp_path, tiny_settings, name):
+    """Within 80 steps: the target can be learned from the input. Most of edm-spectral's is Gaussian noise, loss 1."""
+    settings = {**tiny_settings, **SETTINGS[name], "training.images": 80 * 16, "training.batch_size": 16}
+    train(resolve({**settings, "training.checkpoint_images": 10**9}), tmp_path / "run", CPU, QUIET)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
+    assert np.mean(losses[-30:]) < (0.98 if name == "edm-spectral" else 0.8) * np.mean(losses[:10])
+
+
+def test_a_checkpoint_holds_the_spectra_of_its_data(runs):
+    moments = load_moments(runs("edm").checkpoint)
+    assert set(moments) == {"power", "power_about_mean"}
+    assert all(values.shape == (8, 5) for values in moments.values())
+    # Off DC a mean image adds its own power; about it the data have less.
+    assert np.all(moments["power"] >= moments["power_about_mean"] - 1e-9)
+
+
+def test_a_filter_that_is_learned_cannot_be_part_of_the_preconditioning(tiny_settings, tmp_path):
+    settings = resolve({**tiny_settings, "filter.type": "learned", "prediction": "edm-spectral"})
+    with pytest.raises(ConfigError, match="which a learned filter changes"):
+        train(settings, tmp_path / "run", CPU, QUIET)
+
+
+def test_steps_are_network_evaluations(runs):
+    for sampler, steps, evaluations in (("dpmpp", 8, 8), ("heun", 8, 7), ("heun", 9, 9), ("heun", 1, 1)):
+        assert ImageGenerator(runs("edm"), sampler, steps, CPU).evaluations == evaluations
+
+
+def test_amounts_belong_to_their_samplers(sagd, runs, tmp_path):
+    run = runs("edm").path
+    draw = ["sample", run, "-n", 1, "--steps", 3]
+    refused = sagd(*draw, "--sampler", "dpmpp", "--eta", 0.5, "--output", tmp_path / "a")
+    assert refused.code == 2 and "dpmpp takes no --eta. It belongs to ddim." in refused.err
+    churned = sagd(
+        *draw,
+        "--sampler",
+        "heun",
+        "--churn",
+        0.2,
+        "--spacing",
+        "karras",
+        "--json",
+        "--output",
+        tmp_path / "b",
+    )
+    assert churned.code == 0 and churned.json["steps"] == 3
+    wrong = sagd(*draw, "--spacing", "karas", "--output", tmp_path / "c")
+    assert wrong.code == 2 and "Did you mean karras?" in wrong.err
+    with pytest.raises(UsageError, match="unknown sampler"):
+        ImageGenerator(runs("edm"), "euler", 3, CPU)

@@ -80,6 +80,7 @@ def sample(
     generator = ImageGenerator(opened, sampler, steps, chosen, spacing, amount)
     seeds = range(seed, seed + count)
     drawn.check(opened.shape, seeds)
+    generator.warn_of_terminal_snr(out)
     save_samples(generator, seeds, batch_size, drawn, out)
     result = describe(opened, generator, sampler, seeds, drawn)
     out.result(result, str(result["output"]))

@@ -22,6 +22,8 @@ from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.training.loop import TrainingState
 from sagd_cli.training.store import FORMAT, MANIFEST, Checkpoint, describe_files, digest
 
+MOMENTS = "data.safetensors"
+
 
 def load_filter(checkpoint: Checkpoint) -> SpectralFilter:
     """Return the filter the averaged weights go with."""
@@ -36,17 +38,21 @@ def load_ema(checkpoint: Checkpoint, network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
+def has_moments(checkpoint: Checkpoint) -> bool:
+    """Whether it holds the spectra of its data, as all but those of early versions do."""
+    return (checkpoint.path / MOMENTS).is_file()
+
+
 def load_moments(checkpoint: Checkpoint) -> dict[str, Array]:
     """Return the spectra of the data it was trained on, as saved: `power` and `power_about_mean`, half spectrum.
 
     Raises CheckpointError for one of an earlier version, which holds none.
     """
-    path = checkpoint.path / "data.safetensors"
-    if not path.is_file():
+    if not has_moments(checkpoint):
         raise CheckpointError(
             f"{checkpoint.path} was written before spectra of the data were kept", "Train it again."
         )
-    return dict(load_arrays(path))
+    return dict(load_arrays(checkpoint.path / MOMENTS))
 
 
 def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
@@ -101,7 +107,7 @@ def _write_tensors(
     save_file(dict(_optimizer_tensors(state.optimizer)), folder / "optimizer.safetensors")
     shape = np.array(spectral_filter.grid.shape, dtype=np.int64)
     save_arrays({"weight": spectral_filter.weight.copy(), "shape": shape}, folder / "filter.safetensors")
-    save_arrays({name: values.copy() for name, values in moments.items()}, folder / "data.safetensors")
+    save_arrays({name: values.copy() for name, values in moments.items()}, folder / MOMENTS)
     for path in folder.iterdir():
         sync(path)
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sagd_cli.console import Output
+from sagd_cli.design.advice import warn_of_terminal_snr
 from sagd_cli.devices import autocast_dtype
 from sagd_cli.diffusion.denoiser import NetworkDenoiser, as_network
 from sagd_cli.diffusion.grids import path
@@ -20,7 +21,7 @@ from sagd_cli.errors import SagdError, UsageError, suggest
 from sagd_cli.files import atomic_path, refuse_existing
 from sagd_cli.images import check_output_folder, contact_sheet, write_array
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
-from sagd_cli.training.checkpoint import load_filter, load_moments
+from sagd_cli.training.checkpoint import has_moments, load_filter, load_moments
 from sagd_cli.training.data import to_pixels
 from sagd_cli.training.run import Run
 
@@ -49,6 +50,7 @@ class ImageGenerator:
         self._sampler, self._amount = SAMPLERS[sampler], amount or 0.0
         steps = self._sampler.steps(evaluations)
         self._schedule = schedule = make_schedule(run.config.schedule, device)
+        self._run = run
         self._noise = SpectralNoise(load_filter(run.checkpoint), device)
         network = as_network(run.network(device), autocast_dtype(run.config.training.precision, device))
         # A filter with gaps leaves band-limited fields, which have no range of their own.
@@ -58,6 +60,12 @@ class ImageGenerator:
         self._levels = path(schedule, steps, device, spacing)
         self._shape, self._device, self._steps = run.shape, device, steps
         self.evaluations = self._sampler.evaluations(steps)
+
+    def warn_of_terminal_snr(self, output: Output) -> None:
+        """Warn where the run's data still showed through its noise at t = 1; early runs did not keep their spectrum."""
+        if has_moments(self._run.checkpoint):
+            power = load_moments(self._run.checkpoint)["power_about_mean"]
+            warn_of_terminal_snr(self._noise.filter, power, self._run.config.schedule, output)
 
     @torch.inference_mode()
     def draw(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from sagd_cli.config import resolve
 from sagd_cli.console import Output
 from sagd_cli.diffusion.samplers import SAMPLERS
 from sagd_cli.errors import ConfigError, UsageError
-from sagd_cli.training.checkpoint import load_moments
+from sagd_cli.training.checkpoint import has_moments, load_moments
 from sagd_cli.training.run import open_run, train
 from sagd_cli.training.samples import ImageGenerator
 
@@ -102,3 +102,13 @@ def test_amounts_belong_to_their_samplers(sagd, runs, tmp_path):
     assert wrong.code == 2 and "Did you mean karras?" in wrong.err
     with pytest.raises(UsageError, match="unknown sampler"):
         ImageGenerator(runs("edm"), "euler", 3, CPU)
+
+
+def test_sampling_warns_of_data_that_showed_through_the_noise(sagd, tiny_settings, tmp_path):
+    """As design and training do: w is small where the digits are strong, and no number of steps repairs that."""
+    blue = {"filter.type": "powerlaw", "filter.options": {"alpha": 3.0}}
+    train(resolve({**tiny_settings, **blue}), tmp_path / "run", CPU, QUIET)
+    draw = ["sample", tmp_path / "run", "-n", 1, "--steps", 1, "--output"]
+    assert "the data still show through the noise at t = 1 in the band low" in sagd(*draw, tmp_path / "a").err
+    checkpoint = open_run(tmp_path / "run", QUIET).checkpoint
+    assert has_moments(checkpoint)

@@ -48,6 +48,9 @@ BandOption = Annotated[
         help="low, mid, high, LO:HI in rho, notch:FY,FX,RADIUS, stripe:horizontal[,WIDTH]; join with +.",
     ),
 ]
+PlotOption = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE.png|FILE.svg", help="Also draw a figure.")
+]
 OutputFile = Annotated[Path | None, typer.Option("--output", help="File to write.")]
 
 

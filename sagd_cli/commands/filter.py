@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sagd_cli.commands.common import ForceOption, OutputFile, common, group
+from sagd_cli.commands.common import ForceOption, OutputFile, PlotOption, common, group
 from sagd_cli.config import FilterConfig, parse_filter, parse_options, parse_size, validate
 from sagd_cli.console import output
 from sagd_cli.errors import UsageError
@@ -34,9 +34,6 @@ DataOption = Annotated[
 ]
 ScheduleOption = Annotated[
     str, typer.Option("--schedule", help="Schedule of the signal-to-noise ratios: linear, cosine or edm.")
-]
-PlotOption = Annotated[
-    Path | None, typer.Option("--plot", metavar="FILE.png|FILE.svg", help="Also draw a figure.")
 ]
 
 
@@ -92,7 +89,7 @@ def design(
 
       sagd filter design --type powerlaw -o alpha=-0.1 --data photos64.npy --output filter.yaml
     """
-    from sagd_cli.design.describe import Setting, describe_filter
+    from sagd_cli.design.describe import Setting, build_filter
 
     _check_outputs(None, file, force)
     given = parse_options(options or [])
@@ -104,7 +101,7 @@ def design(
     document = {"type": type_, "options": given, "normalize": normalize, "units": units}
     config = validate(FilterConfig, document, "filter")
     shape = parse_size(size) if size else None if data else PROBE
-    describe_filter(config, Setting.choose(shape, data, schedule, output()), output())
+    build_filter(config, Setting.choose(shape, data, schedule, output()), output())
     _write_filter(config, {**config.document(), "sha256": config.sha256()}, file, force)
 
 

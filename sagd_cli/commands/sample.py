@@ -7,7 +7,6 @@ import typer
 
 from sagd_cli.commands.common import DeviceOption, ForceOption, announced_device, common, single
 from sagd_cli.console import output
-from sagd_cli.errors import UsageError
 
 app = single()
 
@@ -73,28 +72,14 @@ def sample(
     chosen = announced_device(device)
     sampler = sampler or opened.config.sampling.sampler
     steps = steps or opened.config.sampling.steps
-    target = folder or run / "samples" / f"{sampler}-{steps}-seed{seed}-n{count}"
-    drawn = SampleTarget(target, format_, grid, force)
-    amount = _amount(sampler, {"eta": eta, "churn": churn})
     spacing = spacing or opened.config.sampling.spacing
-    generator = ImageGenerator(opened, sampler, steps, chosen, spacing, amount)
+    amounts = {key: value for key, value in {"eta": eta, "churn": churn}.items() if value is not None}
+    generator = ImageGenerator(opened, sampler, steps, chosen, spacing, amounts)
+    how = "-".join([sampler, str(steps), spacing, *(f"{key}{value:g}" for key, value in amounts.items())])
+    drawn = SampleTarget(folder or run / "samples" / f"{how}-seed{seed}-n{count}", format_, grid, force)
     seeds = range(seed, seed + count)
     drawn.check(opened.shape, seeds)
     generator.warn_of_terminal_snr(out)
     save_samples(generator, seeds, batch_size, drawn, out)
     result = describe(opened, generator, sampler, seeds, drawn)
     out.result(result, str(result["output"]))
-
-
-def _amount(sampler: str, given: dict[str, float | None]) -> float | None:
-    """The randomness the sampler was given; raise UsageError for one that it does not take."""
-    from sagd_cli.diffusion.samplers import SAMPLERS
-
-    wanted = SAMPLERS[sampler].amount if sampler in SAMPLERS else ""
-    for name, value in given.items():
-        if value is not None and name != wanted:
-            takers = [key for key, known in SAMPLERS.items() if known.amount == name]
-            raise UsageError(
-                f"the sampler {sampler} takes no --{name}", f"It belongs to {', '.join(takers)}."
-            )
-    return given.get(wanted)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sagd_cli.commands.common import ForceOption, common, single
+from sagd_cli.commands.common import ForceOption, PlotOption, common, single
 from sagd_cli.console import output
 from sagd_cli.spectral.grid import format_shape
 
@@ -28,9 +28,7 @@ def spectrum(
         str,
         typer.Option("--window", help="hann: against border leakage, in tiles; none: whole periodic fields."),
     ] = "hann",
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE.png|FILE.svg", help="Also draw a figure.")
-    ] = None,
+    plot: PlotOption = None,
     force: ForceOption = False,
 ) -> None:
     """Measure the power spectrum of data: radial average, power law with its standard error, peaks.

@@ -23,7 +23,6 @@ class Setting:
 
     shape: tuple[int, ...]
     schedule: str
-    terminal_level: float  # alpha_1^2 / sigma_1^2 of the schedule
     measured: Measurement | None = None
 
     @classmethod
@@ -31,9 +30,9 @@ class Setting:
         cls, shape: tuple[int, ...] | None, data: str | None, schedule: str, output: Output
     ) -> "Setting":
         """Take the data's shape where there are data; raise UsageError when `shape` is another."""
-        terminal_level = snr_level(schedule, 1.0)  # an unknown schedule is said before the data are read
+        snr_level(schedule, 1.0)  # an unknown schedule is said before the data are read
         if data is None:
-            return cls(shape or DEFAULT_SHAPE, schedule, terminal_level)
+            return cls(shape or DEFAULT_SHAPE, schedule)
         measured = measure_diffused(data, output)
         found = measured.spectrum.grid.shape
         if shape not in (None, found):
@@ -41,7 +40,12 @@ class Setting:
                 f"the images of {data} have the shape {format_shape(found)}, not {format_shape(shape or ())}",
                 "Leave out --size.",
             )
-        return cls(found, schedule, terminal_level, measured)
+        return cls(found, schedule, measured)
+
+    @property
+    def terminal_level(self) -> float:
+        """alpha_1^2 / sigma_1^2 of the schedule."""
+        return snr_level(self.schedule, 1.0)
 
     @property
     def power(self) -> Array | None:
@@ -49,14 +53,24 @@ class Setting:
         return None if self.measured is None else self.measured.spectrum.power
 
 
+def build_filter(
+    config: FilterConfig, setting: Setting, output: Output, name: str = "the filter"
+) -> SpectralFilter:
+    """Build a filter for the setting, and warn, of `name`, where its data still show through the noise at t = 1."""
+    built = config.weights(setting.shape)
+    if setting.measured is not None:
+        warn_of_terminal_snr(built, setting.measured.spectrum.power, setting.schedule, output, name)
+    return built
+
+
 def describe_filter(
     config: FilterConfig, setting: Setting, output: Output, name: str = "the filter"
 ) -> dict[str, Any]:
     """Return profile, band shares of the noise power, rank, condition number and, with data, the SNR of each band.
 
-    Warns, of `name`, where the data still show through the noise at t = 1 (CLI: JSON of `filter show`).
+    Builds it with `build_filter`, which may warn (CLI: JSON of `filter show`).
     """
-    built = config.weights(setting.shape)
+    built = build_filter(config, setting, output, name)
     described = {
         **config.document(),
         "shape": list(built.grid.shape),
@@ -71,7 +85,6 @@ def describe_filter(
     if setting.measured is None:
         return described
     power = setting.measured.spectrum.power
-    warn_of_terminal_snr(built, power, setting.schedule, output, name)
     source = setting.measured.source.model_dump()
     return {**described, "data": source, "snr": _describe_snr(built, power, setting.schedule)}
 
@@ -80,5 +93,5 @@ def _describe_snr(built: SpectralFilter, power: Array, schedule: str) -> dict[st
     """The signal-to-noise ratio of each band at t = 0, 0.5 and 1, and the largest of its frequencies at t = 1."""
     by_time = {t: band_snr(built, power, snr_level(schedule, t)) for t in TIMES}
     bands = {name: [by_time[t][name] for t in TIMES] for name in by_time[TIMES[0]]}
-    largest = largest_snr(built, power, snr_level(schedule, 1.0))
+    largest = largest_snr(built, power, snr_level(schedule, TIMES[-1]))
     return {"schedule": schedule, "t": list(TIMES), "bands": bands, "largest_terminal": largest}

@@ -9,8 +9,6 @@ from sagd_cli.diffusion.prediction import Network, NoisePrediction, Prediction
 from sagd_cli.diffusion.schedule import Schedule
 from sagd_cli.spectral.noise import SpectralNoise
 
-__all__ = ["Denoiser", "Network", "NetworkDenoiser", "as_network"]
-
 
 class Denoiser(Protocol):
     """Anything that splits x_t into its expected parts: x_t = alpha_t x0 + sigma_t eps."""

@@ -1,5 +1,6 @@
 """Training losses, and the figure that compares filters (MATH: 4. Forward process and loss)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -9,7 +10,6 @@ from sagd_cli.diffusion.prediction import Network, NoisePrediction, Prediction
 from sagd_cli.diffusion.schedule import Schedule
 from sagd_cli.spectral.noise import SpectralNoise
 
-LOSSES = ("plain", "whitened", "min-snr")
 MIN_SNR_GAMMA = 5.0
 
 
@@ -59,14 +59,24 @@ class DiffusionLoss:
 
     def objective(self, errors: Errors) -> Tensor:
         """Return what training minimises, a scalar."""
-        if self.kind == "whitened":
-            return self.whitened(errors)
-        if self.kind == "min-snr":
-            weight = (MIN_SNR_GAMMA / errors.snr).clamp(max=1)
-            return (weight * errors.eps.square()).mean()
-        return errors.output.square().mean()
+        return _OBJECTIVES[self.kind](self, errors)
 
     def whitened(self, errors: Errors) -> Tensor:
         """|| T_w^+ error ||^2 / rank, averaged over images and channels: comparable between filters."""
         grid = self.noise.filter.grid
         return self.noise.whiten(errors.eps).square().mean() * (grid.size / self.noise.filter.rank)
+
+
+def _plain(loss: DiffusionLoss, errors: Errors) -> Tensor:
+    return errors.output.square().mean()
+
+
+def _min_snr(loss: DiffusionLoss, errors: Errors) -> Tensor:
+    return ((MIN_SNR_GAMMA / errors.snr).clamp(max=1) * errors.eps.square()).mean()
+
+
+_OBJECTIVES: dict[str, Callable[[DiffusionLoss, Errors], Tensor]] = {
+    "plain": _plain,
+    "whitened": DiffusionLoss.whitened,
+    "min-snr": _min_snr,
+}

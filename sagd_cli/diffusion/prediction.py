@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sagd_cli.errors import ConfigError, suggest
 from sagd_cli.spectral.grid import Array
-from sagd_cli.spectral.noise import SpectralNoise
+from sagd_cli.spectral.noise import SpectralNoise, multiply_spectrum
 
 Network = Callable[[Tensor, Tensor], Tensor]
 
@@ -34,17 +34,16 @@ class Prediction(Protocol):
         ...
 
 
-def _unit(x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+class _UnitInputs:
     """x_t on the scale of data of variance 1; variance-preserving schedules have it already, to rounding."""
-    return x_t * torch.rsqrt(alpha**2 + sigma**2)
-
-
-class NoisePrediction:
-    """The network says eps_w, the noise as it was shaped (the paper's choice; Ho et al. 2006.11239)."""
 
     def inputs(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """x_t at unit scale."""
-        return _unit(x_t, alpha, sigma)
+        return x_t * torch.rsqrt(alpha**2 + sigma**2)
+
+
+class NoisePrediction(_UnitInputs):
+    """The network says eps_w, the noise as it was shaped (the paper's choice; Ho et al. 2006.11239)."""
 
     def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """eps_w."""
@@ -55,12 +54,8 @@ class NoisePrediction:
         return (x_t - sigma * output) / alpha, output
 
 
-class ImagePrediction:
+class ImagePrediction(_UnitInputs):
     """The network says x_0."""
-
-    def inputs(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """x_t at unit scale."""
-        return _unit(x_t, alpha, sigma)
 
     def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """x_0."""
@@ -71,12 +66,8 @@ class ImagePrediction:
         return output, (x_t - alpha * output) / sigma
 
 
-class VelocityPrediction:
+class VelocityPrediction(_UnitInputs):
     """The network says v = (alpha eps - sigma x_0) / sqrt(alpha^2 + sigma^2) (Salimans & Ho 2202.00512)."""
-
-    def inputs(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """x_t at unit scale."""
-        return _unit(x_t, alpha, sigma)
 
     def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """v, of unit scale on any schedule."""
@@ -123,13 +114,7 @@ class PreconditionedPrediction:
         return alpha**2 * self._power + sigma**2 * self._covariance
 
     def _apply(self, gain: Tensor, x: Tensor) -> Tensor:
-        if self._shape is None:
-            return gain * x
-        dims = tuple(range(-len(self._shape), 0))
-        with torch.autocast(x.device.type, enabled=False):
-            spectrum = gain * torch.fft.rfftn(x.float(), dim=dims)
-            field: Tensor = torch.fft.irfftn(spectrum, s=self._shape, dim=dims)
-            return field
+        return gain * x if self._shape is None else multiply_spectrum(x, gain, self._shape)
 
 
 PREDICTIONS = ("eps", "x0", "v", "edm", "edm-spectral")

@@ -20,11 +20,27 @@ def random_stream(device: torch.device | str, seed: int, *key: int | str) -> tor
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
+def multiply_spectrum(x: Tensor, gain: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return F^-1 diag(gain) F x for fields x (..., *shape); `gain` broadcasts to their half spectrum.
+
+    In float32 outside autocast: half-precision FFTs fail or lose the spectrum.
+    """
+    dims = tuple(range(-len(shape), 0))
+    with torch.autocast(x.device.type, enabled=False):
+        spectrum = torch.fft.rfftn(x.float(), dim=dims)
+        # In place where autograd does not need the factors: one array less of the largest there are.
+        shaped = spectrum * gain if gain.requires_grad else spectrum.mul_(gain)
+        # irfftn takes these two steps on a copy of its input, at up to twice the time on the CPU.
+        if len(dims) > 1:
+            shaped = torch.fft.ifftn(shaped, dim=dims[:-1])
+        field: Tensor = torch.fft.irfft(shaped, n=shape[-1], dim=-1)
+        return field
+
+
 class SpectralNoise:
     """Noise eps_w = F^-1 diag(w) F xi with xi ~ N(0, I), and the linear maps of its covariance.
 
-    Every map takes and returns float32 tensors of shape (..., *spatial), `spatial` the filter's shape, on
-    `device`. Transforms run in float32 outside autocast: half-precision FFTs fail or lose the spectrum.
+    Every map takes and returns float32 tensors of shape (..., *spatial), `spatial` the filter's shape, on `device`.
     """
 
     def __init__(self, spectral_filter: SpectralFilter, device: torch.device | str = "cpu") -> None:
@@ -32,7 +48,6 @@ class SpectralNoise:
         self.filter = spectral_filter
         self.device = torch.device(device)
         self._shape = spectral_filter.grid.shape
-        self._dims = tuple(range(-len(self._shape), 0))
         w, support = spectral_filter.weight, spectral_filter.support
         self._weight = self._multiplier(w)
         self._inverse = self._multiplier(np.divide(1.0, w, out=np.zeros_like(w), where=support))
@@ -77,14 +92,4 @@ class SpectralNoise:
         return torch.as_tensor(np.array(values, dtype=np.float32), device=self.device)
 
     def _apply(self, x: Tensor, multiplier: Tensor | None) -> Tensor:
-        if multiplier is None:
-            return x.float()
-        with torch.autocast(x.device.type, enabled=False):
-            spectrum = torch.fft.rfftn(x.float(), dim=self._dims)
-            # In place where autograd does not need the factors: one array less of the largest there are.
-            shaped = spectrum * multiplier if multiplier.requires_grad else spectrum.mul_(multiplier)
-            # irfftn takes these two steps on a copy of its input, at up to twice the time on the CPU.
-            if len(self._dims) > 1:
-                shaped = torch.fft.ifftn(shaped, dim=self._dims[:-1])
-            field: Tensor = torch.fft.irfft(shaped, n=self._shape[-1], dim=-1)
-            return field
+        return x.float() if multiplier is None else multiply_spectrum(x, multiplier, self._shape)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize, special, stats
 
-from sagd_cli.spectral.band import STRIPE_GUARD as BAND_GUARD
+from sagd_cli.spectral.band import STRIPE_GUARD, Notch, Stripe
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 
 Kind = Literal["notch", "stripe-horizontal", "stripe-vertical"]
@@ -34,7 +34,7 @@ LOBE = 2  # half width of the main lobe of the Hann taper, in bins
 REACH = {1: 24, 2: 10, 3: 10}
 STRIPE_SIDES = range(4, 9)  # bins off the axis that tell a stripe's background: near, for edges widen slowly
 STRIPE_SMALLEST = 64  # samples along either axis: an edge right across a smaller image is nothing unusual
-STRIPE_GUARD = 0.2  # cycles/sample; below it the edges of a picture rule the axes, above it they have faded
+LINE_START = 0.2  # cycles/sample; below it the edges of a picture rule the axes, above it they have faded
 # Bins of a Hann-tapered spectrum per independent bin and axis: 1 + 2 (2/3)^2 + 2 (1/6)^2, from the taper's
 # autocorrelation (Percival and Walden, Spectral Analysis for Physical Applications, 1993, section 6.6).
 CORRELATED_BINS = 35 / 18
@@ -58,13 +58,12 @@ class Peak:
     @property
     def band(self) -> str:
         """The band `sagd omit --band` takes: rounded to four digits, and still over all of the peak."""
-        name, _, side = self.kind.partition("-")
+        _, _, side = self.kind.partition("-")
         if side:
-            return f"{name}:{side},{_rounded_up(self.extent)}"
-        exact = [f for f in self.center if f is not None]
-        texts = [f"{f:.4g}" for f in exact]
-        shift = float(np.linalg.norm([float(text) - f for text, f in zip(texts, exact, strict=True)]))
-        return f"{name}:{','.join(texts)},{_rounded_up(self.extent + shift)}"
+            return str(Stripe(side, _rounded_up(self.extent)))
+        exact = np.array([f for f in self.center if f is not None])
+        rounded = tuple(float(f"{f:.4g}") for f in exact)
+        return str(Notch(rounded, _rounded_up(self.extent + float(np.linalg.norm(rounded - exact)))))
 
 
 def find_peaks(power: Array, grid: FrequencyGrid, count: int) -> list[Peak]:
@@ -203,7 +202,7 @@ def _covered(frequencies: Array, stripes: list[Peak]) -> NDArray[np.bool_]:
         across = 1 if stripe.kind == "stripe-horizontal" else 0
         covered |= np.abs(frequencies[:, across]) <= stripe.extent / 2
     rho = np.linalg.norm(frequencies, axis=1) * np.sqrt(2)
-    return np.asarray(covered & (rho >= BAND_GUARD))
+    return np.asarray(covered & (rho >= STRIPE_GUARD))
 
 
 def _stripes(spectrum: Array, count: int) -> list[Peak]:
@@ -220,7 +219,7 @@ def _stripe(spectrum: Array, kind: Kind, center: tuple[float | None, ...], count
     that straight edges make fades towards the high frequencies, to which the line is confined.
     """
     length, across = spectrum.shape
-    line = spectrum[ceil(STRIPE_GUARD * length) : length // 2 + 1]
+    line = spectrum[ceil(LINE_START * length) : length // 2 + 1]
     sides = [side * sign for side in STRIPE_SIDES for sign in (1, -1)]
     background = np.median(10 * np.log10(line[:, sides]), axis=1) + _median_bias_db(count)
     excess = float(np.median(10 * np.log10(np.mean(line[:, [-1, 0, 1]], axis=1)) - background))
@@ -245,8 +244,8 @@ def _half_width(line: Array) -> int:
     return max(LOBE, int(np.searchsorted(np.cumsum(power), 0.9 * np.sum(power))))
 
 
-def _rounded_up(value: float) -> str:
+def _rounded_up(value: float) -> float:
     """`value` in four digits, the last one higher where rounding would make it smaller."""
     text = f"{value:.4g}"
     step = 10.0 ** (floor(log10(value)) - 3)
-    return text if float(text) >= value else f"{float(text) + step:.4g}"
+    return float(text) if float(text) >= value else float(f"{float(text) + step:.4g}")

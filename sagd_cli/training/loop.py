@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from sagd_cli.config import TrainingConfig
 from sagd_cli.devices import autocast_dtype
-from sagd_cli.diffusion.denoiser import Network, as_network
+from sagd_cli.diffusion.denoiser import as_network
 from sagd_cli.diffusion.loss import DiffusionLoss
+from sagd_cli.diffusion.prediction import Network
 from sagd_cli.errors import SagdError
 from sagd_cli.spectral.noise import random_stream
 from sagd_cli.training.ema import Ema

@@ -1,8 +1,9 @@
 """Images from a trained run: one seed an image, whatever the batch size (MATH: 5. Sampling)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from sagd_cli.devices import autocast_dtype
 from sagd_cli.diffusion.denoiser import NetworkDenoiser, as_network
 from sagd_cli.diffusion.grids import path
 from sagd_cli.diffusion.prediction import Prediction, make_prediction
-from sagd_cli.diffusion.samplers import SAMPLERS, integrate
+from sagd_cli.diffusion.samplers import SAMPLERS, Sampler, integrate
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import SagdError, UsageError, suggest
 from sagd_cli.files import atomic_path, refuse_existing
@@ -39,15 +40,15 @@ class ImageGenerator:
         evaluations: int,
         device: torch.device,
         spacing: str = "uniform",
-        amount: float | None = None,
+        amounts: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Load the run's network; `amount` is ddim's eta or heun's churn.
+        """Load the run's network; `amounts` are ddim's `eta` or heun's `churn`.
 
-        Raises UsageError for an unknown sampler or spacing, and for an amount that the sampler does not take.
+        Raises UsageError for an unknown sampler and for an amount that the sampler does not take, ConfigError for an
+        unknown spacing.
         """
-        if sampler not in SAMPLERS:
-            raise UsageError(f"unknown sampler {sampler!r}", suggest(sampler, SAMPLERS))
-        self._sampler, self._amount = SAMPLERS[sampler], amount or 0.0
+        self._sampler = find_sampler(sampler, amounts)
+        self._amount = amounts.get(self._sampler.amount, 0.0)
         steps = self._sampler.steps(evaluations)
         self._schedule = schedule = make_schedule(run.config.schedule, device)
         self._run = run
@@ -98,6 +99,17 @@ class ImageGenerator:
         with output.progress("sample", len(parts) * self._steps, 0, len(parts[0]) / self._steps) as bar:
             for part in parts:
                 yield part, self.draw(part, bar.advance)
+
+
+def find_sampler(name: str, amounts: Mapping[str, float]) -> Sampler:
+    """Return the sampler called `name`; raise UsageError when there is none, or when it takes no such amount."""
+    if name not in SAMPLERS:
+        raise UsageError(f"unknown sampler {name!r}", suggest(name, SAMPLERS))
+    for amount in amounts:
+        if amount != SAMPLERS[name].amount:
+            takers = [key for key, known in SAMPLERS.items() if known.amount == amount]
+            raise UsageError(f"the sampler {name} takes no --{amount}", f"It belongs to {', '.join(takers)}.")
+    return SAMPLERS[name]
 
 
 def _prediction(run: Run, noise: SpectralNoise) -> Prediction:

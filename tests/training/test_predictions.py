@@ -44,7 +44,8 @@ def test_image_i_is_the_same_in_batches_of_1_and_7(runs, name):
     """Noise equal to the bit, images to a grey level of the rounding, whatever the sampler."""
     run = runs(name)
     for sampler in SAMPLERS:
-        generator = ImageGenerator(run, sampler, 5, CPU, amount=0.3 if SAMPLERS[sampler].amount else None)
+        amount = SAMPLERS[sampler].amount
+        generator = ImageGenerator(run, sampler, 5, CPU, amounts={amount: 0.3} if amount else {})
         together = generator.draw(range(7)).astype(int)
         alone = np.concatenate([generator.draw(range(i, i + 1)) for i in range(7)]).astype(int)
         assert np.abs(together - alone).max() <= 1, sampler

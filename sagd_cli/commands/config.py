@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from sagd_cli.arguments import check_filter_file
 from sagd_cli.commands.common import ConfigOption, PresetOption, SetOption, common, group
-from sagd_cli.config import RunConfig, check_filter_file, filter_schema, presets, resolve, validate
+from sagd_cli.config import RunConfig, filter_schema, presets, resolve, validate
 from sagd_cli.console import output
 from sagd_cli.errors import UsageError
 from sagd_cli.yaml_files import dump_yaml, read_mapping

@@ -56,7 +56,8 @@ def prepare(
 
       sagd data prepare digits:test --output digits-test
     """
-    from sagd_cli.config import DatasetConfig, parse_dataset
+    from sagd_cli.arguments import parse_dataset
+    from sagd_cli.config import DatasetConfig
     from sagd_cli.datasets import fetch, load_images, write_images
 
     config = parse_dataset(data)
@@ -80,7 +81,7 @@ def info(data: DataArgument, download: DownloadOption = False) -> None:
 
       sagd data info digits:test --json
     """
-    from sagd_cli.config import parse_dataset
+    from sagd_cli.arguments import parse_dataset
     from sagd_cli.datasets import fetch, load_images
     from sagd_cli.evaluation.receipt import describe_images
 

@@ -56,7 +56,7 @@ def fid(
             raise UsageError(f"--max-{metric} needs {metric} among --metrics")
     if not wanted:
         raise UsageError("--metrics names no metric", "Choose any of fid,kid,prc,isc.")
-    from sagd_cli.config import parse_dataset
+    from sagd_cli.arguments import parse_dataset
     from sagd_cli.datasets import load_images
     from sagd_cli.evaluation.fidelity import ImageSource, default_features, evaluate
 

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from sagd_cli.arguments import parse_filter, parse_size
 from sagd_cli.commands.common import ForceOption, OutputFile, PlotOption, common, group
-from sagd_cli.config import FilterConfig, parse_filter, parse_options, parse_size, validate
+from sagd_cli.config import FilterConfig, parse_options, validate
 from sagd_cli.console import output
 from sagd_cli.errors import UsageError
 from sagd_cli.files import refuse_existing, write_text

@@ -51,7 +51,7 @@ def omit(
     """
     value = _strength(strength)
     inputs = [Path(reference)] if reference is not None and Path(reference).is_dir() else []
-    from sagd_cli.config import parse_dataset
+    from sagd_cli.arguments import parse_dataset
     from sagd_cli.datasets import load_images
     from sagd_cli.restoration.files import raise_if_failed
     from sagd_cli.restoration.omission import Omission, omit_files

@@ -61,7 +61,7 @@ def sample(
 
       sagd sample runs/digits -n 1000 --steps 20 --seed 5000 --format npz --output samples
     """
-    from sagd_cli.config import parse_filter
+    from sagd_cli.arguments import parse_filter
     from sagd_cli.training.run import check_filter, open_run
     from sagd_cli.training.samples import ImageGenerator, SampleTarget, describe, save_samples
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sagd_cli.arguments import parse_dataset, parse_filter
 from sagd_cli.commands.common import (
     ConfigOption,
     DeviceOption,
@@ -14,7 +15,7 @@ from sagd_cli.commands.common import (
     common,
     single,
 )
-from sagd_cli.config import DatasetConfig, RunConfig, parse_dataset, parse_filter, resolve, validate
+from sagd_cli.config import DatasetConfig, RunConfig, resolve, validate
 from sagd_cli.console import output
 from sagd_cli.errors import UsageError
 from sagd_cli.yaml_files import dump_yaml

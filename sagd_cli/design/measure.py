@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.config import FilterSource, parse_dataset
+from sagd_cli.arguments import parse_dataset
+from sagd_cli.config import FilterSource
 from sagd_cli.console import Output
 from sagd_cli.datasets import ImageHash, Images, as_signal, stream_images
 from sagd_cli.errors import DataError, UsageError

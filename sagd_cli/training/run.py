@@ -22,6 +22,7 @@ from sagd_cli.files import write_text
 from sagd_cli.plugin.records import BackbonePlugin
 from sagd_cli.plugin.registry import registry
 from sagd_cli.signals import stop_on_signal
+from sagd_cli.spectral.grid import Array
 from sagd_cli.spectral.noise import random_stream
 from sagd_cli.training import checkpoint, store
 from sagd_cli.training.data import Batches
@@ -138,11 +139,7 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
                 bar.show(loss=figures["loss"])
 
             def save() -> None:
-                trained = trained_filter(config.filter, state.profile_ema)
-                note = {} if trained is None else {"trained_filter": trained.document()}
-                weights = spectral_filter if trained is None else trained.weights(shape[1:])
-                checkpoint.save(path / CHECKPOINTS, state, weights, moments, about | note)
-                store.prune(path / CHECKPOINTS, config.training.keep_checkpoints)
+                _save(path / CHECKPOINTS, state, config, shape[1:], moments, about)
 
             finished = fit(
                 state, batches.at, loss, config.training, Callbacks(record, bar.advance, save, stop.requested)
@@ -159,6 +156,21 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
                 "Run the same command again to go on.",
             )
     return _result(path, state, log)
+
+
+def _save(
+    folder: Path,
+    state: TrainingState,
+    config: RunConfig,
+    shape: tuple[int, ...],
+    moments: dict[str, Array],
+    about: dict[str, Any],
+) -> None:
+    """Write a checkpoint with the filter to sample with, fixed or as learned so far, and prune the old ones."""
+    learned = trained_filter(config.filter, state.profile_ema)
+    note = {} if learned is None else {"trained_filter": learned.document()}
+    checkpoint.save(folder, state, (learned or config.filter).weights(shape), moments, about | note)
+    store.prune(folder, config.training.keep_checkpoints)
 
 
 class _MetricsLog:

@@ -8,24 +8,16 @@ import sys
 
 import numpy as np
 import pytest
+from expectations import refused
 from PIL import Image
 
-from sagd_cli.config import parse_filter, resolve
+from sagd_cli.arguments import parse_filter
+from sagd_cli.config import resolve
 from sagd_cli.console import Output
 from sagd_cli.spectral.grid import FrequencyGrid
 
 SHOWN = ["type", "options", "normalize", "shape", "power", "rank", "size", "condition", "profile", "bands"]
 SMALL = ["--set", "backbone.options.channels=[8,8]", "--batch-size", 4]
-
-
-def refused(result, code, *fragments):
-    """One sentence of error, nothing on standard output."""
-    assert result.code == code, result
-    assert result.out == "" and "Traceback" not in result.err
-    lines = result.err.splitlines()
-    assert [line[:6] for line in lines] == ["error:"], result.err
-    for fragment in fragments:
-        assert fragment in lines[0]
 
 
 @pytest.fixture(scope="module")

@@ -6,40 +6,16 @@ import sys
 import numpy as np
 import pytest
 import tifffile
+from expectations import refused
 from PIL import Image
+from synthetic import natural, wave
 
-from sagd_cli.config import parse_dataset
+from sagd_cli.arguments import parse_dataset
 from sagd_cli.datasets import load_images
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 
 KEYS = ["count", "shape", "beta", "beta_se", "profile"]
-
-
-def refused(result, code, *fragments):
-    """One sentence of error, nothing on standard output."""
-    assert result.code == code, result
-    assert result.out == "" and "Traceback" not in result.err
-    lines = result.err.splitlines()
-    assert [line[:6] for line in lines] == ["error:"], result.err
-    for fragment in fragments:
-        assert fragment in lines[0]
-
-
-def natural(shape, seed, count=1, beta=2.0):
-    """Fields (count, *shape) of power r^-beta and unit variance, cut from larger ones: not periodic."""
-    grid = FrequencyGrid(tuple(2 * n for n in shape))
-    weight = np.where(grid.radius > 0, grid.radius, np.inf) ** (-beta / 2)
-    axes = tuple(range(1, grid.ndim + 1))
-    white = np.random.default_rng(seed).standard_normal((count, *grid.shape))
-    whole = np.fft.irfftn(np.fft.rfftn(white, axes=axes) * weight, s=grid.shape, axes=axes)
-    cut = whole[(slice(None), *(slice(n) for n in shape))]
-    return cut / cut.std()
-
-
-def wave(shape, frequency):
-    angle = sum(f * i for f, i in zip(frequency, np.indices(shape), strict=True))
-    return np.cos(2 * np.pi * angle + 1)
 
 
 def save_png(field, path):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sagd_cli.config import FilterConfig, parse_dataset, parse_filter
+from sagd_cli.arguments import parse_dataset, parse_filter
+from sagd_cli.config import FilterConfig
 from sagd_cli.console import Output
 from sagd_cli.datasets import load_images
 from sagd_cli.design.fit import fit_filter

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sagd_cli.config import parse_dataset
+from sagd_cli.arguments import parse_dataset
 from sagd_cli.console import Output
 from sagd_cli.datasets import as_signal, hash_images, load_images, stream_images
 from sagd_cli.design.measure import measure_diffused, measure_texture

@@ -13,15 +13,6 @@ CPU = torch.device("cpu")
 SHAPED = ["falling", "rising", "gap"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Fields this small gain nothing from threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @cache
 def noises():
     return {name: numerics._noise(weight, CPU) for name, weight in numerics.WEIGHTS.items()}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sagd_cli.config import parse_dataset
+from sagd_cli.arguments import parse_dataset
 from sagd_cli.datasets import load_images
 from sagd_cli.errors import DataError, UsageError
 

@@ -142,12 +142,13 @@ class TrainingConfig(_Frozen):
 class SamplingConfig(_Frozen):
     """How `sagd sample` draws from the run unless told otherwise."""
 
-    sampler: Literal["dpmpp", "dpmpp-sde", "ddim", "ddpm", "heun"] = Field(
+    sampler: Literal["dpmpp", "dpmpp-sde", "unipc", "ddim", "ddpm", "heun"] = Field(
         "dpmpp", description="Default sampler."
     )
-    spacing: Literal["uniform", "quadratic", "karras"] = Field(
-        "uniform",
-        description="Where the evaluations are: equal steps in t, its root, or (sigma / alpha)^(1/7).",
+    spacing: Literal["auto", "uniform", "quadratic", "karras", "log-snr"] = Field(
+        "auto",
+        description="Where the evaluations are: equal steps in t, its root, (sigma / alpha)^(1/7) or log-SNR; auto: "
+        "uniform, but log-snr on the cosine schedule.",
     )
     steps: int = Field(20, ge=1, le=1000, description="Network evaluations an image.")
 
@@ -170,6 +171,14 @@ class RunConfig(_Frozen):
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        if self.sampling.spacing == "auto":
+            # The first uniform steps of the cosine schedule are too long in log-SNR for any solver (docs/theory.md).
+            spacing = "log-snr" if self.schedule == "cosine" else "uniform"
+            object.__setattr__(self, "sampling", self.sampling.model_copy(update={"spacing": spacing}))
+        return self
 
     @property
     def default_name(self) -> str:

@@ -17,7 +17,7 @@ def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `sagd train`.")],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Images to draw.")] = 64,
     sampler: Annotated[
-        str | None, typer.Option("--sampler", help="dpmpp, dpmpp-sde, ddim, ddpm or heun; the run's default.")
+        str | None, typer.Option("--sampler", help="dpmpp, dpmpp-sde, unipc, ddim, ddpm or heun; the run's default.")
     ] = None,
     steps: Annotated[
         int | None,
@@ -26,7 +26,8 @@ def sample(
     spacing: Annotated[
         str | None,
         typer.Option(
-            "--spacing", help="Of the evaluations: uniform, quadratic or karras; the run's default."
+            "--spacing",
+            help="Of the evaluations: uniform, quadratic, karras or log-snr; the run's default.",
         ),
     ] = None,
     eta: Annotated[
@@ -34,7 +35,7 @@ def sample(
     ] = None,
     churn: Annotated[
         float | None,
-        typer.Option("--churn", min=0, max=0.5, help="Randomness of heun: growth of sigma a step."),
+        typer.Option("--churn", min=0, help="Randomness of heun: EDM's S_churn; 0 (default) is none."),
     ] = None,
     seed: Annotated[
         int, typer.Option("--seed", min=0, metavar="BASE", help="Image i is drawn from seed BASE + i.")

@@ -42,14 +42,21 @@ def _karras(schedule: Schedule, steps: int, first: float) -> Array:
     """Equal steps in (sigma / alpha)^(1/7), from the first level to that at t = 0 (Karras et al. 2206.00364, eq. 5)."""
     ends = schedule.log_snr(torch.tensor([first, 0.0], dtype=torch.float64)).tolist()
     high, low = (math.exp(-log_snr / 2 / KARRAS_RHO) for log_snr in ends)
-    noise = np.linspace(high, low, steps) ** KARRAS_RHO if steps > 1 else np.array([high**KARRAS_RHO])
+    noise = np.linspace(high, low, steps) ** KARRAS_RHO
     return np.array([schedule.time_of(-2 * math.log(s)) for s in noise])
+
+
+def _log_snr(schedule: Schedule, steps: int, first: float) -> Array:
+    """Equal steps in log-SNR, from the first level to that at t = 0 (Lu et al. 2206.00927, section 3.4)."""
+    ends = schedule.log_snr(torch.tensor([first, 0.0], dtype=torch.float64)).tolist()
+    return np.array([schedule.time_of(value) for value in np.linspace(*ends, steps)])
 
 
 SPACINGS: dict[str, Callable[[Schedule, int, float], Array]] = {
     "uniform": _uniform,
     "quadratic": _quadratic,
     "karras": _karras,
+    "log-snr": _log_snr,
 }
 
 

@@ -48,6 +48,7 @@ class Accuracy:
 ACCURACY = {
     "dpmpp": Accuracy(5e-3, 0.3),
     "ddim": Accuracy(0.08, 0.55),
+    "unipc": Accuracy(1e-3, 0.2),
     "heun": Accuracy(0.02, 0.3),
     "dpmpp-sde": Accuracy(0.05, 0.3, is_stochastic=True),
     "ddpm": Accuracy(0.25, 0.6, is_stochastic=True),
@@ -160,7 +161,7 @@ def _variance_error(sampler: str, schedule_name: str, evaluations: int, noise: S
     impulse[0, 0] = 1
     draws = _impulses(noise.color(impulse).double(), steps if ACCURACY[sampler].is_stochastic else 0)
     x = next(draws) * levels[0].sigma
-    step = SAMPLERS[sampler].make(schedule, lambda: next(draws), 0.0)
+    step = SAMPLERS[sampler].make(lambda: next(draws), 0.0, steps)
     variance = _power(integrate(_exact(schedule, noise), step, x, levels)).sum(axis=(0, 1))
     inside = noise.filter.support
     power, covariance = POWER[inside], noise.filter.weight[inside] ** 2
@@ -191,7 +192,7 @@ def _omitted_band(sampler: str, noise: SpectralNoise) -> Check:
         return exact(x_t.double(), timestep[0] / 999)[1].float() + 3 * garbage.draw(shape, stream)
 
     levels = path(schedule, 20, noise.device)
-    step = SAMPLERS[sampler].make(schedule, lambda: noise.draw(shape, stream), 0.0)
+    step = SAMPLERS[sampler].make(lambda: noise.draw(shape, stream), 0.0, 1)
     start = noise.draw(shape, stream) * levels[0].sigma
     y = integrate(NetworkDenoiser(network, schedule, noise), step, start, levels)
     amplitude = float(np.sqrt(_power(y)[..., gap].max() / GRID.size))
@@ -207,7 +208,7 @@ def _batch_size(noise: SpectralNoise) -> Check:
     def images(seeds: list[int]) -> Tensor:
         streams = [random_stream(noise.device, seed, "image") for seed in seeds]
         shape = (len(seeds), 1, *GRID.shape)
-        step = SAMPLERS["ddpm"].make(schedule, lambda: noise.draw(shape, streams).double(), 0.0)
+        step = SAMPLERS["ddpm"].make(lambda: noise.draw(shape, streams).double(), 0.0, 1)
         start = noise.draw(shape, streams).double() * levels[0].sigma
         return integrate(exact, step, start, levels)
 

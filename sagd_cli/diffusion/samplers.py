@@ -16,6 +16,8 @@ from sagd_cli.diffusion.denoiser import Denoiser
 from sagd_cli.diffusion.grids import Level
 from sagd_cli.diffusion.schedule import Schedule
 
+MOST_GAMMA = math.sqrt(2) - 1  # Karras et al. 2206.00364, algorithm 2, line 2
+
 Draw = Callable[[], Tensor]
 # A step maps (denoiser, x_t, now, next) to x at the next level.
 Step = Callable[[Denoiser, Tensor, Level, Level], Tensor]
@@ -47,7 +49,7 @@ def dpmpp(draw: Draw | None = None) -> Step:
         x0, _ = denoiser(x_t, now.t)
         if then.is_clean:
             return x0
-        h = torch.log(then.alpha / then.sigma) - torch.log(now.alpha / now.sigma)
+        h = _log_ratio(now, then)
         direction = x0
         if last:
             h_last, x0_last = last.pop()
@@ -63,16 +65,60 @@ def dpmpp(draw: Draw | None = None) -> Step:
     return step
 
 
-def heun(schedule: Schedule, draw: Draw, churn: float = 0.0) -> Step:
+def unipc() -> Step:
+    """UniPC-2, Zhao et al. 2302.04867, algorithms 1 and 2 for x0 with B(h) = e^h - 1.
+
+    It predicts as `dpmpp` does; the x0 found at the predicted point then corrects the step that led there, at no
+    further evaluation. The last step, to sigma = 0, is of first order.
+    """
+    predict = dpmpp()
+    past: list[tuple[Level, Tensor, Tensor]] = []
+
+    def step(denoiser: Denoiser, x_t: Tensor, now: Level, then: Level) -> Tensor:
+        x0, eps = denoiser(x_t, now.t)
+        if past and not then.is_clean:
+            x_t = _corrected(past, now, x0)
+        past[:] = [*past[-1:], (now, x_t, x0)]
+        return predict(lambda x, t: (x0, eps), x_t, now, then)
+
+    return step
+
+
+def _corrected(past: list[tuple[Level, Tensor, Tensor]], now: Level, x0: Tensor) -> Tensor:
+    """Step from the last of `past` (level, x, x0) to `now` with the x0 found there.
+
+    x0 is taken to be the parabola in log(alpha / sigma) through its last three values and integrated exactly.
+    """
+    before, x, x0_before = past[-1]
+    h = _log_ratio(before, now)
+    phi = torch.expm1(-h)
+    euler = now.sigma / before.sigma * x - now.alpha * phi * x0_before
+    rise = x0 - x0_before
+    if len(past) == 1:
+        return euler - now.alpha * phi / 2 * rise
+    earlier, _, x0_earlier = past[0]
+    h_before = _log_ratio(earlier, before)
+    first = -phi / h - 1
+    second = -2 * first / h - 1
+    bent = (first - second) * h / (h + h_before)
+    return euler - now.alpha * (bent * h / h_before * (x0_before - x0_earlier) + (first - bent) * rise)
+
+
+def _log_ratio(now: Level, then: Level) -> Tensor:
+    """By how much log(alpha / sigma) grows, in float64."""
+    return torch.log(then.alpha.double() / then.sigma) - torch.log(now.alpha.double() / now.sigma)
+
+
+def heun(draw: Draw, gamma: float = 0.0) -> Step:
     """EDM's second-order sampler, Karras et al. 2206.00364, algorithm 2, for any schedule.
 
-    In y = x / alpha, with s = sigma / alpha, the path is dy/ds = eps. `churn` is gamma there: before each step but the
-    last noise is added until s has grown by 1 + churn (0: deterministic). Two evaluations a step, one for the last.
+    In y = x / alpha, with s = sigma / alpha, the path is dy/ds = eps. Before each step but the last noise is added
+    until s has grown by 1 + gamma (0: deterministic). Two evaluations a step, one for the last.
     """
 
     def step(denoiser: Denoiser, x_t: Tensor, now: Level, then: Level) -> Tensor:
-        if churn > 0 and not then.is_clean:
-            now, x_t = _churned(schedule, draw, churn, now, x_t)
+        if gamma > 0 and not then.is_clean:
+            now, x_t = _churned(denoiser.schedule, draw, gamma, now, x_t)
         x0, eps = denoiser(x_t, now.t)
         if then.is_clean:
             return x0
@@ -84,9 +130,9 @@ def heun(schedule: Schedule, draw: Draw, churn: float = 0.0) -> Step:
     return step
 
 
-def _churned(schedule: Schedule, draw: Draw, churn: float, now: Level, x_t: Tensor) -> tuple[Level, Tensor]:
-    """Raise s = sigma / alpha by 1 + churn, at most to its value at t = 1, with as much new noise."""
-    raised = schedule.log_snr(now.t) - 2 * math.log1p(churn)
+def _churned(schedule: Schedule, draw: Draw, gamma: float, now: Level, x_t: Tensor) -> tuple[Level, Tensor]:
+    """Raise s = sigma / alpha by 1 + gamma, at most to its value at t = 1, with as much new noise."""
+    raised = schedule.log_snr(now.t) - 2 * math.log1p(gamma)
     t = schedule.times_of(raised)
     alpha, sigma = schedule.levels(t)
     added = ((sigma / alpha) ** 2 - (now.sigma / now.alpha) ** 2).clamp(min=0).sqrt()
@@ -95,12 +141,12 @@ def _churned(schedule: Schedule, draw: Draw, churn: float, now: Level, x_t: Tens
 
 @dataclass(frozen=True)
 class Sampler:
-    """A sampler by name: how its step is made from (schedule, draw, amount), and what a step costs.
+    """A sampler by name: how its step is made from (draw, amount, number of steps), and what a step costs.
 
-    `amount` is eta for ddim and churn for heun; the others take none.
+    `amount` names what it takes: eta for ddim, churn (EDM's S_churn) for heun; the others take none.
     """
 
-    make: Callable[[Schedule, Draw, float], Step]
+    make: Callable[[Draw, float, int], Step]
     evaluations_per_step: int = 1
     amount: str = ""
 
@@ -114,11 +160,16 @@ class Sampler:
 
 
 SAMPLERS = {
-    "dpmpp": Sampler(lambda schedule, draw, amount: dpmpp()),
-    "dpmpp-sde": Sampler(lambda schedule, draw, amount: dpmpp(draw)),
-    "ddim": Sampler(lambda schedule, draw, eta: ddim(eta, draw), amount="eta"),
-    "ddpm": Sampler(lambda schedule, draw, amount: ddim(1.0, draw)),
-    "heun": Sampler(heun, evaluations_per_step=2, amount="churn"),
+    "dpmpp": Sampler(lambda draw, amount, steps: dpmpp()),
+    "dpmpp-sde": Sampler(lambda draw, amount, steps: dpmpp(draw)),
+    "unipc": Sampler(lambda draw, amount, steps: unipc()),
+    "ddim": Sampler(lambda draw, eta, steps: ddim(eta, draw), amount="eta"),
+    "ddpm": Sampler(lambda draw, amount, steps: ddim(1.0, draw)),
+    "heun": Sampler(
+        lambda draw, churn, steps: heun(draw, min(churn / steps, MOST_GAMMA)),
+        evaluations_per_step=2,
+        amount="churn",
+    ),
 }
 
 

@@ -39,10 +39,10 @@ class ImageGenerator:
         sampler: str,
         evaluations: int,
         device: torch.device,
-        spacing: str = "uniform",
+        spacing: str | None = None,
         amounts: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Load the run's network; `amounts` are ddim's `eta` or heun's `churn`.
+        """Load the run's network; `spacing` is the run's unless given, `amounts` are ddim's `eta` or heun's `churn`.
 
         Raises UsageError for an unknown sampler and for an amount that the sampler does not take, ConfigError for an
         unknown spacing.
@@ -58,7 +58,7 @@ class ImageGenerator:
         clip = self._noise.filter.is_complete
         prediction = _prediction(run, self._noise)
         self._denoiser = NetworkDenoiser(network, schedule, self._noise, prediction, clip)
-        self._levels = path(schedule, steps, device, spacing)
+        self._levels = path(schedule, steps, device, spacing or run.config.sampling.spacing)
         self._shape, self._device, self._steps = run.shape, device, steps
         self.evaluations = self._sampler.evaluations(steps)
 
@@ -81,7 +81,7 @@ class ImageGenerator:
             return self._noise.draw(shape, streams)
 
         start = self._levels[0].sigma * draw()
-        step = self._sampler.make(self._schedule, draw, self._amount)
+        step = self._sampler.make(draw, self._amount, self._steps)
         drawn = integrate(self._denoiser, step, start, self._levels, on_step)
         # Rounding in the frequencies without noise grows by 1 / alpha_T on the way: put them back to zero.
         drawn = self._noise.project(drawn)

@@ -67,6 +67,18 @@ def test_karras_spacing_is_equation_5_of_the_paper(steps, schedule):
         np.testing.assert_allclose(s[[0, -1]], [80, 0.002], rtol=1e-5)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("steps", [2, 18, 40])
+def test_log_snr_spacing_is_equal_steps_in_log_snr_and_uniform_for_edm(steps, schedule):
+    t, alpha, sigma = columns(path(SCHEDULES[schedule], steps, "cpu", "log-snr")[:-1])
+    log_snr = 2 * np.log(alpha / sigma)
+    np.testing.assert_allclose(log_snr, np.linspace(log_snr[0], log_snr[-1], steps), rtol=0, atol=1e-5)
+    first, last = (float(SCHEDULES[schedule].log_snr(torch.tensor(x))) for x in (t[0], 0.0))
+    np.testing.assert_allclose(log_snr[[0, -1]], [first, last], rtol=0, atol=1e-5)
+    if schedule == "edm":
+        np.testing.assert_allclose(t, np.linspace(1, 0, steps), rtol=0, atol=1e-9)
+
+
 def test_an_unknown_spacing_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match="karas") as caught:
         path(SCHEDULES["linear"], 5, "cpu", "karas")

@@ -76,7 +76,7 @@ def test_a_whitening_that_is_one_percent_off_is_seen(monkeypatch):
     assert failed(checks) == {f"whiten {name}" for name in SHAPED}
 
 
-def euler(schedule, draw, amount):
+def euler(draw, amount, steps):
     """Heun without its second evaluation, at the same number of steps: of first order."""
 
     def step(denoiser, x_t, now, then):
@@ -86,7 +86,12 @@ def euler(schedule, draw, amount):
     return step
 
 
-def wrong_ddim(schedule, draw, amount):
+def uncorrected(draw, amount, steps):
+    """UniPC without its corrector, which is of second order only."""
+    return samplers.dpmpp()
+
+
+def wrong_ddim(draw, amount, steps):
     """1 % too much of the noise is kept in each step."""
 
     def step(denoiser, x_t, now, then):
@@ -96,14 +101,20 @@ def wrong_ddim(schedule, draw, amount):
     return step
 
 
-def wrong_ddpm(schedule, draw, amount):
+def wrong_ddpm(draw, amount, steps):
     """The noise that each step adds is 10 % too small."""
     return samplers.ddim(1.0, lambda: 0.9 * draw())
 
 
 @pytest.mark.parametrize(
     ("name", "make", "evaluations_per_step"),
-    [("dpmpp", euler, 1), ("heun", euler, 2), ("ddim", wrong_ddim, 1), ("ddpm", wrong_ddpm, 1)],
+    [
+        ("dpmpp", euler, 1),
+        ("unipc", uncorrected, 1),
+        ("heun", euler, 2),
+        ("ddim", wrong_ddim, 1),
+        ("ddpm", wrong_ddpm, 1),
+    ],
 )
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "edm"])
 def test_a_wrong_coefficient_of_a_step_is_seen(monkeypatch, name, make, evaluations_per_step, schedule):
@@ -123,7 +134,7 @@ def test_streams_that_depend_on_the_batch_are_seen(monkeypatch):
 def test_a_sampler_that_fails_with_one_filter_only_is_seen(monkeypatch):
     """NaN with the second of three filters: it must not get lost on the way to the largest error."""
 
-    def make(schedule, draw, amount):
+    def make(draw, amount, steps):
         step = samplers.ddim(0.0, draw)
 
         def broken(denoiser, x_t, now, then):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -126,6 +127,9 @@ class TrainingConfig(_Frozen):
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled weight decay.")
     gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
     ema_half_life_images: int = Field(10_000, ge=1, description="Half-life of the weights' moving average.")
+    label_dropout: float = Field(
+        0.1, ge=0, lt=1, description="Share of images shown without their class, which guidance needs."
+    )
     seed: int = Field(0, ge=0, description="Seed of the run.")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, else fp32.")
     compile: bool = Field(False, description="Compile the network with torch.compile.")
@@ -150,7 +154,19 @@ class SamplingConfig(_Frozen):
         description="Where the evaluations are: equal steps in t, its root, (sigma / alpha)^(1/7) or log-SNR; auto: "
         "uniform, but log-snr on the cosine schedule.",
     )
-    steps: int = Field(20, ge=1, le=1000, description="Network evaluations an image.")
+    steps: int = Field(20, ge=1, le=1000, description="Network evaluations an image; guidance doubles them.")
+    guidance: float = Field(
+        1.0, ge=0, description="Scale of classifier-free guidance; 1: none, 0: without classes."
+    )
+    eta: float = Field(0.0, ge=0, le=1, description="Randomness of ddim, up to that of ddpm.")
+    churn: float = Field(0.0, ge=0, description="Randomness of heun: EDM's S_churn.")
+
+    def resolved(self, schedule: str) -> "SamplingConfig":
+        """Return it with the spacing chosen for `schedule`, where that was left open."""
+        if self.spacing != "auto":
+            return self
+        # The first uniform steps of the cosine schedule are too long in log-SNR for any solver (docs/theory.md).
+        return self.model_copy(update={"spacing": "log-snr" if schedule == "cosine" else "uniform"})
 
 
 class RunConfig(_Frozen):
@@ -159,6 +175,7 @@ class RunConfig(_Frozen):
     dataset: DatasetConfig = Field(default_factory=DatasetConfig)
     backbone: BackboneConfig = Field(default_factory=BackboneConfig)
     filter: FilterConfig = Field(default_factory=FilterConfig)
+    class_conditional: bool = Field(False, description="Train on the data set's class labels.")
     schedule: Literal["linear", "cosine", "edm"] = Field(
         "linear", description="linear: the DDPM table; cosine; edm: alpha = 1, sigma from 0.002 to 80."
     )
@@ -174,10 +191,7 @@ class RunConfig(_Frozen):
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
-        if self.sampling.spacing == "auto":
-            # The first uniform steps of the cosine schedule are too long in log-SNR for any solver (docs/theory.md).
-            spacing = "log-snr" if self.schedule == "cosine" else "uniform"
-            object.__setattr__(self, "sampling", self.sampling.model_copy(update={"spacing": spacing}))
+        object.__setattr__(self, "sampling", self.sampling.resolved(self.schedule))
         return self
 
     @property
@@ -210,7 +224,9 @@ def validate(schema: type[M], values: Mapping[str, Any], source: str) -> M:
         message = first["msg"].removeprefix("Value error, ")
         shown = f", not {first['input']!r}" if isinstance(first["input"], str | int | float | bool) else ""
         place = f"{source}: {key}: " if key else f"{source}: "
-        raise ConfigError(f"{place}{message[:1].lower()}{message[1:]}{shown}{more}") from None
+        choices = re.findall("'([^']+)'", message) if first["type"] == "literal_error" else []
+        hint = suggest(str(first["input"]), choices)
+        raise ConfigError(f"{place}{message[:1].lower()}{message[1:]}{shown}{more}", hint) from None
 
 
 def _fields_at(schema: type[BaseModel], location: tuple[int | str, ...]) -> Iterable[str]:

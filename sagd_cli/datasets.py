@@ -27,7 +27,26 @@ def load_images(config: DatasetConfig) -> ImageSet:
             f"data set {config.name} is {array.dtype} of shape {array.shape}, not uint8 (N, C, *spatial)",
             "`sagd data prepare` makes such an array from a folder of images.",
         )
+    if images.labels is not None:
+        _check_labels(config.name, images)
     return images
+
+
+def class_names(images: ImageSet) -> tuple[str, ...]:
+    """Return the names of the classes of a labelled data set, which are their numbers where it names none."""
+    if images.labels is None:
+        return ()
+    return images.class_names or tuple(map(str, range(int(images.labels.max()) + 1)))
+
+
+def _check_labels(name: str, images: ImageSet) -> None:
+    labels = np.asarray(images.labels)
+    if labels.dtype.kind not in "ui" or labels.shape != images.images.shape[:1] or labels.min() < 0:
+        raise DataError(f"the labels of data set {name} are not {len(images.images)} integers from 0")
+    if images.class_names and labels.max() >= len(images.class_names):
+        raise DataError(
+            f"data set {name} has the label {labels.max()}, and names {len(images.class_names)} classes"
+        )
 
 
 class Images(Protocol):
@@ -105,24 +124,40 @@ def fetch(config: DatasetConfig) -> None:
     plugin.load()(plugin.options.model_validate({**config.options, "download": True}), config.split)
 
 
-def write_images(
-    images: NDArray[np.uint8], target: Path, force: bool, output: Output, inputs: Iterable[Path] = ()
-) -> int:
-    """Write images (N, C, H, W) as one .npy file, or as PNG files named by their index; return their number.
+def _arrays(data: ImageSet) -> dict[str, NDArray[Any]]:
+    """What an .npz file of a data set holds."""
+    if data.labels is None:
+        return {"images": data.images}
+    return {
+        "images": data.images,
+        "labels": data.labels,
+        "class_names": np.array(data.class_names, dtype=np.str_),
+    }
 
-    `inputs` are what the images were read from, and are never written over.
+
+def write_images(
+    data: ImageSet, target: Path, force: bool, output: Output, inputs: Iterable[Path] = ()
+) -> int:
+    """Write images (N, C, H, W) as one .npy file, with their labels as .npz, or as PNG files; return their number.
+
+    The PNG files are named by their index. `inputs` are what the images were read from, and are never written over.
     """
-    if target.suffix not in ("", ".npy"):
+    images = data.images
+    if target.suffix not in ("", ".npy", ".npz"):
         raise UsageError(
-            f"{target} is neither a .npy file nor a folder", "Give FILE.npy or a name without suffix."
+            f"{target} is neither a .npy or .npz file nor a folder",
+            "Give FILE.npy, FILE.npz or a name without suffix.",
         )
-    if target.suffix == ".npy":
+    if target.suffix:
         if target.resolve() in [path.resolve() for path in inputs]:
             raise UsageError(f"{target} is where the input is", "Choose another --output.")
         refuse_existing(target, force)
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
-            np.save(temporary, images, allow_pickle=False)
+            if target.suffix == ".npy":
+                np.save(temporary, images, allow_pickle=False)
+            else:
+                np.savez(temporary, allow_pickle=False, **_arrays(data))
         return len(images)
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise UsageError(f"fields of shape {images.shape[1:]} cannot be written as PNG", "Write a .npy file.")

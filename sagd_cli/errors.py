@@ -64,10 +64,14 @@ class Interrupted(SagdError):
         self.exit_code = 128 + signum
 
 
+MOST_NAMES = 30
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return a hint that names the nearest known names, or else all of them."""
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
         return f"Did you mean {' or '.join(near)}?"
-    return f"Known: {', '.join(names)}." if names else ""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"Known: {', '.join(names[:MOST_NAMES])}{more}." if names else ""

@@ -4,7 +4,7 @@ Memory holds images channels first, (C, H, W), with C = 1 (grey) or 3 (RGB); `im
 """
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,16 +152,15 @@ def from_signal(signal: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return (np.clip(np.rint(values), 0, top) if dtype.kind == "u" else values).astype(dtype)
 
 
-def read_folder(folder: Path, size: int | None = None) -> np.ndarray:
-    """Return all images of `folder` as a training array (N, C, H, W) of uint8, without their alpha.
+def read_alike(paths: Sequence[Path], size: int | None = None) -> np.ndarray:
+    """Return the images at `paths` as a training array (N, C, H, W) of uint8, without their alpha.
 
     With `size`, each is cut to its central square and resized to `size` pixels a side (Lanczos, which
     averages when it reduces). Raises `DataError` naming the file on any that cannot be read, and on mixed
-    sizes or mixed grey and RGB, naming two; `UsageError` as `list_images` and when `size` is below 1.
+    sizes or mixed grey and RGB, naming two; `UsageError` when `size` is below 1.
     """
     if size is not None and size < 1:
         raise UsageError(f"the size is {size}, and must be at least 1 pixel")
-    paths = list_images(folder)
     images: list[np.ndarray] = []
     for path in paths:
         pixels = read_image(path).pixels

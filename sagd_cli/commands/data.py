@@ -38,7 +38,9 @@ def prepare(
     target: Annotated[
         Path,
         typer.Option(
-            "--output", metavar="FILE.npy|DIR", help="A .npy of uint8 (N, C, H, W), or a folder of PNG."
+            "--output",
+            metavar="FILE.npy|FILE.npz|DIR",
+            help="A .npy of uint8 (N, C, H, W), an .npz with labels too, or a folder of PNG.",
         ),
     ],
     size: Annotated[
@@ -48,7 +50,7 @@ def prepare(
     download: DownloadOption = False,
     force: ForceOption = False,
 ) -> None:
-    """Turn a data set or a folder into one .npy file, or into a folder of PNG files.
+    """Turn a data set or a folder into one .npy or .npz file, or into a folder of PNG files.
 
     Examples:
 
@@ -65,10 +67,10 @@ def prepare(
         config = DatasetConfig(name=config.name, split=config.split, options={**config.options, "size": size})
     if download:
         fetch(config)
-    images = load_images(config).images
+    loaded = load_images(config)
     inputs = [Path(config.options["path"])] if "path" in config.options else []
-    count = write_images(images, target, force, output(), inputs)
-    result = {"output": str(target), "count": count, "shape": list(images.shape[1:])}
+    count = write_images(loaded, target, force, output(), inputs)
+    result = {"output": str(target), "count": count, "shape": list(loaded.images.shape[1:])}
     output().result(result, str(target))
 
 
@@ -82,7 +84,7 @@ def info(data: DataArgument, download: DownloadOption = False) -> None:
       sagd data info digits:test --json
     """
     from sagd_cli.arguments import parse_dataset
-    from sagd_cli.datasets import fetch, load_images
+    from sagd_cli.datasets import class_names, fetch, load_images
     from sagd_cli.evaluation.receipt import describe_images
 
     config = parse_dataset(data)
@@ -91,5 +93,5 @@ def info(data: DataArgument, download: DownloadOption = False) -> None:
     loaded = load_images(config)
     result: dict[str, Any] = describe_images(data, loaded.images)
     result["mean"], result["std"] = float(loaded.images.mean()), float(loaded.images.std())
-    result["classes"] = None if loaded.labels is None else int(loaded.labels.max()) + 1
+    result["classes"] = None if loaded.labels is None else len(class_names(loaded))
     output().result(result, "\n".join(f"{key:<8} {value}" for key, value in result.items()))

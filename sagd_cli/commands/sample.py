@@ -17,7 +17,8 @@ def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `sagd train`.")],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Images to draw.")] = 64,
     sampler: Annotated[
-        str | None, typer.Option("--sampler", help="dpmpp, dpmpp-sde, unipc, ddim, ddpm or heun; the run's default.")
+        str | None,
+        typer.Option("--sampler", help="dpmpp, dpmpp-sde, unipc, ddim, ddpm or heun; the run's default."),
     ] = None,
     steps: Annotated[
         int | None,
@@ -36,6 +37,20 @@ def sample(
     churn: Annotated[
         float | None,
         typer.Option("--churn", min=0, help="Randomness of heun: EDM's S_churn; 0 (default) is none."),
+    ] = None,
+    class_: Annotated[
+        str | None,
+        typer.Option(
+            "--class", metavar="NAME[,NAME...]", help="Classes to draw in turn; as in the data by default."
+        ),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance",
+            min=0,
+            help="Classifier-free guidance: 1 is none, 0 leaves classes out; the run's default.",
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option("--seed", min=0, metavar="BASE", help="Image i is drawn from seed BASE + i.")
@@ -61,26 +76,39 @@ def sample(
       sagd sample runs/digits --grid grid.png
 
       sagd sample runs/digits -n 1000 --steps 20 --seed 5000 --format npz --output samples
+
+      sagd sample runs/classes --class 3,8 --guidance 2        (of a run trained with --class-conditional)
     """
     from sagd_cli.arguments import parse_filter
     from sagd_cli.training.run import check_filter, open_run
-    from sagd_cli.training.samples import ImageGenerator, SampleTarget, describe, save_samples
+    from sagd_cli.training.samples import (
+        ImageGenerator,
+        SampleTarget,
+        default_folder,
+        describe,
+        sampling_of,
+        save_samples,
+    )
 
     out = output()
     opened = open_run(run, out)
     if filter_ is not None:
         check_filter(parse_filter(filter_).sha256(), opened.filter.sha256(), "--filter names")
-    chosen = announced_device(device)
-    sampler = sampler or opened.config.sampling.sampler
-    steps = steps or opened.config.sampling.steps
-    spacing = spacing or opened.config.sampling.spacing
-    amounts = {key: value for key, value in {"eta": eta, "churn": churn}.items() if value is not None}
-    generator = ImageGenerator(opened, sampler, steps, chosen, spacing, amounts)
-    how = "-".join([sampler, str(steps), spacing, *(f"{key}{value:g}" for key, value in amounts.items())])
-    drawn = SampleTarget(folder or run / "samples" / f"{how}-seed{seed}-n{count}", format_, grid, force)
+    flags = {
+        "sampler": sampler,
+        "steps": steps,
+        "spacing": spacing,
+        "eta": eta,
+        "churn": churn,
+        "guidance": guidance,
+    }
+    sampling = sampling_of(opened, {key: value for key, value in flags.items() if value is not None})
+    classes = [] if class_ is None else [name.strip() for name in class_.split(",")]
+    generator = ImageGenerator(opened, sampling, announced_device(device), classes)
     seeds = range(seed, seed + count)
-    drawn.check(opened.shape, seeds)
+    target = SampleTarget(folder or default_folder(opened, generator, seeds), format_, grid, force)
+    target.check(opened.shape, seeds)
     generator.warn_of_terminal_snr(out)
-    save_samples(generator, seeds, batch_size, drawn, out)
-    result = describe(opened, generator, sampler, seeds, drawn)
+    save_samples(generator, seeds, batch_size, target, out)
+    result = describe(opened, generator, seeds, target)
     out.result(result, str(result["output"]))

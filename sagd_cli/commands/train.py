@@ -40,6 +40,13 @@ def train(
         str | None,
         typer.Option("--filter", metavar="FILTER", help="Filter file, TYPE[:k=v,...] or - (stdin)."),
     ] = None,
+    class_conditional: Annotated[
+        bool | None,
+        typer.Option(
+            "--class-conditional/--unconditional",
+            help="Train on the data set's class labels, or not (default).",
+        ),
+    ] = None,
     schedule: Annotated[str | None, typer.Option("--schedule", help="linear, cosine or edm.")] = None,
     prediction: Annotated[
         str | None, typer.Option("--prediction", help="eps, x0, v, edm or edm-spectral.")
@@ -75,11 +82,14 @@ def train(
       sagd filter design --type bandpass | sagd train --filter - --steps 500 --output runs/mid
 
       sagd train --preset mnist --dataset mnist:root=data --filter powerlaw:alpha=-0.1
+
+      sagd train --class-conditional --output runs/classes    (then: sagd sample runs/classes --class 3 --guidance 2)
     """
     if config == "-" and filter_ == "-":
         raise UsageError("--config - and --filter - both read standard input", "Give one of them as a file.")
     flags: dict[str, Any] = {
         "backbone.name": backbone,
+        "class_conditional": class_conditional,
         "schedule": schedule,
         "prediction": prediction,
         "loss": loss,

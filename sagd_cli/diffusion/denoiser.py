@@ -56,15 +56,32 @@ class NetworkDenoiser:
         return x0, (x_t - alpha_t * x0) / sigma_t
 
 
-def as_network(module: torch.nn.Module, autocast: torch.dtype | None = None) -> Network:
+def as_network(
+    module: torch.nn.Module, autocast: torch.dtype | None = None, labels: Tensor | None = None
+) -> Network:
     """Adapt a module, or a diffusers model, which wraps its output, to a function (x_t, timestep) -> prediction.
 
-    The network alone runs under `autocast`; noise, transforms and losses stay in float32.
+    `labels` (B,) are the classes of the images x_t, for a module that takes them. The module alone runs under
+    `autocast`; noise, transforms and losses stay in float32.
     """
+    condition = () if labels is None else (labels,)
 
     def network(x_t: Tensor, timestep: Tensor) -> Tensor:
         with torch.autocast(x_t.device.type, dtype=autocast, enabled=autocast is not None):
-            output = module(x_t, timestep)
+            output = module(x_t, timestep, *condition)
         return output if isinstance(output, Tensor) else output.sample
+
+    return network
+
+
+def guided(conditional: Network, unconditional: Network, scale: float) -> Network:
+    """Classifier-free guidance (Ho & Salimans 2207.12598, eq. 6, whose w is scale - 1).
+
+    Every prediction is affine in what the network says, so this is the same combination of x0 and of eps.
+    """
+
+    def network(x_t: Tensor, timestep: Tensor) -> Tensor:
+        without = unconditional(x_t, timestep)
+        return without + scale * (conditional(x_t, timestep) - without)
 
     return network

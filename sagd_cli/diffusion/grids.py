@@ -48,8 +48,8 @@ def _karras(schedule: Schedule, steps: int, first: float) -> Array:
 
 def _log_snr(schedule: Schedule, steps: int, first: float) -> Array:
     """Equal steps in log-SNR, from the first level to that at t = 0 (Lu et al. 2206.00927, section 3.4)."""
-    ends = schedule.log_snr(torch.tensor([first, 0.0], dtype=torch.float64)).tolist()
-    return np.array([schedule.time_of(value) for value in np.linspace(*ends, steps)])
+    high, low = schedule.log_snr(torch.tensor([first, 0.0], dtype=torch.float64)).tolist()
+    return np.array([schedule.time_of(value) for value in np.linspace(high, low, steps)])
 
 
 SPACINGS: dict[str, Callable[[Schedule, int, float], Array]] = {

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,29 +39,32 @@ def ddim(eta: float, draw: Draw) -> Step:
     return step
 
 
+class _Point(NamedTuple):
+    """Where a multistep solver has been, and the x0 that the denoiser said there."""
+
+    level: Level
+    x_t: Tensor
+    x0: Tensor
+
+
 def dpmpp(draw: Draw | None = None) -> Step:
     """DPM-Solver++(2M), Lu et al. 2211.01095: algorithm 2, or with `draw` its SDE form (section 5 there).
 
     The last step, to sigma = 0, is of first order.
     """
-    last: list[tuple[Tensor, Tensor]] = []
+    past: list[_Point] = []
 
     def step(denoiser: Denoiser, x_t: Tensor, now: Level, then: Level) -> Tensor:
         x0, _ = denoiser(x_t, now.t)
         if then.is_clean:
             return x0
-        h = _log_ratio(now, then)
-        direction = x0
-        if last:
-            h_last, x0_last = last.pop()
-            slope = h / (2 * h_last)
-            direction = (1 + slope) * x0 - slope * x0_last
-        last.append((h, x0))
+        past[:] = [*past[-1:], _Point(now, x_t, x0)]
         if draw is None:
-            return then.sigma / now.sigma * x_t - then.alpha * torch.expm1(-h) * direction
+            return _predicted(past, then)
+        h = _log_ratio(now, then)
         spread = -torch.expm1(-2 * h)
         kept = then.sigma / now.sigma * torch.exp(-h) * x_t
-        return kept + then.alpha * spread * direction + then.sigma * spread.sqrt() * draw()
+        return kept + then.alpha * spread * _midway(past, h) + then.sigma * spread.sqrt() * draw()
 
     return step
 
@@ -68,45 +72,58 @@ def dpmpp(draw: Draw | None = None) -> Step:
 def unipc() -> Step:
     """UniPC-2, Zhao et al. 2302.04867, algorithms 1 and 2 for x0 with B(h) = e^h - 1.
 
-    It predicts as `dpmpp` does; the x0 found at the predicted point then corrects the step that led there, at no
-    further evaluation. The last step, to sigma = 0, is of first order.
+    It predicts as `dpmpp` does; the x0 found there then corrects the step that led there, at no further evaluation.
+    The last step, to sigma = 0, is of first order.
     """
-    predict = dpmpp()
-    past: list[tuple[Level, Tensor, Tensor]] = []
+    past: list[_Point] = []
 
     def step(denoiser: Denoiser, x_t: Tensor, now: Level, then: Level) -> Tensor:
-        x0, eps = denoiser(x_t, now.t)
-        if past and not then.is_clean:
-            x_t = _corrected(past, now, x0)
-        past[:] = [*past[-1:], (now, x_t, x0)]
-        return predict(lambda x, t: (x0, eps), x_t, now, then)
+        x0, _ = denoiser(x_t, now.t)
+        if then.is_clean:
+            return x0
+        corrected = _corrected(past, now, x0) if past else x_t
+        past[:] = [*past[-1:], _Point(now, corrected, x0)]
+        return _predicted(past, then)
 
     return step
-
-
-def _corrected(past: list[tuple[Level, Tensor, Tensor]], now: Level, x0: Tensor) -> Tensor:
-    """Step from the last of `past` (level, x, x0) to `now` with the x0 found there.
-
-    x0 is taken to be the parabola in log(alpha / sigma) through its last three values and integrated exactly.
-    """
-    before, x, x0_before = past[-1]
-    h = _log_ratio(before, now)
-    phi = torch.expm1(-h)
-    euler = now.sigma / before.sigma * x - now.alpha * phi * x0_before
-    rise = x0 - x0_before
-    if len(past) == 1:
-        return euler - now.alpha * phi / 2 * rise
-    earlier, _, x0_earlier = past[0]
-    h_before = _log_ratio(earlier, before)
-    first = -phi / h - 1
-    second = -2 * first / h - 1
-    bent = (first - second) * h / (h + h_before)
-    return euler - now.alpha * (bent * h / h_before * (x0_before - x0_earlier) + (first - bent) * rise)
 
 
 def _log_ratio(now: Level, then: Level) -> Tensor:
     """By how much log(alpha / sigma) grows, in float64."""
     return torch.log(then.alpha.double() / then.sigma) - torch.log(now.alpha.double() / now.sigma)
+
+
+def _midway(past: list[_Point], h: Tensor) -> Tensor:
+    """x0 half a step h on, in log(alpha / sigma), along the line through its last two values."""
+    now = past[-1]
+    if len(past) == 1:
+        return now.x0
+    h_before = _log_ratio(past[-2].level, now.level)
+    return now.x0 + h / (2 * h_before) * (now.x0 - past[-2].x0)
+
+
+def _predicted(past: list[_Point], then: Level) -> Tensor:
+    """Step from the last point with x0 taken to be what it is midway."""
+    now, h = past[-1], _log_ratio(past[-1].level, then)
+    return then.sigma / now.level.sigma * now.x_t - then.alpha * torch.expm1(-h) * _midway(past, h)
+
+
+def _corrected(past: list[_Point], now: Level, x0: Tensor) -> Tensor:
+    """Step from the last point to `now`, where the denoiser said `x0`.
+
+    x0 is taken to be the parabola in log(alpha / sigma) through its last three values, and integrated exactly.
+    """
+    last, h = past[-1], _log_ratio(past[-1].level, now)
+    phi = torch.expm1(-h)
+    euler = now.sigma / last.level.sigma * last.x_t - now.alpha * phi * last.x0
+    rise = x0 - last.x0
+    if len(past) == 1:
+        return euler - now.alpha * phi / 2 * rise
+    h_before = _log_ratio(past[-2].level, last.level)
+    first = -phi / h - 1
+    second = -2 * first / h - 1
+    bend = (first - second) * h / (h + h_before)
+    return euler - now.alpha * (bend * h / h_before * (last.x0 - past[-2].x0) + (first - bend) * rise)
 
 
 def heun(draw: Draw, gamma: float = 0.0) -> Step:

@@ -26,10 +26,14 @@ class Options(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images (N, C, *spatial), uint8 of range [0, 255], with optional integer class `labels` (N,)."""
+    """Images (N, C, *spatial), uint8 of range [0, 255], with optional class `labels` (N,) from 0.
+
+    `class_names` are the names of the labels; without any, a class is called by its number.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,13 @@ class BackbonePlugin(Plugin):
 
     The module maps (x_t (B, C, *spatial), timestep (B,) in [0, 999]) to a prediction of the shape of x_t.
     `resolve(options, shape)`, when given, returns the options with every size-dependent default filled in.
+
+    One that `takes_classes` can be trained on class labels: `build(options, shape, classes)` then gives a module of
+    (x_t, timestep, labels (B,)), int64 from 0 to `classes`, the last of which means "of no class".
     """
 
     resolve: Callable[..., Options] | None = None
+    takes_classes: bool = False
 
     kind: ClassVar[str] = "backbone"
 

@@ -20,7 +20,7 @@ from sagd_cli.restoration.fields import Fields
 from sagd_cli.signals import stop_on_signal
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
-from sagd_cli.training.data import Batches
+from sagd_cli.training.data import Batch, Batches
 from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
 from sagd_cli.training.run import new_backbone
 
@@ -97,7 +97,7 @@ def train_band_model(
         callbacks = Callbacks(record, bar.advance, stop_requested=lambda: stop.requested() or best.is_past)
         fit(
             state,
-            lambda step: _turned(batches.at(step), views, settings.seed, step),
+            lambda step: Batch(_turned(batches.at(step).images, views, settings.seed, step)),
             loss,
             settings,
             callbacks,

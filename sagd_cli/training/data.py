@@ -1,11 +1,14 @@
 """Training images as tensors, and their order, which is a function of (seed, epoch) alone."""
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from sagd_cli.spectral.noise import random_stream
 
 
 def to_signal(images: Tensor) -> Tensor:
@@ -19,22 +22,47 @@ def to_pixels(signal: Tensor) -> NDArray[np.uint8]:
     return np.asarray(pixels.cpu().numpy())
 
 
+class Batch(NamedTuple):
+    """Images (B, C, *spatial) in [-1, 1], and their classes (B,) where they are trained on."""
+
+    images: Tensor
+    labels: Tensor | None = None
+
+
+class Labels(NamedTuple):
+    """Classes (N,) of the training images, and the `share` of a batch's that is replaced by `no_class`."""
+
+    values: Tensor
+    no_class: int
+    share: float
+
+    def at(self, indices: Tensor, seed: int, step: int) -> Tensor:
+        """Return the labels of a batch; which are dropped is a function of (seed, step)."""
+        generator = random_stream(self.values.device, seed, "labels", step)
+        kept = torch.rand(indices.shape, generator=generator, device=self.values.device) >= self.share
+        return torch.where(kept, self.values[indices], self.no_class)
+
+
 class Batches:
     """Batches of `images` (N, C, *spatial) on their device: shuffled epochs without end, addressed by step."""
 
-    def __init__(self, images: Tensor, batch_size: int, seed: int) -> None:
-        """Keep the images where they are; nothing is drawn yet."""
+    def __init__(self, images: Tensor, batch_size: int, seed: int, labels: Labels | None = None) -> None:
+        """Keep the images, and their classes if any, where they are; nothing is drawn yet."""
         self._images = images
+        self._labels = labels
         self._batch_size = batch_size
+        self._seed = seed
         self._order = lru_cache(maxsize=2)(
             lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(images))
         )
 
-    def at(self, step: int) -> Tensor:
-        """Return the batch of `step` as float32 in [-1, 1]."""
+    def at(self, step: int) -> Batch:
+        """Return the batch of `step`."""
         first, count = step * self._batch_size, len(self._images)
         positions = np.arange(first, first + self._batch_size)
         epochs = np.unique(positions // count)
         orders = np.concatenate([self._order(int(epoch)) for epoch in epochs])
         indices = torch.from_numpy(orders[positions - epochs[0] * count])
-        return to_signal(self._images[indices.to(self._images.device, non_blocking=True)])
+        indices = indices.to(self._images.device, non_blocking=True)
+        labels = None if self._labels is None else self._labels.at(indices, self._seed, step)
+        return Batch(to_signal(self._images[indices]), labels)

@@ -13,9 +13,9 @@ from sagd_cli.config import TrainingConfig
 from sagd_cli.devices import autocast_dtype
 from sagd_cli.diffusion.denoiser import as_network
 from sagd_cli.diffusion.loss import DiffusionLoss
-from sagd_cli.diffusion.prediction import Network
 from sagd_cli.errors import SagdError
 from sagd_cli.spectral.noise import random_stream
+from sagd_cli.training.data import Batch
 from sagd_cli.training.ema import Ema
 from sagd_cli.training.learned_filter import LearnedProfile
 
@@ -87,7 +87,7 @@ class _Window:
 
 def fit(
     state: TrainingState,
-    batch_at: Callable[[int], Tensor],
+    batch_at: Callable[[int], Batch],
     loss: DiffusionLoss,
     settings: TrainingConfig,
     callbacks: Callbacks,
@@ -97,12 +97,11 @@ def fit(
     Raises SagdError as soon as a recorded loss is not finite.
     """
     module: nn.Module = torch.compile(state.network) if settings.compile else state.network  # type: ignore[assignment]
-    network = as_network(module, autocast_dtype(settings.precision, state.device))
     window = _new_window(state)
     checkpoint_steps = max(1, settings.checkpoint_images // settings.batch_size)
     with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
         while state.step < settings.steps:
-            gradient_norm = _step(state, network, batch_at, loss, settings, window)
+            gradient_norm = _step(state, module, batch_at(state.step), loss, settings, window)
             callbacks.step_done()
             last = state.step == settings.steps
             stopped = callbacks.stop_requested() and not last
@@ -120,8 +119,8 @@ def fit(
 
 def _step(
     state: TrainingState,
-    network: Network,
-    batch_at: Callable[[int], Tensor],
+    module: nn.Module,
+    batch: Batch,
     loss: DiffusionLoss,
     settings: TrainingConfig,
     window: _Window,
@@ -129,7 +128,8 @@ def _step(
     """Do one step, add its losses to `window` and return the gradient's norm."""
     generator = random_stream(state.device, settings.seed, "train", state.step)
     torch.manual_seed(generator.initial_seed())  # for dropout and its like, which take no generator
-    errors = loss.errors(network, batch_at(state.step), generator)
+    network = as_network(module, autocast_dtype(settings.precision, state.device), batch.labels)
+    errors = loss.errors(network, batch.images, generator)
     gradient_norm = _optimise(state, loss.objective(errors), settings)
     with torch.no_grad():
         window.loss += errors.output.square().mean()

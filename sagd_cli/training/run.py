@@ -10,22 +10,31 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sagd_cli import __version__
-from sagd_cli.config import BackboneConfig, FilterConfig, RunConfig, differing_keys, validate
+from sagd_cli.config import (
+    BackboneConfig,
+    FilterConfig,
+    RunConfig,
+    TrainingConfig,
+    differing_keys,
+    validate,
+)
 from sagd_cli.console import Output
 from sagd_cli.datasets import hash_images, load_images
 from sagd_cli.design.advice import data_moments, warn_of_terminal_snr
-from sagd_cli.errors import CheckpointError, Interrupted, UsageError
+from sagd_cli.errors import CheckpointError, ConfigError, Interrupted, UsageError
 from sagd_cli.files import write_text
-from sagd_cli.plugin.records import BackbonePlugin
+from sagd_cli.plugin.records import BackbonePlugin, ImageSet
 from sagd_cli.plugin.registry import registry
 from sagd_cli.signals import stop_on_signal
 from sagd_cli.spectral.grid import Array
 from sagd_cli.spectral.noise import random_stream
 from sagd_cli.training import checkpoint, store
-from sagd_cli.training.data import Batches
+from sagd_cli.training.classes import Classes
+from sagd_cli.training.data import Batches, Labels
 from sagd_cli.training.learned_filter import average_profile, learned_profile, make_loss, trained_filter
 from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
 from sagd_cli.training.store import CHECKPOINTS, CONFIG, Checkpoint, open_checkpoint, sampled_filter
@@ -48,11 +57,16 @@ class Run:
         """The filter to sample with: the one that training left, where it was learned."""
         return sampled_filter(self.checkpoint)
 
+    @property
+    def classes(self) -> Classes | None:
+        """The classes it was trained on, if it was."""
+        document = self.checkpoint.manifest.get("classes")
+        return None if document is None else Classes.read(document)
+
     def network(self, device: torch.device) -> torch.nn.Module:
         """Return the averaged network on `device`."""
-        return checkpoint.load_ema(self.checkpoint, build_backbone(self.config.backbone, self.shape)).to(
-            device
-        )
+        network = build_backbone(self.config.backbone, self.shape, len(self.classes or ()))
+        return checkpoint.load_ema(self.checkpoint, network).to(device)
 
 
 def open_run(path: Path, output: Output) -> Run:
@@ -87,17 +101,26 @@ def check_filter(wanted: str, trained: str, subject: str) -> None:
         )
 
 
-def build_backbone(config: BackboneConfig, shape: tuple[int, ...]) -> torch.nn.Module:
-    """Build the network for images of `shape` = (C, *spatial)."""
+def build_backbone(config: BackboneConfig, shape: tuple[int, ...], classes: int = 0) -> torch.nn.Module:
+    """Build the network for images of `shape` = (C, *spatial), of that many classes if they are labelled.
+
+    Raises ConfigError when it takes no classes.
+    """
     plugin: BackbonePlugin = registry().get("backbone", config.name)
-    return plugin.load()(plugin.options.model_validate(config.options), shape)  # type: ignore[no-any-return]
+    if classes and not plugin.takes_classes:
+        takers = [n for n in registry().names("backbone") if registry().get("backbone", n).takes_classes]
+        raise ConfigError(f"the backbone {config.name} takes no classes", f"Use {' or '.join(takers)}.")
+    condition = (classes,) if classes else ()
+    return plugin.load()(plugin.options.model_validate(config.options), shape, *condition)  # type: ignore[no-any-return]
 
 
-def new_backbone(config: BackboneConfig, shape: tuple[int, ...], seed: int) -> torch.nn.Module:
-    """Build the network with initial weights that are a function of `seed`."""
+def new_backbone(
+    config: BackboneConfig, shape: tuple[int, ...], seed: int, classes: int = 0
+) -> torch.nn.Module:
+    """Build the network as `build_backbone` does, with initial weights that are a function of `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_stream("cpu", seed, "weights").initial_seed())
-        return build_backbone(config, shape)
+        return build_backbone(config, shape, classes)
 
 
 def resolve_backbone(config: RunConfig, shape: tuple[int, ...]) -> RunConfig:
@@ -116,22 +139,23 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
     Raises UsageError when `path` holds something else, other settings or images, or is in use; Interrupted,
     after saving, when a signal asked to stop.
     """
-    data = load_images(config.dataset).images
-    shape = data.shape[1:]
+    loaded = load_images(config.dataset)
+    data, shape = loaded.images, loaded.images.shape[1:]
+    classes = Classes.of(loaded, config.dataset.name) if config.class_conditional else None
     config = resolve_backbone(config, shape)
     spectral_filter = config.filter.weights(shape[1:])
     _check_folder(path, config)
-    about = _about(config, shape, hash_images(data))
+    about = _about(config, shape, hash_images(data), classes)
     profile = learned_profile(config.filter, shape[1:])
     moments = data_moments(data)
     loss = make_loss(config, spectral_filter, profile, moments["power"], device)
     warn_of_terminal_snr(spectral_filter, moments["power_about_mean"], config.schedule, output)
     with _locked(path), stop_on_signal() as stop:
-        network = new_backbone(config.backbone, shape, config.training.seed)
+        network = new_backbone(config.backbone, shape, config.training.seed, len(classes or ()))
         state = TrainingState(network, config.training, device, profile)
         log = _resume(path, state, config, about, output)
         write_text(path / CONFIG, dump_yaml(config.document()))
-        batches = Batches(torch.from_numpy(data).to(device), config.training.batch_size, config.training.seed)
+        batches = _batches(config.training, loaded, classes, device)
         with output.progress("train", config.training.steps, state.step, config.training.batch_size) as bar:
 
             def record(figures: Record) -> None:
@@ -156,6 +180,17 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
                 "Run the same command again to go on.",
             )
     return _result(path, state, log)
+
+
+def _batches(
+    settings: TrainingConfig, data: ImageSet, classes: Classes | None, device: torch.device
+) -> Batches:
+    images = torch.from_numpy(data.images).to(device)
+    labels = None
+    if classes is not None and data.labels is not None:
+        values = torch.from_numpy(data.labels.astype(np.int64)).to(device)
+        labels = Labels(values, len(classes), settings.label_dropout)
+    return Batches(images, settings.batch_size, settings.seed, labels)
 
 
 def _save(
@@ -232,9 +267,9 @@ def _resume(
         )
     if found is not None:
         _refuse_other_settings(path, config, validate(RunConfig, found.manifest["config"], str(found.path)))
-        if found.manifest["images_sha256"] != about["images_sha256"]:
+        if any(found.manifest.get(key) != about[key] for key in ("images_sha256", "classes")):
             raise UsageError(
-                f"the images of {config.dataset.name} are not those {path} was trained on",
+                f"the images of {config.dataset.name}, or their labels, are not those {path} was trained on",
                 "Restore them, or choose another --output.",
             )
         checkpoint.restore(found, state)
@@ -257,7 +292,9 @@ def _result(path: Path, state: TrainingState, log: _MetricsLog) -> dict[str, Any
     }
 
 
-def _about(config: RunConfig, shape: tuple[int, ...], images_sha256: str) -> dict[str, Any]:
+def _about(
+    config: RunConfig, shape: tuple[int, ...], images_sha256: str, classes: Classes | None
+) -> dict[str, Any]:
     """What a manifest says besides the files: configuration, filter, versions and the plug-ins it needs."""
     needed = [
         ("filter", config.filter.type),
@@ -268,6 +305,7 @@ def _about(config: RunConfig, shape: tuple[int, ...], images_sha256: str) -> dic
     return {
         "shape": list(shape),
         "images_sha256": images_sha256,
+        "classes": None if classes is None else classes.document(),
         "config": config.document(),
         "filter_sha256": config.filter.sha256(),
         "versions": {

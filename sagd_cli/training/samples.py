@@ -1,24 +1,24 @@
 """Images from a trained run: one seed an image, whatever the batch size (MATH: 5. Sampling)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sagd_cli.config import SamplingConfig, validate
 from sagd_cli.console import Output
 from sagd_cli.design.advice import warn_of_terminal_snr
 from sagd_cli.devices import autocast_dtype
-from sagd_cli.diffusion.denoiser import NetworkDenoiser, as_network
+from sagd_cli.diffusion.denoiser import NetworkDenoiser, as_network, guided
 from sagd_cli.diffusion.grids import path
-from sagd_cli.diffusion.prediction import Prediction, make_prediction
-from sagd_cli.diffusion.samplers import SAMPLERS, Sampler, integrate
+from sagd_cli.diffusion.prediction import Network, Prediction, make_prediction
+from sagd_cli.diffusion.samplers import SAMPLERS, integrate
 from sagd_cli.diffusion.schedule import make_schedule
-from sagd_cli.errors import SagdError, UsageError, suggest
+from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.files import atomic_path, refuse_existing
 from sagd_cli.images import check_output_folder, contact_sheet, write_array
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
@@ -34,33 +34,31 @@ class ImageGenerator:
     """Draws images from a run with its own filter, schedule and averaged weights."""
 
     def __init__(
-        self,
-        run: Run,
-        sampler: str,
-        evaluations: int,
-        device: torch.device,
-        spacing: str | None = None,
-        amounts: Mapping[str, float] = MappingProxyType({}),
+        self, run: Run, sampling: SamplingConfig, device: torch.device, classes: Sequence[str] = ()
     ) -> None:
-        """Load the run's network; `spacing` is the run's unless given, `amounts` are ddim's `eta` or heun's `churn`.
+        """Load the run's network, to sample with as `sampling` says; see `sampling_of`.
 
-        Raises UsageError for an unknown sampler and for an amount that the sampler does not take, ConfigError for an
-        unknown spacing.
+        Of a run on classes, `classes` are drawn in turn, by seed; without any, as often as in the data. Raises
+        UsageError for a class that the run does not know and for guidance that it is not made for.
         """
-        self._sampler = find_sampler(sampler, amounts)
-        self._amount = amounts.get(self._sampler.amount, 0.0)
-        steps = self._sampler.steps(evaluations)
+        _check_guidance(run, classes, sampling.guidance)
+        self.sampling = sampling
+        self._sampler = SAMPLERS[sampling.sampler]
+        steps = self._sampler.steps(sampling.steps)
         self._schedule = schedule = make_schedule(run.config.schedule, device)
         self._run = run
         self._noise = SpectralNoise(load_filter(run.checkpoint), device)
-        network = as_network(run.network(device), autocast_dtype(run.config.training.precision, device))
+        self._autocast = autocast_dtype(run.config.training.precision, device)
+        self._classes = run.classes
+        self.chosen = [] if self._classes is None else [self._classes.index(name) for name in classes]
+        self._module = run.network(device)
         # A filter with gaps leaves band-limited fields, which have no range of their own.
-        clip = self._noise.filter.is_complete
-        prediction = _prediction(run, self._noise)
-        self._denoiser = NetworkDenoiser(network, schedule, self._noise, prediction, clip)
-        self._levels = path(schedule, steps, device, spacing or run.config.sampling.spacing)
+        self._clip = self._noise.filter.is_complete
+        self._prediction = _prediction(run, self._noise)
+        self._levels = path(schedule, steps, device, sampling.spacing)
         self._shape, self._device, self._steps = run.shape, device, steps
         self.evaluations = self._sampler.evaluations(steps)
+        self.network_evaluations = self.evaluations * (1 if sampling.guidance in (0, 1) else 2)
 
     def warn_of_terminal_snr(self, output: Output) -> None:
         """Warn where the run's data still showed through its noise at t = 1; early runs did not keep their spectrum."""
@@ -68,11 +66,15 @@ class ImageGenerator:
             power = load_moments(self._run.checkpoint)["power_about_mean"]
             warn_of_terminal_snr(self._noise.filter, power, self._run.config.schedule, output)
 
-    @torch.inference_mode()
     def draw(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> NDArray[np.uint8]:
-        """Return one uint8 image (C, *spatial) a seed; image i depends on seed i alone.
+        """Return one uint8 image (C, *spatial) a seed; image i depends on seed i alone."""
+        return to_pixels(self.signals(seeds, on_step))
 
-        Frequencies that the run's filter gives no noise are zero in the image, before rounding.
+    @torch.inference_mode()
+    def signals(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> torch.Tensor:
+        """Return the images of `draw` before rounding, float32 with the range of images on [-1, 1].
+
+        Frequencies that the run's filter gives no noise are zero.
         """
         streams = [random_stream(self._device, seed, "sample") for seed in seeds]
         shape = (len(seeds), *self._shape)
@@ -81,15 +83,36 @@ class ImageGenerator:
             return self._noise.draw(shape, streams)
 
         start = self._levels[0].sigma * draw()
-        step = self._sampler.make(draw, self._amount, self._steps)
-        drawn = integrate(self._denoiser, step, start, self._levels, on_step)
+        amount = getattr(self.sampling, self._sampler.amount) if self._sampler.amount else 0.0
+        step = self._sampler.make(draw, amount, self._steps)
+        network = self._network(self.labels(seeds))
+        denoiser = NetworkDenoiser(network, self._schedule, self._noise, self._prediction, self._clip)
+        drawn = integrate(denoiser, step, start, self._levels, on_step)
         # Rounding in the frequencies without noise grows by 1 / alpha_T on the way: put them back to zero.
         drawn = self._noise.project(drawn)
         if not bool(torch.isfinite(drawn).all()):
             raise SagdError(
                 "the network gave values that are not finite", "The training has diverged; lower --lr."
             )
-        return to_pixels(drawn)
+        return drawn
+
+    def labels(self, seeds: range) -> NDArray[np.int64] | None:
+        """Return the class of each seed (B,), or None for a run without classes."""
+        if self._classes is None:
+            return None
+        return np.array([self._classes.of_seed(seed, self.chosen) for seed in seeds], dtype=np.int64)
+
+    def _network(self, labels: NDArray[np.int64] | None) -> Network:
+        """The network for a batch of these classes, guided."""
+        if self._classes is None or labels is None:
+            return as_network(self._module, self._autocast)
+        known = torch.from_numpy(labels).to(self._device)
+        conditional = as_network(self._module, self._autocast, known)
+        unconditional = as_network(self._module, self._autocast, torch.full_like(known, len(self._classes)))
+        guidance = self.sampling.guidance
+        if guidance in (0, 1):
+            return conditional if guidance else unconditional
+        return guided(conditional, unconditional, guidance)
 
     def batches(
         self, seeds: range, batch_size: int, output: Output
@@ -101,15 +124,31 @@ class ImageGenerator:
                 yield part, self.draw(part, bar.advance)
 
 
-def find_sampler(name: str, amounts: Mapping[str, float]) -> Sampler:
-    """Return the sampler called `name`; raise UsageError when there is none, or when it takes no such amount."""
-    if name not in SAMPLERS:
-        raise UsageError(f"unknown sampler {name!r}", suggest(name, SAMPLERS))
-    for amount in amounts:
-        if amount != SAMPLERS[name].amount:
-            takers = [key for key, known in SAMPLERS.items() if known.amount == amount]
-            raise UsageError(f"the sampler {name} takes no --{amount}", f"It belongs to {', '.join(takers)}.")
-    return SAMPLERS[name]
+def sampling_of(run: Run, chosen: Mapping[str, Any]) -> SamplingConfig:
+    """Return how to sample from a run: as it is set to, but for what is `chosen`, keys of SamplingConfig.
+
+    Raises ConfigError for a setting that cannot be, UsageError for the amount of another sampler than the one chosen.
+    """
+    sampling = validate(SamplingConfig, {**run.config.sampling.document(), **chosen}, "sampling")
+    amounts = {record.amount for record in SAMPLERS.values() if record.amount}
+    for amount in amounts & chosen.keys() - {SAMPLERS[sampling.sampler].amount}:
+        takers = ", ".join(name for name, record in SAMPLERS.items() if record.amount == amount)
+        raise UsageError(f"the sampler {sampling.sampler} takes no --{amount}", f"It belongs to {takers}.")
+    return sampling.resolved(run.config.schedule)
+
+
+def _check_guidance(run: Run, classes: Sequence[str], guidance: float) -> None:
+    """Raise UsageError when the run knows no classes, or no images without one, and is asked for them."""
+    if run.classes is None and (classes or guidance != 1):
+        raise UsageError(
+            f"{run.path} was trained without classes",
+            "Train with --class-conditional on a data set that has class labels.",
+        )
+    if run.classes is not None and guidance != 1 and not run.config.training.label_dropout:
+        raise UsageError(
+            f"{run.path} was trained with label_dropout 0, so it knows no images without a class to guide away from",
+            "Leave --guidance at 1.",
+        )
 
 
 def _prediction(run: Run, noise: SpectralNoise) -> Prediction:
@@ -166,22 +205,39 @@ def save_samples(
         if target.format == "npz" or (target.grid is not None and sum(map(len, kept)) < GRID_IMAGES):
             kept.append(pixels)
     if target.format == "npz":
+        labels = generator.labels(seeds)
+        arrays: dict[str, Any] = {"images": np.concatenate(kept), "seeds": np.array(seeds)}
+        if labels is not None:
+            arrays["labels"] = labels
         with atomic_path(target.folder / ARCHIVE) as temporary:
-            np.savez_compressed(temporary, images=np.concatenate(kept), seeds=np.array(seeds))
+            np.savez_compressed(temporary, **arrays)
     if target.grid is not None:
         target.grid.parent.mkdir(parents=True, exist_ok=True)
         write_array(contact_sheet(np.concatenate(kept)[:GRID_IMAGES]), target.grid)
 
 
-def describe(
-    run: Run, generator: ImageGenerator, sampler: str, seeds: range, target: SampleTarget
-) -> dict[str, Any]:
+def default_folder(run: Run, generator: ImageGenerator, seeds: range) -> Path:
+    """Return RUN/samples/NAME, the name being made of what was chosen."""
+    sampling = generator.sampling
+    words = [sampling.sampler, str(sampling.steps), sampling.spacing]
+    words += [f"{key}{value:g}" for key in ("eta", "churn") if (value := getattr(sampling, key))]
+    words += [f"guidance{sampling.guidance:g}"] if sampling.guidance != 1 else []
+    words += [f"class{'.'.join(map(str, generator.chosen[:8]))}"] if generator.chosen else []
+    return run.path / "samples" / "-".join([*words, f"seed{seeds.start}", f"n{len(seeds)}"])
+
+
+def describe(run: Run, generator: ImageGenerator, seeds: range, target: SampleTarget) -> dict[str, Any]:
     """Return the JSON object of `sagd sample` (CLI: JSON)."""
+    labels = generator.labels(seeds)
     return {
         "output": str(target.folder),
         "count": len(seeds),
-        "sampler": sampler,
+        "sampler": generator.sampling.sampler,
         "steps": generator.evaluations,
+        "network_evaluations": generator.network_evaluations,
         "seeds": [seeds.start, seeds.stop - 1],
         "filter_sha256": run.filter.sha256(),
+        **(
+            {"guidance": generator.sampling.guidance, "labels": labels.tolist()} if labels is not None else {}
+        ),
     }

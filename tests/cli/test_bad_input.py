@@ -89,7 +89,7 @@ CASES = [
     (["train", "--preset", ""], "unknown preset ''"),
     (["train", "--config", "-", "--filter", "-"], "both read standard input"),
     (["train", "--size", "8"], "unknown key 'size'"),
-    (["data", "prepare", "digits", "--output", "x.npz"], "neither a .npy file nor a folder"),
+    (["data", "prepare", "digits", "--output", "x.zip"], "neither a .npy or .npz file nor a folder"),
     (["omit", "", "--band", "high"], "holds no image"),
     (["omit", ".", "--band", "high", "--estimate", "best"], "unknown estimate 'best'"),
     (["corrupt", ".", "--band", "high", "--strength", "0", "--output", "x"], "strength must be positive"),

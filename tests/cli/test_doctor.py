@@ -41,7 +41,7 @@ def test_a_broken_piece_is_named_after_the_table_with_exit_1(sagd, monkeypatch):
     done = sagd("doctor", "--numerics", "--device", "cpu")
     assert done.code == 1
     assert "whiten gap" in done.out
-    assert done.out.splitlines()[-1].startswith("6 of 43 ")
+    assert done.out.splitlines()[-1].startswith("7 of 50 ")
     assert "checks are out of bounds: whiten gap, omitted band dpmpp, omitted" in done.err
 
 

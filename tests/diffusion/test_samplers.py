@@ -160,9 +160,7 @@ def test_the_mean_of_the_data_is_reached_exactly(sampler, name):
     noise = SpectralNoise(FILTERS[name].weights(shape))
     levels = path(LINEAR, 7, "cpu")
     start = torch.full((1, 1, *shape), 0.7, dtype=torch.float64) * levels[0].alpha.double()
-    y = integrate(
-        gaussian(shape, noise, mean=0.7), SAMPLERS[sampler].make(no_draw, 0.0, 1), start, levels
-    )
+    y = integrate(gaussian(shape, noise, mean=0.7), SAMPLERS[sampler].make(no_draw, 0.0, 1), start, levels)
     np.testing.assert_allclose(y, 0.7, rtol=0, atol=2e-6)
 
 
@@ -367,7 +365,11 @@ def test_white_noise_in_the_steps_fails_that_law(schedule, label):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_map_is_exact_to_1e_3_in_100_steps(schedule):
     """Of the amplitude, half the error of the variance, with any filter; heun, at 199 evaluations, to 1.5e-3."""
-    for sampler, evaluations, bound in (("dpmpp", 100, 7.5e-4), ("unipc", 100, 1.1e-4), ("heun", 199, 1.5e-3)):
+    for sampler, evaluations, bound in (
+        ("dpmpp", 100, 7.5e-4),
+        ("unipc", 100, 1.1e-4),
+        ("heun", 199, 1.5e-3),
+    ):
         errors = matrix_errors(sampler, schedule, "log-snr", evaluations)
         assert max(error for error, _ in errors.values()) / 2 <= bound, sampler
     assert max(error for error, _ in matrix_errors("heun", schedule, "log-snr", 261).values()) / 2 <= 1e-3
@@ -545,9 +547,7 @@ def test_an_omitted_band_is_untouched_whatever_the_network_says(sampler, shape):
 
     content = torch.randn((4, 1, *shape), generator=torch.Generator().manual_seed(2))
     content = content - noise.project(content)
-    y = integrate(
-        denoiser, SAMPLERS[sampler].make(draw, 0.0, 1), start + levels[0].alpha * content, levels
-    )
+    y = integrate(denoiser, SAMPLERS[sampler].make(draw, 0.0, 1), start + levels[0].alpha * content, levels)
     assert gap_amplitude(y - content) <= 6e-7 / levels[0].alpha
 
 

@@ -10,6 +10,7 @@ from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError
 from sagd_cli.restoration.fields import band_noise
 from sagd_cli.spectral.band import Band
+from sagd_cli.training.data import Batch
 from sagd_cli.training.loop import Callbacks, TrainingState, fit
 from sagd_cli.training.run import build_backbone
 
@@ -22,6 +23,7 @@ def build(name, shape, **options):
     ("name", "shape", "options"),
     [
         ("unet", (1, 8, 8), {}),
+        ("unet", (1, 8, 8), {"channels": [8, 8]}),
         ("unet", (3, 12, 20), {"channels": [8, 16], "attention": [False, True]}),
         ("dit", (1, 8, 8), {"depth": 1, "heads": 1}),
         ("dit", (3, 12, 12), {"patch": 4, "depth": 1, "heads": 2, "head_width": 8}),
@@ -74,5 +76,6 @@ def test_training_lowers_the_loss(name):
         state = TrainingState(build(name, (1, 8, 8), **options), settings, torch.device("cpu"))
     loss = DiffusionLoss(make_schedule("linear"), band_noise(Band.parse("0:1"), (8, 8)))
     records = []
-    fit(state, lambda step: torch.zeros(16, 1, 8, 8), loss, settings, Callbacks(record=records.append))
+    batch = Batch(torch.zeros(16, 1, 8, 8))
+    fit(state, lambda step: batch, loss, settings, Callbacks(record=records.append))
     assert records[-1]["loss"] < 0.5

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sagd_cli.arguments import parse_dataset
-from sagd_cli.datasets import load_images
+from sagd_cli.datasets import load_images, stream_images
 from sagd_cli.errors import DataError, UsageError
 
 
@@ -102,6 +102,7 @@ def cifar10(tmp_path, monkeypatch):
 def test_cifar10_is_channels_first_and_in_order(cifar10):
     train = load(f"cifar10:root={cifar10}")
     assert train.images.shape == (10, 3, 32, 32) and train.labels.tolist() == [0, 9, 1, 8, 2, 7, 3, 6, 4, 5]
+    assert train.class_names == tuple("abcdefghij")
     first = np.random.default_rng(0).integers(0, 256, (2, 3072), dtype=np.uint8)
     assert np.array_equal(train.images[:2], first.reshape(2, 3, 32, 32))
     assert len(load(f"cifar10:test,root={cifar10 / 'cifar-10-batches-py'}").images) == 2
@@ -125,6 +126,60 @@ def test_a_folder_and_the_array_made_of_it_are_the_same(tmp_path, sagd):
     assert np.array_equal(load(str(tmp_path / "images.npz")).images, load(str(folder)).images)
     with pytest.raises(UsageError, match="no held-out split"):
         load_images(parse_dataset(str(folder)).model_copy(update={"split": "test"}))
+
+
+def write_shades(folder, **shades):
+    """Folders of one grey image each."""
+    for name, grey in shades.items():
+        (folder / name).mkdir(parents=True)
+        Image.fromarray(np.full((4, 4), grey, np.uint8)).save(folder / name / "a.png")
+
+
+def test_folders_in_a_folder_are_classes(tmp_path, sagd):
+    write_shades(tmp_path / "tree", dark=10, bright=200)
+    Image.fromarray(np.full((4, 4), 30, np.uint8)).save(tmp_path / "tree" / "dark" / "b.png")
+    (tmp_path / "tree" / "README.txt").touch()
+    data = load(str(tmp_path / "tree"))
+    assert data.images[:, 0, 0, 0].tolist() == [200, 10, 30]
+    assert data.labels.tolist() == [0, 1, 1] and data.class_names == ("bright", "dark")
+    assert [image.max() for image in stream_images(parse_dataset(str(tmp_path / "tree")))] == [200, 10, 30]
+    packed = tmp_path / "packed.npz"
+    assert sagd("data", "prepare", tmp_path / "tree", "--output", packed).code == 0
+    again = load(str(packed))
+    assert np.array_equal(again.images, data.images) and again.labels.tolist() == [0, 1, 1]
+    assert again.class_names == data.class_names
+    info = [sagd("data", "info", source, "--json").json for source in (tmp_path / "tree", packed)]
+    assert info[0]["classes"] == info[1]["classes"] == 2 and info[0]["sha256"] == info[1]["sha256"]
+
+
+def test_a_folder_with_images_of_its_own_has_no_classes(tmp_path):
+    write_shades(tmp_path, dark=10)
+    Image.fromarray(np.full((4, 4), 30, np.uint8)).save(tmp_path / "own.png")
+    assert load(str(tmp_path)).labels is None and len(load(str(tmp_path)).images) == 1
+
+
+def test_an_empty_class_is_named(tmp_path):
+    write_shades(tmp_path, dark=10)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UsageError, match="none holds no image"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "message"),
+    [
+        ([0, 1], (), "are not 3 integers from 0"),
+        ([0.0, 1.0, 2.0], (), "are not 3 integers from 0"),
+        ([0, -1, 2], (), "are not 3 integers from 0"),
+        ([[0], [1], [2]], (), "are not 3 integers from 0"),
+        ([0, 1, 2], ("a", "b"), "has the label 2, and names 2 classes"),
+    ],
+)
+def test_labels_that_fit_no_images_are_refused(tmp_path, labels, names, message):
+    arrays = {"images": np.zeros((3, 1, 4, 4), np.uint8), "labels": np.array(labels)}
+    np.savez(tmp_path / "a.npz", **arrays, class_names=np.array(names, dtype=np.str_))
+    with pytest.raises(DataError, match=message):
+        load(str(tmp_path / "a.npz"))
 
 
 def test_nothing_is_downloaded_unless_told(tmp_path, monkeypatch):

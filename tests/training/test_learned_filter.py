@@ -20,6 +20,7 @@ from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.training import run as run_module
+from sagd_cli.training.data import Batch
 from sagd_cli.training.learned_filter import LearnedNoise, LearnedNoiseLoss, learned_profile
 from sagd_cli.training.loop import Callbacks, TrainingState, fit
 from sagd_cli.training.run import open_run, train
@@ -106,7 +107,7 @@ def trained(grid, power, seed, learned):
     state = TrainingState(Gains(grid), settings(seed), CPU, profile)
 
     def batch(step):
-        return data.draw((BATCH, 1, *grid.shape), random_stream("cpu", seed, "data", step))
+        return Batch(data.draw((BATCH, 1, *grid.shape), random_stream("cpu", seed, "data", step)))
 
     records = []
     fit(state, batch, loss, settings(seed), Callbacks(record=records.append))
@@ -224,7 +225,7 @@ def test_sampling_uses_the_averaged_profile_that_was_trained(learned_run):
     arrays = load_file(run.checkpoint.path / "profile-ema.safetensors")
     profile = learned_profile(run.config.filter, (8, 8))
     profile.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-    used = ImageGenerator(run, "ddim", 2, CPU)._noise.filter
+    used = ImageGenerator(run, run.config.sampling, CPU)._noise.filter
     np.testing.assert_allclose(used.weight, profile.spectral_filter().weight, rtol=1e-5)
     np.testing.assert_array_equal(used.weight, run.filter.weights((8, 8)).weight)
     assert np.abs(used.weight - 1).max() > 1e-3, "training has not moved it"

@@ -1,16 +1,15 @@
 """Rerun to resume: what a step computes depends on (seed, step) alone."""
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 import signal
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from interruption import hashes, stop_at
 from safetensors.torch import load_file
 
 from sagd_cli.config import resolve
@@ -27,39 +26,6 @@ from sagd_cli.training.run import open_run, train
 
 CPU = torch.device("cpu")
 QUIET = Output(quiet=True)
-
-
-class StopAt(Output):
-    """An Output whose progress sends a signal to this process at a step."""
-
-    @contextmanager
-    def progress(self, label, total, done=0, images_per_step=1):
-        outer = self
-
-        class Bar:
-            steps = done
-
-            def advance(self):
-                self.steps += 1
-                if self.steps == outer.at:
-                    os.kill(os.getpid(), outer.signum)
-
-            def show(self, **figures):
-                pass
-
-        yield Bar()
-
-
-def stop_at(step, signum=signal.SIGTERM):
-    output = StopAt(quiet=True)
-    object.__setattr__(output, "at", step)
-    object.__setattr__(output, "signum", signum)
-    return output
-
-
-def hashes(run, step=8):
-    folder = run / "checkpoints" / f"step-{step:08d}"
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.glob("*.safetensors")}
 
 
 @pytest.mark.parametrize("step", [1, 3, 7])
@@ -181,7 +147,7 @@ def test_a_run_without_a_sound_checkpoint_is_not_started_over(tiny_run, tiny_con
 
 def test_what_was_trained_counts_not_what_config_yaml_says_now(tiny_run, tiny_settings, tmp_path):
     run = shutil.copytree(tiny_run, tmp_path / "run")
-    other = resolve({**tiny_settings, "schedule": "cosine"})
+    other = resolve({**tiny_settings, "schedule": "cosine", "sampling.spacing": "uniform"})
     (run / "config.yaml").write_text(
         (run / "config.yaml").read_text().replace("schedule: linear", "schedule: cosine")
     )
@@ -226,8 +192,8 @@ def test_data_that_show_through_the_noise_at_the_end_are_warned_of():
 def test_every_epoch_shows_every_image_once():
     images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
     batches = Batches(images, 4, seed=3)
-    shown = torch.cat([batches.at(step) for step in range(5)]).flatten()
+    shown = torch.cat([batches.at(step).images for step in range(5)]).flatten()
     values = ((shown + 1) * 127.5).round().int().tolist()
     assert sorted(values[:10]) == list(range(10)) and sorted(values[10:]) == list(range(10))
     assert values[:10] != values[10:]
-    assert torch.equal(Batches(images, 4, seed=3).at(4), batches.at(4))
+    assert torch.equal(Batches(images, 4, seed=3).at(4).images, batches.at(4).images)

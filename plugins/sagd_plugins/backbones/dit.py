@@ -21,9 +21,10 @@ class DiTOptions(Options):
     head_width: int = Field(32, ge=8, description="Width of a head.")
 
 
-def build(options: DiTOptions, shape: tuple[int, ...]) -> "nn.Module":
+def build(options: DiTOptions, shape: tuple[int, ...], classes: int = 0) -> "nn.Module":
     """Build the network for square images of `shape` = (C, S, S); raise ConfigError when they do not fit."""
     from diffusers import DiTTransformer2DModel
+    from diffusers.models.embeddings import LabelEmbedding
     from torch import int64, nn, zeros
 
     if len(shape) != 3 or shape[1] != shape[2] or shape[1] % options.patch:
@@ -31,8 +32,8 @@ def build(options: DiTOptions, shape: tuple[int, ...]) -> "nn.Module":
             f"the backbone dit takes square images whose side is divisible by {options.patch}, not fields of {shape}"
         )
 
-    class Unconditional(nn.Module):
-        """DiT with one class, so that it maps (x_t, timestep) to a prediction."""
+    class DiT(nn.Module):
+        """DiT as a function of (x_t, timestep) and of labels, where there are classes."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -44,18 +45,29 @@ def build(options: DiTOptions, shape: tuple[int, ...]) -> "nn.Module":
                 num_layers=options.depth,
                 sample_size=shape[1],
                 patch_size=options.patch,
-                num_embeds_ada_norm=1,
+                num_embeds_ada_norm=max(classes, 1),
             )
+            # It would drop labels itself, on top of those that training drops.
+            for module in self.transformer.modules():
+                if isinstance(module, LabelEmbedding):
+                    module.dropout_prob = 0.0
 
-        def forward(self, x_t: "Tensor", timestep: "Tensor") -> "Tensor":
-            labels = zeros(len(x_t), dtype=int64, device=x_t.device)
+        def forward(self, x_t: "Tensor", timestep: "Tensor", labels: "Tensor | None" = None) -> "Tensor":
+            if labels is None:
+                labels = zeros(len(x_t), dtype=int64, device=x_t.device)
             prediction: Tensor = self.transformer(x_t, timestep=timestep, class_labels=labels).sample
             return prediction
 
-    return Unconditional()
+    return DiT()
 
 
 @hookimpl
 def sagd_backbones() -> Iterable[BackbonePlugin]:
     """Provide `dit`."""
-    yield BackbonePlugin("dit", "diffusion transformer (diffusers DiTTransformer2DModel)", DiTOptions, build)
+    yield BackbonePlugin(
+        "dit",
+        "diffusion transformer (diffusers DiTTransformer2DModel)",
+        DiTOptions,
+        build,
+        takes_classes=True,
+    )

@@ -49,8 +49,11 @@ def resolve(options: UNetOptions, shape: tuple[int, ...]) -> UNetOptions:
     )
 
 
-def build(options: UNetOptions, shape: tuple[int, ...]) -> "nn.Module":
-    """Build the network for images of `shape` = (C, H, W); raise ConfigError when they do not fit."""
+def build(options: UNetOptions, shape: tuple[int, ...], classes: int = 0) -> "nn.Module":
+    """Build the network for images of `shape` = (C, H, W), labelled if there are `classes`.
+
+    Raises ConfigError when they do not fit.
+    """
     from diffusers import UNet2DModel
 
     o = resolve(options, shape)
@@ -75,10 +78,12 @@ def build(options: UNetOptions, shape: tuple[int, ...]) -> "nn.Module":
         block_out_channels=channels,
         down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attention),
         up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)),
-        norm_num_groups=8 if min(channels) < 128 else 32,
+        # Four channels a group: one that is normalised alone forgets the time and the class that are added to it.
+        norm_num_groups=min(min(channels) // 4, 32),
         attention_head_dim=min(64, *channels),
         add_attention=any(attention),
         dropout=o.dropout,
+        num_class_embeds=classes + 1 if classes else None,
     )
     return network
 
@@ -87,5 +92,10 @@ def build(options: UNetOptions, shape: tuple[int, ...]) -> "nn.Module":
 def sagd_backbones() -> Iterable[BackbonePlugin]:
     """Provide `unet`."""
     yield BackbonePlugin(
-        "unet", "U-Net sized to the images (diffusers UNet2DModel)", UNetOptions, build, resolve
+        "unet",
+        "U-Net sized to the images (diffusers UNet2DModel)",
+        UNetOptions,
+        build,
+        resolve,
+        takes_classes=True,
     )

@@ -30,9 +30,8 @@ def build(options: Cifar10Options, split: Split) -> ImageSet:
             f"CIFAR-10's python batches are not in {root / CIFAR10.base_folder}, or their hashes do not match",
             "Name the folder above them: --dataset cifar10:root=DIR or SAGD_DATA=DIR, or add --download.",
         ) from None
-    return ImageSet(
-        np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)), np.array(data.targets, dtype=np.int64)
-    )
+    images = np.ascontiguousarray(data.data.transpose(0, 3, 1, 2))
+    return ImageSet(images, np.array(data.targets, dtype=np.int64), tuple(data.classes))
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""A NumPy array of uint8 images (N, C, *spatial): a .npy file, or `images` in an .npz archive."""
+"""A NumPy array of uint8 images (N, C, *spatial): a .npy file, or `images` in an .npz archive, with their `labels`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,39 +14,50 @@ from sagd_cli.plugin import DatasetPlugin, ImageSet, Options, Split, hookimpl
 
 MOST_CHANNELS = 4  # of a signal in bytes; with more an array (N, C, T) is taken for images (N, H, W)
 
+_KEYS = {"images", "labels", "class_names"}
+
 
 class NpyOptions(Options):
     """Which file."""
 
     path: Path = Field(
-        Path("images.npy"), description="A .npy file of uint8 (N, C, *spatial), or .npz with `images`."
+        Path("images.npy"),
+        description="A .npy file of uint8 (N, C, *spatial), or .npz with `images` and perhaps `labels`.",
     )
 
 
 def build(options: NpyOptions, split: Split) -> ImageSet:
     """Read the array; pickled content is refused. Raises DataError when it is no such array."""
-    array = np.array(_read(options, split))
+    arrays = _read(options, split)
+    array = np.array(arrays["images"])
     if array.dtype != np.uint8:
         raise DataError(f"{options.path} holds {array.dtype}, not uint8 images (N, C, *spatial)")
-    return ImageSet(array)
+    names = tuple(str(name) for name in arrays.get("class_names", ()))
+    return ImageSet(array, arrays.get("labels"), names)
 
 
 def stream(options: NpyOptions, split: Split) -> NDArray[Any]:
     """Map the array into memory, of any type; (T,) is one signal of length T and (N, T) are N of them."""
-    array = _read(options, split)
+    array = _read(options, split)["images"]
     if not 1 <= array.ndim <= 5 or 0 in array.shape:
         raise DataError(f"{options.path} has the shape {array.shape}, not (N, C, *spatial)")
     return array.reshape(-1, 1, array.shape[-1]) if array.ndim < 3 else array
 
 
-def _read(options: NpyOptions, split: Split) -> NDArray[Any]:
+def _read(options: NpyOptions, split: Split) -> dict[str, NDArray[Any]]:
+    """The array `images`, and of an archive also `labels` and `class_names`, where it has them."""
     if split == "test":
         raise UsageError(f"{options.path} has no held-out split", "Name the file of the test images.")
     if not options.path.is_file():
         raise UsageError(f"there is no file {options.path}")
     try:
         loaded = np.load(options.path, mmap_mode="r", allow_pickle=False)
-        array = loaded if isinstance(loaded, np.ndarray) else np.asarray(loaded["images"])
+        arrays = (
+            {"images": loaded}
+            if isinstance(loaded, np.ndarray)
+            else {k: loaded[k] for k in _KEYS & {*loaded}}
+        )
+        array = arrays["images"]
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise DataError(f"{options.path} cannot be read as an array of images: {error}") from None
     if array.ndim == 3 and array.dtype == np.uint8 and array.shape[1] > MOST_CHANNELS:
@@ -55,7 +66,7 @@ def _read(options: NpyOptions, split: Split) -> NDArray[Any]:
             f"{options.path} is uint8 of shape {array.shape}: images without an axis of colours, it seems",
             f"Store it as ({count}, 1, {height}, {width}).",
         )
-    return array
+    return arrays
 
 
 @hookimpl
@@ -63,7 +74,7 @@ def sagd_datasets() -> Iterable[DatasetPlugin]:
     """Provide `npy`."""
     yield DatasetPlugin(
         "npy",
-        "a .npy file of uint8 (N, C, *spatial), or .npz with `images`",
+        "a .npy file of uint8 (N, C, *spatial), or .npz with `images` and perhaps `labels`",
         NpyOptions,
         build,
         stream=stream,

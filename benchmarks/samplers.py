@@ -1,0 +1,68 @@
+"""How good samplers are on trained runs: the Fréchet distance to the data of each, over runs that differ by their seed.
+
+python benchmarks/samplers.py RUN... [--samplers dpmpp:20,ddpm:1000] [--output benchmarks/results/samplers.json]
+"""
+
+import argparse
+import json
+import platform
+import statistics
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from sagd_cli.console import Output
+from sagd_cli.datasets import load_images
+from sagd_cli.devices import choose_device, keep_freed_memory
+from sagd_cli.evaluation.fidelity import ImageSource, default_features, evaluate
+from sagd_cli.training.run import Run, open_run
+from sagd_cli.training.samples import ImageGenerator, sampling_of
+
+SAMPLERS = "dpmpp:10,dpmpp:20,dpmpp:50,unipc:20,heun:20,dpmpp-sde:20,ddim:20,ddim:50,ddpm:20,ddpm:100,ddpm:250,ddpm:1000"
+IMAGES, FIRST_SEED, BATCH = 1000, 10_000, 500
+QUIET = Output(quiet=True)
+
+
+def distance(run: Run, sampler: str, evaluations: int, device: torch.device) -> float:
+    """The Fréchet distance of the images of the same seeds, whatever the sampler, to the run's data."""
+    sampling = sampling_of(run, {"sampler": sampler, "steps": evaluations})
+    generator = ImageGenerator(run, sampling, device)
+    seeds = range(FIRST_SEED, FIRST_SEED + IMAGES)
+    parts = [generator.signals(seeds[i : i + BATCH]).cpu() for i in range(0, IMAGES, BATCH)]
+    images = ((torch.cat(parts) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+    data = load_images(run.config.dataset).images
+    sides = ImageSource("samples", images), ImageSource(run.config.dataset.name, data)
+    found = evaluate(*sides, ["fid"], default_features(images), {}, None, device, QUIET)
+    return float(found["fd"])
+
+
+def main() -> None:
+    """Print a line a sampler, and write JSON where --output says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--samplers", default=SAMPLERS, help="NAME:EVALUATIONS, joined by commas")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    device = choose_device(options.device)
+    if device.type == "cpu":
+        keep_freed_memory()  # as the commands do
+    runs = [open_run(path, QUIET) for path in options.runs]
+    rows = []
+    for name, evaluations in (item.split(":") for item in options.samplers.split(",")):
+        found = [distance(run, name, int(evaluations), device) for run in runs]
+        mean, spread = statistics.mean(found), statistics.stdev(found) if len(found) > 1 else 0.0
+        rows.append(
+            {"sampler": name, "evaluations": int(evaluations), "fd": found, "mean": mean, "std": spread}
+        )
+        print(f"{name:<10} {evaluations:>5}  {mean:.3f} +- {spread:.3f}  {found}", flush=True)
+    if options.output:
+        machine = {"machine": platform.machine(), "torch": torch.__version__, "device": str(device)}
+        about = {"date": date.today().isoformat(), **machine, "images": IMAGES, "runs": len(runs)}
+        config = runs[0].config.document()
+        options.output.write_text(json.dumps({**about, "config": config, "samplers": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

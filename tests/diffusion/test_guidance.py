@@ -1,0 +1,79 @@
+"""Classifier-free guidance, whose effect has a closed form where classes differ by their mean alone.
+
+For data N(mu, S) the denoiser is mu + G (x_t - alpha mu), G = alpha S / (alpha^2 S + sigma^2 w^2), which is affine in
+mu. So between a class N(mu_c, S) and data without a class N(mu, S), guidance of scale g is the exact denoiser of
+N(mu + g (mu_c - mu), S), at every level and frequency, and samplers have to end there.
+"""
+
+import pytest
+import torch
+
+from sagd_cli.config import FilterConfig
+from sagd_cli.diffusion.denoiser import NetworkDenoiser, guided
+from sagd_cli.diffusion.gaussian import GaussianDenoiser
+from sagd_cli.diffusion.grids import path
+from sagd_cli.diffusion.prediction import make_prediction
+from sagd_cli.diffusion.samplers import SAMPLERS, integrate
+from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.noise import SpectralNoise, random_stream
+
+SHAPE = (8, 8)
+SCHEDULE = make_schedule("linear")
+NOISE = SpectralNoise(FilterConfig(options={"alpha": -0.3}).weights(SHAPE))
+POWER = 1 / (FrequencyGrid(SHAPE).radius + 0.1) ** 2
+PREDICTIONS = {name: make_prediction(name, POWER, NOISE) for name in ("eps", "x0", "v")}
+
+
+def gaussian(mean):
+    return GaussianDenoiser(mean, torch.as_tensor(POWER), SCHEDULE, NOISE)
+
+
+def says(denoiser, prediction):
+    """A network that says what `denoiser` does; on a schedule that keeps variance its input is x_t."""
+
+    def network(x_t, timestep):
+        t = timestep[0] / 999
+        x0, eps = denoiser(x_t.double(), t)
+        return prediction.target(x0, eps, *(level.double() for level in SCHEDULE.levels(t)))
+
+    return network
+
+
+@pytest.fixture(scope="module")
+def means():
+    """Of the data and of a class."""
+    stream = torch.Generator().manual_seed(0)
+    return [torch.randn(SHAPE, generator=stream, dtype=torch.float64) for _ in range(2)]
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("name", PREDICTIONS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_guidance_moves_the_mean_along_the_line_to_that_of_the_class(sampler, name, scale, means):
+    mean, of_class = means
+    prediction = PREDICTIONS[name]
+    network = guided(says(gaussian(of_class), prediction), says(gaussian(mean), prediction), scale)
+
+    def samples(denoiser):
+        stream = random_stream("cpu", 3, sampler)
+        levels = path(SCHEDULE, 6, "cpu")
+
+        def draw():
+            return NOISE.draw((4, 1, *SHAPE), stream)
+
+        return integrate(denoiser, SAMPLERS[sampler].make(draw, 0.0, 6), draw() * levels[0].sigma, levels)
+
+    exact = samples(gaussian(mean + scale * (of_class - mean)))
+    mine = samples(NetworkDenoiser(network, SCHEDULE, NOISE, prediction))
+    torch.testing.assert_close(mine.double(), exact.double(), rtol=1e-4, atol=2e-3)
+
+
+def test_guidance_asks_both_networks_once():
+    calls = []
+
+    def network(name):
+        return lambda x_t, timestep: calls.append(name) or x_t
+
+    guided(network("with"), network("without"), 2.0)(torch.zeros(1), torch.zeros(1))
+    assert sorted(calls) == ["with", "without"]

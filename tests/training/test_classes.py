@@ -1,0 +1,242 @@
+"""Runs on class labels: labels stay with their images, classes are drawn by seed, guidance does what it says."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from interruption import hashes, stop_at
+
+from sagd_cli.config import resolve
+from sagd_cli.console import Output
+from sagd_cli.errors import DataError, Interrupted, UsageError
+from sagd_cli.plugin import ImageSet
+from sagd_cli.training.classes import Classes
+from sagd_cli.training.data import Batches, Labels
+from sagd_cli.training.run import build_backbone, open_run, train
+from sagd_cli.training.samples import ImageGenerator, sampling_of
+
+CPU, QUIET = torch.device("cpu"), Output(quiet=True)
+NAMES = ("dark", "medium", "bright")
+SHARES = (0.5, 0.125, 0.375)
+
+
+@pytest.fixture(scope="module")
+def shades(tmp_path_factory):
+    """An archive of 96 images of one grey each, 48 dark ones, 12 medium, 36 bright."""
+    labels = np.repeat([0, 1, 2], [48, 12, 36])
+    greys = np.array([50, 128, 205])[labels] + np.random.default_rng(0).integers(-5, 6, 96)
+    images = np.broadcast_to(greys.astype(np.uint8)[:, None, None, None], (96, 1, 8, 8))
+    path = tmp_path_factory.mktemp("data") / "shades.npz"
+    np.savez(path, images=images, labels=labels, class_names=NAMES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_settings, shades):
+    return {
+        **tiny_settings,
+        "dataset": {"name": "npy", "options": {"path": str(shades)}},
+        "class_conditional": True,
+    }
+
+
+@pytest.fixture(scope="module")
+def run(settings, tmp_path_factory):
+    """A run of 150 steps, after which a network that says x0 knows the shades."""
+    path = tmp_path_factory.mktemp("runs") / "shades"
+    enough = {
+        "backbone.options": {"channels": [16], "layers_per_block": 1},
+        "prediction": "x0",
+        "training.images": 150 * 16,
+        "training.batch_size": 16,
+        "training.warmup_images": 64,
+        "training.learning_rate": 5e-3,
+        "training.ema_half_life_images": 200,
+        "training.checkpoint_images": 10**9,
+    }
+    train(resolve({**settings, **enough}), path, CPU, QUIET)
+    return open_run(path, QUIET)
+
+
+def brightness(run, classes=(), n=48, **chosen):
+    """Mean of each image of a sample, in [-1, 1]."""
+    generator = ImageGenerator(run, sampling_of(run, chosen), CPU, classes)
+    return generator.signals(range(n)).mean(dim=(1, 2, 3)).numpy(), generator.labels(range(n))
+
+
+def test_a_class_is_drawn_when_it_is_asked_for(run):
+    """Each image is nearer to its own grey than to another: the shades are 0.6 apart."""
+    for name, grey in zip(NAMES, (50, 128, 205), strict=True):
+        values, labels = brightness(run, [name])
+        assert set(labels) == {NAMES.index(name)}
+        np.testing.assert_allclose(values, grey / 127.5 - 1, rtol=0, atol=0.3, err_msg=name)
+
+
+def test_classes_are_taken_in_turn_by_their_seed(run):
+    together, labels = brightness(run, ["bright", "0"], 6)
+    assert labels.tolist() == [2, 0, 2, 0, 2, 0]
+    assert np.all(np.diff(together) * [-1, 1, -1, 1, -1] > 0.6)
+    generator = ImageGenerator(run, run.config.sampling, CPU, ["bright", "0"])
+    single = generator.signals(range(3, 4)).mean()
+    assert float(single) == pytest.approx(together[3], abs=1e-5)
+
+
+def test_without_a_choice_classes_are_as_frequent_as_in_the_data(run):
+    """Within 5 standard errors over 2,000 seeds, and a seed's class does not depend on the others."""
+    generator = ImageGenerator(run, run.config.sampling, CPU)
+    labels = generator.labels(range(2000))
+    for k, share in enumerate(SHARES):
+        assert np.mean(labels == k) == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / 2000))
+    assert [generator.labels(range(i, i + 1))[0] for i in range(20)] == labels[:20].tolist()
+
+
+def test_guidance_0_forgets_the_class(run):
+    """Asked for dark ones, it draws all shades: as with any other class, to the bit."""
+    dark, _ = brightness(run, ["dark"], guidance=0)
+    bright, _ = brightness(run, ["bright"], guidance=0)
+    np.testing.assert_array_equal(dark, bright)
+    assert np.mean(dark > 0) > 0.15 and np.mean(dark < 0) > 0.15
+
+
+def test_guidance_moves_away_from_what_has_no_class(run):
+    by_scale = [brightness(run, ["dark"], guidance=scale)[0].mean() for scale in (0, 0.5, 1, 2)]
+    assert np.all(np.diff(by_scale) < 0), by_scale
+
+
+def test_guidance_doubles_the_network_evaluations_and_no_more(sagd, run, tmp_path, monkeypatch):
+    generator = ImageGenerator(run, sampling_of(run, {"guidance": 2.0, "steps": 3}), CPU)
+    assert (generator.evaluations, generator.network_evaluations) == (3, 6)
+    calls = []
+    handle = generator._module.register_forward_hook(lambda *_: calls.append(1))
+    generator.signals(range(2))
+    handle.remove()
+    assert len(calls) == 6
+    target = tmp_path / "drawn"
+    drawn = sagd(
+        *("sample", run.path, "-n", 3, "--steps", 3, "--class", "dark,bright", "--guidance", 2),
+        *("--format", "npz", "--output", target, "--json"),
+    )
+    assert drawn.code == 0
+    assert (drawn.json["steps"], drawn.json["network_evaluations"], drawn.json["guidance"]) == (3, 6, 2)
+    assert drawn.json["labels"] == np.load(target / "samples.npz")["labels"].tolist() == [0, 2, 0]
+
+
+def test_stopping_and_resuming_keeps_the_order_of_labels(settings, tmp_path):
+    """Bit for bit, dropped labels included, with both networks."""
+
+    for name, options in (("unet", settings["backbone.options"]), ("dit", {"depth": 1, "heads": 1})):
+        config = resolve({**settings, "backbone.name": name, "backbone.options": options})
+        train(config, tmp_path / f"{name}-whole", CPU, QUIET)
+        with pytest.raises(Interrupted):
+            train(config, tmp_path / name, CPU, stop_at(3))
+        train(config, tmp_path / name, CPU, QUIET)
+        assert hashes(tmp_path / name) == hashes(tmp_path / f"{name}-whole")
+
+
+def test_labels_go_with_their_images():
+    """Images that show their own label, over epochs, batches across their border and dropped labels."""
+    count = 50
+    images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1)
+    batches = Batches(images, 16, seed=1, labels=Labels(torch.arange(count), no_class=count, share=0.3))
+    dropped = []
+    for step in range(400):
+        x0, labels = batches.at(step)
+        shown = ((x0.flatten() + 1) * 127.5).round().long()
+        is_dropped = labels == count
+        assert torch.equal(shown[~is_dropped], labels[~is_dropped])
+        assert torch.equal(batches.at(step).labels, labels)
+        dropped.append(is_dropped.float().mean())
+    standard_error = np.sqrt(0.3 * 0.7 / (400 * 16))
+    assert float(torch.stack(dropped).mean()) == pytest.approx(0.3, abs=5 * standard_error)
+
+
+@pytest.mark.parametrize("name", ["unet", "dit"])
+def test_a_network_of_classes_uses_its_labels_and_drops_none_itself(name):
+    from sagd_cli.config import BackboneConfig
+
+    options = {"channels": [8, 8]} if name == "unet" else {"depth": 1, "heads": 1}
+    network = build_backbone(BackboneConfig(name=name, options=options), (1, 8, 8), classes=3).train()
+    for parameter in network.parameters():  # DiT starts at zero by design
+        torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
+    x, t = torch.ones((64, 1, 8, 8)), torch.full((64,), 500.0)
+
+    def said(label):
+        out = network(x, t, torch.full((64,), label))
+        return out if isinstance(out, torch.Tensor) else out.sample
+
+    outputs = [said(label) for label in range(4)]
+    for label, out in enumerate(outputs):
+        torch.testing.assert_close(out, out[:1].expand_as(out), rtol=1e-4, atol=1e-4)
+        assert all((out - other).abs().max() > 1e-3 for other in outputs[label + 1 :])
+
+
+def test_what_cannot_be_is_refused(sagd, run, settings, tiny_run, tmp_path):
+    def message(*arguments):
+        refused = sagd("sample", *arguments, "--output", tmp_path / "x")
+        assert refused.code == 2 and not (tmp_path / "x").exists()
+        return refused.err
+
+    assert "no class 'drak' among its 3. Did you mean dark?" in message(run.path, "--class", "dark,drak")
+    assert "no class '3' among its 3" in message(run.path, "--class", "3")
+    assert "trained without classes" in message(tiny_run, "--class", "3")
+    assert "trained without classes" in message(tiny_run, "--guidance", "2")
+    certain = tmp_path / "certain"
+    train(resolve({**settings, "training.label_dropout": 0.0}), certain, CPU, QUIET)
+    assert "label_dropout 0" in message(certain, "--guidance", "2")
+    with pytest.raises(DataError, match="has no class labels"):
+        np.save(tmp_path / "bare.npy", np.zeros((9, 1, 8, 8), np.uint8))
+        bare = {"name": "npy", "options": {"path": str(tmp_path / "bare.npy")}}
+        train(resolve({**settings, "dataset": bare}), tmp_path / "y", CPU, QUIET)
+
+
+def test_a_network_without_classes_is_refused_by_name(sagd, shades, tmp_path):
+    plugin = tmp_path / "plain.py"
+    plugin.write_text(
+        "from sagd_cli.plugin import BackbonePlugin, Options, hookimpl\n"
+        "@hookimpl\n"
+        "def sagd_backbones():\n"
+        "    yield BackbonePlugin('plain', 'no classes', Options, 'torch.nn:Identity')\n"
+    )
+    refused = sagd(
+        *("--plugin", plugin, "train", "--dataset", shades, "--class-conditional"),
+        *("--backbone", "plain", "--output", tmp_path / "run"),
+    )
+    assert refused.code == 2 and "the backbone plain takes no classes. Use dit or unet." in refused.err
+
+
+def test_other_labels_of_the_same_images_are_refused(settings, shades, tmp_path):
+    copy = shutil.copy(shades, tmp_path / "copy.npz")
+    config = resolve({**settings, "dataset": {"name": "npy", "options": {"path": str(copy)}}})
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run", CPU, stop_at(2))
+    arrays = dict(np.load(copy))
+    np.savez(copy, **{**arrays, "labels": arrays["labels"][::-1]})
+    with pytest.raises(UsageError, match="or their labels, are not those"):
+        train(config, tmp_path / "run", CPU, QUIET)
+
+
+def test_the_manifest_says_what_the_classes_were(run):
+    manifest = json.loads((run.checkpoint.path / "manifest.json").read_text())
+    assert manifest["classes"]["names"] == list(NAMES)
+    assert manifest["classes"]["counts"] == [48, 12, 36]
+
+
+def test_a_class_without_images_cannot_be_drawn():
+    images = ImageSet(np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 2]), NAMES)
+    classes = Classes.of(images, "few")
+    assert classes.index("bright") == classes.index("2") == 2
+    with pytest.raises(UsageError, match="no image of the class medium"):
+        classes.index("medium")
+    assert {classes.of_seed(seed) for seed in range(50)} == {0, 2}
+
+
+def test_a_seed_draws_a_class_of_a_thousand_in_their_shares():
+    """ImageNet's number of classes: names are suggested, not listed."""
+    images = ImageSet(np.zeros((1000, 1, 2, 2), np.uint8), np.arange(1000))
+    classes = Classes.of(images, "many")
+    assert len({classes.of_seed(seed) for seed in range(1000)}) > 550  # 632 expected
+    with pytest.raises(UsageError) as refused:
+        classes.index("cat")
+    assert len(refused.value.hint) < 300

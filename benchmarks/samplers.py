@@ -10,6 +10,7 @@ import statistics
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from sagd_cli.console import Output
@@ -19,7 +20,9 @@ from sagd_cli.evaluation.fidelity import ImageSource, default_features, evaluate
 from sagd_cli.training.run import Run, open_run
 from sagd_cli.training.samples import ImageGenerator, sampling_of
 
-SAMPLERS = "dpmpp:10,dpmpp:20,dpmpp:50,unipc:20,heun:20,dpmpp-sde:20,ddim:20,ddim:50,ddpm:20,ddpm:100,ddpm:250,ddpm:1000"
+SAMPLERS = (
+    "dpmpp:10,dpmpp:20,dpmpp:50,unipc:20,heun:20,dpmpp-sde:20,ddim:20,ddim:50,ddpm:20,ddpm:250,ddpm:1000"
+)
 IMAGES, FIRST_SEED, BATCH = 1000, 10_000, 500
 QUIET = Output(quiet=True)
 
@@ -29,8 +32,7 @@ def distance(run: Run, sampler: str, evaluations: int, device: torch.device) -> 
     sampling = sampling_of(run, {"sampler": sampler, "steps": evaluations})
     generator = ImageGenerator(run, sampling, device)
     seeds = range(FIRST_SEED, FIRST_SEED + IMAGES)
-    parts = [generator.signals(seeds[i : i + BATCH]).cpu() for i in range(0, IMAGES, BATCH)]
-    images = ((torch.cat(parts) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+    images = np.concatenate([generator.draw(seeds[i : i + BATCH]) for i in range(0, IMAGES, BATCH)])
     data = load_images(run.config.dataset).images
     sides = ImageSource("samples", images), ImageSource(run.config.dataset.name, data)
     found = evaluate(*sides, ["fid"], default_features(images), {}, None, device, QUIET)
@@ -61,6 +63,7 @@ def main() -> None:
         machine = {"machine": platform.machine(), "torch": torch.__version__, "device": str(device)}
         about = {"date": date.today().isoformat(), **machine, "images": IMAGES, "runs": len(runs)}
         config = runs[0].config.document()
+        options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps({**about, "config": config, "samplers": rows}, indent=1) + "\n")
 
 

@@ -20,9 +20,9 @@ from sagd_cli.restoration.fields import Fields
 from sagd_cli.signals import stop_on_signal
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
+from sagd_cli.training.backbones import new_backbone
 from sagd_cli.training.data import Batch, Batches
 from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
-from sagd_cli.training.run import new_backbone
 
 View = Callable[[Tensor], Tensor]
 

@@ -15,7 +15,6 @@ import torch
 
 from sagd_cli import __version__
 from sagd_cli.config import (
-    BackboneConfig,
     FilterConfig,
     RunConfig,
     TrainingConfig,
@@ -25,14 +24,14 @@ from sagd_cli.config import (
 from sagd_cli.console import Output
 from sagd_cli.datasets import hash_images, load_images
 from sagd_cli.design.advice import data_moments, warn_of_terminal_snr
-from sagd_cli.errors import CheckpointError, ConfigError, Interrupted, UsageError
+from sagd_cli.errors import CheckpointError, Interrupted, UsageError
 from sagd_cli.files import write_text
-from sagd_cli.plugin.records import BackbonePlugin, ImageSet
+from sagd_cli.plugin.records import ImageSet
 from sagd_cli.plugin.registry import registry
 from sagd_cli.signals import stop_on_signal
 from sagd_cli.spectral.grid import Array
-from sagd_cli.spectral.noise import random_stream
 from sagd_cli.training import checkpoint, store
+from sagd_cli.training.backbones import build_backbone, new_backbone, resolve_backbone
 from sagd_cli.training.classes import Classes
 from sagd_cli.training.data import Batches, Labels
 from sagd_cli.training.learned_filter import average_profile, learned_profile, make_loss, trained_filter
@@ -99,38 +98,6 @@ def check_filter(wanted: str, trained: str, subject: str) -> None:
             f"{subject} another filter ({wanted[:12]}) than the checkpoint was trained with ({trained[:12]})",
             "A model sampled with other noise than it was trained with gives wrong spectra; train one for it.",
         )
-
-
-def build_backbone(config: BackboneConfig, shape: tuple[int, ...], classes: int = 0) -> torch.nn.Module:
-    """Build the network for images of `shape` = (C, *spatial), of that many classes if they are labelled.
-
-    Raises ConfigError when it takes no classes.
-    """
-    plugin: BackbonePlugin = registry().get("backbone", config.name)
-    if classes and not plugin.takes_classes:
-        takers = [n for n in registry().names("backbone") if registry().get("backbone", n).takes_classes]
-        raise ConfigError(f"the backbone {config.name} takes no classes", f"Use {' or '.join(takers)}.")
-    condition = (classes,) if classes else ()
-    return plugin.load()(plugin.options.model_validate(config.options), shape, *condition)  # type: ignore[no-any-return]
-
-
-def new_backbone(
-    config: BackboneConfig, shape: tuple[int, ...], seed: int, classes: int = 0
-) -> torch.nn.Module:
-    """Build the network as `build_backbone` does, with initial weights that are a function of `seed`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_stream("cpu", seed, "weights").initial_seed())
-        return build_backbone(config, shape, classes)
-
-
-def resolve_backbone(config: RunConfig, shape: tuple[int, ...]) -> RunConfig:
-    """Write the network's size-dependent defaults out into the configuration."""
-    plugin: BackbonePlugin = registry().get("backbone", config.backbone.name)
-    if plugin.resolve is None:
-        return config
-    options = plugin.resolve(plugin.options.model_validate(config.backbone.options), shape)
-    backbone = BackboneConfig(name=config.backbone.name, options=options.model_dump(mode="json"))
-    return config.model_copy(update={"backbone": backbone})
 
 
 def train(config: RunConfig, path: Path, device: torch.device, output: Output) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError
 from sagd_cli.restoration.fields import band_noise
 from sagd_cli.spectral.band import Band
+from sagd_cli.training.backbones import build_backbone
 from sagd_cli.training.data import Batch
 from sagd_cli.training.loop import Callbacks, TrainingState, fit
-from sagd_cli.training.run import build_backbone
 
 
 def build(name, shape, **options):

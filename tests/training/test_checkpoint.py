@@ -12,8 +12,9 @@ from sagd_cli.config import BackboneConfig
 from sagd_cli.console import Output
 from sagd_cli.errors import CheckpointError, SagdError, UsageError
 from sagd_cli.training import checkpoint, store
+from sagd_cli.training.backbones import build_backbone, resolve_backbone
 from sagd_cli.training.loop import TrainingState
-from sagd_cli.training.run import build_backbone, open_run, resolve_backbone
+from sagd_cli.training.run import open_run
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from sagd_cli.config import resolve
 from sagd_cli.console import Output
 from sagd_cli.errors import DataError, Interrupted, UsageError
 from sagd_cli.plugin import ImageSet
+from sagd_cli.training.backbones import build_backbone
 from sagd_cli.training.classes import Classes
 from sagd_cli.training.data import Batches, Labels
-from sagd_cli.training.run import build_backbone, open_run, train
-from sagd_cli.training.samples import ImageGenerator, sampling_of
+from sagd_cli.training.generator import ImageGenerator, sampling_of
+from sagd_cli.training.run import open_run, train
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 NAMES = ("dark", "medium", "bright")

@@ -32,8 +32,12 @@ class _Frozen(BaseModel):
 
     def sha256(self) -> str:
         """Hash of the meaning: the same for any order of keys and spelling of numbers."""
-        canonical = json.dumps(_without_negative_zero(self.document()), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return _digest(self.document())
+
+
+def _digest(document: dict[str, Any]) -> str:
+    canonical = json.dumps(_without_negative_zero(document), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _without_negative_zero(value: Any) -> Any:
@@ -101,6 +105,11 @@ class DatasetConfig(_Frozen):
     def _resolve(self) -> Self:
         _complete_options(self, "dataset", self.name)
         return self
+
+    @property
+    def subject(self) -> str:
+        """What a message calls it: the file or folder, where there is one."""
+        return str(self.options.get("path", f"the data set {self.name}"))
 
 
 class BackboneConfig(_Frozen):
@@ -191,13 +200,17 @@ class RunConfig(_Frozen):
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
-        object.__setattr__(self, "sampling", self.sampling.resolved(self.schedule))
+        if self.sampling.guidance != 1 and not (self.class_conditional and self.training.label_dropout):
+            raise ValueError(
+                "sampling.guidance other than 1 needs class_conditional and training.label_dropout above 0"
+            )
         return self
 
     @property
     def default_name(self) -> str:
-        """Name of the run when none is given: the same settings always give the same run."""
-        return f"{self.dataset.name}-{self.filter.type}-{self.sha256()[:8]}"
+        """Name of the run when none is given: the same settings of training always give the same run."""
+        chosen = self.model_dump(mode="json", exclude_defaults=True, exclude={"sampling"})
+        return f"{self.dataset.name}-{self.filter.type}-{_digest(chosen)[:8]}"
 
 
 def _complete_options(model: Any, kind: str, name: str) -> None:

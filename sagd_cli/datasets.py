@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,8 @@ from sagd_cli.images import check_output_folder, write_array
 from sagd_cli.plugin.records import DatasetPlugin, ImageSet
 from sagd_cli.plugin.registry import registry
 
+MOST_CLASSES_UNNAMED = 10_000
+
 
 def load_images(config: DatasetConfig) -> ImageSet:
     """Load a data set through its plug-in; raise DataError unless it is uint8 (N >= 1, C, *spatial)."""
@@ -27,9 +30,23 @@ def load_images(config: DatasetConfig) -> ImageSet:
             f"data set {config.name} is {array.dtype} of shape {array.shape}, not uint8 (N, C, *spatial)",
             "`sagd data prepare` makes such an array from a folder of images.",
         )
-    if images.labels is not None:
-        _check_labels(config.name, images)
-    return images
+    return images if images.labels is None else _with_checked_labels(config.subject, images)
+
+
+def _with_checked_labels(subject: str, images: ImageSet) -> ImageSet:
+    labels, names, count = np.asarray(images.labels), images.class_names, len(images.images)
+    if labels.dtype.kind not in "ui" or labels.shape != (count,):
+        raise DataError(
+            f"the labels of {subject} are {labels.dtype} of shape {labels.shape}, not integers of shape ({count},)"
+        )
+    if len({*names}) < len(names):
+        raise DataError(f"{subject} gives two classes the same name")
+    classes = len(names) or max(MOST_CLASSES_UNNAMED, 10 * count)
+    if not 0 <= labels.min() <= labels.max() < classes:
+        raise DataError(
+            f"the labels of {subject} go from {labels.min()} to {labels.max()}, not from 0 to at most {classes - 1}"
+        )
+    return replace(images, labels=labels.astype(np.int64))
 
 
 def class_names(images: ImageSet) -> tuple[str, ...]:
@@ -37,16 +54,6 @@ def class_names(images: ImageSet) -> tuple[str, ...]:
     if images.labels is None:
         return ()
     return images.class_names or tuple(map(str, range(int(images.labels.max()) + 1)))
-
-
-def _check_labels(name: str, images: ImageSet) -> None:
-    labels = np.asarray(images.labels)
-    if labels.dtype.kind not in "ui" or labels.shape != images.images.shape[:1] or labels.min() < 0:
-        raise DataError(f"the labels of data set {name} are not {len(images.images)} integers from 0")
-    if images.class_names and labels.max() >= len(images.class_names):
-        raise DataError(
-            f"data set {name} has the label {labels.max()}, and names {len(images.class_names)} classes"
-        )
 
 
 class Images(Protocol):
@@ -143,18 +150,21 @@ def write_images(
     The PNG files are named by their index. `inputs` are what the images were read from, and are never written over.
     """
     images = data.images
-    if target.suffix not in ("", ".npy", ".npz"):
+    suffix = target.suffix.lower()
+    if suffix not in ("", ".npy", ".npz"):
         raise UsageError(
             f"{target} is neither a .npy or .npz file nor a folder",
             "Give FILE.npy, FILE.npz or a name without suffix.",
         )
-    if target.suffix:
+    if data.labels is not None and suffix != ".npz":
+        output.note(f"{target} will not hold the labels; an .npz file would")
+    if suffix:
         if target.resolve() in [path.resolve() for path in inputs]:
             raise UsageError(f"{target} is where the input is", "Choose another --output.")
         refuse_existing(target, force)
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
-            if target.suffix == ".npy":
+            if suffix == ".npy":
                 np.save(temporary, images, allow_pickle=False)
             else:
                 np.savez(temporary, allow_pickle=False, **_arrays(data))

@@ -22,7 +22,12 @@ def sample(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=1, max=1000, help="Network evaluations an image; the run's default."),
+        typer.Option(
+            "--steps",
+            min=1,
+            max=1000,
+            help="Evaluations an image, each of two networks with guidance; the run's default.",
+        ),
     ] = None,
     spacing: Annotated[
         str | None,
@@ -97,8 +102,7 @@ def sample(
         "guidance": guidance,
     }
     sampling = sampling_of(opened, {key: value for key, value in flags.items() if value is not None})
-    classes = [] if class_ is None else [name.strip() for name in class_.split(",")]
-    generator = ImageGenerator(opened, sampling, announced_device(device), classes)
+    generator = ImageGenerator(opened, sampling, announced_device(device), class_)
     seeds = range(seed, seed + count)
     target = SampleTarget(folder or default_folder(opened, generator, seeds), format_, grid, force)
     target.check(opened.shape, seeds)

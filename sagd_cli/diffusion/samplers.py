@@ -129,12 +129,12 @@ def _corrected(past: list[_Point], now: Level, x0: Tensor) -> Tensor:
 def heun(draw: Draw, gamma: float = 0.0) -> Step:
     """EDM's second-order sampler, Karras et al. 2206.00364, algorithm 2, for any schedule.
 
-    In y = x / alpha, with s = sigma / alpha, the path is dy/ds = eps. Before each step but the last noise is added
-    until s has grown by 1 + gamma (0: deterministic). Two evaluations a step, one for the last.
+    In y = x / alpha, with s = sigma / alpha, the path is dy/ds = eps. Before each step noise is added until s has
+    grown by 1 + gamma (0: deterministic). Two evaluations a step, one for the last.
     """
 
     def step(denoiser: Denoiser, x_t: Tensor, now: Level, then: Level) -> Tensor:
-        if gamma > 0 and not then.is_clean:
+        if gamma > 0:
             now, x_t = _churned(denoiser.schedule, draw, gamma, now, x_t)
         x0, eps = denoiser(x_t, now.t)
         if then.is_clean:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sagd_cli.datasets import class_names
-from sagd_cli.errors import DataError, UsageError, suggest
+from sagd_cli.errors import UsageError, suggest
 from sagd_cli.plugin.records import ImageSet
 from sagd_cli.spectral.noise import random_stream
 
@@ -24,11 +24,11 @@ class Classes:
 
     @classmethod
     def of(cls, images: ImageSet, source: str) -> "Classes":
-        """Count the classes of a labelled data set; raise DataError, naming `source`, when it has no labels."""
+        """Count the classes of a labelled data set; raise UsageError, naming `source`, when it has no labels."""
         if images.labels is None:
-            raise DataError(
-                f"the data set {source} has no class labels",
-                "Sub-folders of a folder are classes, and so are `labels` in an .npz file.",
+            raise UsageError(
+                f"{source} has no class labels",
+                "Classes are the folders in a folder that holds no image itself, or `labels` in an .npz file.",
             )
         names = class_names(images)
         counts = np.bincount(images.labels, minlength=len(names))
@@ -49,16 +49,24 @@ class Classes:
         return len(self.names)
 
     def index(self, name: str) -> int:
-        """Return the class called `name`, or of that number; raise UsageError when the run has seen none of it."""
-        number = int(name) if name.isdecimal() else -1
-        index = self.names.index(name) if name in self.names else number
-        if not 0 <= index < len(self):
+        """Return the class called `name`, or of that number where no class is called by one.
+
+        Raises UsageError when the run has seen none of it.
+        """
+        by_number = name.isdecimal() and not any(map(str.isdecimal, self.names))
+        index = self.names.index(name) if name in self.names else int(name) if by_number else len(self)
+        if index >= len(self):
             raise UsageError(
                 f"the run has no class {name!r} among its {len(self)}", suggest(name, self.names)
             )
         if not self.counts[index]:
             raise UsageError(f"the run was trained on no image of the class {name}")
         return index
+
+    def chosen(self, text: str) -> list[int]:
+        """Return the classes of NAME[,NAME...]; a name that holds a comma stands alone. Raises what `index` raises."""
+        names = [text] if text in self.names else [name.strip() for name in text.split(",")]
+        return [self.index(name) for name in names]
 
     def of_seed(self, seed: int, chosen: Sequence[int] = ()) -> int:
         """Return the class that `seed` draws: the `chosen` ones in turn; without any, as often as in the data."""

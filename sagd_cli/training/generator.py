@@ -1,6 +1,6 @@
 """Drawing images from a trained run: one seed an image, whatever the batch size (MATH: 5. Sampling)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,23 +27,23 @@ class ImageGenerator:
     """Draws images from a run with its own filter, schedule and averaged weights."""
 
     def __init__(
-        self, run: Run, sampling: SamplingConfig, device: torch.device, classes: Sequence[str] = ()
+        self, run: Run, sampling: SamplingConfig, device: torch.device, classes: str | None = None
     ) -> None:
         """Load the run's network, to sample with as `sampling` says; see `sampling_of`.
 
-        Of a run on classes, `classes` are drawn in turn, by seed; without any, as often as in the data. Raises
-        UsageError for a class that the run does not know and for guidance that it is not made for.
+        Of a run on classes, those of NAME[,NAME...] are drawn in turn, by seed; without any, as often as in the data.
+        Raises UsageError for a class that the run does not know and for guidance that it is not made for.
         """
         _check_guidance(run, classes, sampling.guidance)
-        self.sampling = sampling
+        self.sampling = sampling = sampling.resolved(run.config.schedule)
         self._sampler = SAMPLERS[sampling.sampler]
         steps = self._sampler.steps(sampling.steps)
         self._schedule = schedule = make_schedule(run.config.schedule, device)
         self._run = run
         self._noise = SpectralNoise(load_filter(run.checkpoint), device)
         self._autocast = autocast_dtype(run.config.training.precision, device)
-        self._classes = run.classes
-        self.chosen = [] if self._classes is None else [self._classes.index(name) for name in classes]
+        self.classes = run.classes
+        self.chosen = [] if self.classes is None or classes is None else self.classes.chosen(classes)
         self._module = run.network(device)
         # A filter with gaps leaves band-limited fields, which have no range of their own.
         self._clip = self._noise.filter.is_complete
@@ -78,7 +78,7 @@ class ImageGenerator:
         start = self._levels[0].sigma * draw()
         amount = getattr(self.sampling, self._sampler.amount) if self._sampler.amount else 0.0
         step = self._sampler.make(draw, amount, self._steps)
-        network = self._network(self.labels(seeds))
+        network = self._network(self.labels(seeds), len(seeds))
         denoiser = NetworkDenoiser(network, self._schedule, self._noise, self._prediction, self._clip)
         drawn = integrate(denoiser, step, start, self._levels, on_step)
         # Rounding in the frequencies without noise grows by 1 / alpha_T on the way: put them back to zero.
@@ -90,22 +90,22 @@ class ImageGenerator:
         return drawn
 
     def labels(self, seeds: range) -> NDArray[np.int64] | None:
-        """Return the class of each seed (B,), or None for a run without classes."""
-        if self._classes is None:
+        """Return the class of each seed (B,), or None where none is asked for."""
+        if self.classes is None or self.sampling.guidance == 0:
             return None
-        return np.array([self._classes.of_seed(seed, self.chosen) for seed in seeds], dtype=np.int64)
+        return np.array([self.classes.of_seed(seed, self.chosen) for seed in seeds], dtype=np.int64)
 
-    def _network(self, labels: NDArray[np.int64] | None) -> Network:
-        """The network for a batch of these classes, guided."""
-        if self._classes is None or labels is None:
+    def _network(self, labels: NDArray[np.int64] | None, count: int) -> Network:
+        """The network for a batch of `count` images, of these classes and guided, or of none."""
+        if self.classes is None:
             return as_network(self._module, self._autocast)
-        known = torch.from_numpy(labels).to(self._device)
-        conditional = as_network(self._module, self._autocast, known)
-        unconditional = as_network(self._module, self._autocast, torch.full_like(known, len(self._classes)))
-        guidance = self.sampling.guidance
-        if guidance in (0, 1):
-            return conditional if guidance else unconditional
-        return guided(conditional, unconditional, guidance)
+        no_class = torch.full((count,), len(self.classes), device=self._device)
+        unconditional = as_network(self._module, self._autocast, no_class)
+        if labels is None:
+            return unconditional
+        conditional = as_network(self._module, self._autocast, torch.from_numpy(labels).to(self._device))
+        scale = self.sampling.guidance
+        return conditional if scale == 1 else guided(conditional, unconditional, scale)
 
     def batches(
         self, seeds: range, batch_size: int, output: Output
@@ -127,21 +127,23 @@ def sampling_of(run: Run, chosen: Mapping[str, Any]) -> SamplingConfig:
     for amount in amounts & chosen.keys() - {SAMPLERS[sampling.sampler].amount}:
         takers = ", ".join(name for name, record in SAMPLERS.items() if record.amount == amount)
         raise UsageError(f"the sampler {sampling.sampler} takes no --{amount}", f"It belongs to {takers}.")
-    return sampling.resolved(run.config.schedule)
+    return sampling
 
 
-def _check_guidance(run: Run, classes: Sequence[str], guidance: float) -> None:
+def _check_guidance(run: Run, classes: str | None, guidance: float) -> None:
     """Raise UsageError when the run knows no classes, or no images without one, and is asked for them."""
-    if run.classes is None and (classes or guidance != 1):
+    if run.classes is None and (classes is not None or guidance != 1):
         raise UsageError(
             f"{run.path} was trained without classes",
-            "Train with --class-conditional on a data set that has class labels.",
+            "Leave out --class and --guidance, or train with --class-conditional on labelled data.",
         )
     if run.classes is not None and guidance != 1 and not run.config.training.label_dropout:
         raise UsageError(
             f"{run.path} was trained with label_dropout 0, so it knows no images without a class to guide away from",
-            "Leave --guidance at 1.",
+            "Give --guidance 1.",
         )
+    if guidance == 0 and classes is not None:
+        raise UsageError("guidance 0 leaves classes out, so none can be chosen", "Leave out --class.")
 
 
 def _prediction(run: Run, noise: SpectralNoise) -> Prediction:

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from sagd_cli import __version__
@@ -77,13 +76,15 @@ def open_run(path: Path, output: Output) -> Run:
     found = open_checkpoint(path, output)
     written = validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
     check_filter(written.filter.sha256(), found.filter_sha256, f"{path / CONFIG} names")
-    config = validate(RunConfig, found.manifest["config"], f"{found.path}")
-    _refuse_other_settings(path, written, config)
-    return Run(path, config, found, tuple(found.manifest["shape"]))
+    trained = validate(RunConfig, found.manifest["config"], f"{found.path}")
+    _refuse_other_settings(path, written, trained)
+    return Run(path, written, found, tuple(found.manifest["shape"]))
 
 
 def _refuse_other_settings(path: Path, given: RunConfig, trained: RunConfig) -> None:
-    differing = differing_keys(given.document(), trained.document())
+    """Raise UsageError that names the settings of training that differ; those of sampling may be changed."""
+    keys = differing_keys(given.document(), trained.document())
+    differing = [key for key in keys if not key.startswith("sampling.")]
     if differing:
         raise UsageError(
             f"{path} was trained with other settings: {', '.join(differing)} differ",
@@ -108,7 +109,7 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
     """
     loaded = load_images(config.dataset)
     data, shape = loaded.images, loaded.images.shape[1:]
-    classes = Classes.of(loaded, config.dataset.name) if config.class_conditional else None
+    classes = Classes.of(loaded, config.dataset.subject) if config.class_conditional else None
     config = resolve_backbone(config, shape)
     spectral_filter = config.filter.weights(shape[1:])
     _check_folder(path, config)
@@ -155,7 +156,7 @@ def _batches(
     images = torch.from_numpy(data.images).to(device)
     labels = None
     if classes is not None and data.labels is not None:
-        values = torch.from_numpy(data.labels.astype(np.int64)).to(device)
+        values = torch.from_numpy(data.labels).to(device)
         labels = Labels(values, len(classes), settings.label_dropout)
     return Batches(images, settings.batch_size, settings.seed, labels)
 

@@ -1,5 +1,6 @@
 """Where the images drawn from a run go: folders, archives and contact sheets, under names that say how."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.console import Output
+from sagd_cli.diffusion.samplers import SAMPLERS
 from sagd_cli.errors import UsageError
 from sagd_cli.files import atomic_path, refuse_existing
 from sagd_cli.images import check_output_folder, contact_sheet, write_array
@@ -67,8 +69,8 @@ def save_samples(
     if target.format == "npz":
         labels = generator.labels(seeds)
         arrays: dict[str, Any] = {"images": np.concatenate(kept), "seeds": np.array(seeds)}
-        if labels is not None:
-            arrays["labels"] = labels
+        if labels is not None and generator.classes is not None:
+            arrays |= {"labels": labels, "class_names": np.array(generator.classes.names)}
         with atomic_path(target.folder / ARCHIVE) as temporary:
             np.savez_compressed(temporary, **arrays)
     if target.grid is not None:
@@ -80,10 +82,16 @@ def default_folder(run: Run, generator: ImageGenerator, seeds: range) -> Path:
     """Return RUN/samples/NAME, the name being made of what was chosen."""
     sampling = generator.sampling
     words = [sampling.sampler, str(sampling.steps), sampling.spacing]
-    words += [f"{key}{value:g}" for key in ("eta", "churn") if (value := getattr(sampling, key))]
+    amount = SAMPLERS[sampling.sampler].amount
+    words += [f"{amount}{value:g}"] if amount and (value := getattr(sampling, amount)) else []
     words += [f"guidance{sampling.guidance:g}"] if sampling.guidance != 1 else []
-    words += [f"class{'.'.join(map(str, generator.chosen[:8]))}"] if generator.chosen else []
+    words += [f"class{_short('.'.join(map(str, generator.chosen)))}"] if generator.chosen else []
     return run.path / "samples" / "-".join([*words, f"seed{seeds.start}", f"n{len(seeds)}"])
+
+
+def _short(text: str) -> str:
+    """`text`, or where it is too long for the name of a folder, its beginning and a hash of it."""
+    return text if len(text) <= 40 else f"{text[:30]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def describe(run: Run, generator: ImageGenerator, seeds: range, target: SampleTarget) -> dict[str, Any]:

@@ -23,6 +23,7 @@ SCHEDULE = make_schedule("linear")
 NOISE = SpectralNoise(FilterConfig(options={"alpha": -0.3}).weights(SHAPE))
 POWER = 1 / (FrequencyGrid(SHAPE).radius + 0.1) ** 2
 PREDICTIONS = {name: make_prediction(name, POWER, NOISE) for name in ("eps", "x0", "v")}
+GAPPED = SpectralNoise(FilterConfig(type="bandstop", options={"low": 0.3, "high": 0.5}).weights(SHAPE))
 
 
 def gaussian(mean):
@@ -67,6 +68,30 @@ def test_guidance_moves_the_mean_along_the_line_to_that_of_the_class(sampler, na
     exact = samples(gaussian(mean + scale * (of_class - mean)))
     mine = samples(NetworkDenoiser(network, SCHEDULE, NOISE, prediction))
     torch.testing.assert_close(mine.double(), exact.double(), rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("noise", [NOISE, GAPPED], ids=["full", "gapped"])
+@pytest.mark.parametrize("name", ["eps", "x0", "v", "edm", "edm-spectral"])
+def test_guided_networks_give_the_guided_x0_and_eps(name, noise, clip):
+    """Under any prediction and filter; projection and clipping come after it."""
+    prediction = make_prediction(name, POWER, noise)
+    stream = torch.Generator().manual_seed(1)
+    x_t = noise.draw((3, 1, *SHAPE), stream)
+    says = [torch.randn(x_t.shape, generator=stream) for _ in range(2)]
+    networks = [lambda x, timestep, said=said: said for said in says]
+    t = torch.tensor(0.3)
+
+    def split(network, clip=False):
+        return NetworkDenoiser(network, SCHEDULE, noise, prediction, clip)(x_t, t)
+
+    (x0_with, eps_with), (x0_without, eps_without) = map(split, networks)
+    x0, eps = split(guided(*networks, 2.5), clip)
+    expected = x0_without + 2.5 * (x0_with - x0_without)
+    torch.testing.assert_close(x0, expected.clamp(-1, 1) if clip else expected, rtol=1e-4, atol=1e-4)
+    if not clip:
+        torch.testing.assert_close(eps, eps_without + 2.5 * (eps_with - eps_without), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(eps, noise.project(eps), rtol=1e-4, atol=1e-4)
 
 
 def test_guidance_asks_both_networks_once():

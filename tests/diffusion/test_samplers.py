@@ -17,7 +17,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
-from sagd_cli.config import FilterConfig, RunConfig
+from sagd_cli.config import FilterConfig, SamplingConfig
 from sagd_cli.diffusion.denoiser import NetworkDenoiser
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
 from sagd_cli.diffusion.grids import SPACINGS, path
@@ -180,8 +180,9 @@ MATRIX_FILTERS = {
 # by a factor of 13 over the whole path.
 AMOUNTS = {"ddim": 0.0, "ddim eta 0.5": 0.5, "heun": 0.0, "heun churn": 2.55}
 # By how much halving the steps divides the solver's error, at least, where that is not 3.2, as of a second order.
-# unipc is of the third, 8, but less where the last steps are long, as uniform ones are.
-LEFT = {"ddim": 1.8, "ddpm": 1.8, "ddim eta 0.5": 1.8, "unipc": 4.0}
+LEFT = {"ddim": 1.8, "ddpm": 1.8, "ddim eta 0.5": 1.8, "unipc": 7.5}
+# The last steps of these are long, and unipc is of the third order for short ones only.
+LEFT_BY_LONG_STEPS = {("linear", "uniform"): 4.2, ("linear", "quadratic"): 6.0}
 BOUNDS = {
     ("linear", "uniform"): {
         "ddim": 4.3e-2,
@@ -346,7 +347,8 @@ def test_samples_have_the_power_of_the_data_at_every_frequency(schedule, spacing
     """At 100 evaluations, and the solver's error falls with the order of the method when the steps are halved."""
     (error, coarse), (_, fine) = (matrix_errors(label, schedule, spacing, n)[filter_name] for n in (100, 200))
     assert error <= BOUNDS[schedule, spacing][label]
-    assert coarse / fine >= LEFT.get(label, 3.2), f"errors {coarse:.3g}, {fine:.3g}"
+    left = LEFT_BY_LONG_STEPS.get((schedule, spacing)) if label == "unipc" else None
+    assert coarse / fine >= (left or LEFT.get(label, 3.2)), f"errors {coarse:.3g}, {fine:.3g}"
 
 
 @pytest.mark.parametrize("label", ["ddpm", "ddim eta 0.5", "dpmpp-sde", "heun churn"])
@@ -380,7 +382,7 @@ def test_the_map_is_exact_to_1e_3_in_100_steps(schedule):
 def test_the_cosine_schedule_needs_steps_in_log_snr(sampler, spacing):
     """In t its first steps are huge in log-SNR: white noise, 100 evaluations, errors of 10 % and more."""
     assert matrix_errors(sampler, "cosine", spacing, 100)["white"][0] > 0.09
-    for even in ("karras", "log-snr", RunConfig(schedule="cosine").sampling.spacing):
+    for even in ("karras", "log-snr", SamplingConfig().resolved("cosine").spacing):
         assert matrix_errors(sampler, "cosine", even, 100)["white"][0] < 0.02
 
 
@@ -582,10 +584,10 @@ class Karras:
 
 
 def algorithm_2(x, sigmas, gamma, draw):
-    """Karras et al. 2206.00364, algorithm 2, with S_noise 1 and no churn at sigma = 80 nor before the last step."""
+    """Karras et al. 2206.00364, algorithm 2, with S_noise 1, sigma never above 80."""
     for now, then in pairwise(sigmas):
-        raised = min(now * (1 + gamma), sigmas[0]) if then > 0 else now
-        if gamma > 0 and then > 0:
+        raised = min(now * (1 + gamma), sigmas[0])
+        if gamma > 0:
             x = x + np.sqrt(raised**2 - now**2) * draw()
         slope = (x - Karras.image(x, raised)) / raised
         euler = x + (then - raised) * slope

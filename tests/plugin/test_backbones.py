@@ -24,6 +24,9 @@ def build(name, shape, **options):
     [
         ("unet", (1, 8, 8), {}),
         ("unet", (1, 8, 8), {"channels": [8, 8]}),
+        ("unet", (1, 8, 8), {"channels": [24, 32]}),
+        ("unet", (1, 8, 8), {"channels": [40, 64]}),
+        ("unet", (1, 8, 8), {"channels": [128, 136]}),
         ("unet", (3, 12, 20), {"channels": [8, 16], "attention": [False, True]}),
         ("dit", (1, 8, 8), {"depth": 1, "heads": 1}),
         ("dit", (3, 12, 12), {"patch": 4, "depth": 1, "heads": 2, "head_width": 8}),

@@ -10,13 +10,14 @@ from interruption import hashes, stop_at
 
 from sagd_cli.config import resolve
 from sagd_cli.console import Output
-from sagd_cli.errors import DataError, Interrupted, UsageError
+from sagd_cli.errors import ConfigError, Interrupted, UsageError
 from sagd_cli.plugin import ImageSet
 from sagd_cli.training.backbones import build_backbone
 from sagd_cli.training.classes import Classes
 from sagd_cli.training.data import Batches, Labels
 from sagd_cli.training.generator import ImageGenerator, sampling_of
 from sagd_cli.training.run import open_run, train
+from sagd_cli.training.samples import default_folder
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 NAMES = ("dark", "medium", "bright")
@@ -61,25 +62,25 @@ def run(settings, tmp_path_factory):
     return open_run(path, QUIET)
 
 
-def brightness(run, classes=(), n=48, **chosen):
+def brightness(run, classes=None, n=48, **chosen):
     """Mean of each image of a sample, in [-1, 1]."""
     generator = ImageGenerator(run, sampling_of(run, chosen), CPU, classes)
     return generator.signals(range(n)).mean(dim=(1, 2, 3)).numpy(), generator.labels(range(n))
 
 
 def test_a_class_is_drawn_when_it_is_asked_for(run):
-    """Each image is nearer to its own grey than to another: the shades are 0.6 apart."""
+    """Nine of ten images are within 0.1 of its grey; the shades are 0.6 apart."""
     for name, grey in zip(NAMES, (50, 128, 205), strict=True):
-        values, labels = brightness(run, [name])
+        values, labels = brightness(run, name)
         assert set(labels) == {NAMES.index(name)}
-        np.testing.assert_allclose(values, grey / 127.5 - 1, rtol=0, atol=0.3, err_msg=name)
+        assert np.quantile(np.abs(values - (grey / 127.5 - 1)), 0.9) < 0.1, name
 
 
 def test_classes_are_taken_in_turn_by_their_seed(run):
-    together, labels = brightness(run, ["bright", "0"], 6)
+    together, labels = brightness(run, "bright,dark", 6)
     assert labels.tolist() == [2, 0, 2, 0, 2, 0]
     assert np.all(np.diff(together) * [-1, 1, -1, 1, -1] > 0.6)
-    generator = ImageGenerator(run, run.config.sampling, CPU, ["bright", "0"])
+    generator = ImageGenerator(run, run.config.sampling, CPU, "bright,dark")
     single = generator.signals(range(3, 4)).mean()
     assert float(single) == pytest.approx(together[3], abs=1e-5)
 
@@ -94,15 +95,16 @@ def test_without_a_choice_classes_are_as_frequent_as_in_the_data(run):
 
 
 def test_guidance_0_forgets_the_class(run):
-    """Asked for dark ones, it draws all shades: as with any other class, to the bit."""
-    dark, _ = brightness(run, ["dark"], guidance=0)
-    bright, _ = brightness(run, ["bright"], guidance=0)
-    np.testing.assert_array_equal(dark, bright)
-    assert np.mean(dark > 0) > 0.15 and np.mean(dark < 0) > 0.15
+    """It draws all shades, none of them labelled, and refuses to be asked for one."""
+    values, labels = brightness(run, guidance=0)
+    assert labels is None
+    assert np.mean(values > 0.3) > 0.1 and np.mean(values < -0.3) > 0.1
+    with pytest.raises(UsageError, match="guidance 0 leaves classes out"):
+        brightness(run, "dark", guidance=0)
 
 
 def test_guidance_moves_away_from_what_has_no_class(run):
-    by_scale = [brightness(run, ["dark"], guidance=scale)[0].mean() for scale in (0, 0.5, 1, 2)]
+    by_scale = [brightness(run, "dark", guidance=scale)[0].mean() for scale in (0.25, 0.5, 1, 2)]
     assert np.all(np.diff(by_scale) < 0), by_scale
 
 
@@ -121,7 +123,9 @@ def test_guidance_doubles_the_network_evaluations_and_no_more(sagd, run, tmp_pat
     )
     assert drawn.code == 0
     assert (drawn.json["steps"], drawn.json["network_evaluations"], drawn.json["guidance"]) == (3, 6, 2)
-    assert drawn.json["labels"] == np.load(target / "samples.npz")["labels"].tolist() == [0, 2, 0]
+    archive = np.load(target / "samples.npz")
+    assert drawn.json["labels"] == archive["labels"].tolist() == [0, 2, 0]
+    assert archive["class_names"].tolist() == list(NAMES)
 
 
 def test_stopping_and_resuming_keeps_the_order_of_labels(settings, tmp_path):
@@ -173,6 +177,38 @@ def test_a_network_of_classes_uses_its_labels_and_drops_none_itself(name):
         assert all((out - other).abs().max() > 1e-3 for other in outputs[label + 1 :])
 
 
+def test_a_run_is_told_by_its_training_and_its_sampling_may_be_changed(sagd, run, settings, tmp_path):
+    """In config.yaml, for the next `sample`; a budget of steps given there is no other training."""
+    copy = shutil.copytree(run.path, tmp_path / "copy")
+    text = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(
+        text.replace("  steps: 20", "  steps: 3").replace("guidance: 1.0", "guidance: 2.0")
+    )
+    drawn = sagd("sample", copy, "-n", 1, "--json").json
+    assert (drawn["steps"], drawn["network_evaluations"]) == (3, 6)
+    names = {resolve({**settings, **more}).default_name for more in ({}, {"sampling.steps": 3})}
+    assert len(names) == 1 and names != {resolve({**settings, "training.seed": 1}).default_name}
+
+
+@pytest.mark.parametrize("wrong", [{"class_conditional": False}, {"training.label_dropout": 0.0}])
+def test_a_run_is_not_set_to_guidance_that_it_is_not_trained_for(settings, wrong):
+    with pytest.raises(ConfigError, match=r"guidance other than 1 needs class_conditional"):
+        resolve({**settings, "sampling.guidance": 2.0, **wrong})
+
+
+def test_the_folder_of_samples_says_how_they_were_drawn(run):
+    def name(chosen, classes=None):
+        return default_folder(
+            run, ImageGenerator(run, sampling_of(run, chosen), CPU, classes), range(5, 9)
+        ).name
+
+    assert name({}) == "dpmpp-20-uniform-seed5-n4"
+    ddim = {"sampler": "ddim", "steps": 7, "eta": 0.5, "guidance": 2.0}
+    assert name(ddim, "bright") == "ddim-7-uniform-eta0.5-guidance2-class2-seed5-n4"
+    long = [name({}, ",".join(NAMES[i % 3] for i in range(n))) for n in (60, 61)]
+    assert long[0] != long[1] and all(len(folder) < 100 for folder in long)
+
+
 def test_what_cannot_be_is_refused(sagd, run, settings, tiny_run, tmp_path):
     def message(*arguments):
         refused = sagd("sample", *arguments, "--output", tmp_path / "x")
@@ -186,7 +222,7 @@ def test_what_cannot_be_is_refused(sagd, run, settings, tiny_run, tmp_path):
     certain = tmp_path / "certain"
     train(resolve({**settings, "training.label_dropout": 0.0}), certain, CPU, QUIET)
     assert "label_dropout 0" in message(certain, "--guidance", "2")
-    with pytest.raises(DataError, match="has no class labels"):
+    with pytest.raises(UsageError, match="has no class labels"):
         np.save(tmp_path / "bare.npy", np.zeros((9, 1, 8, 8), np.uint8))
         bare = {"name": "npy", "options": {"path": str(tmp_path / "bare.npy")}}
         train(resolve({**settings, "dataset": bare}), tmp_path / "y", CPU, QUIET)
@@ -228,9 +264,21 @@ def test_a_class_without_images_cannot_be_drawn():
     images = ImageSet(np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 2]), NAMES)
     classes = Classes.of(images, "few")
     assert classes.index("bright") == classes.index("2") == 2
+    assert classes.chosen("bright, dark") == [2, 0]
     with pytest.raises(UsageError, match="no image of the class medium"):
         classes.index("medium")
     assert {classes.of_seed(seed) for seed in range(50)} == {0, 2}
+
+
+def test_names_come_before_numbers():
+    """Folders called 3 and 8 are those classes: no number then stands for another."""
+    images = ImageSet(np.zeros((2, 1, 2, 2), np.uint8), np.array([0, 1]), ("3", "8"))
+    classes = Classes.of(images, "digits")
+    assert classes.chosen("8,3") == [1, 0]
+    with pytest.raises(UsageError, match="no class '1'"):
+        classes.index("1")
+    with_comma = Classes(("cat, small", "dog"), (1, 1), "")
+    assert with_comma.chosen("cat, small") == [0] and with_comma.chosen("dog,0") == [1, 0]
 
 
 def test_a_seed_draws_a_class_of_a_thousand_in_their_shares():

@@ -147,7 +147,7 @@ def test_a_run_without_a_sound_checkpoint_is_not_started_over(tiny_run, tiny_con
 
 def test_what_was_trained_counts_not_what_config_yaml_says_now(tiny_run, tiny_settings, tmp_path):
     run = shutil.copytree(tiny_run, tmp_path / "run")
-    other = resolve({**tiny_settings, "schedule": "cosine", "sampling.spacing": "uniform"})
+    other = resolve({**tiny_settings, "schedule": "cosine"})
     (run / "config.yaml").write_text(
         (run / "config.yaml").read_text().replace("schedule: linear", "schedule: cosine")
     )

@@ -1,5 +1,6 @@
 """U-Net (diffusers' UNet2DModel) with widths chosen by image size."""
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,13 @@ def resolve(options: UNetOptions, shape: tuple[int, ...]) -> UNetOptions:
     )
 
 
+def _norm_groups(channels: tuple[int, ...]) -> int:
+    """Groups of channels that are normalised together: 32 in wide networks, else 8, or what divides every width."""
+    if min(channels) < 16:
+        return 2  # A channel that is normalised alone forgets the time and the class that are added to it.
+    return math.gcd(32 if min(channels) >= 128 else 8, *channels)
+
+
 def build(options: UNetOptions, shape: tuple[int, ...], classes: int = 0) -> "nn.Module":
     """Build the network for images of `shape` = (C, H, W), labelled if there are `classes`.
 
@@ -78,8 +86,7 @@ def build(options: UNetOptions, shape: tuple[int, ...], classes: int = 0) -> "nn
         block_out_channels=channels,
         down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attention),
         up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)),
-        # Four channels a group: one that is normalised alone forgets the time and the class that are added to it.
-        norm_num_groups=min(min(channels) // 4, 32),
+        norm_num_groups=_norm_groups(channels),
         attention_head_dim=min(64, *channels),
         add_attention=any(attention),
         dropout=o.dropout,

@@ -32,7 +32,7 @@ def build(options: NpyOptions, split: Split) -> ImageSet:
     array = np.array(arrays["images"])
     if array.dtype != np.uint8:
         raise DataError(f"{options.path} holds {array.dtype}, not uint8 images (N, C, *spatial)")
-    names = tuple(str(name) for name in arrays.get("class_names", ()))
+    names = tuple(map(str, np.atleast_1d(arrays.get("class_names", ()))))
     return ImageSet(array, arrays.get("labels"), names)
 
 

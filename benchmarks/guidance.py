@@ -1,4 +1,4 @@
-"""What classes and guidance do on a run on the digits: how many images are read as the class asked for, and at what cost.
+"""What classes and guidance do on a run on the digits: how many images are read as asked for, and at what cost.
 
 python benchmarks/guidance.py RUN [--scales 0,0.5,1,1.5,2,3] [--output benchmarks/results/guidance.json]
 """

@@ -129,6 +129,7 @@ class TrainingConfig(_Frozen):
 
     images: int = Field(200_000, ge=1, description="Images to train on, counted with repetition.")
     batch_size: int = Field(128, ge=1, description="Images a step.")
+    accumulate: int = Field(1, ge=1, description="Passes a batch is divided into, to use less memory.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
     warmup_images: int = Field(
         6_400, ge=0, description="Images of linear warm-up, at most a fifth of the budget."
@@ -144,12 +145,20 @@ class TrainingConfig(_Frozen):
     compile: bool = Field(False, description="Compile the network with torch.compile.")
     checkpoint_images: int = Field(50_000, ge=1, description="Images between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints to keep.")
+    keep_every: int | None = Field(
+        None, ge=1, description="Also keep every so many-th checkpoint; null: none."
+    )
     log_steps: int = Field(20, ge=1, description="Steps between metric records.")
 
     @property
     def steps(self) -> int:
         """Optimiser steps in the budget."""
         return -(-self.images // self.batch_size)
+
+    @property
+    def checkpoint_steps(self) -> int:
+        """Optimiser steps between checkpoints."""
+        return max(1, self.checkpoint_images // self.batch_size)
 
 
 class SamplingConfig(_Frozen):

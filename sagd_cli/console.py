@@ -17,6 +17,11 @@ PLAIN_INTERVAL_SECONDS = 10.0
 PIPE_WIDTH = 200
 
 
+def binary_size(count: int) -> str:
+    """Write a number of bytes for people, in MiB below one GiB."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
 @dataclass(frozen=True)
 class Output:
     """How one command speaks. `json`: one object on standard output; `quiet`: no notes and no progress."""

@@ -1,40 +1,124 @@
-"""Data sets through their plug-ins: whole, image by image, hashed, and written to files. Imports no torch."""
+"""Data sets through their plug-ins: whole, image by image, hashed and measured. Imports no torch."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.config import DatasetConfig
-from sagd_cli.console import Output
 from sagd_cli.errors import DataError, UsageError
-from sagd_cli.files import atomic_path, refuse_existing
-from sagd_cli.images import check_output_folder, write_array
-from sagd_cli.plugin.records import DatasetPlugin, ImageSet
+from sagd_cli.plugin.records import DatasetPlugin, Images, ImageSet, LazyImageSet
 from sagd_cli.plugin.registry import registry
 
+TYPES = ("uint8", "float16", "float32")
 MOST_CLASSES_UNNAMED = 10_000
+BLOCK = 2**20  # values that are worked on at a time
+
+
+class AlikeImages:
+    """Images of one type, uint8, float16 or float32, and one `shape` (N >= 1, C, *spatial), checked when read."""
+
+    def __init__(self, source: str, images: Images) -> None:
+        """Look at the first of `images`; raise DataError, naming `source`, when it is of no such type and shape."""
+        self._source, self._images = source, images
+        self.shape: tuple[int, ...]
+        self.dtype: np.dtype
+        if isinstance(images, np.ndarray):
+            self.shape, self.dtype = images.shape, images.dtype
+        else:
+            first = next(iter(images), np.empty(0, np.uint8))
+            self.shape, self.dtype = (len(images), *first.shape), first.dtype
+        if self.dtype not in TYPES or not 3 <= len(self.shape) <= 5 or 0 in self.shape:
+            raise DataError(
+                f"{source} is {self.dtype} of shape {self.shape}, not {', '.join(TYPES[:-1])} or {TYPES[-1]} "
+                "(N, C, *spatial)",
+                "`sagd data prepare` makes such an array from a folder of images.",
+            )
+
+    def __len__(self) -> int:
+        """Return their number."""
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Read them from the start; raise DataError on one that is not like the first, or not finite."""
+        for index, image in zip(range(len(self)), self._images, strict=True):
+            if image.shape != self.shape[1:] or image.dtype != self.dtype:
+                raise DataError(
+                    f"image {index} of {self._source} is {image.dtype} of shape {image.shape}, and the first one "
+                    f"{self.dtype} of shape {self.shape[1:]}"
+                )
+            if self.dtype.kind == "f" and not np.isfinite(image).all():
+                raise DataError(
+                    f"image {index} of {self._source} holds values that are not finite",
+                    "Mend it or leave it out.",
+                )
+            yield image
+
+    def array(self) -> NDArray[Any]:
+        """Return them in one array: the one they came in, or else a new one."""
+        if not isinstance(self._images, np.ndarray):
+            return np.fromiter(self, np.dtype((self.dtype, self.shape[1:])), len(self))
+        if self.dtype.kind == "f":
+            deque(self, maxlen=0)  # reads, and so checks, each of them
+        return self._images
+
+
+@dataclass(frozen=True, eq=False)
+class OpenImageSet(LazyImageSet):
+    """A LazyImageSet whose shape and type are known."""
+
+    images: AlikeImages
+
+    def load(self) -> ImageSet:
+        """Return it with its images in one array; raise DataError on those that are not alike or not finite."""
+        return ImageSet(self.images.array(), self.labels, self.class_names)
 
 
 def load_images(config: DatasetConfig) -> ImageSet:
-    """Load a data set through its plug-in; raise DataError unless it is uint8 (N >= 1, C, *spatial)."""
-    plugin = registry().get("dataset", config.name)
-    images: ImageSet = plugin.load()(plugin.options.model_validate(config.options), config.split)
-    array = images.images
-    if array.dtype != np.uint8 or not 3 <= array.ndim <= 5 or 0 in array.shape:
-        raise DataError(
-            f"data set {config.name} is {array.dtype} of shape {array.shape}, not uint8 (N, C, *spatial)",
-            "`sagd data prepare` makes such an array from a folder of images.",
+    """Load a data set through its plug-in, as one array; an array that it has is not copied.
+
+    Raises DataError unless it is uint8, float16 or float32, finite, (N >= 1, C, *spatial), and labelled in full if
+    at all.
+    """
+    return open_images(config).load()
+
+
+def load_pixels(config: DatasetConfig) -> ImageSet:
+    """Load a data set as `load_images` does; raise UsageError unless it is uint8."""
+    found = open_images(config)
+    if found.images.dtype != np.uint8:
+        raise UsageError(
+            f"{config.subject} is {found.images.dtype} data, which has no black and white, and this takes images",
+            "Give uint8 images; latents have to be decoded first.",
         )
-    return images if images.labels is None else _with_checked_labels(config.subject, images)
+    return found.load()
 
 
-def _with_checked_labels(subject: str, images: ImageSet) -> ImageSet:
-    labels, names, count = np.asarray(images.labels), images.class_names, len(images.images)
+def open_images(config: DatasetConfig) -> OpenImageSet:
+    """Find a data set through its plug-in and read no more than its first image.
+
+    Raises DataError when that is none to train on, or labels do not fit.
+    """
+    plugin = registry().get("dataset", config.name)
+    found: LazyImageSet = plugin.load()(plugin.options.model_validate(config.options), config.split)
+    images = AlikeImages(config.subject, found.images)
+    labels = None if found.labels is None else _checked_labels(config.subject, found)
+    return OpenImageSet(images, labels, found.class_names)
+
+
+def class_names(images: LazyImageSet) -> tuple[str, ...]:
+    """Return the names of the classes of a labelled data set, which are their numbers where it names none."""
+    if images.labels is None:
+        return ()
+    return images.class_names or tuple(map(str, range(int(images.labels.max()) + 1)))
+
+
+def _checked_labels(subject: str, found: LazyImageSet) -> NDArray[np.int64]:
+    labels, names, count = np.asarray(found.labels), found.class_names, len(found.images)
     if labels.dtype.kind not in "ui" or labels.shape != (count,):
         raise DataError(
             f"the labels of {subject} are {labels.dtype} of shape {labels.shape}, not integers of shape ({count},)"
@@ -46,35 +130,31 @@ def _with_checked_labels(subject: str, images: ImageSet) -> ImageSet:
         raise DataError(
             f"the labels of {subject} go from {labels.min()} to {labels.max()}, not from 0 to at most {classes - 1}"
         )
-    return replace(images, labels=labels.astype(np.int64))
-
-
-def class_names(images: ImageSet) -> tuple[str, ...]:
-    """Return the names of the classes of a labelled data set, which are their numbers where it names none."""
-    if images.labels is None:
-        return ()
-    return images.class_names or tuple(map(str, range(int(images.labels.max()) + 1)))
-
-
-class Images(Protocol):
-    """Images one at a time, each (C, *spatial), as often as wanted."""
-
-    def __len__(self) -> int:
-        """Return their number."""
-        ...
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Start over."""
-        ...
+    return labels.astype(np.int64)
 
 
 def stream_images(config: DatasetConfig) -> Images:
     """Return the images of a data set without holding them all, where its plug-in can; sizes and types may differ."""
     plugin: DatasetPlugin = registry().get("dataset", config.name)
     if plugin.stream is None:
-        return load_images(config).images
+        return open_images(config).images
     images: Images = plugin.stream(plugin.options.model_validate(config.options), config.split)
     return images
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """How many images there are, the shape (C, *spatial) of each, and the number of classes to train on, 0 for none."""
+
+    count: int
+    shape: tuple[int, ...]
+    classes: int = 0
+
+
+def data_size(config: DatasetConfig, labelled: bool) -> DataSize:
+    """Measure a data set without holding its images; raises what `open_images` raises."""
+    found = open_images(config)
+    return DataSize(len(found.images), found.images.shape[1:], len(class_names(found)) if labelled else 0)
 
 
 def as_signal(image: NDArray[Any]) -> NDArray[np.float64]:
@@ -123,59 +203,22 @@ def hash_images(images: Images) -> str:
     return digest.hexdigest()
 
 
+def blocks(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield `images` (N, ...) in blocks of a bounded number of values, one image at least."""
+    size = max(1, BLOCK // max(1, images[0].size))
+    return (images[start : start + size] for start in range(0, len(images), size))
+
+
+def mean_and_std(images: NDArray[Any]) -> tuple[float, float]:
+    """Return the mean and the standard deviation of all values of `images` (N, ...), as they are, block by block."""
+    mean = sum(float(block.sum(dtype=np.float64)) for block in blocks(images)) / images.size
+    squares = sum(float(np.square(block.astype(np.float64) - mean).sum()) for block in blocks(images))
+    return mean, float(np.sqrt(squares / images.size))
+
+
 def fetch(config: DatasetConfig) -> None:
     """Let a data set download its files; raise UsageError when it has none to fetch."""
     plugin = registry().get("dataset", config.name)
     if "download" not in plugin.options.model_fields:
         raise UsageError(f"the data set {config.name} has nothing to download")
     plugin.load()(plugin.options.model_validate({**config.options, "download": True}), config.split)
-
-
-def _arrays(data: ImageSet) -> dict[str, NDArray[Any]]:
-    """What an .npz file of a data set holds."""
-    if data.labels is None:
-        return {"images": data.images}
-    return {
-        "images": data.images,
-        "labels": data.labels,
-        "class_names": np.array(data.class_names, dtype=np.str_),
-    }
-
-
-def write_images(
-    data: ImageSet, target: Path, force: bool, output: Output, inputs: Iterable[Path] = ()
-) -> int:
-    """Write images (N, C, H, W) as one .npy file, with their labels as .npz, or as PNG files; return their number.
-
-    The PNG files are named by their index. `inputs` are what the images were read from, and are never written over.
-    """
-    images = data.images
-    suffix = target.suffix.lower()
-    if suffix not in ("", ".npy", ".npz"):
-        raise UsageError(
-            f"{target} is neither a .npy or .npz file nor a folder",
-            "Give FILE.npy, FILE.npz or a name without suffix.",
-        )
-    if data.labels is not None and suffix != ".npz":
-        output.note(f"{target} will not hold the labels; an .npz file would")
-    if suffix:
-        if target.resolve() in [path.resolve() for path in inputs]:
-            raise UsageError(f"{target} is where the input is", "Choose another --output.")
-        refuse_existing(target, force)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(target) as temporary:
-            if suffix == ".npy":
-                np.save(temporary, images, allow_pickle=False)
-            else:
-                np.savez(temporary, allow_pickle=False, **_arrays(data))
-        return len(images)
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise UsageError(f"fields of shape {images.shape[1:]} cannot be written as PNG", "Write a .npy file.")
-    names = [f"{index:06d}.png" for index in range(len(images))]
-    check_output_folder(target, names, force, inputs)
-    target.mkdir(parents=True, exist_ok=True)
-    with output.progress("write", len(images)) as bar:
-        for name, image in zip(names, images, strict=True):
-            write_array(image, target / name)
-            bar.advance()
-    return len(images)

@@ -1,6 +1,8 @@
-"""The choice of a device and of the precision of the network on it."""
+"""The choice of a device, of the precision of the network on it, and the memory that is free there."""
 
 import ctypes
+import resource
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sagd_cli.errors import UsageError
@@ -41,9 +43,52 @@ def choose_device(name: str) -> "torch.device":
     return torch.device(name)
 
 
+def peak_memory(device: "torch.device") -> int:
+    """Return the most memory used so far, in bytes: by tensors on CUDA, by this process on the CPU."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def autocast_dtype(precision: str, device: "torch.device") -> "torch.dtype | None":
     """Return bfloat16 for bf16, or for auto on CUDA; None means float32 throughout."""
     import torch
 
     wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda")
     return torch.bfloat16 if wanted else None
+
+
+def available_memory(device: "torch.device") -> int | None:
+    """Return the bytes that are free on `device`, on the CPU within its control group; None where that is unknown."""
+    if device.type == "cuda":
+        import torch
+
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + cached
+    groups = Path("/sys/fs/cgroup")
+    known = [
+        _free_of_machine(Path("/proc/meminfo")),
+        _free_of_group(groups, "memory.max", "memory.current"),
+        _free_of_group(groups / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ]
+    return min((free for free in known if free is not None), default=None)
+
+
+def _free_of_machine(meminfo: Path) -> int | None:
+    try:
+        fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _free_of_group(folder: Path, limit: str, usage: str) -> int | None:
+    """What a control group may still take: files it has read count as used, but give way."""
+    try:
+        room = int((folder / limit).read_text()) - int((folder / usage).read_text())
+        fields = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return room + int(fields["inactive_file"]) + int(fields["active_file"])
+    except (OSError, ValueError, KeyError):
+        return None

@@ -47,6 +47,17 @@ class CheckpointError(SagdError):
     code = "checkpoint"
 
 
+class DivergedError(SagdError):
+    """A training whose loss or gradient is no longer finite."""
+
+    def __init__(self, step: int, learning_rate: float) -> None:
+        """Say at which step and with which learning rate."""
+        super().__init__(
+            f"the loss or its gradient is not finite at step {step} (learning rate {learning_rate:g})",
+            "Lower the learning rate with --lr.",
+        )
+
+
 class GateError(SagdError):
     """A figure did not meet the bound the user set."""
 

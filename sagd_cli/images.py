@@ -4,7 +4,7 @@ Memory holds images channels first, (C, H, W), with C = 1 (grey) or 3 (RGB); `im
 """
 
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def list_images(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder]
     try:
-        entries = sorted(folder.iterdir())
+        entries = sorted(folder.iterdir(), key=lambda path: path.name)  # a path that is compared grows
     except (OSError, ValueError) as error:
         raise UsageError(f"{_shown(folder)} is not a folder of images: {_reason(error)}") from error
     images = [path for path in entries if path.suffix.lower() in FORMATS and not path.name.startswith(".")]
@@ -152,8 +152,8 @@ def from_signal(signal: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return (np.clip(np.rint(values), 0, top) if dtype.kind == "u" else values).astype(dtype)
 
 
-def read_alike(paths: Sequence[Path], size: int | None = None) -> np.ndarray:
-    """Return the images at `paths` as a training array (N, C, H, W) of uint8, without their alpha.
+def read_alike(paths: Sequence[Path], size: int | None = None) -> Iterator[np.ndarray]:
+    """Yield the images at `paths` as training data, (C, H, W) of uint8 without their alpha, one at a time.
 
     With `size`, each is cut to its central square and resized to `size` pixels a side (Lanczos, which
     averages when it reduces). Raises `DataError` naming the file on any that cannot be read, and on mixed
@@ -161,12 +161,13 @@ def read_alike(paths: Sequence[Path], size: int | None = None) -> np.ndarray:
     """
     if size is not None and size < 1:
         raise UsageError(f"the size is {size}, and must be at least 1 pixel")
-    images: list[np.ndarray] = []
+    first = None
     for path in paths:
         pixels = read_image(path).pixels
-        images.append(_to_bytes(pixels if size is None else resized_square(pixels, size)))
-        _check_alike(images[0], images[-1], paths[0], path)
-    return np.stack(images)
+        image = _to_bytes(pixels if size is None else resized_square(pixels, size))
+        first = image if first is None else first
+        _check_alike(first, image, paths[0], path)
+        yield image
 
 
 def _format(path: Path) -> str:
@@ -207,7 +208,7 @@ def _shown(path: Path) -> str:
 
 
 def _to_bytes(pixels: np.ndarray) -> np.ndarray:
-    return from_signal(to_signal(pixels), np.dtype(np.uint8))
+    return pixels if pixels.dtype == np.uint8 else from_signal(to_signal(pixels), np.dtype(np.uint8))
 
 
 def resized_square(pixels: np.ndarray, size: int) -> np.ndarray:

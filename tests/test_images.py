@@ -789,25 +789,27 @@ def test_list_images_refuses_what_is_not_a_folder_of_images(tmp_path):
     assert list_images(tmp_path / "x.png") == [tmp_path / "x.png"]
 
 
+def read_all(paths, size=None):
+    return np.stack([*read_alike(paths, size)])
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_read_folder_stacks_8_bits_in_the_order_of_names(tmp_path, count):
     samples = [noise((5, 7, count), "uint8", seed) for seed in range(3)]
     for name, sample in zip(("b", "c", "a"), samples, strict=True):
         save(tmp_path / f"{name}.png", sample)
     expected = np.stack([np.moveaxis(samples[i], 2, 0) for i in (2, 0, 1)])
-    np.testing.assert_array_equal(read_alike(list_images(tmp_path)), expected, strict=True)
+    np.testing.assert_array_equal(read_all(list_images(tmp_path)), expected, strict=True)
 
 
 def test_read_folder_reduces_depth_by_rounding_and_drops_alpha(tmp_path):
     deep = noise((16, 16, 4), "uint16")
     save(tmp_path / "a.png", deep)
     expected = np.rint(np.moveaxis(deep[..., :3], 2, 0).astype(np.float64) / 257)
-    np.testing.assert_array_equal(
-        read_alike(list_images(tmp_path))[0], expected.astype(np.uint8), strict=True
-    )
+    np.testing.assert_array_equal(read_all(list_images(tmp_path))[0], expected.astype(np.uint8), strict=True)
     (tmp_path / "a.png").unlink()
     save(tmp_path / "a.tif", np.array([[[-1.0], [0.0]], [[0.2], [3.0]]], np.float32))
-    assert read_alike(list_images(tmp_path)).ravel().tolist() == [0, 0, 51, 255]
+    assert read_all(list_images(tmp_path)).ravel().tolist() == [0, 0, 51, 255]
 
 
 def test_mixed_sizes_name_two_files_and_the_option(tmp_path):
@@ -815,23 +817,23 @@ def test_mixed_sizes_name_two_files_and_the_option(tmp_path):
     save(tmp_path / "b.png", noise((5, 7, 1), "uint8"))
     save(tmp_path / "c.png", noise((6, 9, 1), "uint8"))
     with pytest.raises(DataError, match=r"a\.png is 7 x 5 pixels and .*c\.png is 9 x 6") as caught:
-        read_alike(list_images(tmp_path))
+        read_all(list_images(tmp_path))
     assert "--size N" in caught.value.hint
-    assert read_alike(list_images(tmp_path), size=4).shape == (3, 1, 4, 4)
+    assert read_all(list_images(tmp_path), size=4).shape == (3, 1, 4, 4)
 
 
 def test_mixed_grey_and_colour_name_two_files(tmp_path):
     save(tmp_path / "a.png", noise((5, 7, 1), "uint8"))
     save(tmp_path / "b.png", noise((5, 7, 3), "uint8"))
     with pytest.raises(DataError, match=r"a\.png is grey and .*b\.png is RGB"):
-        read_alike(list_images(tmp_path), size=4)
+        read_all(list_images(tmp_path), size=4)
 
 
 def test_an_unreadable_file_in_a_folder_is_named(tmp_path):
     save(tmp_path / "a.png", noise((5, 7, 1), "uint8"))
     (tmp_path / "b.png").write_text("not an image")
     with pytest.raises(DataError, match=r"b\.png is not a PNG file"):
-        read_alike(list_images(tmp_path))
+        read_all(list_images(tmp_path))
 
 
 @settings(max_examples=40, deadline=None)
@@ -840,7 +842,7 @@ def test_a_constant_image_stays_constant_at_every_size(tmp_path_factory, value, 
     folder = tmp_path_factory.mktemp("constant")
     save(folder / "a.png", np.full((height, width, 3), value, np.uint8))
     np.testing.assert_array_equal(
-        read_alike(list_images(folder), size), np.full((1, 3, size, size), value, np.uint8)
+        read_all(list_images(folder), size), np.full((1, 3, size, size), value, np.uint8)
     )
 
 
@@ -848,19 +850,19 @@ def test_size_takes_the_central_square(tmp_path):
     samples = np.zeros((4, 10, 1), np.uint8)
     samples[:, 3:7] = 200
     save(tmp_path / "a.png", samples)
-    np.testing.assert_array_equal(read_alike(list_images(tmp_path), 4), np.full((1, 1, 4, 4), 200, np.uint8))
+    np.testing.assert_array_equal(read_all(list_images(tmp_path), 4), np.full((1, 1, 4, 4), 200, np.uint8))
 
 
 def test_size_antialiases_a_step_and_a_checkerboard(tmp_path):
     step = np.zeros((64, 64, 1), np.uint8)
     step[:, 28:] = 255  # inside the fourth of eight columns: half of it is white
     save(tmp_path / "a.png", step)
-    row = read_alike(list_images(tmp_path), 8)[0, 0, 4].astype(int)
+    row = read_all(list_images(tmp_path), 8)[0, 0, 4].astype(int)
     assert 90 < row[3] < 165
     assert (row[[0, 1]] < 10).all() and (row[[6, 7]] > 245).all()
     board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None]
     save(tmp_path / "a.png", board)
-    inner = read_alike(list_images(tmp_path), 8)[0, 0, 1:-1, 1:-1].astype(int)
+    inner = read_all(list_images(tmp_path), 8)[0, 0, 1:-1, 1:-1].astype(int)
     assert (abs(inner - 127.5) <= 1).all()  # aliasing would give 0 or 255
 
 
@@ -868,7 +870,7 @@ def test_size_antialiases_a_step_and_a_checkerboard(tmp_path):
 def test_a_size_below_one_is_wrong_use(tmp_path, size):
     save(tmp_path / "a.png", noise((5, 7, 1), "uint8"))
     with pytest.raises(UsageError, match="at least 1"):
-        read_alike(list_images(tmp_path), size)
+        read_all(list_images(tmp_path), size)
 
 
 # ---------------------------------------------------------------- real data

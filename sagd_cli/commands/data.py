@@ -40,7 +40,7 @@ def prepare(
         typer.Option(
             "--output",
             metavar="FILE.npy|FILE.npz|DIR",
-            help="A .npy of uint8 (N, C, H, W), an .npz with labels too, or a folder of PNG.",
+            help="A .npy (N, C, H, W), an .npz with labels too, or a folder of PNG.",
         ),
     ],
     size: Annotated[
@@ -52,6 +52,8 @@ def prepare(
 ) -> None:
     """Turn a data set or a folder into one .npy or .npz file, or into a folder of PNG files.
 
+    The file is written image by image, so the folder may be larger than memory.
+
     Examples:
 
       sagd data prepare photos --size 64 --output photos64.npy
@@ -60,17 +62,16 @@ def prepare(
     """
     from sagd_cli.arguments import parse_dataset
     from sagd_cli.config import DatasetConfig
-    from sagd_cli.datasets import fetch, load_images, write_images
+    from sagd_cli.dataset_files import write_dataset
+    from sagd_cli.datasets import fetch
 
     config = parse_dataset(data)
     if size is not None:
         config = DatasetConfig(name=config.name, split=config.split, options={**config.options, "size": size})
     if download:
         fetch(config)
-    loaded = load_images(config)
-    inputs = [Path(config.options["path"])] if "path" in config.options else []
-    count = write_images(loaded, target, force, output(), inputs)
-    result = {"output": str(target), "count": count, "shape": list(loaded.images.shape[1:])}
+    count, *shape = write_dataset(config, target, force, output())
+    result = {"output": str(target), "count": count, "shape": shape}
     output().result(result, str(target))
 
 
@@ -84,7 +85,7 @@ def info(data: DataArgument, download: DownloadOption = False) -> None:
       sagd data info digits:test --json
     """
     from sagd_cli.arguments import parse_dataset
-    from sagd_cli.datasets import class_names, fetch, load_images
+    from sagd_cli.datasets import class_names, fetch, load_images, mean_and_std
     from sagd_cli.evaluation.receipt import describe_images
 
     config = parse_dataset(data)
@@ -92,6 +93,7 @@ def info(data: DataArgument, download: DownloadOption = False) -> None:
         fetch(config)
     loaded = load_images(config)
     result: dict[str, Any] = describe_images(data, loaded.images)
-    result["mean"], result["std"] = float(loaded.images.mean()), float(loaded.images.std())
+    result["dtype"] = str(loaded.images.dtype)
+    result["mean"], result["std"] = mean_and_std(loaded.images)
     result["classes"] = None if loaded.labels is None else len(class_names(loaded))
     output().result(result, "\n".join(f"{key:<8} {value}" for key, value in result.items()))

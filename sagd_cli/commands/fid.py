@@ -57,11 +57,11 @@ def fid(
     if not wanted:
         raise UsageError("--metrics names no metric", "Choose any of fid,kid,prc,isc.")
     from sagd_cli.arguments import parse_dataset
-    from sagd_cli.datasets import load_images
+    from sagd_cli.datasets import load_pixels
     from sagd_cli.evaluation.fidelity import ImageSource, default_features, evaluate
 
     out = output()
-    sides = [ImageSource(text, load_images(parse_dataset(text)).images) for text in (generated, reference)]
+    sides = [ImageSource(text, load_pixels(parse_dataset(text)).images) for text in (generated, reference)]
     chosen = features or default_features(sides[0].images)
     options: dict[str, Any] = {} if weights is None else {"weights": weights}
     where = announced_device(device)

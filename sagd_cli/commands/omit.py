@@ -52,14 +52,14 @@ def omit(
     value = _strength(strength)
     inputs = [Path(reference)] if reference is not None and Path(reference).is_dir() else []
     from sagd_cli.arguments import parse_dataset
-    from sagd_cli.datasets import load_images
+    from sagd_cli.datasets import load_pixels
     from sagd_cli.restoration.files import raise_if_failed
     from sagd_cli.restoration.omission import Omission, omit_files
     from sagd_cli.spectral.band import Band
 
     out = output()
     bands = Band.parse(band)
-    clean = None if reference is None else load_images(parse_dataset(reference)).images
+    clean = None if reference is None else load_pixels(parse_dataset(reference)).images
     if clean is not None and clean.ndim == 4 and clean.shape[1] not in (1, 3):
         raise UsageError(f"the reference {reference} has {clean.shape[1]} channels, not 1 (grey) or 3 (RGB)")
     omission = Omission(bands, clean, value, estimate, steps, seed)

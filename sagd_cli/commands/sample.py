@@ -105,7 +105,7 @@ def sample(
     generator = ImageGenerator(opened, sampling, announced_device(device), class_)
     seeds = range(seed, seed + count)
     target = SampleTarget(folder or default_folder(opened, generator, seeds), format_, grid, force)
-    target.check(opened.shape, seeds)
+    target.check(opened, seeds)
     generator.warn_of_terminal_snr(out)
     save_samples(generator, seeds, batch_size, target, out)
     result = describe(opened, generator, seeds, target)

@@ -16,8 +16,8 @@ from sagd_cli.commands.common import (
     single,
 )
 from sagd_cli.config import DatasetConfig, RunConfig, resolve, validate
-from sagd_cli.console import output
-from sagd_cli.errors import UsageError
+from sagd_cli.console import binary_size, output
+from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.yaml_files import dump_yaml
 
 app = single()
@@ -69,8 +69,21 @@ def train(
     run: Annotated[
         Path | None, typer.Option("--output", metavar="RUN", help="Run folder; runs/NAME by default.")
     ] = None,
+    allow_change: Annotated[
+        bool, typer.Option("--allow-config-change", help="Go on with other settings than the run's own.")
+    ] = False,
+    check_memory: Annotated[
+        bool,
+        typer.Option(
+            "--check-memory/--no-check-memory",
+            help="Refuse to start what the device has too little memory for (default), or try.",
+        ),
+    ] = True,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved configuration only.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the resolved configuration and what the run would take; train nothing."
+        ),
     ] = False,
 ) -> None:
     """Train a diffusion model with shaped noise; the same command again resumes.
@@ -80,6 +93,8 @@ def train(
       sagd train                                    (digits, power-law filter, minutes on two cores)
 
       sagd filter design --type bandpass | sagd train --filter - --steps 500 --output runs/mid
+
+      sagd train --batch-size 512 --dry-run         (parameters, memory, FLOPs, epochs and disk, on standard error)
 
       sagd train --preset mnist --dataset mnist:root=data --filter powerlaw:alpha=-0.1
 
@@ -115,21 +130,73 @@ def train(
     if steps is not None:
         budget = chosen.training.model_copy(update={"images": steps * chosen.training.batch_size})
         chosen = chosen.model_copy(update={"training": budget})
-    _train(chosen, run or Path("runs") / chosen.default_name, device, download, dry_run)
-
-
-def _train(config: RunConfig, run: Path, device: str, download: bool, dry_run: bool) -> None:
-    out = output()
+    run = run or Path("runs") / chosen.default_name
     if dry_run:
-        document = config.document()
-        out.result({"run": str(run), "config": document}, f"# would train into {run}\n{dump_yaml(document)}")
-        return
+        _describe(chosen, run, device)
+    else:
+        _train(chosen, run, device, download, allow_change, check_memory)
+
+
+def _describe(config: RunConfig, run: Path, device: str) -> None:
+    out = output()
+    document = config.document()
+    estimate = _estimate(config, device)
+    if estimate is not None:
+        out.note("\n".join(_lines(estimate)))
+    result = {"run": str(run), "config": document, "estimate": estimate}
+    out.result(result, f"# would train into {run}\n{dump_yaml(document)}")
+
+
+def _estimate(config: RunConfig, device: str) -> dict[str, Any] | None:
+    """What the run would take; None, with a note that says why, when that cannot be known."""
+    from sagd_cli.datasets import data_size
+
+    try:
+        data = data_size(config.dataset, config.class_conditional)
+    except SagdError as error:
+        output().note(f"no estimate without the images: {error.message}. {error.hint}".rstrip())
+        return None
+    from sagd_cli.devices import available_memory, choose_device
+    from sagd_cli.training.estimate import estimate_run
+
+    chosen = choose_device(device)
+    estimate = estimate_run(config, data, chosen)
+    if estimate is None:
+        output().note(
+            f"no estimate: the network {config.backbone.name} cannot be followed without training it"
+        )
+        return None
+    return {"device": str(chosen), **estimate.document(), "available_bytes": available_memory(chosen)}
+
+
+def _lines(estimate: dict[str, Any]) -> list[str]:
+    memory, flops, disk = (estimate[key] for key in ("memory_bytes", "flops_per_image", "disk_bytes"))
+    parts = ", ".join(f"{name} {binary_size(size)}" for name, size in memory.items() if name != "total")
+    free = estimate["available_bytes"]
+    rows = {
+        "parameters": f"{estimate['parameters'] / 1e6:.4g} M",
+        "memory": f"{binary_size(memory['total'])} on {estimate['device']}: {parts} (estimated)",
+        "free": "unknown" if free is None else binary_size(free),
+        "arithmetic": f"{flops['forward'] / 1e9:.4g} GFLOP an image forward, {flops['training'] / 1e9:.4g} in training",
+        "budget": f"{estimate['steps']:,} steps, {estimate['epochs']:,.4g} epochs of {estimate['images_per_epoch']:,}",
+        "disk": f"{binary_size(disk['total'])} at most, {binary_size(disk['checkpoint'])} a checkpoint",
+    }
+    return [f"{name:<11} {text}" for name, text in rows.items()]
+
+
+def _train(
+    config: RunConfig, run: Path, device: str, download: bool, allow_change: bool, check_memory: bool
+) -> None:
     from sagd_cli.datasets import fetch
+    from sagd_cli.training.distributed import speaks
     from sagd_cli.training.run import train as train_run
 
+    out = output()
     chosen = announced_device(device)
     if download:
         fetch(config.dataset)
-    result = train_run(config, run, chosen, out)
+    result = train_run(config, run, chosen, out, allow_change, check_memory)
+    if not speaks():
+        return
     out.note(f"{result['step']} steps, loss {result['loss']:.4f}; draw from it with: sagd sample {run}")
     out.result(result, str(run))

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from sagd_cli.arguments import parse_dataset
 from sagd_cli.config import FilterSource
 from sagd_cli.console import Output
-from sagd_cli.datasets import ImageHash, Images, as_signal, stream_images
+from sagd_cli.datasets import ImageHash, as_signal, stream_images
 from sagd_cli.errors import DataError, UsageError
+from sagd_cli.plugin.records import Images
 from sagd_cli.spectral.grid import Array
 from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sagd_cli.diffusion.prediction import Network, NoisePrediction, Prediction
 from sagd_cli.diffusion.schedule import Schedule
-from sagd_cli.spectral.noise import SpectralNoise
+from sagd_cli.spectral.noise import BatchStream, SpectralNoise, uniform
 
 MIN_SNR_GAMMA = 5.0
 
@@ -40,15 +40,15 @@ class DiffusionLoss:
     prediction: Prediction = field(default_factory=NoisePrediction)
     kind: str = "plain"
 
-    def errors(self, network: Network, x0: Tensor, generator: torch.Generator) -> Errors:
+    def errors(self, network: Network, x0: Tensor, stream: torch.Generator | BatchStream) -> Errors:
         """Try the network on one random (t, eps_w) an image of `x0` (B, C, *spatial).
 
         Predictions of noise are projected on its support, as samplers do: what lies outside is not learned.
         """
         low, high = self.times
-        u = torch.rand(len(x0), generator=generator, device=x0.device) * (high - low) + low
+        u = uniform(len(x0), stream, x0.device) * (high - low) + low
         t = self.schedule.training_time(u)
-        eps = self.noise.draw(x0.shape, generator)
+        eps = self.noise.draw(x0.shape, stream)
         alpha, sigma = (level.view(-1, *[1] * (x0.ndim - 1)) for level in self.schedule.levels(t))
         x_t = alpha * x0 + sigma * eps
         output = network(self.prediction.inputs(x_t, alpha, sigma), self.schedule.timestep(t)).float()
@@ -63,8 +63,7 @@ class DiffusionLoss:
 
     def whitened(self, errors: Errors) -> Tensor:
         """|| T_w^+ error ||^2 / rank, averaged over images and channels: comparable between filters."""
-        grid = self.noise.filter.grid
-        return self.noise.whiten(errors.eps).square().mean() * (grid.size / self.noise.filter.rank)
+        return self.noise.support_mean(self.noise.whitened_power(errors.eps))
 
 
 def _plain(loss: DiffusionLoss, errors: Errors) -> Tensor:

@@ -141,7 +141,8 @@ def _extract(
     starts = range(0, len(source.images), BATCH)
     with output.progress(f"features of {source.name}", len(starts), 0, BATCH) as bar:
         for start in starts:
-            batch = torch.from_numpy(np.ascontiguousarray(source.images[start : start + BATCH])).to(device)
+            part = np.array(source.images[start : start + BATCH])  # torch takes no read-only map of a file
+            batch = torch.from_numpy(part).to(device)
             repeated = batch.expand(-1, plugin.channels, -1, -1)
             for layer, values in zip(layers, extractor(repeated), strict=True):
                 parts[layer].append(values.double().cpu())

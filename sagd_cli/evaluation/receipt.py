@@ -4,7 +4,6 @@ import hashlib
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -12,7 +11,7 @@ from sagd_cli import __version__
 from sagd_cli.datasets import hash_images
 
 
-def describe_images(source: str, images: NDArray[np.uint8]) -> dict[str, Any]:
+def describe_images(source: str, images: NDArray[Any]) -> dict[str, Any]:
     """Return path, count, shape and the sha256 of the pixels, in order."""
     return {
         "path": source,

@@ -10,7 +10,9 @@ from sagd_cli.plugin.records import (
     DatasetPlugin,
     FeaturePlugin,
     FilterPlugin,
+    Images,
     ImageSet,
+    LazyImageSet,
     Options,
     Split,
 )
@@ -26,6 +28,8 @@ __all__ = [
     "FilterPlugin",
     "FrequencyGrid",
     "ImageSet",
+    "Images",
+    "LazyImageSet",
     "Options",
     "Split",
     "disc",

@@ -2,9 +2,9 @@
 
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +24,37 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Images (N, C, *spatial), uint8 of range [0, 255], with optional class `labels` (N,) from 0.
+class Images(Protocol):
+    """Images one at a time, each (C, *spatial), as often as wanted."""
 
-    `class_names` are the names of the labels; without any, a class is called by its number.
+    def __len__(self) -> int:
+        """Return their number."""
+        ...
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Start over."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LazyImageSet:
+    """Images of one shape (C, *spatial) and type, read one at a time, with optional class `labels` (N,) from 0.
+
+    The type is uint8, pixels from 0 to 255; or float16 or float32, data without black and white (latents), which
+    are trained on as they are. `class_names` are the names of the labels; without any, a class is called by its
+    number.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet(LazyImageSet):
+    """A LazyImageSet whose images are one array (N, C, *spatial), in memory or a read-only map of a file."""
+
+    images: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -97,10 +118,14 @@ class FilterPlugin(Plugin):
 
 @dataclass(frozen=True)
 class DatasetPlugin(Plugin):
-    """A data set: `build(options, split: "train" | "test") -> ImageSet`.
+    """A data set: `build(options, split: "train" | "test") -> ImageSet | LazyImageSet`.
+
+    Lazy is for data that memory may not hold: training gathers them in an array, `sagd data prepare` writes them
+    one by one.
 
     `stream(options, split)`, when given, returns a sized iterable of the images, each (C, *spatial), read one at a
-    time: uint8 or other integers of full range, or floats on [-1, 1]. Their sizes may differ.
+    time as spectra are measured on them: uint8 or other integers of full range, or floats on [-1, 1]. Their sizes
+    and depths may differ.
     """
 
     stream: Callable[..., Any] | None = None

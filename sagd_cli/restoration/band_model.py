@@ -97,7 +97,7 @@ def train_band_model(
         callbacks = Callbacks(record, bar.advance, stop_requested=lambda: stop.requested() or best.is_past)
         fit(
             state,
-            lambda step: Batch(_turned(batches.at(step).images, views, settings.seed, step)),
+            lambda step, places: Batch(_turned(batches.at(step, places).images, views, settings.seed, step)),
             loss,
             settings,
             callbacks,

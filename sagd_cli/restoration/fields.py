@@ -12,7 +12,7 @@ from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid
-from sagd_cli.spectral.noise import Generators, SpectralNoise, random_stream
+from sagd_cli.spectral.noise import SpectralNoise, Streams, mean_power, random_stream
 from sagd_cli.spectral.spectrum import power_spectrum
 
 Signals = Sequence[NDArray[np.float32]]
@@ -36,15 +36,25 @@ class CropNoise(SpectralNoise):
     the band of a crop is not a set of the crop's own frequencies.
     """
 
-    def draw(self, shape: Sequence[int], generators: Generators) -> Tensor:
+    @property
+    def grid(self) -> FrequencyGrid:
+        """The frequencies of the crop."""
+        return FrequencyGrid(tuple(side // 2 for side in self.filter.grid.shape))
+
+    @property
+    def support(self) -> NDArray[np.bool_]:
+        """All frequencies: the noise of a crop leaks into each."""
+        return np.ones(self.grid.half_shape, dtype=bool)
+
+    def draw(self, shape: Sequence[int], streams: Streams) -> Tensor:
         """Draw noise of `shape` = (B, C, H, W), H and W half the filter's sides."""
         height, width = shape[-2:]
-        whole = super().draw((*shape[:-2], 2 * height, 2 * width), generators)
+        whole = super().draw((*shape[:-2], 2 * height, 2 * width), streams)
         return whole[..., :height, :width]
 
-    def whiten(self, x: Tensor) -> Tensor:
-        """Return `x`: a crop cannot be whitened."""
-        return x
+    def whitened_power(self, x: Tensor) -> Tensor:
+        """Return the power of `x` itself: a crop cannot be whitened."""
+        return mean_power(x, self.grid.shape)
 
     def project(self, x: Tensor) -> Tensor:
         """Return `x`: a crop cannot be projected."""

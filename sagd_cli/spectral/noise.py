@@ -10,14 +10,45 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.spectral.grid import FrequencyGrid
 
-Generators = torch.Generator | Sequence[torch.Generator]
+BLOCK = (
+    16  # images of a batch that share a generator: few enough to divide it, enough to keep the device busy
+)
 
 
 def random_stream(device: torch.device | str, seed: int, *key: int | str) -> torch.Generator:
     """Return a generator whose state is a function of (seed, *key) alone, so that nothing needs saving."""
     digest = hashlib.blake2b(json.dumps([seed, *key]).encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+class BatchStream:
+    """Randomness of some images of a batch, a function of (seed, *key) and of each image's place in the batch.
+
+    So however a batch is divided among processes and in time, an image gets the same numbers.
+    """
+
+    def __init__(self, device: torch.device | str, images: range, seed: int, *key: int | str) -> None:
+        """Serve the images at these places, drawing whole blocks of 16 places, each from a generator of its own."""
+        blocks = range(images.start // BLOCK, -(-images.stop // BLOCK))
+        self.device = torch.device(device)
+        self._generators = [random_stream(device, seed, *key, block) for block in blocks]
+        first = blocks.start * BLOCK
+        self._inside = slice(images.start - first, images.stop - first)
+
+    def rand(self) -> Tensor:
+        """Draw a number in [0, 1) for each image, (B,)."""
+        parts = [torch.rand(BLOCK, generator=g, device=self.device) for g in self._generators]
+        return torch.cat(parts)[self._inside]
+
+    def randn(self, shape: tuple[int, ...]) -> Tensor:
+        """Draw white noise of `shape` for each image, (B, *shape)."""
+        parts = [torch.randn((BLOCK, *shape), generator=g, device=self.device) for g in self._generators]
+        return torch.cat(parts)[self._inside]
+
+
+Streams = torch.Generator | Sequence[torch.Generator] | BatchStream
 
 
 def multiply_spectrum(x: Tensor, gain: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -37,6 +68,21 @@ def multiply_spectrum(x: Tensor, gain: Tensor, shape: tuple[int, ...]) -> Tensor
         return field
 
 
+def mean_power(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return |F x|^2 / N of fields x (..., *shape) on the half spectrum, averaged over the leading axes."""
+    dims = tuple(range(-len(shape), 0))
+    with torch.autocast(x.device.type, enabled=False):
+        spectrum = torch.fft.rfftn(x.float(), dim=dims, norm="ortho")
+        return torch.view_as_real(spectrum).square().sum(-1).flatten(0, -len(shape) - 1).mean(0)
+
+
+def uniform(count: int, stream: "torch.Generator | BatchStream", device: torch.device) -> Tensor:
+    """Draw `count` numbers in [0, 1), one for each image of the stream, if it is one of a batch."""
+    if isinstance(stream, BatchStream):
+        return stream.rand()
+    return torch.rand(count, generator=stream, device=device)
+
+
 class SpectralNoise:
     """Noise eps_w = F^-1 diag(w) F xi with xi ~ N(0, I), and the linear maps of its covariance.
 
@@ -52,13 +98,25 @@ class SpectralNoise:
         self._weight = self._multiplier(w)
         self._inverse = self._multiplier(np.divide(1.0, w, out=np.zeros_like(w), where=support))
         self._support = self._multiplier(support)
+        share = self.grid.multiplicity / self.grid.total(self.support)
+        self._share = torch.as_tensor(share, dtype=torch.float32, device=self.device)
 
-    def draw(self, shape: Sequence[int], generators: Generators) -> Tensor:
-        """Draw noise of `shape` = (B, C, *spatial) from one generator, or from one generator per image.
+    @property
+    def grid(self) -> FrequencyGrid:
+        """The frequencies of the fields it acts on."""
+        return self.filter.grid
+
+    @property
+    def support(self) -> NDArray[np.bool_]:
+        """Which frequencies, on the half spectrum, carry noise."""
+        return self.filter.support
+
+    def draw(self, shape: Sequence[int], streams: Streams) -> Tensor:
+        """Draw noise of `shape` = (B, C, *spatial) from one generator, from one an image, or from a BatchStream.
 
         With a generator per image, image i depends on its own generator alone: not on the batch it is drawn in.
         """
-        return self.color(self._white(tuple(shape), generators))
+        return self.color(self._white(tuple(shape), streams))
 
     def color(self, x: Tensor) -> Tensor:
         """Apply T_w = F^-1 diag(w) F."""
@@ -72,6 +130,15 @@ class SpectralNoise:
         """Apply P = F^-1 diag(1[w > 0]) F: remove the frequencies that carry no noise."""
         return self._apply(x, self._support)
 
+    def whitened_power(self, x: Tensor) -> Tensor:
+        """Return |F T_w^+ x|^2 / N on the half spectrum, averaged over the axes of `x` that are not spatial."""
+        power = mean_power(x, self._shape)
+        return power if self._inverse is None else power * self._inverse.square()
+
+    def support_mean(self, power: Tensor) -> Tensor:
+        """Return the sum of `power` (half spectrum) over the full spectrum, over the rank of the noise."""
+        return (self._share * power).sum()
+
     def covariance(self) -> Tensor:
         """Eigenvalues of the covariance, w^2, on the half spectrum."""
         return torch.as_tensor(self.filter.weight**2, dtype=torch.float32, device=self.device)
@@ -80,10 +147,12 @@ class SpectralNoise:
         """Log-determinant of the covariance on its support."""
         return self.filter.logdet
 
-    def _white(self, shape: tuple[int, ...], generators: Generators) -> Tensor:
-        if isinstance(generators, torch.Generator):
-            return torch.randn(shape, generator=generators, device=self.device)
-        return torch.stack([torch.randn(shape[1:], generator=g, device=self.device) for g in generators])
+    def _white(self, shape: tuple[int, ...], streams: Streams) -> Tensor:
+        if isinstance(streams, torch.Generator):
+            return torch.randn(shape, generator=streams, device=self.device)
+        if isinstance(streams, BatchStream):
+            return streams.randn(shape[1:])
+        return torch.stack([torch.randn(shape[1:], generator=g, device=self.device) for g in streams])
 
     def _multiplier(self, values: NDArray[np.generic]) -> Tensor | None:
         """None stands for the identity: white noise is then the very tensor that was drawn, at no cost."""

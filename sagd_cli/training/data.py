@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sagd_cli.spectral.noise import random_stream
+from sagd_cli.spectral.noise import BatchStream
 
 
 def to_signal(images: Tensor) -> Tensor:
@@ -36,11 +36,10 @@ class Labels(NamedTuple):
     no_class: int
     share: float
 
-    def at(self, indices: Tensor, seed: int, step: int) -> Tensor:
-        """Return the labels of a batch; which are dropped is a function of (seed, step)."""
-        generator = random_stream(self.values.device, seed, "labels", step)
-        kept = torch.rand(indices.shape, generator=generator, device=self.values.device) >= self.share
-        return torch.where(kept, self.values[indices], self.no_class)
+    def at(self, indices: Tensor, places: range, seed: int, step: int) -> Tensor:
+        """Return the labels of images at these places of a batch; which are dropped is a function of (seed, step)."""
+        stream = BatchStream(self.values.device, places, seed, "labels", step)
+        return torch.where(stream.rand() >= self.share, self.values[indices], self.no_class)
 
 
 class Batches:
@@ -56,13 +55,14 @@ class Batches:
             lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(images))
         )
 
-    def at(self, step: int) -> Batch:
-        """Return the batch of `step`."""
+    def at(self, step: int, places: range | None = None) -> Batch:
+        """Return the batch of `step`, or the images at some places of it."""
+        places = range(self._batch_size) if places is None else places
         first, count = step * self._batch_size, len(self._images)
-        positions = np.arange(first, first + self._batch_size)
+        positions = np.arange(first + places.start, first + places.stop)
         epochs = np.unique(positions // count)
         orders = np.concatenate([self._order(int(epoch)) for epoch in epochs])
         indices = torch.from_numpy(orders[positions - epochs[0] * count])
         indices = indices.to(self._images.device, non_blocking=True)
-        labels = None if self._labels is None else self._labels.at(indices, self._seed, step)
+        labels = None if self._labels is None else self._labels.at(indices, places, self._seed, step)
         return Batch(to_signal(self._images[indices]), labels)

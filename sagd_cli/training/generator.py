@@ -45,8 +45,8 @@ class ImageGenerator:
         self.classes = run.classes
         self.chosen = [] if self.classes is None or classes is None else self.classes.chosen(classes)
         self._module = run.network(device)
-        # A filter with gaps leaves band-limited fields, which have no range of their own.
-        self._clip = self._noise.filter.is_complete
+        # A filter with gaps leaves band-limited fields, which have no range of their own; nor do float data.
+        self._clip = self._noise.filter.is_complete and run.has_pixels
         self._prediction = _prediction(run, self._noise)
         self._levels = path(schedule, steps, device, sampling.spacing)
         self._shape, self._device, self._steps = run.shape, device, steps
@@ -59,13 +59,17 @@ class ImageGenerator:
             power = load_moments(self._run.checkpoint)["power_about_mean"]
             warn_of_terminal_snr(self._noise.filter, power, self._run.config.schedule, output)
 
-    def draw(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> NDArray[np.uint8]:
-        """Return one uint8 image (C, *spatial) a seed; image i depends on seed i alone."""
-        return to_pixels(self.signals(seeds, on_step))
+    def draw(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> NDArray[Any]:
+        """Return one image (C, *spatial) a seed, uint8, or float32 of a run on float data.
+
+        Image i depends on seed i alone.
+        """
+        signals = self.signals(seeds, on_step)
+        return to_pixels(signals) if self._run.has_pixels else signals.cpu().numpy()
 
     @torch.inference_mode()
     def signals(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> torch.Tensor:
-        """Return the images of `draw` before rounding, float32 with the range of images on [-1, 1].
+        """Return the images of `draw` before rounding, float32; images have the range [-1, 1], float data their own.
 
         Frequencies that the run's filter gives no noise are zero.
         """
@@ -107,9 +111,7 @@ class ImageGenerator:
         scale = self.sampling.guidance
         return conditional if scale == 1 else guided(conditional, unconditional, scale)
 
-    def batches(
-        self, seeds: range, batch_size: int, output: Output
-    ) -> Iterator[tuple[range, NDArray[np.uint8]]]:
+    def batches(self, seeds: range, batch_size: int, output: Output) -> Iterator[tuple[range, NDArray[Any]]]:
         """Yield (seeds, images) for all `seeds`, with progress counted in steps."""
         parts = [seeds[i : i + batch_size] for i in range(0, len(seeds), batch_size)]
         with output.progress("sample", len(parts) * self._steps, 0, len(parts[0]) / self._steps) as bar:

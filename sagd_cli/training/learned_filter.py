@@ -16,7 +16,7 @@ from sagd_cli.plugin.records import FilterPlugin
 from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid
-from sagd_cli.spectral.noise import SpectralNoise
+from sagd_cli.spectral.noise import BatchStream, SpectralNoise
 from sagd_cli.training.ema import Ema
 
 
@@ -93,10 +93,10 @@ class LearnedNoiseLoss(DiffusionLoss):
     noise: LearnedNoise
     smoothness: float = 0.0
 
-    def errors(self, network: Network, x0: Tensor, generator: torch.Generator) -> Errors:
+    def errors(self, network: Network, x0: Tensor, stream: torch.Generator | BatchStream) -> Errors:
         """Try the network on noise of the present profile."""
         self.noise.refresh()
-        return super().errors(network, x0, generator)
+        return super().errors(network, x0, stream)
 
     def objective(self, errors: Errors) -> Tensor:
         """|| T_w^-1 (eps_theta - eps_w) ||^2 / N, and the penalty on bends."""

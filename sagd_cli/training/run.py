@@ -3,14 +3,18 @@
 import fcntl
 import json
 import platform
+import signal
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sagd_cli import __version__
 from sagd_cli.config import (
@@ -21,9 +25,9 @@ from sagd_cli.config import (
     validate,
 )
 from sagd_cli.console import Output
-from sagd_cli.datasets import hash_images, load_images
-from sagd_cli.design.advice import data_moments, warn_of_terminal_snr
-from sagd_cli.errors import CheckpointError, Interrupted, UsageError
+from sagd_cli.datasets import DataSize, hash_images, load_images
+from sagd_cli.design.advice import data_moments, warn_of_scale, warn_of_terminal_snr
+from sagd_cli.errors import CheckpointError, DivergedError, Interrupted, SagdError, UsageError
 from sagd_cli.files import write_text
 from sagd_cli.plugin.records import ImageSet
 from sagd_cli.plugin.registry import registry
@@ -33,6 +37,8 @@ from sagd_cli.training import checkpoint, store
 from sagd_cli.training.backbones import build_backbone, new_backbone, resolve_backbone
 from sagd_cli.training.classes import Classes
 from sagd_cli.training.data import Batches, Labels
+from sagd_cli.training.distributed import World, joined, own_device
+from sagd_cli.training.estimate import refuse_too_large
 from sagd_cli.training.learned_filter import average_profile, learned_profile, make_loss, trained_filter
 from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
 from sagd_cli.training.store import CHECKPOINTS, CONFIG, Checkpoint, open_checkpoint, sampled_filter
@@ -54,6 +60,17 @@ class Run:
     def filter(self) -> FilterConfig:
         """The filter to sample with: the one that training left, where it was learned."""
         return sampled_filter(self.checkpoint)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of its data: uint8, also of early runs, which do not say so, or a float."""
+        name: str = self.checkpoint.manifest.get("dtype", "uint8")
+        return np.dtype(name)
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether its data are images, with a black at -1 and a white at 1."""
+        return self.dtype == np.uint8
 
     @property
     def classes(self) -> Classes | None:
@@ -88,7 +105,7 @@ def _refuse_other_settings(path: Path, given: RunConfig, trained: RunConfig) -> 
     if differing:
         raise UsageError(
             f"{path} was trained with other settings: {', '.join(differing)} differ",
-            "Give the run's own settings, as they were, or choose another --output.",
+            "Give the run's own settings, as they were, choose another --output, or say --allow-config-change.",
         )
 
 
@@ -101,28 +118,61 @@ def check_filter(wanted: str, trained: str, subject: str) -> None:
         )
 
 
-def train(config: RunConfig, path: Path, device: torch.device, output: Output) -> dict[str, Any]:
+def train(
+    config: RunConfig,
+    path: Path,
+    device: torch.device,
+    output: Output,
+    allow_change: bool = False,
+    check_memory: bool = True,
+) -> dict[str, Any]:
     """Train `config` in the run folder `path`, or go on with what is there; return the result of the run.
 
-    Raises UsageError when `path` holds something else, other settings or images, or is in use; Interrupted,
-    after saving, when a signal asked to stop.
+    Several processes that `torchrun` started train together; the first one writes and speaks. With `allow_change` a
+    run goes on with other settings than it was begun with. Raises UsageError when `path` holds something else, other
+    settings or images, or is in use, and, with `check_memory`, when the device has less memory free than training
+    takes; Interrupted, after saving, when a signal asked to stop.
     """
+    device = own_device(device)
+    with joined(device) as world:
+        quiet = output if world.is_first else Output(quiet=True)
+        return _train(config, path, device, quiet, allow_change, check_memory, world)
+
+
+def _train(
+    config: RunConfig,
+    path: Path,
+    device: torch.device,
+    output: Output,
+    allow_change: bool,
+    check_memory: bool,
+    world: World,
+) -> dict[str, Any]:
     loaded = load_images(config.dataset)
     data, shape = loaded.images, loaded.images.shape[1:]
     classes = Classes.of(loaded, config.dataset.subject) if config.class_conditional else None
     config = resolve_backbone(config, shape)
     spectral_filter = config.filter.weights(shape[1:])
-    _check_folder(path, config)
-    about = _about(config, shape, hash_images(data), classes)
+    parts = world.parts(config.training.batch_size, config.training.accumulate)
+    _check_folder(path, config, allow_change)
+    if check_memory:
+        refuse_too_large(config, DataSize(len(data), shape, len(classes or ())), device, len(parts[0]))
+    about = _about(config, data, classes)
     profile = learned_profile(config.filter, shape[1:])
     moments = data_moments(data)
     loss = make_loss(config, spectral_filter, profile, moments["power"], device)
+    warn_of_scale(data, output)
     warn_of_terminal_snr(spectral_filter, moments["power_about_mean"], config.schedule, output)
-    with _locked(path), stop_on_signal() as stop:
+    with _locked(path) if world.is_first else nullcontext(), stop_on_signal() as stop:
         network = new_backbone(config.backbone, shape, config.training.seed, len(classes or ()))
         state = TrainingState(network, config.training, device, profile)
-        log = _resume(path, state, config, about, output)
-        write_text(path / CONFIG, dump_yaml(config.document()))
+        found = _resume(path, state, config, about, output, allow_change)
+        world.agree(state.step)
+        log = _MetricsLog(path / METRICS, state.step, world.is_first)
+        if world.is_first:
+            if found is not None:
+                store.set_aside_newer(path / CHECKPOINTS, found.step)
+            write_text(path / CONFIG, dump_yaml(config.document()))
         batches = _batches(config.training, loaded, classes, device)
         with output.progress("train", config.training.steps, state.step, config.training.batch_size) as bar:
 
@@ -131,19 +181,24 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
                 bar.show(loss=figures["loss"])
 
             def save() -> None:
-                _save(path / CHECKPOINTS, state, config, shape[1:], moments, about)
+                if world.is_first:
+                    _save(path / CHECKPOINTS, state, config, shape[1:], moments, about)
 
-            finished = fit(
-                state, batches.at, loss, config.training, Callbacks(record, bar.advance, save, stop.requested)
-            )
+            callbacks = Callbacks(record, bar.advance, save, stop.requested)
+            try:
+                finished = fit(state, batches.at, loss, config.training, callbacks, world)
+            except DivergedError as error:
+                last, _ = store.newest(path / CHECKPOINTS)
+                kept = f"The last good checkpoint is {last.path}." if last else "There is no checkpoint yet."
+                raise SagdError(error.message, f"{kept} {error.hint}") from None
         if state.profile_ema is not None:
             learned = average_profile(state.profile_ema).spectral_filter()
             warn_of_terminal_snr(
                 learned, moments["power_about_mean"], config.schedule, output, "the filter as learned"
             )
-        if not finished and stop.signum is not None:
+        if not finished:
             raise Interrupted(
-                stop.signum,
+                stop.signum or signal.SIGTERM,
                 f"stopped at step {state.step} of {config.training.steps}; the state is saved in {path}",
                 "Run the same command again to go on.",
             )
@@ -153,7 +208,9 @@ def train(config: RunConfig, path: Path, device: torch.device, output: Output) -
 def _batches(
     settings: TrainingConfig, data: ImageSet, classes: Classes | None, device: torch.device
 ) -> Batches:
-    images = torch.from_numpy(data.images).to(device)
+    with warnings.catch_warnings():  # the images may be a read-only map of a file, and are only read
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        images = torch.from_numpy(data.images).to(device)
     labels = None
     if classes is not None and data.labels is not None:
         values = torch.from_numpy(data.labels).to(device)
@@ -173,20 +230,25 @@ def _save(
     learned = trained_filter(config.filter, state.profile_ema)
     note = {} if learned is None else {"trained_filter": learned.document()}
     checkpoint.save(folder, state, (learned or config.filter).weights(shape), moments, about | note)
-    store.prune(folder, config.training.keep_checkpoints)
+    every = config.training.keep_every
+    milestone = every and every * config.training.checkpoint_steps
+    store.prune(folder, config.training.keep_checkpoints, milestone)
 
 
 class _MetricsLog:
     """metrics.jsonl: one JSON object a line, flushed at once; lines past the resumed step are dropped."""
 
-    def __init__(self, path: Path, step: int) -> None:
-        self._path = path
+    def __init__(self, path: Path, step: int, writes: bool) -> None:
+        self._path, self._writes = path, writes
         lines = path.read_text().splitlines() if path.exists() else []
         self.records = [record for record in map(_parsed, lines) if record and record["step"] <= step]
-        write_text(path, "".join(json.dumps(record) + "\n" for record in self.records))
+        if writes:
+            write_text(path, "".join(json.dumps(record) + "\n" for record in self.records))
 
     def append(self, record: Record) -> None:
         self.records.append(record)
+        if not self._writes:
+            return
         with self._path.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -199,13 +261,17 @@ def _parsed(line: str) -> Record | None:
         return None
 
 
-def _check_folder(path: Path, config: RunConfig) -> None:
-    if (path / CONFIG).is_file():
+def _check_folder(path: Path, config: RunConfig, allow_change: bool) -> None:
+    if (path / CONFIG).is_file() and not allow_change:
         _refuse_other_settings(
             path, config, validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
         )
-    elif path.exists() and (not path.is_dir() or any(item.name != LOCK for item in path.iterdir())):
+    elif not (path / CONFIG).is_file() and path.exists() and not _is_unused(path):
         raise UsageError(f"{path} exists and is not a run", "Choose another --output.")
+
+
+def _is_unused(path: Path) -> bool:
+    return path.is_dir() and all(item.name == LOCK for item in path.iterdir())
 
 
 @contextmanager
@@ -222,9 +288,14 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _resume(
-    path: Path, state: TrainingState, config: RunConfig, about: dict[str, Any], output: Output
-) -> _MetricsLog:
-    """Restore the newest sound checkpoint, if there is any, and open the log there."""
+    path: Path,
+    state: TrainingState,
+    config: RunConfig,
+    about: dict[str, Any],
+    output: Output,
+    allow_change: bool,
+) -> Checkpoint | None:
+    """Restore the newest sound checkpoint, if there is any, and return it."""
     found, skipped = store.newest(path / CHECKPOINTS)
     for reason in skipped:
         output.warn(f"skipped: {reason}")
@@ -234,17 +305,18 @@ def _resume(
             "Nothing was changed. Restore one from a copy, or start anew with another --output.",
         )
     if found is not None:
-        _refuse_other_settings(path, config, validate(RunConfig, found.manifest["config"], str(found.path)))
+        if not allow_change:
+            trained = validate(RunConfig, found.manifest["config"], str(found.path))
+            _refuse_other_settings(path, config, trained)
         if any(found.manifest.get(key) != about[key] for key in ("images_sha256", "classes")):
             raise UsageError(
                 f"the images of {config.dataset.name}, or their labels, are not those {path} was trained on",
                 "Restore them, or choose another --output.",
             )
         checkpoint.restore(found, state)
-        store.set_aside_newer(path / CHECKPOINTS, found.step)
         done = state.step >= config.training.steps
         output.note(f"{path} is finished" if done else f"resuming {path} at step {state.step}")
-    return _MetricsLog(path / METRICS, state.step)
+    return found
 
 
 def _result(path: Path, state: TrainingState, log: _MetricsLog) -> dict[str, Any]:
@@ -260,9 +332,7 @@ def _result(path: Path, state: TrainingState, log: _MetricsLog) -> dict[str, Any
     }
 
 
-def _about(
-    config: RunConfig, shape: tuple[int, ...], images_sha256: str, classes: Classes | None
-) -> dict[str, Any]:
+def _about(config: RunConfig, images: NDArray[Any], classes: Classes | None) -> dict[str, Any]:
     """What a manifest says besides the files: configuration, filter, versions and the plug-ins it needs."""
     needed = [
         ("filter", config.filter.type),
@@ -271,8 +341,9 @@ def _about(
     ]
     entries = [registry().entry(kind, name) for kind, name in needed]
     return {
-        "shape": list(shape),
-        "images_sha256": images_sha256,
+        "shape": list(images.shape[1:]),
+        "dtype": str(images.dtype),
+        "images_sha256": hash_images(images),
         "classes": None if classes is None else classes.document(),
         "config": config.document(),
         "filter_sha256": config.filter.sha256(),

@@ -33,14 +33,15 @@ class SampleTarget:
         """Name of the PNG file of a seed."""
         return f"{seed:06d}.png"
 
-    def check(self, shape: tuple[int, ...], seeds: range) -> None:
-        """Raise UsageError, before anything is drawn, when images of `shape` cannot go there."""
+    def check(self, run: Run, seeds: range) -> None:
+        """Raise UsageError, before anything is drawn, when images of `run` cannot go there."""
         if self.format not in ("png", "npz"):
             raise UsageError(f"unknown format {self.format!r}", "Formats are png and npz.")
-        drawable = len(shape) == 3 and shape[0] in (1, 3)
+        drawable = run.has_pixels and len(run.shape) == 3 and run.shape[0] in (1, 3)
         if not drawable and (self.format == "png" or self.grid is not None):
             raise UsageError(
-                f"fields of shape {shape} cannot be drawn as images", "Use --format npz without --grid."
+                f"fields of {run.dtype} of shape {run.shape} cannot be drawn as images",
+                "Use --format npz without --grid.",
             )
         if self.grid is not None:
             if self.grid.suffix.lower() != ".png":
@@ -59,7 +60,7 @@ def save_samples(
 ) -> None:
     """Draw one image a seed and write them where the checked `target` says."""
     target.folder.mkdir(parents=True, exist_ok=True)
-    kept: list[NDArray[np.uint8]] = []
+    kept: list[NDArray[Any]] = []
     for part, pixels in generator.batches(seeds, batch_size, output):
         if target.format == "png":
             for seed, image in zip(part, pixels, strict=True):

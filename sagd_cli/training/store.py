@@ -36,10 +36,14 @@ class Checkpoint:
         return str(self.manifest["filter_sha256"])
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what dead processes left half written."""
+def prune(folder: Path, keep: int, milestone_steps: int | None = None) -> None:
+    """Remove all but the newest `keep` checkpoints and those at multiples of `milestone_steps`.
+
+    And what dead processes left half written.
+    """
     for path in sorted(folder.glob("step-*"))[:-keep]:
-        shutil.rmtree(path, ignore_errors=True)
+        if milestone_steps is None or int(path.name.removeprefix("step-")) % milestone_steps:
+            shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(".tmp-*"):
         shutil.rmtree(path, ignore_errors=True)
 

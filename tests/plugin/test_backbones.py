@@ -80,5 +80,5 @@ def test_training_lowers_the_loss(name):
     loss = DiffusionLoss(make_schedule("linear"), band_noise(Band.parse("0:1"), (8, 8)))
     records = []
     batch = Batch(torch.zeros(16, 1, 8, 8))
-    fit(state, lambda step: batch, loss, settings, Callbacks(record=records.append))
+    fit(state, lambda step, places: batch, loss, settings, Callbacks(record=records.append))
     assert records[-1]["loss"] < 0.5

@@ -106,7 +106,7 @@ def trained(grid, power, seed, learned):
     )
     state = TrainingState(Gains(grid), settings(seed), CPU, profile)
 
-    def batch(step):
+    def batch(step, places):
         return Batch(data.draw((BATCH, 1, *grid.shape), random_stream("cpu", seed, "data", step)))
 
     records = []

@@ -1,6 +1,8 @@
 """A folder of images, or of folders of images, one a class."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from pydantic import Field
 from sagd_cli.errors import UsageError
 from sagd_cli.image_files import FORMATS
 from sagd_cli.images import list_images, read_alike, read_image, resized_square, to_signal
-from sagd_cli.plugin import DatasetPlugin, ImageSet, Options, Split, hookimpl
+from sagd_cli.plugin import DatasetPlugin, LazyImageSet, Options, Split, hookimpl
 
 
 class FolderOptions(Options):
@@ -24,63 +26,65 @@ class FolderOptions(Options):
     size: int | None = Field(None, ge=2, description="Crop the centre square and resize it to this side.")
 
 
-def build(options: FolderOptions, split: Split) -> ImageSet:
-    """Read every image of the folder; raise DataError on mixed sizes without `size` and on unreadable files.
+@dataclass(frozen=True)
+class FolderImages:
+    """The images of files, one at a time, as `read(paths, size)` yields them."""
+
+    paths: Sequence[Path]
+    size: int | None
+    read: Callable[[Sequence[Path], int | None], Iterator[NDArray[Any]]]
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Read each image; raise DataError on one that cannot be read."""
+        return self.read(self.paths, self.size)
+
+
+def build(options: FolderOptions, split: Split) -> LazyImageSet:
+    """Find the images of the folder; reading them raises DataError on mixed sizes without `size`, naming two files.
 
     Images that lie in folders of a folder are labelled with their folder, in the order of the folders' names.
     """
-    _refuse_test(options, split)
-    folders = _classes(options.path)
-    files = [list_images(folder) for folder in folders or [options.path]]
-    images = read_alike([path for paths in files for path in paths], options.size)
-    if not folders:
-        return ImageSet(images)
-    labels = np.repeat(np.arange(len(files)), [len(paths) for paths in files])
-    return ImageSet(images, labels, tuple(folder.name for folder in folders))
+    files = _files(options, split)
+    images = FolderImages([*chain(*files.values())], options.size, read_alike)
+    if [*files] == [options.path]:
+        return LazyImageSet(images)
+    labels = np.repeat(np.arange(len(files)), [len(paths) for paths in files.values()])
+    return LazyImageSet(images, labels, tuple(folder.name for folder in files))
+
+
+def stream(options: FolderOptions, split: Split) -> FolderImages:
+    """Return the images at their own depth, of any size unless `size` is given."""
+    return FolderImages([*chain(*_files(options, split).values())], options.size, _read_as_they_are)
+
+
+def _files(options: FolderOptions, split: Split) -> dict[Path, list[Path]]:
+    """The images in each folder that is a class, or in the folder itself; raise UsageError where there is none."""
+    if split == "test":
+        raise UsageError(
+            f"the folder {options.path} has no held-out split", "Name the folder of the test images."
+        )
+    return {folder: list_images(folder) for folder in _classes(options.path) or [options.path]}
 
 
 def _classes(path: Path) -> list[Path]:
     """The folders, but for hidden ones, in a folder that holds no image itself."""
     if not path.is_dir():
         return []
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
     if any(entry.suffix.lower() in FORMATS for entry in entries):
         return []
-    return [entry for entry in entries if entry.is_dir()]
+    return sorted(entry for entry in entries if entry.is_dir())
 
 
-class FolderImages:
-    """The images of a folder, or of one file, read one at a time."""
-
-    def __init__(self, options: FolderOptions) -> None:
-        """Find the files; raise UsageError when there is none."""
-        folders = _classes(options.path) or [options.path]
-        self._paths = [path for folder in folders for path in list_images(folder)]
-        self._size = options.size
-
-    def __len__(self) -> int:
-        """Return the number of files."""
-        return len(self._paths)
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Read each image at its own depth; raise DataError on one that cannot be read."""
-        for path in self._paths:
-            pixels = read_image(path).pixels
-            pixels = pixels if self._size is None else resized_square(pixels, self._size)
-            yield to_signal(pixels) if pixels.dtype.kind == "f" else pixels
-
-
-def stream(options: FolderOptions, split: Split) -> FolderImages:
-    """Return the images one at a time, of any size unless `size` is given."""
-    _refuse_test(options, split)
-    return FolderImages(options)
-
-
-def _refuse_test(options: FolderOptions, split: Split) -> None:
-    if split == "test":
-        raise UsageError(
-            f"the folder {options.path} has no held-out split", "Name the folder of the test images."
-        )
+def _read_as_they_are(paths: Sequence[Path], size: int | None) -> Iterator[NDArray[Any]]:
+    for path in paths:
+        pixels = read_image(path).pixels
+        pixels = pixels if size is None else resized_square(pixels, size)
+        yield to_signal(pixels) if pixels.dtype.kind == "f" else pixels
 
 
 @hookimpl

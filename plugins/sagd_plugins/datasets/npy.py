@@ -1,4 +1,4 @@
-"""A NumPy array of uint8 images (N, C, *spatial): a .npy file, or `images` in an .npz archive, with their `labels`."""
+"""An array of images (N, C, *spatial): a .npy file, or `images` in an .npz archive, with their `labels`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,18 +22,15 @@ class NpyOptions(Options):
 
     path: Path = Field(
         Path("images.npy"),
-        description="A .npy file of uint8 (N, C, *spatial), or .npz with `images` and perhaps `labels`.",
+        description="A .npy file (N, C, *spatial), uint8 or float, or .npz with `images` and perhaps `labels`.",
     )
 
 
 def build(options: NpyOptions, split: Split) -> ImageSet:
-    """Read the array; pickled content is refused. Raises DataError when it is no such array."""
+    """Map the array into memory, read-only; of an archive, read it. Pickled content is refused, with a DataError."""
     arrays = _read(options, split)
-    array = np.array(arrays["images"])
-    if array.dtype != np.uint8:
-        raise DataError(f"{options.path} holds {array.dtype}, not uint8 images (N, C, *spatial)")
     names = tuple(map(str, np.atleast_1d(arrays.get("class_names", ()))))
-    return ImageSet(array, arrays.get("labels"), names)
+    return ImageSet(arrays["images"], arrays.get("labels"), names)
 
 
 def stream(options: NpyOptions, split: Split) -> NDArray[Any]:
@@ -74,7 +71,7 @@ def sagd_datasets() -> Iterable[DatasetPlugin]:
     """Provide `npy`."""
     yield DatasetPlugin(
         "npy",
-        "a .npy file of uint8 (N, C, *spatial), or .npz with `images` and perhaps `labels`",
+        "a .npy file (N, C, *spatial), uint8 or float, or .npz with `images` and perhaps `labels`",
         NpyOptions,
         build,
         stream=stream,

@@ -1,6 +1,6 @@
 """How good samplers are on trained runs: the Fréchet distance to the data of each, over runs that differ by their seed.
 
-python benchmarks/samplers.py RUN... [--samplers dpmpp:20,ddpm:1000] [--output benchmarks/results/samplers.json]
+python benchmarks/samplers.py RUN... [--samplers dpmpp:20,dpmpp:20:karras] [--output benchmarks/results/samplers.json]
 """
 
 import argparse
@@ -27,9 +27,9 @@ IMAGES, FIRST_SEED, BATCH = 1000, 10_000, 500
 QUIET = Output(quiet=True)
 
 
-def distance(run: Run, sampler: str, evaluations: int, device: torch.device) -> float:
+def distance(run: Run, sampler: str, evaluations: int, spacing: str, device: torch.device) -> float:
     """The Fréchet distance of the images of the same seeds, whatever the sampler, to the run's data."""
-    sampling = sampling_of(run, {"sampler": sampler, "steps": evaluations})
+    sampling = sampling_of(run, {"sampler": sampler, "steps": evaluations, "spacing": spacing})
     generator = ImageGenerator(run, sampling, device)
     seeds = range(FIRST_SEED, FIRST_SEED + IMAGES)
     images = np.concatenate([generator.draw(seeds[i : i + BATCH]) for i in range(0, IMAGES, BATCH)])
@@ -43,7 +43,7 @@ def main() -> None:
     """Print a line a sampler, and write JSON where --output says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
-    parser.add_argument("--samplers", default=SAMPLERS, help="NAME:EVALUATIONS, joined by commas")
+    parser.add_argument("--samplers", default=SAMPLERS, help="NAME:EVALUATIONS[:SPACING], joined by commas")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
@@ -52,13 +52,13 @@ def main() -> None:
         keep_freed_memory()  # as the commands do
     runs = [open_run(path, QUIET) for path in options.runs]
     rows = []
-    for name, evaluations in (item.split(":") for item in options.samplers.split(",")):
-        found = [distance(run, name, int(evaluations), device) for run in runs]
+    for item in options.samplers.split(","):
+        name, evaluations, spacing = (*item.split(":"), "auto")[:3]
+        found = [distance(run, name, int(evaluations), spacing, device) for run in runs]
         mean, spread = statistics.mean(found), statistics.stdev(found) if len(found) > 1 else 0.0
-        rows.append(
-            {"sampler": name, "evaluations": int(evaluations), "fd": found, "mean": mean, "std": spread}
-        )
-        print(f"{name:<10} {evaluations:>5}  {mean:.3f} +- {spread:.3f}  {found}", flush=True)
+        figures = {"fd": found, "mean": mean, "std": spread}
+        rows.append({"sampler": name, "evaluations": int(evaluations), "spacing": spacing, **figures})
+        print(f"{name:<10} {evaluations:>5} {spacing:<9}  {mean:.3f} +- {spread:.3f}  {found}", flush=True)
     if options.output:
         machine = {"machine": platform.machine(), "torch": torch.__version__, "device": str(device)}
         about = {"date": date.today().isoformat(), **machine, "images": IMAGES, "runs": len(runs)}

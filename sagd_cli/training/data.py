@@ -1,5 +1,7 @@
 """Training images as tensors, and their order, which is a function of (seed, epoch) alone."""
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -8,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sagd_cli.devices import available_memory
 from sagd_cli.spectral.noise import BatchStream
 
 
@@ -42,12 +45,26 @@ class Labels(NamedTuple):
         return torch.where(stream.rand() >= self.share, self.values[indices], self.no_class)
 
 
-class Batches:
-    """Batches of `images` (N, C, *spatial) on their device: shuffled epochs without end, addressed by step."""
+def placed(images: Tensor, device: torch.device) -> Tensor:
+    """Return the images on `device` where they take at most a quarter of its free memory, else where they are."""
+    free = available_memory(device) if device.type == "cuda" else None
+    return images.to(device) if free is not None and images.nbytes <= free / 4 else images
 
-    def __init__(self, images: Tensor, batch_size: int, seed: int, labels: Labels | None = None) -> None:
-        """Keep the images, and their classes if any, where they are; nothing is drawn yet."""
+
+class Batches:
+    """Batches of `images` (N, C, *spatial) on a device: shuffled epochs without end, addressed by step."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        batch_size: int,
+        seed: int,
+        labels: Labels | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """Keep the images, and their classes if any, where they are; batches go to `device` if it is another."""
         self._images = images
+        self._device = device or images.device
         self._labels = labels
         self._batch_size = batch_size
         self._seed = seed
@@ -63,6 +80,29 @@ class Batches:
         epochs = np.unique(positions // count)
         orders = np.concatenate([self._order(int(epoch)) for epoch in epochs])
         indices = torch.from_numpy(orders[positions - epochs[0] * count])
-        indices = indices.to(self._images.device, non_blocking=True)
-        labels = None if self._labels is None else self._labels.at(indices, places, self._seed, step)
-        return Batch(to_signal(self._images[indices]), labels)
+        here = indices.to(self._device, non_blocking=True)
+        if self._images.device.type == self._device.type:
+            images = self._images[here]
+        else:
+            images = self._images[indices].pin_memory().to(self._device, non_blocking=True)
+        labels = None if self._labels is None else self._labels.at(here, places, self._seed, step)
+        return Batch(to_signal(images), labels)
+
+
+class Ahead:
+    """Batches that are fetched in a thread of their own while the step before them is computed."""
+
+    def __init__(self, batch_at: Callable[[int, range], Batch], parts: list[range]) -> None:
+        """Take the places of a batch in the order in which they are asked for."""
+        self._batch_at, self._parts = batch_at, parts
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._coming: dict[tuple[int, range], Future[Batch]] = {}
+
+    def at(self, step: int, places: range) -> Batch:
+        """Return the images at some places of a step's batch, and begin to fetch the next ones."""
+        coming = self._coming.pop((step, places), None)
+        batch = self._batch_at(step, places) if coming is None else coming.result()
+        k = self._parts.index(places) + 1
+        following = (step, self._parts[k]) if k < len(self._parts) else (step + 1, self._parts[0])
+        self._coming = {following: self._thread.submit(self._batch_at, *following)}
+        return batch

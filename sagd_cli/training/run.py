@@ -36,7 +36,7 @@ from sagd_cli.spectral.grid import Array
 from sagd_cli.training import checkpoint, store
 from sagd_cli.training.backbones import build_backbone, new_backbone, resolve_backbone
 from sagd_cli.training.classes import Classes
-from sagd_cli.training.data import Batches, Labels
+from sagd_cli.training.data import Ahead, Batches, Labels, placed
 from sagd_cli.training.distributed import World, joined, own_device
 from sagd_cli.training.estimate import refuse_too_large
 from sagd_cli.training.learned_filter import average_profile, learned_profile, make_loss, trained_filter
@@ -173,7 +173,7 @@ def _train(
             if found is not None:
                 store.set_aside_newer(path / CHECKPOINTS, found.step)
             write_text(path / CONFIG, dump_yaml(config.document()))
-        batches = _batches(config.training, loaded, classes, device)
+        batches = _batches(config.training, loaded, classes, device, parts)
         with output.progress("train", config.training.steps, state.step, config.training.batch_size) as bar:
 
             def record(figures: Record) -> None:
@@ -206,16 +206,21 @@ def _train(
 
 
 def _batches(
-    settings: TrainingConfig, data: ImageSet, classes: Classes | None, device: torch.device
-) -> Batches:
+    settings: TrainingConfig,
+    data: ImageSet,
+    classes: Classes | None,
+    device: torch.device,
+    parts: list[range],
+) -> Batches | Ahead:
     with warnings.catch_warnings():  # the images may be a read-only map of a file, and are only read
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        images = torch.from_numpy(data.images).to(device)
+        images = placed(torch.from_numpy(data.images), device)
     labels = None
     if classes is not None and data.labels is not None:
         values = torch.from_numpy(data.labels).to(device)
         labels = Labels(values, len(classes), settings.label_dropout)
-    return Batches(images, settings.batch_size, settings.seed, labels)
+    batches = Batches(images, settings.batch_size, settings.seed, labels, device)
+    return batches if images.device.type == device.type else Ahead(batches.at, parts)
 
 
 def _save(

@@ -21,7 +21,7 @@ from sagd_cli.signals import stop_on_signal
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.snr import largest_snr
-from sagd_cli.training.data import Batches
+from sagd_cli.training.data import Ahead, Batches
 from sagd_cli.training.run import open_run, train
 
 CPU = torch.device("cpu")
@@ -187,6 +187,18 @@ def test_data_that_show_through_the_noise_at_the_end_are_warned_of():
     low = SpectralFilter.from_weight(FrequencyGrid((8, 8)), np.where(white.grid.rho < 0.25, 0.01, 1.0))
     found = largest_snr(low, data_moments(images)["power_about_mean"], level)
     assert found["low"] > 0.1 > 0.01 > found["high"]
+
+
+def test_what_is_fetched_ahead_is_what_is_asked_for():
+    """Over passes, steps, and a step that is asked for again."""
+    images = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1)
+    batches = Batches(images, 6, seed=3)
+    parts = [range(0, 3), range(3, 6)]
+    ahead = Ahead(batches.at, parts)
+    for step in (0, 1, 2, 7, 8, 8):
+        for places in parts:
+            assert torch.equal(ahead.at(step, places).images, batches.at(step, places).images)
+    assert torch.equal(torch.cat([batches.at(4, places).images for places in parts]), batches.at(4).images)
 
 
 def test_every_epoch_shows_every_image_once():

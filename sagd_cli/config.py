@@ -137,6 +137,7 @@ class TrainingConfig(_Frozen):
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled weight decay.")
     gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
     ema_half_life_images: int = Field(10_000, ge=1, description="Half-life of the weights' moving average.")
+    flips: bool = Field(False, description="Mirror half of the images left to right, at random.")
     label_dropout: float = Field(
         0.1, ge=0, lt=1, description="Share of images shown without their class, which guidance needs."
     )

@@ -61,8 +61,13 @@ class Batches:
         seed: int,
         labels: Labels | None = None,
         device: torch.device | None = None,
+        flips: bool = False,
     ) -> None:
-        """Keep the images, and their classes if any, where they are; batches go to `device` if it is another."""
+        """Keep the images, and their classes if any, where they are; batches go to `device` if it is another.
+
+        With `flips`, half of the images are mirrored along their last axis; which ones is a function of (seed, step).
+        """
+        self._flips = flips
         self._images = images
         self._device = device or images.device
         self._labels = labels
@@ -86,6 +91,9 @@ class Batches:
         else:
             images = self._images[indices].pin_memory().to(self._device, non_blocking=True)
         labels = None if self._labels is None else self._labels.at(here, places, self._seed, step)
+        if self._flips:
+            mirrored = BatchStream(self._device, places, self._seed, "flip", step).rand() < 0.5
+            images = torch.where(mirrored.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
         return Batch(to_signal(images), labels)
 
 

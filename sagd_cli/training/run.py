@@ -219,7 +219,7 @@ def _batches(
     if classes is not None and data.labels is not None:
         values = torch.from_numpy(data.labels).to(device)
         labels = Labels(values, len(classes), settings.label_dropout)
-    batches = Batches(images, settings.batch_size, settings.seed, labels, device)
+    batches = Batches(images, settings.batch_size, settings.seed, labels, device, settings.flips)
     return batches if images.device.type == device.type else Ahead(batches.at, parts)
 
 

@@ -201,6 +201,20 @@ def test_what_is_fetched_ahead_is_what_is_asked_for():
     assert torch.equal(torch.cat([batches.at(4, places).images for places in parts]), batches.at(4).images)
 
 
+def test_half_of_the_images_are_mirrored():
+    """Within 5 standard errors, the same ones whenever and in whatever parts they are asked for; the rest as is."""
+    images = torch.arange(64, dtype=torch.uint8).view(-1, 1, 1, 2)
+    plain, flipped = Batches(images, 32, seed=3), Batches(images, 32, seed=3, flips=True)
+    share = 0.0
+    for step in range(50):
+        as_is, batch = plain.at(step).images, flipped.at(step).images
+        mirrored = (batch != as_is).any(dim=(1, 2, 3))
+        assert torch.equal(batch, torch.where(mirrored.view(-1, 1, 1, 1), as_is.flip(-1), as_is))
+        assert torch.equal(flipped.at(step, range(5, 9)).images, batch[5:9])
+        share += float(mirrored.float().mean()) / 50
+    assert share == pytest.approx(0.5, abs=5 * 0.5 / (50 * 32) ** 0.5)
+
+
 def test_every_epoch_shows_every_image_once():
     images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
     batches = Batches(images, 4, seed=3)

@@ -66,9 +66,9 @@ def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
     """Set networks, averages, optimiser and step as they were saved; raise CheckpointError when they are of others."""
     was_learned = "profile.safetensors" in checkpoint.manifest["files"]
     if was_learned != (state.profile is not None):
-        kinds = ("learned", "given") if was_learned else ("given", "learned")
+        other = "given" if was_learned else "learned"
         raise CheckpointError(
-            f"{checkpoint.path} was trained with a filter that is {kinds[0]} and cannot go on with one that is {kinds[1]}",
+            f"{checkpoint.path} was trained with another kind of filter and cannot go on with a {other} one",
             "Choose another --output.",
         )
     for name, module in _modules(state).items():

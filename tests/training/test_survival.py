@@ -1,13 +1,13 @@
-"""Training that survives: killed, interrupted, damaged, changed, refused; nothing sound is lost and nothing torn is read."""
+"""Training that survives kills, signals, damage and changes: nothing sound is lost, nothing torn is read."""
 
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from sagd_cli.config import resolve
 from sagd_cli.console import Output
-from sagd_cli.errors import CheckpointError, Interrupted, SagdError, UsageError
+from sagd_cli.errors import CheckpointError, Interrupted
 from sagd_cli.training import checkpoint, store
 from sagd_cli.training.data import Batches
 from sagd_cli.training.run import open_run, train
@@ -51,10 +51,14 @@ def test_a_kill_tears_nothing_and_costs_one_interval_at_most():
     assert {name: figures[name] for name in broken} == dict.fromkeys(broken, 0), done.stderr
 
 
-@pytest.mark.parametrize("left", [[], ["run.lock"], ["run.lock", ".sagd-x1.yaml"], ["run.lock", "config.yaml"]])
+@pytest.mark.parametrize(
+    "left", [[], ["run.lock"], ["run.lock", ".sagd-x1.yaml"], ["run.lock", "config.yaml"]]
+)
 def test_a_training_killed_before_its_first_step_starts_again(tiny_run, tiny_config, tmp_path, left):
     for name in left:
-        (tmp_path / name).write_bytes((tiny_run / name).read_bytes() if (tiny_run / name).exists() else b"back")
+        (tmp_path / name).write_bytes(
+            (tiny_run / name).read_bytes() if (tiny_run / name).exists() else b"back"
+        )
     assert train(tiny_config, tmp_path, CPU, QUIET)["step"] == 8
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in tiny_run.iterdir()}
 
@@ -70,7 +74,9 @@ def test_a_checkpoint_that_was_half_pruned_does_not_look_damaged(run, tiny_confi
 
 
 @pytest.mark.parametrize("fails", [1, 2])
-def test_saving_a_step_again_never_removes_it_before_the_new_one_is_there(run, tiny_config, monkeypatch, fails):
+def test_saving_a_step_again_never_removes_it_before_the_new_one_is_there(
+    run, tiny_config, monkeypatch, fails
+):
     found, _ = store.newest(run / "checkpoints")
     state = checkpoint.TrainingState(open_run(run, QUIET).network(CPU), tiny_config.training, CPU)
     state.step = found.step
@@ -195,9 +201,23 @@ def test_settings_change_only_on_request_and_the_run_stays_readable(run, tiny_se
     """Also when it is killed before the first checkpoint of the new settings: config.yaml then is the old one."""
     other = tmp_path / "other.yaml"
     text = (run / "config.yaml").read_text()
-    other.write_text(text.replace("images: 64", "images: 96").replace("learning_rate: 0.002", "learning_rate: 0.001"))
+    other.write_text(
+        text.replace("images: 64", "images: 96").replace("learning_rate: 0.002", "learning_rate: 0.001")
+    )
     again = ("train", "--config", other, "--output", run, "--device", "cpu")
-    sample = ("sample", run, "-n", 1, "--steps", 1, "--device", "cpu", "--force", "--output", tmp_path / "images")
+    sample = (
+        "sample",
+        run,
+        "-n",
+        1,
+        "--steps",
+        1,
+        "--device",
+        "cpu",
+        "--force",
+        "--output",
+        tmp_path / "images",
+    )
     before = tree(run)
     refused = sagd(*again)
     assert refused.code == 2 and "training.images, training.learning_rate differ" in refused.err
@@ -224,8 +244,10 @@ def test_a_run_does_not_go_from_a_fixed_to_a_learned_filter(tiny_settings, tmp_p
     half = {"training.images": 32}
     train(resolve({**tiny_settings, **half, "filter.type": first}), tmp_path / "run", CPU, QUIET)
     before = tree(tmp_path)
-    with pytest.raises(CheckpointError, match="cannot go on with one that is"):
-        train(resolve({**tiny_settings, "filter.type": then}), tmp_path / "run", CPU, QUIET, allow_change=True)
+    with pytest.raises(CheckpointError, match="cannot go on with a (learned|given) one"):
+        train(
+            resolve({**tiny_settings, "filter.type": then}), tmp_path / "run", CPU, QUIET, allow_change=True
+        )
     assert tree(tmp_path) == before
 
 
@@ -266,3 +288,79 @@ def test_a_divergence_names_its_step_and_rate_and_leaves_nothing_that_is_not_fin
     assert 0 < figure <= rate
     for path in run.rglob("*.safetensors"):
         assert all(torch.isfinite(values).all() for values in load_file(path).values())
+
+
+@contextmanager
+def without_rights():
+    """Be a user like others: root may write anywhere."""
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("place", [".", "checkpoints"])
+def test_a_run_that_may_not_be_written_is_left_as_it_was(run, sagd, monkeypatch, place):
+    (run / "checkpoints" / "step-00000008" / "manifest.json").unlink()  # there is something left to train
+    run.chmod(0o777)
+    for path in run.rglob("*"):
+        path.chmod(0o777)
+    (run / place).chmod(0o555)
+    if place == ".":
+        (run / "run.lock").unlink()
+    before = tree(run)
+    monkeypatch.chdir(run)  # the folders above are private
+    with without_rights():
+        result = sagd("train", "--config", "config.yaml", "--output", ".", "--device", "cpu")
+    assert result.code == 1 and "ermission denied" in result.err and "Traceback" not in result.err
+    assert "internal" not in result.err
+    if place == ".":
+        assert tree(run) == before
+    else:
+        held = {path.name for path in (run / place).iterdir()}
+        assert held == {"step-00000006", "step-00000008"}
+
+
+SLOW_STEP = """
+import signal, sys, time
+from sagd_cli.__main__ import main
+from sagd_cli.training import loop
+
+step = loop._step
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have switched it off
+
+def slow(state, *arguments):
+    if state.step < 3:
+        return step(state, *arguments)
+    before = signal.getsignal(signal.SIGTERM)
+    print("training", flush=True)
+    while signal.getsignal(signal.SIGTERM) is before:
+        time.sleep(0.01)
+    print("asked", flush=True)
+    time.sleep(600)
+
+loop._step = slow
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
+def test_the_second_signal_ends_a_step_that_takes_long(run, tiny_run, sagd, tmp_path, second, code):
+    settings = tmp_path / "config.yaml"
+    settings.write_text((run / "config.yaml").read_text())
+    command = ("train", "--config", str(settings), "--output", str(tmp_path / "slow"), "--device", "cpu")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", SLOW_STEP, *command], **pipes) as child:
+        try:
+            assert child.stdout.readline() == "training\n"
+            child.send_signal(signal.SIGTERM)
+            assert child.stdout.readline() == "asked\n"
+            child.send_signal(second)
+            _, err = child.communicate(timeout=60)
+        finally:
+            child.kill()
+    assert child.returncode == code and "Traceback" not in err
+    assert store.newest(tmp_path / "slow" / "checkpoints")[0].step == 2
+    assert sagd(*command).code == 0 and hashes(tmp_path / "slow") == hashes(tiny_run)

@@ -198,5 +198,6 @@ def _train(
     result = train_run(config, run, chosen, out, allow_change, check_memory)
     if not speaks():
         return
-    out.note(f"{result['step']} steps, loss {result['loss']:.4f}; draw from it with: sagd sample {run}")
+    loss = "" if result["loss"] is None else f", loss {result['loss']:.4f}"
+    out.note(f"{result['step']} steps{loss}; draw from it with: sagd sample {run}")
     out.result(result, str(run))

@@ -1,7 +1,6 @@
 """Checkpoints that no kill can tear: safetensors and JSON, hashed, renamed into place when whole."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +19,15 @@ from sagd_cli.files import sync, write_text
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.training.loop import TrainingState
-from sagd_cli.training.store import FORMAT, MANIFEST, Checkpoint, describe_files, digest
+from sagd_cli.training.store import (
+    FORMAT,
+    MANIFEST,
+    Checkpoint,
+    describe_files,
+    digest,
+    path_of,
+    temporary_path,
+)
 
 MOMENTS = "data.safetensors"
 
@@ -56,7 +63,14 @@ def load_moments(checkpoint: Checkpoint) -> dict[str, Array]:
 
 
 def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
-    """Set networks, averages, optimiser and step as they were saved."""
+    """Set networks, averages, optimiser and step as they were saved; raise CheckpointError when they are of others."""
+    was_learned = "profile.safetensors" in checkpoint.manifest["files"]
+    if was_learned != (state.profile is not None):
+        other = "given" if was_learned else "learned"
+        raise CheckpointError(
+            f"{checkpoint.path} was trained with another kind of filter and cannot go on with a {other} one",
+            "Choose another --output.",
+        )
     for name, module in _modules(state).items():
         _load_into(module, load_file(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
     _load_optimizer(state.optimizer, load_file(checkpoint.path / "optimizer.safetensors"))
@@ -75,8 +89,8 @@ def save(
     The files are on the disk before the manifest, the manifest before the name; raises CheckpointError, leaving
     nothing behind, when the disk is full or not writable.
     """
-    final = folder / f"step-{state.step:08d}"
-    temporary = folder / f".tmp-{state.step:08d}-{os.getpid()}"
+    final = path_of(folder, state.step)
+    temporary, replaced = (temporary_path(folder, state.step, purpose) for purpose in ("new", "old"))
     try:
         temporary.mkdir(parents=True)
         _write_tensors(temporary, state, spectral_filter, moments)
@@ -84,8 +98,8 @@ def save(
         manifest["digest"] = digest(manifest)
         write_text(temporary / MANIFEST, json.dumps(manifest, indent=1))
         sync(temporary)
-        if final.exists():  # a damaged one of this step, or load would have resumed past it
-            shutil.rmtree(final)
+        if final.exists():
+            final.rename(replaced)
         temporary.rename(final)
         sync(folder)
     except (OSError, SafetensorError, SagdError) as error:
@@ -95,7 +109,10 @@ def save(
             "The earlier checkpoints are intact: make room and run the same command again.",
         ) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if replaced.exists() and not final.exists():
+            replaced.rename(final)
+        for path in (temporary, replaced):
+            shutil.rmtree(path, ignore_errors=True)
     return final
 
 

@@ -126,6 +126,8 @@ def fit(
             stopped = world.any(callbacks.stop_requested()) and not last
             saves = last or stopped or state.step % settings.checkpoint_steps == 0
             # Recording checks loss and gradient, so a training that has diverged is not saved.
+            if saves and not _is_finite(state):
+                raise DivergedError(state.step, learning_rate(settings, state.step - 1))
             if saves or state.step % settings.log_steps == 0:
                 world.average(window.loss, window.power)
                 callbacks.record(_record(state, settings, loss, window, gradient_norm))
@@ -224,7 +226,7 @@ def _record(
 ) -> Record:
     mean_loss, norm = float(window.loss) / window.steps, float(gradient_norm)
     if not (math.isfinite(mean_loss) and math.isfinite(norm)):
-        raise DivergedError(state.step, learning_rate(settings, state.step))
+        raise DivergedError(state.step, learning_rate(settings, state.step - 1))
     power = window.power.cpu().double().numpy() / window.steps
     return {
         "step": state.step,
@@ -239,6 +241,12 @@ def _record(
         # What a filter that collapses shows first: the noise leaves a band.
         **({"noise_bands": state.profile.spectral_filter().band_shares} if state.profile else {}),
     }
+
+
+def _is_finite(state: TrainingState) -> bool:
+    """Whether what is trained is: a step can overflow after a loss and a gradient that are finite."""
+    tensors = [*state.network.parameters(), *(state.profile.parameters() if state.profile else ())]
+    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
 
 def _band_losses(noise: SpectralNoise, power: Array) -> dict[str, float]:

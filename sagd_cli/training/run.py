@@ -93,20 +93,28 @@ def open_run(path: Path, output: Output) -> Run:
     found = open_checkpoint(path, output)
     written = validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
     check_filter(written.filter.sha256(), found.filter_sha256, f"{path / CONFIG} names")
-    trained = validate(RunConfig, found.manifest["config"], f"{found.path}")
-    _refuse_other_settings(path, written, trained)
+    _refuse_other_settings(path, written, _trained_config(found))
     return Run(path, written, found, tuple(found.manifest["shape"]))
 
 
 def _refuse_other_settings(path: Path, given: RunConfig, trained: RunConfig) -> None:
-    """Raise UsageError that names the settings of training that differ; those of sampling may be changed."""
-    keys = differing_keys(given.document(), trained.document())
-    differing = [key for key in keys if not key.startswith("sampling.")]
+    """Raise UsageError that names the settings of training that differ."""
+    differing = _differing_settings(given, trained)
     if differing:
         raise UsageError(
             f"{path} was trained with other settings: {', '.join(differing)} differ",
             "Give the run's own settings, as they were, choose another --output, or say --allow-config-change.",
         )
+
+
+def _differing_settings(given: RunConfig, trained: RunConfig) -> list[str]:
+    """Keys of the settings of training that differ; those of sampling may be changed."""
+    keys = differing_keys(given.document(), trained.document())
+    return [key for key in keys if not key.startswith("sampling.")]
+
+
+def _trained_config(found: Checkpoint) -> RunConfig:
+    return validate(RunConfig, found.manifest["config"], str(found.path))
 
 
 def check_filter(wanted: str, trained: str, subject: str) -> None:
@@ -168,11 +176,14 @@ def _train(
         state = TrainingState(network, config.training, device, profile)
         found = _resume(path, state, config, about, output, allow_change)
         world.agree(state.step)
-        log = _MetricsLog(path / METRICS, state.step, world.is_first)
+        # With other settings, config.yaml is that of the checkpoint until there is one of theirs.
+        config_agrees = found is None or not _differing_settings(config, _trained_config(found))
         if world.is_first:
             if found is not None:
                 store.set_aside_newer(path / CHECKPOINTS, found.step)
-            write_text(path / CONFIG, dump_yaml(config.document()))
+            if config_agrees:
+                _write_config(path, config)
+        log = _MetricsLog(path / METRICS, state.step, world.is_first)
         batches = _batches(config.training, loaded, classes, device, parts)
         with output.progress("train", config.training.steps, state.step, config.training.batch_size) as bar:
 
@@ -183,6 +194,8 @@ def _train(
             def save() -> None:
                 if world.is_first:
                     _save(path / CHECKPOINTS, state, config, shape[1:], moments, about)
+                    if not config_agrees:
+                        _write_config(path, config)
 
             callbacks = Callbacks(record, bar.advance, save, stop.requested)
             try:
@@ -276,7 +289,18 @@ def _check_folder(path: Path, config: RunConfig, allow_change: bool) -> None:
 
 
 def _is_unused(path: Path) -> bool:
-    return path.is_dir() and all(item.name == LOCK for item in path.iterdir())
+    """Whether there is nothing in it but what a training leaves that was killed before it had begun."""
+    names = {item.name for item in path.iterdir()} if path.is_dir() else {"a file"}
+    return names - {item.name for item in _half_written(path)} <= {LOCK}
+
+
+def _half_written(path: Path) -> list[Path]:
+    """What a killed process left of a configuration or metrics, which are written beside their place."""
+    return [left for name in (CONFIG, METRICS) for left in path.glob(f".sagd-*{Path(name).suffix}")]
+
+
+def _write_config(path: Path, config: RunConfig) -> None:
+    write_text(path / CONFIG, dump_yaml(config.document()))
 
 
 @contextmanager
@@ -289,6 +313,8 @@ def _locked(path: Path) -> Iterator[None]:
             raise UsageError(
                 f"another process is training {path}", "Wait for it or choose --output."
             ) from None
+        for left in _half_written(path):
+            left.unlink()
         yield
 
 
@@ -311,8 +337,7 @@ def _resume(
         )
     if found is not None:
         if not allow_change:
-            trained = validate(RunConfig, found.manifest["config"], str(found.path))
-            _refuse_other_settings(path, config, trained)
+            _refuse_other_settings(path, config, _trained_config(found))
         if any(found.manifest.get(key) != about[key] for key in ("images_sha256", "classes")):
             raise UsageError(
                 f"the images of {config.dataset.name}, or their labels, are not those {path} was trained on",
@@ -333,7 +358,7 @@ def _result(path: Path, state: TrainingState, log: _MetricsLog) -> dict[str, Any
         "loss": last.get("loss"),
         "whitened_loss": last.get("whitened_loss"),
         "images_per_second": last.get("images_per_second"),
-        "checkpoint": str(path / CHECKPOINTS / f"step-{state.step:08d}"),
+        "checkpoint": str(store.path_of(path / CHECKPOINTS, state.step)),
     }
 
 

@@ -3,7 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,10 @@ from sagd_cli.plugin.registry import registry
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
 FORMAT = 1
 MANIFEST = "manifest.json"
+
+
+class NewerVersionError(CheckpointError):
+    """A checkpoint is of a format that this version does not know."""
 
 
 @dataclass(frozen=True)
@@ -36,31 +43,57 @@ class Checkpoint:
         return str(self.manifest["filter_sha256"])
 
 
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return folder / f"step-{step:08d}"
+
+
+def temporary_path(folder: Path, step: int, purpose: str) -> Path:
+    """Return a name for what is not yet, or no longer, a checkpoint; `prune` sweeps those that dead processes left."""
+    return folder / f".tmp-{step:08d}-{purpose}-{os.getpid()}"
+
+
+def _steps(folder: Path) -> list[int]:
+    """Steps that have a checkpoint, sound or not, in order; a copy under another name is none."""
+    names = [re.fullmatch(r"step-(\d{8,})", path.name) for path in folder.glob("step-*")]
+    return sorted(int(name[1]) for name in names if name)
+
+
 def prune(folder: Path, keep: int, milestone_steps: int | None = None) -> None:
     """Remove all but the newest `keep` checkpoints and those at multiples of `milestone_steps`.
 
-    And what dead processes left half written.
+    And what dead processes left half written or half removed.
     """
-    for path in sorted(folder.glob("step-*"))[:-keep]:
-        if milestone_steps is None or int(path.name.removeprefix("step-")) % milestone_steps:
-            shutil.rmtree(path, ignore_errors=True)
+    for step in _steps(folder)[:-keep]:
+        if milestone_steps is None or step % milestone_steps:
+            with suppress(
+                OSError
+            ):  # renamed first, as one that is half removed would look like a damaged one
+                path_of(folder, step).rename(temporary_path(folder, step, "old"))
     for path in folder.glob(".tmp-*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def set_aside_newer(folder: Path, step: int) -> None:
     """Rename the checkpoints past `step`, which were found damaged: they no longer count, and nothing is lost."""
-    for path in folder.glob("step-*"):
-        if int(path.name.removeprefix("step-")) > step:
-            path.rename(path.with_name(f"damaged-{path.name}-{os.getpid()}"))
+    for newer in _steps(folder):
+        if newer > step:
+            path = path_of(folder, newer)
+            path.rename(path.with_name(f"damaged-{path.name}-{time.time_ns()}"))
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint whose hashes hold, and why each newer one was skipped."""
+    """Return the newest checkpoint whose hashes hold, and why each newer one was skipped.
+
+    Raises NewerVersionError at one of a format to come: to go on from an older one would discard what was trained
+    since.
+    """
     skipped: list[str] = []
-    for path in sorted(folder.glob("step-*"), reverse=True):
+    for path in (path_of(folder, step) for step in reversed(_steps(folder))):
         try:
             return Checkpoint(path, _verified(path)), skipped
+        except NewerVersionError:
+            raise
         except CheckpointError as error:
             skipped.append(error.message)
     return None, skipped
@@ -69,8 +102,10 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 def _verified(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((path / MANIFEST).read_text())
+        if manifest["digest"] != digest(manifest):
+            raise CheckpointError(f"{path} is damaged: the manifest does not match its own hash")
         if manifest["format"] > FORMAT:
-            raise CheckpointError(f"{path} was written by a newer version of sagd")
+            raise NewerVersionError(f"{path} was written by a newer version of sagd", "Update sagd.")
         recorded = manifest["files"]
         found = describe_files(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -78,8 +113,6 @@ def _verified(path: Path) -> dict[str, Any]:
     for name in sorted({*recorded, *found}):
         if recorded.get(name) != found.get(name):
             raise CheckpointError(f"{path} is damaged: {name} does not match its recorded hash")
-    if manifest.get("digest") != digest(manifest):
-        raise CheckpointError(f"{path} is damaged: the manifest does not match its own hash")
     return dict(manifest)
 
 

@@ -67,13 +67,6 @@ def test_a_missing_or_added_file_is_damage(run):
         open_run(run, Output(quiet=True))
 
 
-def test_a_newer_format_is_named(run):
-    path = run / "checkpoints" / "step-00000008" / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    _, skipped = store.newest(run / "checkpoints")
-    assert "written by a newer version of sagd" in skipped[0]
-
-
 def test_sampling_a_damaged_checkpoint_falls_back_and_says_so(run, sagd, tmp_path):
     path = run / "checkpoints" / "step-00000008" / "ema.safetensors"
     data = bytearray(path.read_bytes())

@@ -1,0 +1,366 @@
+"""Training that survives kills, signals, damage and changes: nothing sound is lost, nothing torn is read."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from interruption import hashes, stop_at
+from safetensors.torch import load_file
+
+from sagd_cli.config import resolve
+from sagd_cli.console import Output
+from sagd_cli.errors import CheckpointError, Interrupted
+from sagd_cli.training import checkpoint, store
+from sagd_cli.training.data import Batches
+from sagd_cli.training.run import open_run, train
+
+CPU, QUIET = torch.device("cpu"), Output(quiet=True)
+TESTS = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):
+    return shutil.copytree(tiny_run, tmp_path / "run")
+
+
+def test_a_kill_tears_nothing_and_costs_one_interval_at_most():
+    command = [sys.executable, str(TESTS / "killing.py"), "8"]
+    paths = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["kills"] == 8 and figures["most_steps_lost"] <= 2
+    broken = ("torn", "unreadable", "refused", "more_than_an_interval_lost", "unequal")
+    assert {name: figures[name] for name in broken} == dict.fromkeys(broken, 0), done.stderr
+
+
+@pytest.mark.parametrize(
+    "left", [[], ["run.lock"], ["run.lock", ".sagd-x1.yaml"], ["run.lock", "config.yaml"]]
+)
+def test_a_training_killed_before_its_first_step_starts_again(tiny_run, tiny_config, tmp_path, left):
+    for name in left:
+        (tmp_path / name).write_bytes(
+            (tiny_run / name).read_bytes() if (tiny_run / name).exists() else b"back"
+        )
+    assert train(tiny_config, tmp_path, CPU, QUIET)["step"] == 8
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in tiny_run.iterdir()}
+
+
+def test_a_checkpoint_that_was_half_pruned_does_not_look_damaged(run, tiny_config, monkeypatch):
+    """A kill while the old one is removed leaves it under a name that no reader takes for a checkpoint."""
+    monkeypatch.setattr(store.shutil, "rmtree", lambda path, **options: None)
+    store.prune(run / "checkpoints", keep=1)
+    assert [path.name for path in (run / "checkpoints").glob("step-*")] == ["step-00000008"]
+    monkeypatch.undo()
+    store.prune(run / "checkpoints", keep=1)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000008"]
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_saving_a_step_again_never_removes_it_before_the_new_one_is_there(
+    run, tiny_config, monkeypatch, fails
+):
+    found, _ = store.newest(run / "checkpoints")
+    state = checkpoint.TrainingState(open_run(run, QUIET).network(CPU), tiny_config.training, CPU)
+    state.step = found.step
+    rename, calls = Path.rename, []
+
+    def renamed(path, target):
+        calls.append(path)
+        if len(calls) == fails:
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    arguments = (run / "checkpoints", state, tiny_config.filter.weights((8, 8)), {}, {})
+    with pytest.raises(CheckpointError, match="Input/output error"):
+        checkpoint.save(*arguments)
+    assert store.newest(run / "checkpoints") == (found, [])
+    monkeypatch.undo()
+    checkpoint.save(*arguments)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-00000006", "step-00000008"]
+    assert store.newest(run / "checkpoints")[0].manifest != found.manifest
+
+
+def test_a_copy_of_a_checkpoint_under_another_name_is_none(run, tiny_config):
+    folder = run / "checkpoints"
+    shutil.copytree(folder / "step-00000008", folder / "step-00000008-copy")
+    shutil.copytree(folder / "step-00000008", folder / "step-best")
+    store.prune(folder, keep=1)
+    assert {path.name for path in folder.iterdir()} == {"step-00000008", "step-00000008-copy", "step-best"}
+    assert train(tiny_config, run, CPU, QUIET)["step"] == 8
+
+
+def flipped(path, rng):
+    """Change one byte of a file; of a manifest, one that changes what it says."""
+    sound = path.read_bytes()
+    while True:
+        data = bytearray(sound)
+        data[rng.randrange(len(data))] ^= rng.randrange(1, 256)
+        try:
+            same = path.suffix == ".json" and json.loads(data) == json.loads(sound)
+        except ValueError:
+            same = False
+        if not same:
+            path.write_bytes(data)
+            return sound
+
+
+def test_every_flipped_byte_is_found(run):
+    folder = run / "checkpoints" / "step-00000008"
+    rng = random.Random(0)
+    paths = sorted(folder.iterdir())
+    assert len(paths) == 6
+    for path in paths * 50:
+        sound = flipped(path, rng)
+        found, skipped = store.newest(run / "checkpoints")
+        path.write_bytes(sound)
+        assert found.step == 6 and len(skipped) == 1 and f"{folder} is damaged" in skipped[0]
+    assert store.newest(run / "checkpoints")[0].step == 8
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "optimizer.safetensors"])
+@pytest.mark.parametrize("damage", ["flipped", "missing"])
+def test_training_goes_on_from_the_checkpoint_before_a_damaged_one_and_says_so(
+    run, tiny_run, sagd, tiny_config, tmp_path, name, damage
+):
+    path = run / "checkpoints" / "step-00000008" / name
+    flipped(path, random.Random(0)) if damage == "flipped" else path.unlink()
+    (tmp_path / "tiny.yaml").write_text((run / "config.yaml").read_text())
+    result = sagd("train", "--config", tmp_path / "tiny.yaml", "--output", run, "--device", "cpu")
+    assert result.code == 0 and f"resuming {run} at step 6" in result.err
+    assert f"skipped: {path.parent} is damaged: " in result.err
+    assert hashes(run) == hashes(tiny_run)
+    kept = [path.name for path in (run / "checkpoints").glob("damaged-*")]
+    assert len(kept) == 1 and kept[0].startswith("damaged-step-00000008-")
+
+
+def test_a_checkpoint_of_a_newer_version_is_neither_passed_over_nor_touched(run, sagd):
+    path = run / "checkpoints" / "step-00000008" / "manifest.json"
+    manifest = {**json.loads(path.read_text()), "format": store.FORMAT + 1}
+    path.write_text(json.dumps(manifest | {"digest": store.digest(manifest)}))
+    before = tree(run)
+    for command in (["train", "--config", run / "config.yaml", "--output", run], ["sample", run]):
+        result = sagd(*command, "--device", "cpu")
+        assert result.code == 1 and "step-00000008 was written by a newer version of sagd" in result.err
+    assert tree(run) == before
+
+
+def tree(run):
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+runs = st.fixed_dictionaries(
+    {
+        "training.batch_size": st.sampled_from([4, 8]),
+        "training.accumulate": st.sampled_from([1, 2, 4]),
+        "training.checkpoint_images": st.sampled_from([1, 16, 1000]),
+        "training.seed": st.integers(0, 9),
+        "class_conditional": st.booleans(),
+        "filter.type": st.sampled_from(["white", "powerlaw", "learned"]),
+    }
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(chosen=runs, steps=st.integers(2, 6), data=st.data())
+def test_whenever_it_is_stopped_the_outcome_is_the_same_bit_for_bit(
+    tmp_path_factory, tiny_settings, chosen, steps, data
+):
+    step = data.draw(st.integers(1, steps - 1), label="stopped at")
+    images = {"training.images": steps * chosen["training.batch_size"]}
+    config, folder = resolve({**tiny_settings, **chosen, **images}), tmp_path_factory.mktemp("laws")
+    train(config, folder / "whole", CPU, QUIET)
+    with pytest.raises(Interrupted):
+        train(config, folder / "parts", CPU, stop_at(step))
+    train(config, folder / "parts", CPU, QUIET)
+    parts = hashes(folder / "parts", steps)
+    assert {"model.safetensors", "ema.safetensors", "optimizer.safetensors"} <= set(parts)
+    assert parts == hashes(folder / "whole", steps)
+    shutil.rmtree(folder)
+
+
+def test_settings_change_only_on_request_and_the_run_stays_readable(run, tiny_settings, sagd, tmp_path):
+    """Also when it is killed before the first checkpoint of the new settings: config.yaml then is the old one."""
+    other = tmp_path / "other.yaml"
+    text = (run / "config.yaml").read_text()
+    other.write_text(
+        text.replace("images: 64", "images: 96").replace("learning_rate: 0.002", "learning_rate: 0.001")
+    )
+    again = ("train", "--config", other, "--output", run, "--device", "cpu")
+    sample = (
+        "sample",
+        run,
+        "-n",
+        1,
+        "--steps",
+        1,
+        "--device",
+        "cpu",
+        "--force",
+        "--output",
+        tmp_path / "images",
+    )
+    before = tree(run)
+    refused = sagd(*again)
+    assert refused.code == 2 and "training.images, training.learning_rate differ" in refused.err
+    assert tree(run) == before
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*arguments):
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoint, "save", kill)
+        train(resolve({}, [], other), run, CPU, QUIET, allow_change=True)
+    assert (run / "config.yaml").read_text() == text and sagd(*sample).code == 0
+    assert sagd(*again, "--allow-config-change").code == 0
+    opened = open_run(run, QUIET)
+    assert opened.checkpoint.step == 12 and opened.config.training.learning_rate == 0.001
+    assert sagd(*sample).code == 0
+
+
+@pytest.mark.parametrize(("first", "then"), [("powerlaw", "learned"), ("learned", "powerlaw")])
+def test_a_run_does_not_go_from_a_fixed_to_a_learned_filter(tiny_settings, tmp_path, first, then):
+    half = {"training.images": 32}
+    train(resolve({**tiny_settings, **half, "filter.type": first}), tmp_path / "run", CPU, QUIET)
+    before = tree(tmp_path)
+    with pytest.raises(CheckpointError, match="cannot go on with a (learned|given) one"):
+        train(
+            resolve({**tiny_settings, "filter.type": then}), tmp_path / "run", CPU, QUIET, allow_change=True
+        )
+    assert tree(tmp_path) == before
+
+
+def test_a_batch_larger_than_the_data_shows_each_image_as_often_as_epochs_without_end():
+    images = torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1)
+    batches = Batches(images, 8, seed=1)
+    shown = torch.cat([batches.at(step).images for step in range(3)]).flatten()
+    values = ((shown + 1) * 127.5).round().int()
+    assert values.view(8, 3).sort(dim=1).values.tolist() == [[0, 1, 2]] * 8
+    assert torch.equal(batches.at(1, range(2, 5)).images, batches.at(1).images[2:5])
+
+
+def test_a_batch_larger_than_the_data_trains_and_resumes(tiny_settings, tmp_path):
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), dtype=np.uint8))
+    data = {"name": "npy", "options": {"path": str(tmp_path / "few.npy")}}
+    config = resolve({**tiny_settings, "dataset": data})
+    train(config, tmp_path / "whole", CPU, QUIET)
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "parts", CPU, stop_at(5))
+    train(config, tmp_path / "parts", CPU, QUIET)
+    assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("rate", [1e6, 1e39])
+def test_a_divergence_names_its_step_and_rate_and_leaves_nothing_that_is_not_finite(tmp_path, sagd, rate):
+    """A rate above the largest float32 breaks the weights in a step whose loss and gradient are finite."""
+    run = tmp_path / "run"
+    tiny = "backbone.options={channels: [8, 8], layers_per_block: 1, attention: [false, false]}"
+    command = ("train", "--steps", 30, "--batch-size", 8, "--lr", rate, "--set", tiny, "--output", run)
+    result = sagd(*command, "--set", "training.checkpoint_images=8", "--device", "cpu")
+    assert result.code == 1
+    line = next(line for line in result.err.splitlines() if "not finite at step" in line)
+    step = int(line.split("at step ")[1].split()[0])
+    found, skipped = store.newest(run / "checkpoints")
+    assert skipped == [] and (found.step if found else 0) == step - 1
+    assert (f"The last good checkpoint is {found.path}" if found else "no checkpoint yet") in result.err
+    figure = float(line.split("learning rate ")[1].split(")")[0])
+    assert 0 < figure <= rate
+    for path in run.rglob("*.safetensors"):
+        assert all(torch.isfinite(values).all() for values in load_file(path).values())
+
+
+@contextmanager
+def without_rights():
+    """Be a user like others: root may write anywhere."""
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("place", [".", "checkpoints"])
+def test_a_run_that_may_not_be_written_is_left_as_it_was(run, sagd, monkeypatch, place):
+    (run / "checkpoints" / "step-00000008" / "manifest.json").unlink()  # there is something left to train
+    run.chmod(0o777)
+    for path in run.rglob("*"):
+        path.chmod(0o777)
+    (run / place).chmod(0o555)
+    if place == ".":
+        (run / "run.lock").unlink()
+    before = tree(run)
+    monkeypatch.chdir(run)  # the folders above are private
+    with without_rights():
+        result = sagd("train", "--config", "config.yaml", "--output", ".", "--device", "cpu")
+    assert result.code == 1 and "ermission denied" in result.err and "Traceback" not in result.err
+    assert "internal" not in result.err
+    if place == ".":
+        assert tree(run) == before
+    else:
+        held = {path.name for path in (run / place).iterdir()}
+        assert held == {"step-00000006", "step-00000008"}
+
+
+SLOW_STEP = """
+import signal, sys, time
+from sagd_cli.__main__ import main
+from sagd_cli.training import loop
+
+step = loop._step
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have switched it off
+
+def slow(state, *arguments):
+    if state.step < 3:
+        return step(state, *arguments)
+    before = signal.getsignal(signal.SIGTERM)
+    print("training", flush=True)
+    while signal.getsignal(signal.SIGTERM) is before:
+        time.sleep(0.01)
+    print("asked", flush=True)
+    time.sleep(600)
+
+loop._step = slow
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
+def test_the_second_signal_ends_a_step_that_takes_long(run, tiny_run, sagd, tmp_path, second, code):
+    settings = tmp_path / "config.yaml"
+    settings.write_text((run / "config.yaml").read_text())
+    command = ("train", "--config", str(settings), "--output", str(tmp_path / "slow"), "--device", "cpu")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", SLOW_STEP, *command], **pipes) as child:
+        try:
+            assert child.stdout.readline() == "training\n"
+            child.send_signal(signal.SIGTERM)
+            assert child.stdout.readline() == "asked\n"
+            child.send_signal(second)
+            _, err = child.communicate(timeout=60)
+        finally:
+            child.kill()
+    assert child.returncode == code and "Traceback" not in err
+    assert store.newest(tmp_path / "slow" / "checkpoints")[0].step == 2
+    assert sagd(*command).code == 0 and hashes(tmp_path / "slow") == hashes(tiny_run)

@@ -12,6 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from sagd_cli.config import RunConfig, TrainingConfig
 from sagd_cli.diffusion.loss import NOISE
+from sagd_cli.errors import UsageError
+from sagd_cli.training.distributed import is_launched
 from sagd_cli.training.estimate import refuse_too_large
 from sagd_cli.training.loop import AVERAGE, BACKWARD, DATA, FORWARD, METRICS, OPTIMIZER, Callbacks, fit
 from sagd_cli.training.task import Task
@@ -64,8 +66,12 @@ def profile_training(
 ) -> StepProfile:
     """Train `steps` steps of `config` under the profiler, after a few without it, and forget them.
 
-    Raises what starting a training raises.
+    Raises what starting a training raises, and UsageError among several processes.
     """
+    if is_launched():
+        raise UsageError(
+            "a profile is of one process, and torchrun has started several", "Leave torchrun out."
+        )
     task = Task.of(config)
     settings = task.config.training
     if check_memory:

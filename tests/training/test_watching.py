@@ -18,9 +18,9 @@ from sagd_cli.diffusion.loss import NOISE
 from sagd_cli.errors import CheckpointError, Interrupted, UsageError
 from sagd_cli.images import contact_sheet
 from sagd_cli.training.generator import ImageGenerator
-from sagd_cli.training.loop import FORWARD
+from sagd_cli.training.loop import BACKWARD, FORWARD
 from sagd_cli.training.metrics import scalars
-from sagd_cli.training.profiling import profile_training
+from sagd_cli.training.profiling import MARKS, _kernel_times, _parts, profile_training
 from sagd_cli.training.run import open_run, train
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
@@ -143,6 +143,36 @@ def test_a_slow_part_is_found_where_it_is(tiny_config, monkeypatch):
     noise, forward = (mark.removeprefix("sagd/") for mark in (NOISE, FORWARD))
     assert 19 < after[noise] - before[noise] < 40
     assert after[forward] < before[forward] + 15
+
+
+def test_kernels_belong_to_the_part_that_launched_them():
+    """Two steps: the backward pass launches from a thread of its own, noise within the forward pass."""
+
+    def event(name, start, end, *microseconds):
+        kernels = [types.SimpleNamespace(duration=duration) for duration in microseconds]
+        span = types.SimpleNamespace(start=start, end=end)
+        return types.SimpleNamespace(name=name, time_range=span, kernels=kernels)
+
+    marks, launches = [], []
+    for begin in (0, 1000):
+        marks += [event(FORWARD, begin + 10, begin + 100), event(NOISE, begin + 20, begin + 30)]
+        marks += [event(BACKWARD, begin + 100.5, begin + 300)]
+        launches += [
+            event("randn", begin + 25, begin + 26, 2000),
+            event("conv", begin + 50, begin + 51, 5000),
+        ]
+        launches += [event("conv_backward", begin + 150, begin + 151, 3000, 4000)]
+        launches += [event("copy", begin + 400, begin + 401, 500)]
+    times, total = _kernel_times(launches + marks, marks)
+    assert times == dict.fromkeys(MARKS, 0.0) | {NOISE: 4.0, FORWARD: 14.0, BACKWARD: 14.0}
+    parts = _parts(times, total)
+    assert (parts["noise"], parts["forward"], parts["backward"], parts["rest"]) == (4, 10, 14, 1)
+
+
+def test_one_process_alone_is_profiled(tiny_config, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="torchrun"):
+        profile_training(tiny_config, CPU, 1)
 
 
 def test_the_command_prints_a_profile_and_leaves_nothing(sagd, tiny_settings, tmp_path, monkeypatch):

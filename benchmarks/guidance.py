@@ -44,9 +44,9 @@ def main() -> None:
     print(f"held-out images read as they are labelled: {real:.1%}")
     seeds, rows = range(FIRST_SEED, FIRST_SEED + IMAGES), []
     for scale in map(float, options.scales.split(",")):
-        generator = ImageGenerator(run, sampling_of(run, {"guidance": scale}), CPU)
+        generator = ImageGenerator(run.model(CPU), sampling_of(run.config, {"guidance": scale}))
         images = generator.draw(seeds)
-        labels = ImageGenerator(run, run.config.sampling, CPU).labels(seeds)
+        labels = ImageGenerator(run.model(CPU), run.config.sampling).labels(seeds)
         read = float(classifier.score(rows_of(images), labels))
         sides = ImageSource("samples", images), ImageSource(run.config.dataset.name, data.images)
         found = evaluate(*sides, ["fid"], default_features(images), {}, None, CPU, QUIET)

@@ -29,8 +29,8 @@ QUIET = Output(quiet=True)
 
 def distance(run: Run, sampler: str, evaluations: int, spacing: str, device: torch.device) -> float:
     """The Fréchet distance of the images of the same seeds, whatever the sampler, to the run's data."""
-    sampling = sampling_of(run, {"sampler": sampler, "steps": evaluations, "spacing": spacing})
-    generator = ImageGenerator(run, sampling, device)
+    sampling = sampling_of(run.config, {"sampler": sampler, "steps": evaluations, "spacing": spacing})
+    generator = ImageGenerator(run.model(device), sampling)
     seeds = range(FIRST_SEED, FIRST_SEED + IMAGES)
     images = np.concatenate([generator.draw(seeds[i : i + BATCH]) for i in range(0, IMAGES, BATCH)])
     data = load_images(run.config.dataset).images

@@ -6,9 +6,19 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from sagd_cli.errors import ConfigError, UsageError, suggest
 from sagd_cli.plugin.records import FilterPlugin, Options, Split
@@ -124,6 +134,24 @@ class BackboneConfig(_Frozen):
         return self
 
 
+def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"give one half-life or several that differ, not {list(values)}")
+    return values
+
+
+# A number or a list in a file, so that files of one half-life read as they always did.
+_HalfLives = Annotated[
+    tuple[PositiveInt, ...],
+    AfterValidator(_distinct),
+    BeforeValidator(
+        lambda value: value if isinstance(value, list | tuple) else (value,),
+        json_schema_input_type=PositiveInt | list[PositiveInt],
+    ),
+    PlainSerializer(lambda values: values[0] if len(values) == 1 else list(values)),
+]
+
+
 class TrainingConfig(_Frozen):
     """Optimisation; amounts are in images, so that the batch size does not change a schedule's meaning."""
 
@@ -136,7 +164,10 @@ class TrainingConfig(_Frozen):
     )
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled weight decay.")
     gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
-    ema_half_life_images: int = Field(10_000, ge=1, description="Half-life of the weights' moving average.")
+    ema_half_life_images: _HalfLives = Field(
+        (10_000,),
+        description="Half-life of the weights' moving average, or several: the first is sampled by default.",
+    )
     flips: bool = Field(False, description="Mirror half of the images left to right, at random.")
     label_dropout: float = Field(
         0.1, ge=0, lt=1, description="Share of images shown without their class, which guidance needs."
@@ -150,6 +181,7 @@ class TrainingConfig(_Frozen):
         None, ge=1, description="Also keep every so many-th checkpoint; null: none."
     )
     log_steps: int = Field(20, ge=1, description="Steps between metric records.")
+    sample_images: int = Field(0, ge=0, description="Images between contact sheets of samples; 0: none.")
 
     @property
     def steps(self) -> int:

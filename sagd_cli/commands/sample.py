@@ -57,6 +57,15 @@ def sample(
             help="Classifier-free guidance: 1 is none, 0 leaves classes out; the run's default.",
         ),
     ] = None,
+    ema: Annotated[
+        int | None,
+        typer.Option(
+            "--ema",
+            min=1,
+            metavar="IMAGES",
+            help="Half-life of the averaged weights to use, one of the run's; its first by default.",
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option("--seed", min=0, metavar="BASE", help="Image i is drawn from seed BASE + i.")
     ] = 0,
@@ -101,11 +110,11 @@ def sample(
         "churn": churn,
         "guidance": guidance,
     }
-    sampling = sampling_of(opened, {key: value for key, value in flags.items() if value is not None})
-    generator = ImageGenerator(opened, sampling, announced_device(device), class_)
+    sampling = sampling_of(opened.config, {key: value for key, value in flags.items() if value is not None})
+    generator = ImageGenerator(opened.model(announced_device(device), ema), sampling, class_)
     seeds = range(seed, seed + count)
     target = SampleTarget(folder or default_folder(opened, generator, seeds), format_, grid, force)
-    target.check(opened, seeds)
+    target.check(generator.model, seeds)
     generator.warn_of_terminal_snr(out)
     save_samples(generator, seeds, batch_size, target, out)
     result = describe(opened, generator, seeds, target)

@@ -1,7 +1,8 @@
 """`sagd train`."""
 
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,9 @@ from sagd_cli.config import DatasetConfig, RunConfig, resolve, validate
 from sagd_cli.console import binary_size, output
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.yaml_files import dump_yaml
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 app = single()
 
@@ -79,6 +83,19 @@ def train(
             help="Refuse to start what the device has too little memory for (default), or try.",
         ),
     ] = True,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Also write the metrics for TensorBoard, to RUN/tensorboard."),
+    ] = False,
+    profile: Annotated[
+        int | None,
+        typer.Option(
+            "--profile",
+            min=1,
+            metavar="N",
+            help="Train N steps, print where their time goes and keep nothing.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -95,6 +112,8 @@ def train(
       sagd filter design --type bandpass | sagd train --filter - --steps 500 --output runs/mid
 
       sagd train --batch-size 512 --dry-run         (parameters, memory, FLOPs, epochs and disk, on standard error)
+
+      sagd train --profile 50                       (milliseconds of a step, by its parts)
 
       sagd train --preset mnist --dataset mnist:root=data --filter powerlaw:alpha=-0.1
 
@@ -130,11 +149,17 @@ def train(
     if steps is not None:
         budget = chosen.training.model_copy(update={"images": steps * chosen.training.batch_size})
         chosen = chosen.model_copy(update={"training": budget})
+    if download and not dry_run:
+        from sagd_cli.datasets import fetch
+
+        fetch(chosen.dataset)
     run = run or Path("runs") / chosen.default_name
     if dry_run:
         _describe(chosen, run, device)
+    elif profile is not None:
+        _profile(chosen, device, profile, check_memory)
     else:
-        _train(chosen, run, device, download, allow_change, check_memory)
+        _train(chosen, run, device, allow_change, check_memory, tensorboard)
 
 
 def _describe(config: RunConfig, run: Path, device: str) -> None:
@@ -184,18 +209,46 @@ def _lines(estimate: dict[str, Any]) -> list[str]:
     return [f"{name:<11} {text}" for name, text in rows.items()]
 
 
+def _profile(config: RunConfig, device: str, steps: int, check_memory: bool) -> None:
+    os.environ.setdefault(
+        "KINETO_LOG_LEVEL", "99"
+    )  # torch's profiler reports its own start and end otherwise
+    from sagd_cli.training.profiling import profile_training
+
+    out = output()
+    result = profile_training(config, announced_device(device), steps, check_memory).document()
+    summary = (
+        f"{result['step_ms']:.2f} ms a step of {result['batch_size']} images, "
+        f"{result['images_per_second']:,.0f} img/s with the profiler watching"
+    )
+    out.note(summary)
+    out.result(result, _table(result))
+
+
+def _table(result: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    clocks = [clock for clock in ("cpu", "cuda") if result[clock] is not None]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("part")
+    for clock in clocks:
+        table.add_column(f"{clock} ms", justify="right")
+        table.add_column(f"{clock} share", justify="right")
+    for part in result["cpu"]:
+        times = [result[clock][part] for clock in clocks]
+        table.add_row(part, *(cell for t in times for cell in (f"{t['ms']:.3f}", f"{t['share']:.1%}")))
+    return table
+
+
 def _train(
-    config: RunConfig, run: Path, device: str, download: bool, allow_change: bool, check_memory: bool
+    config: RunConfig, run: Path, device: str, allow_change: bool, check_memory: bool, tensorboard: bool
 ) -> None:
-    from sagd_cli.datasets import fetch
     from sagd_cli.training.distributed import speaks
     from sagd_cli.training.run import train as train_run
 
     out = output()
     chosen = announced_device(device)
-    if download:
-        fetch(config.dataset)
-    result = train_run(config, run, chosen, out, allow_change, check_memory)
+    result = train_run(config, run, chosen, out, allow_change, check_memory, tensorboard)
     if not speaks():
         return
     loss = "" if result["loss"] is None else f", loss {result['loss']:.4f}"

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from sagd_cli.diffusion.prediction import Network, NoisePrediction, Prediction
 from sagd_cli.diffusion.schedule import Schedule
 from sagd_cli.spectral.noise import BatchStream, SpectralNoise, uniform
 
 MIN_SNR_GAMMA = 5.0
+# The drawing of noise, as a profile names it.
+NOISE = "sagd/noise"
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class DiffusionLoss:
         low, high = self.times
         u = uniform(len(x0), stream, x0.device) * (high - low) + low
         t = self.schedule.training_time(u)
-        eps = self.noise.draw(x0.shape, stream)
+        with record_function(NOISE):
+            eps = self.noise.draw(x0.shape, stream)
         alpha, sigma = (level.view(-1, *[1] * (x0.ndim - 1)) for level in self.schedule.levels(t))
         x_t = alpha * x0 + sigma * eps
         output = network(self.prediction.inputs(x_t, alpha, sigma), self.schedule.timestep(t)).float()

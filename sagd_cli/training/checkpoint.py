@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,9 @@ def load_filter(checkpoint: Checkpoint) -> SpectralFilter:
     return SpectralFilter.from_weight(grid, arrays["weight"])
 
 
-def load_ema(checkpoint: Checkpoint, network: nn.Module) -> nn.Module:
-    """Load the averaged weights into `network`; raise CheckpointError when they belong to another."""
-    _load_into(network, load_file(checkpoint.path / "ema.safetensors"), checkpoint.path)
+def load_ema(checkpoint: Checkpoint, network: nn.Module, name: str = "ema") -> nn.Module:
+    """Load the averaged weights called `name` into `network`; raise CheckpointError when they belong to another."""
+    _load_into(network, load_file(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
     return network.eval().requires_grad_(False)
 
 
@@ -62,8 +62,16 @@ def load_moments(checkpoint: Checkpoint) -> dict[str, Array]:
     return dict(load_arrays(checkpoint.path / MOMENTS))
 
 
+def ema_names(half_lives: Iterable[int]) -> dict[int, str]:
+    """Name of the file of each average, by its half-life in images: ema of the first, ema-IMAGES of the others."""
+    return {images: f"ema-{images}" if i else "ema" for i, images in enumerate(half_lives)}
+
+
 def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
-    """Set networks, averages, optimiser and step as they were saved; raise CheckpointError when they are of others."""
+    """Set networks, averages, optimiser and step as they were saved.
+
+    Raises CheckpointError when they are of others: a half-life that was added to a run under way has no past.
+    """
     was_learned = "profile.safetensors" in checkpoint.manifest["files"]
     if was_learned != (state.profile is not None):
         other = "given" if was_learned else "learned"
@@ -72,6 +80,11 @@ def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
             "Choose another --output.",
         )
     for name, module in _modules(state).items():
+        if not (checkpoint.path / f"{name}.safetensors").is_file():
+            raise CheckpointError(
+                f"{checkpoint.path} holds no {name}.safetensors",
+                "Train with the half-lives it was begun with.",
+            )
         _load_into(module, load_file(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
     _load_optimizer(state.optimizer, load_file(checkpoint.path / "optimizer.safetensors"))
     state.step = checkpoint.step
@@ -131,7 +144,8 @@ def _write_tensors(
 
 def _modules(state: TrainingState) -> dict[str, nn.Module]:
     """What is trained and its averages, by the name of their file."""
-    modules = {"model": state.network, "ema": state.ema.network}
+    names = ema_names(state.averages)
+    modules = {"model": state.network} | {names[k]: ema.network for k, ema in state.averages.items()}
     if state.profile is not None and state.profile_ema is not None:
         modules |= {"profile": state.profile, "profile-ema": state.profile_ema.network}
     return modules

@@ -46,9 +46,14 @@ class Estimate:
     training: TrainingConfig
 
     @property
+    def averages(self) -> int:
+        """Bytes of the averages of the weights, one a half-life."""
+        return len(self.training.ema_half_life_images) * self.weights
+
+    @property
     def fixed(self) -> int:
-        """Bytes of weights, their average, gradients and AdamW's two moments."""
-        return 2 * self.weights + 3 * self.gradients
+        """Bytes of weights, their averages, gradients and AdamW's two moments."""
+        return self.weights + self.averages + 3 * self.gradients
 
     @property
     def memory(self) -> int:
@@ -57,8 +62,8 @@ class Estimate:
 
     @property
     def checkpoint(self) -> int:
-        """Bytes of a checkpoint: weights, their average and the moments."""
-        return 2 * self.weights + 2 * self.gradients
+        """Bytes of a checkpoint: weights, their averages and the moments."""
+        return self.weights + self.averages + 2 * self.gradients
 
     def document(self) -> dict[str, Any]:
         """Return the object `estimate` of `sagd train --dry-run --json`."""
@@ -69,7 +74,7 @@ class Estimate:
                 "weights": self.weights,
                 "gradients": self.gradients,
                 "moments": 2 * self.gradients,
-                "ema": self.weights,
+                "ema": self.averages,
                 "activations": self.activations,
                 "total": self.memory,
             },

@@ -1,13 +1,14 @@
 """Drawing images from a trained run: one seed an image, whatever the batch size (MATH: 5. Sampling)."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sagd_cli.config import SamplingConfig, validate
+from sagd_cli.config import RunConfig, SamplingConfig, validate
 from sagd_cli.console import Output
 from sagd_cli.design.advice import warn_of_terminal_snr
 from sagd_cli.devices import autocast_dtype
@@ -17,47 +18,75 @@ from sagd_cli.diffusion.prediction import Network, Prediction, make_prediction
 from sagd_cli.diffusion.samplers import SAMPLERS, integrate
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.spectral.grid import Array
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
-from sagd_cli.training.checkpoint import has_moments, load_filter, load_moments
+from sagd_cli.training.classes import Classes
 from sagd_cli.training.data import to_pixels
-from sagd_cli.training.run import Run
+
+
+@dataclass(frozen=True)
+class Model:
+    """What images are drawn with: an averaged network on its device and the filter that goes with it.
+
+    `name` is what messages call it, `ema_images` the half-life of its average, `shape` (C, *spatial) and `dtype` those
+    of the data, `moments` the spectra of the data, half spectrum, empty where they were not kept.
+    """
+
+    name: str
+    config: RunConfig
+    network: torch.nn.Module
+    ema_images: int
+    filter: SpectralFilter
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    classes: Classes | None
+    moments: Mapping[str, Array]
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether its data are images, with a black at -1 and a white at 1."""
+        return self.dtype == np.uint8
+
+    @property
+    def is_drawable(self) -> bool:
+        """Whether what it draws can be shown: grey or RGB images."""
+        return self.has_pixels and len(self.shape) == 3 and self.shape[0] in (1, 3)
 
 
 class ImageGenerator:
-    """Draws images from a run with its own filter, schedule and averaged weights."""
+    """Draws images from a model with its own filter, schedule and averaged weights."""
 
-    def __init__(
-        self, run: Run, sampling: SamplingConfig, device: torch.device, classes: str | None = None
-    ) -> None:
-        """Load the run's network, to sample with as `sampling` says; see `sampling_of`.
+    def __init__(self, model: Model, sampling: SamplingConfig, classes: str | None = None) -> None:
+        """Sample from `model` as `sampling` says; see `sampling_of`.
 
-        Of a run on classes, those of NAME[,NAME...] are drawn in turn, by seed; without any, as often as in the data.
-        Raises UsageError for a class that the run does not know and for guidance that it is not made for.
+        Of a model of classes, those of NAME[,NAME...] are drawn in turn, by seed; without any, as often as in the data.
+        Raises UsageError for a class that the model does not know and for guidance that it is not made for.
         """
-        _check_guidance(run, classes, sampling.guidance)
-        self.sampling = sampling = sampling.resolved(run.config.schedule)
+        _check_guidance(model, classes, sampling.guidance)
+        device = next(model.network.parameters()).device
+        self.sampling = sampling = sampling.resolved(model.config.schedule)
         self._sampler = SAMPLERS[sampling.sampler]
         steps = self._sampler.steps(sampling.steps)
-        self._schedule = schedule = make_schedule(run.config.schedule, device)
-        self._run = run
-        self._noise = SpectralNoise(load_filter(run.checkpoint), device)
-        self._autocast = autocast_dtype(run.config.training.precision, device)
-        self.classes = run.classes
+        self._schedule = schedule = make_schedule(model.config.schedule, device)
+        self.model = model
+        self._noise = SpectralNoise(model.filter, device)
+        self._autocast = autocast_dtype(model.config.training.precision, device)
+        self.classes = model.classes
         self.chosen = [] if self.classes is None or classes is None else self.classes.chosen(classes)
-        self._module = run.network(device)
         # A filter with gaps leaves band-limited fields, which have no range of their own; nor do float data.
-        self._clip = self._noise.filter.is_complete and run.has_pixels
-        self._prediction = _prediction(run, self._noise)
+        self._clip = self._noise.filter.is_complete and model.has_pixels
+        self._prediction = _prediction(model, self._noise)
         self._levels = path(schedule, steps, device, sampling.spacing)
-        self._shape, self._device, self._steps = run.shape, device, steps
+        self._device, self._steps = device, steps
         self.evaluations = self._sampler.evaluations(steps)
         self.network_evaluations = self.evaluations * (1 if sampling.guidance in (0, 1) else 2)
 
     def warn_of_terminal_snr(self, output: Output) -> None:
         """Warn where the run's data still showed through its noise at t = 1; early runs did not keep their spectrum."""
-        if has_moments(self._run.checkpoint):
-            power = load_moments(self._run.checkpoint)["power_about_mean"]
-            warn_of_terminal_snr(self._noise.filter, power, self._run.config.schedule, output)
+        if self.model.moments:
+            power = self.model.moments["power_about_mean"]
+            warn_of_terminal_snr(self.model.filter, power, self.model.config.schedule, output)
 
     def draw(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> NDArray[Any]:
         """Return one image (C, *spatial) a seed, uint8, or float32 of a run on float data.
@@ -65,7 +94,7 @@ class ImageGenerator:
         Image i depends on seed i alone.
         """
         signals = self.signals(seeds, on_step)
-        return to_pixels(signals) if self._run.has_pixels else signals.cpu().numpy()
+        return to_pixels(signals) if self.model.has_pixels else signals.cpu().numpy()
 
     @torch.inference_mode()
     def signals(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> torch.Tensor:
@@ -74,7 +103,7 @@ class ImageGenerator:
         Frequencies that the run's filter gives no noise are zero.
         """
         streams = [random_stream(self._device, seed, "sample") for seed in seeds]
-        shape = (len(seeds), *self._shape)
+        shape = (len(seeds), *self.model.shape)
 
         def draw() -> torch.Tensor:
             return self._noise.draw(shape, streams)
@@ -102,12 +131,14 @@ class ImageGenerator:
     def _network(self, labels: NDArray[np.int64] | None, count: int) -> Network:
         """The network for a batch of `count` images, of these classes and guided, or of none."""
         if self.classes is None:
-            return as_network(self._module, self._autocast)
+            return as_network(self.model.network, self._autocast)
         no_class = torch.full((count,), len(self.classes), device=self._device)
-        unconditional = as_network(self._module, self._autocast, no_class)
+        unconditional = as_network(self.model.network, self._autocast, no_class)
         if labels is None:
             return unconditional
-        conditional = as_network(self._module, self._autocast, torch.from_numpy(labels).to(self._device))
+        conditional = as_network(
+            self.model.network, self._autocast, torch.from_numpy(labels).to(self._device)
+        )
         scale = self.sampling.guidance
         return conditional if scale == 1 else guided(conditional, unconditional, scale)
 
@@ -119,12 +150,12 @@ class ImageGenerator:
                 yield part, self.draw(part, bar.advance)
 
 
-def sampling_of(run: Run, chosen: Mapping[str, Any]) -> SamplingConfig:
+def sampling_of(config: RunConfig, chosen: Mapping[str, Any]) -> SamplingConfig:
     """Return how to sample from a run: as it is set to, but for what is `chosen`, keys of SamplingConfig.
 
     Raises ConfigError for a setting that cannot be, UsageError for the amount of another sampler than the one chosen.
     """
-    sampling = validate(SamplingConfig, {**run.config.sampling.document(), **chosen}, "sampling")
+    sampling = validate(SamplingConfig, {**config.sampling.document(), **chosen}, "sampling")
     amounts = {record.amount for record in SAMPLERS.values() if record.amount}
     for amount in amounts & chosen.keys() - {SAMPLERS[sampling.sampler].amount}:
         takers = ", ".join(name for name, record in SAMPLERS.items() if record.amount == amount)
@@ -132,24 +163,24 @@ def sampling_of(run: Run, chosen: Mapping[str, Any]) -> SamplingConfig:
     return sampling
 
 
-def _check_guidance(run: Run, classes: str | None, guidance: float) -> None:
-    """Raise UsageError when the run knows no classes, or no images without one, and is asked for them."""
-    if run.classes is None and (classes is not None or guidance != 1):
+def _check_guidance(model: Model, classes: str | None, guidance: float) -> None:
+    """Raise UsageError when the model knows no classes, or no images without one, and is asked for them."""
+    if model.classes is None and (classes is not None or guidance != 1):
         raise UsageError(
-            f"{run.path} was trained without classes",
+            f"{model.name} was trained without classes",
             "Leave out --class and --guidance, or train with --class-conditional on labelled data.",
         )
-    if run.classes is not None and guidance != 1 and not run.config.training.label_dropout:
+    if model.classes is not None and guidance != 1 and not model.config.training.label_dropout:
         raise UsageError(
-            f"{run.path} was trained with label_dropout 0, so it knows no images without a class to guide away from",
+            f"{model.name} was trained with label_dropout 0, so it knows no images without a class to guide away from",
             "Give --guidance 1.",
         )
     if guidance == 0 and classes is not None:
         raise UsageError("guidance 0 leaves classes out, so none can be chosen", "Leave out --class.")
 
 
-def _prediction(run: Run, noise: SpectralNoise) -> Prediction:
-    """What the run's network predicts; the EDM ones need the spectrum of its data."""
-    name = run.config.prediction
-    power = load_moments(run.checkpoint)["power"] if name.startswith("edm") else np.zeros(0)
+def _prediction(model: Model, noise: SpectralNoise) -> Prediction:
+    """What the network predicts; the EDM ones need the spectrum of its data."""
+    name = model.config.prediction
+    power = model.moments["power"] if name.startswith("edm") else np.zeros(0)
     return make_prediction(name, power, noise)

@@ -30,9 +30,10 @@ PROFILE_LEARNING_RATE = 5.0
 
 
 class TrainingState:
-    """A network in training with its average, its optimiser and the number of steps done.
+    """A network in training with its averages, its optimiser and the number of steps done.
 
-    `profile`, when given, is the learned filter that is trained with it, with an average of its own.
+    `averages` has one a half-life, by images; `ema` is the first. `profile`, when given, is the learned filter that is
+    trained with it, with an average of its own, of the first half-life.
     """
 
     def __init__(
@@ -45,9 +46,11 @@ class TrainingState:
         """Put the network on `device`, on CUDA with channels last for images, and start at step 0."""
         self.device = device
         self.network = laid_out(network.to(device), device)
-        self.ema = Ema(self.network, settings.ema_half_life_images)
+        half_lives = settings.ema_half_life_images
+        self.averages = {half_life: Ema(self.network, half_life) for half_life in half_lives}
+        self.ema = self.averages[half_lives[0]]
         self.profile = None if profile is None else profile.to(device)
-        self.profile_ema = None if profile is None else Ema(profile, settings.ema_half_life_images)
+        self.profile_ema = None if profile is None else Ema(profile, half_lives[0])
         groups: list[dict[str, Any]] = [
             {"params": list(self.network.parameters()), "weight_decay": settings.weight_decay, "scale": 1.0}
         ]
@@ -211,7 +214,8 @@ def _optimise(state: TrainingState, settings: TrainingConfig, world: World) -> T
         state.optimizer.step()
     with record_function(AVERAGE):
         seen = (state.step + 1) * settings.batch_size
-        state.ema.update(state.network, settings.batch_size, seen)
+        for average in state.averages.values():
+            average.update(state.network, settings.batch_size, seen)
         if state.profile is not None and state.profile_ema is not None:
             state.profile_ema.update(state.profile, settings.batch_size, seen)
     return norm

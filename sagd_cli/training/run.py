@@ -1,12 +1,10 @@
 """A run folder: its configuration, lock, metrics and checkpoints; training into it and opening it."""
 
 import fcntl
-import json
 import platform
 import signal
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,37 +12,35 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sagd_cli import __version__
 from sagd_cli.config import (
     FilterConfig,
     RunConfig,
-    TrainingConfig,
     differing_keys,
     validate,
 )
 from sagd_cli.console import Output
-from sagd_cli.datasets import DataSize, hash_images, load_images
-from sagd_cli.design.advice import data_moments, warn_of_scale, warn_of_terminal_snr
+from sagd_cli.datasets import hash_images
+from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.errors import CheckpointError, DivergedError, Interrupted, SagdError, UsageError
 from sagd_cli.files import write_text
-from sagd_cli.plugin.records import ImageSet
 from sagd_cli.plugin.registry import registry
 from sagd_cli.signals import stop_on_signal
-from sagd_cli.spectral.grid import Array
 from sagd_cli.training import checkpoint, store
-from sagd_cli.training.backbones import build_backbone, new_backbone, resolve_backbone
+from sagd_cli.training.backbones import build_backbone
 from sagd_cli.training.classes import Classes
-from sagd_cli.training.data import Ahead, Batches, Labels, placed
 from sagd_cli.training.distributed import World, joined, own_device
 from sagd_cli.training.estimate import refuse_too_large
-from sagd_cli.training.learned_filter import average_profile, learned_profile, make_loss, trained_filter
+from sagd_cli.training.generator import Model
 from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
+from sagd_cli.training.metrics import METRICS, MetricsLog, summary_writer
+from sagd_cli.training.sheets import ContactSheets
 from sagd_cli.training.store import CHECKPOINTS, CONFIG, Checkpoint, open_checkpoint, sampled_filter
+from sagd_cli.training.task import Task
 from sagd_cli.yaml_files import dump_yaml, read_mapping
 
-METRICS, LOCK = "metrics.jsonl", "run.lock"
+LOCK = "run.lock"
 
 
 @dataclass(frozen=True)
@@ -68,20 +64,38 @@ class Run:
         return np.dtype(name)
 
     @property
-    def has_pixels(self) -> bool:
-        """Whether its data are images, with a black at -1 and a white at 1."""
-        return self.dtype == np.uint8
-
-    @property
     def classes(self) -> Classes | None:
         """The classes it was trained on, if it was."""
         document = self.checkpoint.manifest.get("classes")
         return None if document is None else Classes.read(document)
 
-    def network(self, device: torch.device) -> torch.nn.Module:
-        """Return the averaged network on `device`."""
+    def model(self, device: torch.device, ema_images: int | None = None) -> Model:
+        """Return what images are drawn with, on `device`: the average of this half-life, the first by default.
+
+        Raises UsageError, with those there are, when the run keeps no such average.
+        """
+        half_lives = self.config.training.ema_half_life_images
+        ema_images = half_lives[0] if ema_images is None else ema_images
+        if ema_images not in half_lives:
+            kept = ", ".join(map(str, half_lives))
+            raise UsageError(
+                f"{self.path} keeps no average of a half-life of {ema_images} images", f"There are: {kept}."
+            )
         network = build_backbone(self.config.backbone, self.shape, len(self.classes or ()))
-        return checkpoint.load_ema(self.checkpoint, network).to(device)
+        name = checkpoint.ema_names(half_lives)[ema_images]
+        # Early runs did not keep the spectra of their data, which the EDM predictions need.
+        needed = self.config.prediction.startswith("edm") or checkpoint.has_moments(self.checkpoint)
+        return Model(
+            str(self.path),
+            self.config,
+            checkpoint.load_ema(self.checkpoint, network, name).to(device),
+            ema_images,
+            checkpoint.load_filter(self.checkpoint),
+            self.shape,
+            self.dtype,
+            self.classes,
+            checkpoint.load_moments(self.checkpoint) if needed else {},
+        )
 
 
 def open_run(path: Path, output: Output) -> Run:
@@ -133,18 +147,22 @@ def train(
     output: Output,
     allow_change: bool = False,
     check_memory: bool = True,
+    tensorboard: bool = False,
 ) -> dict[str, Any]:
     """Train `config` in the run folder `path`, or go on with what is there; return the result of the run.
 
     Several processes that `torchrun` started train together; the first one writes and speaks. With `allow_change` a
-    run goes on with other settings than it was begun with. Raises UsageError when `path` holds something else, other
-    settings or images, or is in use, and, with `check_memory`, when the device has less memory free than training
-    takes; Interrupted, after saving, when a signal asked to stop.
+    run goes on with other settings than it was begun with; with `tensorboard` its records are also written for
+    TensorBoard. Raises UsageError when `path` holds something else, other settings or images, or is in use, when the
+    package tensorboard is missing, and, with `check_memory`, when the device has less memory free than training takes;
+    Interrupted, after saving, when a signal asked to stop.
     """
+    if tensorboard:
+        summary_writer()
     device = own_device(device)
     with joined(device) as world:
         quiet = output if world.is_first else Output(quiet=True)
-        return _train(config, path, device, quiet, allow_change, check_memory, world)
+        return _train(config, path, device, quiet, allow_change, check_memory, tensorboard, world)
 
 
 def _train(
@@ -154,129 +172,93 @@ def _train(
     output: Output,
     allow_change: bool,
     check_memory: bool,
+    tensorboard: bool,
     world: World,
 ) -> dict[str, Any]:
-    loaded = load_images(config.dataset)
-    data, shape = loaded.images, loaded.images.shape[1:]
-    classes = Classes.of(loaded, config.dataset.subject) if config.class_conditional else None
-    config = resolve_backbone(config, shape)
-    spectral_filter = config.filter.weights(shape[1:])
-    parts = world.parts(config.training.batch_size, config.training.accumulate)
+    task = Task.of(config)
+    config, settings = task.config, task.config.training
+    at_once = len(world.parts(settings.batch_size, settings.accumulate)[0])
     _check_folder(path, config, allow_change)
     if check_memory:
-        refuse_too_large(config, DataSize(len(data), shape, len(classes or ())), device, len(parts[0]))
-    about = _about(config, data, classes)
-    profile = learned_profile(config.filter, shape[1:])
-    moments = data_moments(data)
-    loss = make_loss(config, spectral_filter, profile, moments["power"], device)
-    warn_of_scale(data, output)
-    warn_of_terminal_snr(spectral_filter, moments["power_about_mean"], config.schedule, output)
-    with _locked(path) if world.is_first else nullcontext(), stop_on_signal() as stop:
-        network = new_backbone(config.backbone, shape, config.training.seed, len(classes or ()))
-        state = TrainingState(network, config.training, device, profile)
+        refuse_too_large(config, task.size, device, at_once)
+    about = _about(task)
+    state, loss = task.start(device)
+    task.warn(output)
+    with ExitStack() as stack:
+        if world.is_first:
+            stack.enter_context(_locked(path))
+        stop = stack.enter_context(stop_on_signal())
         found = _resume(path, state, config, about, output, allow_change)
         world.agree(state.step)
-        # With other settings, config.yaml is that of the checkpoint until there is one of theirs.
-        config_agrees = found is None or not _differing_settings(config, _trained_config(found))
+        log = stack.enter_context(closing(MetricsLog(path, state.step, world.is_first, tensorboard)))
         if world.is_first:
             if found is not None:
                 store.set_aside_newer(path / CHECKPOINTS, found.step)
-            if config_agrees:
+            # Other settings are written with the first checkpoint they lead to, so that the two always agree.
+            if found is None or not _differing_settings(config, _trained_config(found)):
                 _write_config(path, config)
-        log = _MetricsLog(path / METRICS, state.step, world.is_first)
-        batches = _batches(config.training, loaded, classes, device, parts)
-        with output.progress("train", config.training.steps, state.step, config.training.batch_size) as bar:
-
-            def record(figures: Record) -> None:
-                log.append(figures)
-                bar.show(loss=figures["loss"])
-
-            def save() -> None:
-                if world.is_first:
-                    _save(path / CHECKPOINTS, state, config, shape[1:], moments, about)
-                    if not config_agrees:
-                        _write_config(path, config)
-
-            callbacks = Callbacks(record, bar.advance, save, stop.requested)
-            try:
-                finished = fit(state, batches.at, loss, config.training, callbacks, world)
-            except DivergedError as error:
-                last, _ = store.newest(path / CHECKPOINTS)
-                kept = f"The last good checkpoint is {last.path}." if last else "There is no checkpoint yet."
-                raise SagdError(error.message, f"{kept} {error.hint}") from None
-        if state.profile_ema is not None:
-            learned = average_profile(state.profile_ema).spectral_filter()
-            warn_of_terminal_snr(
-                learned, moments["power_about_mean"], config.schedule, output, "the filter as learned"
-            )
-        if not finished:
-            raise Interrupted(
-                stop.signum or signal.SIGTERM,
-                f"stopped at step {state.step} of {config.training.steps}; the state is saved in {path}",
-                "Run the same command again to go on.",
-            )
+        sheets = ContactSheets(path, task, at_once, output)
+        finished = _fit(state, loss, task, path, log, sheets, about, stop.requested, output, world)
+    task.warn_as_learned(state, output)
+    if not finished:
+        raise Interrupted(
+            stop.signum or signal.SIGTERM,
+            f"stopped at step {state.step} of {settings.steps}; the state is saved in {path}",
+            "Run the same command again to go on.",
+        )
     return _result(path, state, log)
 
 
-def _batches(
-    settings: TrainingConfig,
-    data: ImageSet,
-    classes: Classes | None,
-    device: torch.device,
-    parts: list[range],
-) -> Batches | Ahead:
-    with warnings.catch_warnings():  # the images may be a read-only map of a file, and are only read
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        images = placed(torch.from_numpy(data.images), device)
-    labels = None
-    if classes is not None and data.labels is not None:
-        values = torch.from_numpy(data.labels).to(device)
-        labels = Labels(values, len(classes), settings.label_dropout)
-    batches = Batches(images, settings.batch_size, settings.seed, labels, device, settings.flips)
-    return batches if images.device.type == device.type else Ahead(batches.at, parts)
-
-
-def _save(
-    folder: Path,
+def _fit(
     state: TrainingState,
-    config: RunConfig,
-    shape: tuple[int, ...],
-    moments: dict[str, Array],
+    loss: DiffusionLoss,
+    task: Task,
+    path: Path,
+    log: MetricsLog,
+    sheets: ContactSheets,
     about: dict[str, Any],
-) -> None:
+    stop_requested: Callable[[], bool],
+    output: Output,
+    world: World,
+) -> bool:
+    """Train to the end of the budget, or until a stop is requested, which is False; the folder is this process's."""
+    settings = task.config.training
+    parts = world.parts(settings.batch_size, settings.accumulate)
+    batches = task.batches(state.device, parts)
+    draws = world.is_first and sheets.begin(state)
+    with output.progress("train", settings.steps, state.step, settings.batch_size) as bar:
+
+        def record(figures: Record) -> None:
+            log.append(figures)
+            bar.show(loss=figures["loss"])
+
+        def step_done() -> None:
+            bar.advance()
+            if draws and sheets.is_due(state.step):
+                sheets.draw(state)
+
+        def save() -> None:
+            if world.is_first:
+                _save(path / CHECKPOINTS, state, task, about)
+                _write_config(path, task.config)
+
+        try:
+            callbacks = Callbacks(record, step_done, save, stop_requested)
+            return fit(state, batches.at, loss, settings, callbacks, world)
+        except DivergedError as error:
+            last, _ = store.newest(path / CHECKPOINTS)
+            kept = f"The last good checkpoint is {last.path}." if last else "There is no checkpoint yet."
+            raise SagdError(error.message, f"{kept} {error.hint}") from None
+
+
+def _save(folder: Path, state: TrainingState, task: Task, about: dict[str, Any]) -> None:
     """Write a checkpoint with the filter to sample with, fixed or as learned so far, and prune the old ones."""
-    learned = trained_filter(config.filter, state.profile_ema)
+    learned, settings = task.learned_filter(state), task.config.training
     note = {} if learned is None else {"trained_filter": learned.document()}
-    checkpoint.save(folder, state, (learned or config.filter).weights(shape), moments, about | note)
-    every = config.training.keep_every
-    milestone = every and every * config.training.checkpoint_steps
-    store.prune(folder, config.training.keep_checkpoints, milestone)
-
-
-class _MetricsLog:
-    """metrics.jsonl: one JSON object a line, flushed at once; lines past the resumed step are dropped."""
-
-    def __init__(self, path: Path, step: int, writes: bool) -> None:
-        self._path, self._writes = path, writes
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.records = [record for record in map(_parsed, lines) if record and record["step"] <= step]
-        if writes:
-            write_text(path, "".join(json.dumps(record) + "\n" for record in self.records))
-
-    def append(self, record: Record) -> None:
-        self.records.append(record)
-        if not self._writes:
-            return
-        with self._path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-
-
-def _parsed(line: str) -> Record | None:
-    try:
-        record = json.loads(line)
-        return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
-    except ValueError:
-        return None
+    checkpoint.save(folder, state, task.sampled_filter(state), task.moments, about | note)
+    every = settings.keep_every
+    milestone = every and every * settings.checkpoint_steps
+    store.prune(folder, settings.keep_checkpoints, milestone)
 
 
 def _check_folder(path: Path, config: RunConfig, allow_change: bool) -> None:
@@ -349,7 +331,7 @@ def _resume(
     return found
 
 
-def _result(path: Path, state: TrainingState, log: _MetricsLog) -> dict[str, Any]:
+def _result(path: Path, state: TrainingState, log: MetricsLog) -> dict[str, Any]:
     last = log.records[-1] if log.records else {}
     return {
         "run": str(path),
@@ -362,8 +344,9 @@ def _result(path: Path, state: TrainingState, log: _MetricsLog) -> dict[str, Any
     }
 
 
-def _about(config: RunConfig, images: NDArray[Any], classes: Classes | None) -> dict[str, Any]:
+def _about(task: Task) -> dict[str, Any]:
     """What a manifest says besides the files: configuration, filter, versions and the plug-ins it needs."""
+    config, images, classes = task.config, task.data.images, task.classes
     needed = [
         ("filter", config.filter.type),
         ("dataset", config.dataset.name),

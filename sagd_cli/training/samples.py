@@ -13,7 +13,7 @@ from sagd_cli.diffusion.samplers import SAMPLERS
 from sagd_cli.errors import UsageError
 from sagd_cli.files import atomic_path, refuse_existing
 from sagd_cli.images import check_output_folder, contact_sheet, write_array
-from sagd_cli.training.generator import ImageGenerator
+from sagd_cli.training.generator import ImageGenerator, Model
 from sagd_cli.training.run import Run
 
 GRID_IMAGES = 100
@@ -33,14 +33,13 @@ class SampleTarget:
         """Name of the PNG file of a seed."""
         return f"{seed:06d}.png"
 
-    def check(self, run: Run, seeds: range) -> None:
-        """Raise UsageError, before anything is drawn, when images of `run` cannot go there."""
+    def check(self, model: Model, seeds: range) -> None:
+        """Raise UsageError, before anything is drawn, when images of `model` cannot go there."""
         if self.format not in ("png", "npz"):
             raise UsageError(f"unknown format {self.format!r}", "Formats are png and npz.")
-        drawable = run.has_pixels and len(run.shape) == 3 and run.shape[0] in (1, 3)
-        if not drawable and (self.format == "png" or self.grid is not None):
+        if not model.is_drawable and (self.format == "png" or self.grid is not None):
             raise UsageError(
-                f"fields of {run.dtype} of shape {run.shape} cannot be drawn as images",
+                f"fields of {model.dtype} of shape {model.shape} cannot be drawn as images",
                 "Use --format npz without --grid.",
             )
         if self.grid is not None:
@@ -86,6 +85,9 @@ def default_folder(run: Run, generator: ImageGenerator, seeds: range) -> Path:
     amount = SAMPLERS[sampling.sampler].amount
     words += [f"{amount}{value:g}"] if amount and (value := getattr(sampling, amount)) else []
     words += [f"guidance{sampling.guidance:g}"] if sampling.guidance != 1 else []
+    model = generator.model
+    default_ema = model.config.training.ema_half_life_images[0]
+    words += [f"ema{model.ema_images}"] if model.ema_images != default_ema else []
     words += [f"class{_short('.'.join(map(str, generator.chosen)))}"] if generator.chosen else []
     return run.path / "samples" / "-".join([*words, f"seed{seeds.start}", f"n{len(seeds)}"])
 
@@ -105,6 +107,7 @@ def describe(run: Run, generator: ImageGenerator, seeds: range, target: SampleTa
         "steps": generator.evaluations,
         "network_evaluations": generator.network_evaluations,
         "seeds": [seeds.start, seeds.stop - 1],
+        "ema_half_life_images": generator.model.ema_images,
         "filter_sha256": run.filter.sha256(),
         **(
             {"guidance": generator.sampling.guidance, "labels": labels.tolist()} if labels is not None else {}

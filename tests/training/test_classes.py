@@ -64,7 +64,7 @@ def run(settings, tmp_path_factory):
 
 def brightness(run, classes=None, n=48, **chosen):
     """Mean of each image of a sample, in [-1, 1]."""
-    generator = ImageGenerator(run, sampling_of(run, chosen), CPU, classes)
+    generator = ImageGenerator(run.model(CPU), sampling_of(run.config, chosen), classes)
     return generator.signals(range(n)).mean(dim=(1, 2, 3)).numpy(), generator.labels(range(n))
 
 
@@ -80,14 +80,14 @@ def test_classes_are_taken_in_turn_by_their_seed(run):
     together, labels = brightness(run, "bright,dark", 6)
     assert labels.tolist() == [2, 0, 2, 0, 2, 0]
     assert np.all(np.diff(together) * [-1, 1, -1, 1, -1] > 0.6)
-    generator = ImageGenerator(run, run.config.sampling, CPU, "bright,dark")
+    generator = ImageGenerator(run.model(CPU), run.config.sampling, "bright,dark")
     single = generator.signals(range(3, 4)).mean()
     assert float(single) == pytest.approx(together[3], abs=1e-5)
 
 
 def test_without_a_choice_classes_are_as_frequent_as_in_the_data(run):
     """Within 5 standard errors over 2,000 seeds, and a seed's class does not depend on the others."""
-    generator = ImageGenerator(run, run.config.sampling, CPU)
+    generator = ImageGenerator(run.model(CPU), run.config.sampling)
     labels = generator.labels(range(2000))
     for k, share in enumerate(SHARES):
         assert np.mean(labels == k) == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / 2000))
@@ -109,10 +109,10 @@ def test_guidance_moves_away_from_what_has_no_class(run):
 
 
 def test_guidance_doubles_the_network_evaluations_and_no_more(sagd, run, tmp_path, monkeypatch):
-    generator = ImageGenerator(run, sampling_of(run, {"guidance": 2.0, "steps": 3}), CPU)
+    generator = ImageGenerator(run.model(CPU), sampling_of(run.config, {"guidance": 2.0, "steps": 3}))
     assert (generator.evaluations, generator.network_evaluations) == (3, 6)
     calls = []
-    handle = generator._module.register_forward_hook(lambda *_: calls.append(1))
+    handle = generator.model.network.register_forward_hook(lambda *_: calls.append(1))
     generator.signals(range(2))
     handle.remove()
     assert len(calls) == 6
@@ -199,7 +199,7 @@ def test_a_run_is_not_set_to_guidance_that_it_is_not_trained_for(settings, wrong
 def test_the_folder_of_samples_says_how_they_were_drawn(run):
     def name(chosen, classes=None):
         return default_folder(
-            run, ImageGenerator(run, sampling_of(run, chosen), CPU, classes), range(5, 9)
+            run, ImageGenerator(run.model(CPU), sampling_of(run.config, chosen), classes), range(5, 9)
         ).name
 
     assert name({}) == "dpmpp-20-uniform-seed5-n4"

@@ -225,7 +225,7 @@ def test_sampling_uses_the_averaged_profile_that_was_trained(learned_run):
     arrays = load_file(run.checkpoint.path / "profile-ema.safetensors")
     profile = learned_profile(run.config.filter, (8, 8))
     profile.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-    used = ImageGenerator(run, run.config.sampling, CPU)._noise.filter
+    used = ImageGenerator(run.model(CPU), run.config.sampling)._noise.filter
     np.testing.assert_allclose(used.weight, profile.spectral_filter().weight, rtol=1e-5)
     np.testing.assert_array_equal(used.weight, run.filter.weights((8, 8)).weight)
     assert np.abs(used.weight - 1).max() > 1e-3, "training has not moved it"

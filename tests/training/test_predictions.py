@@ -50,7 +50,7 @@ def test_image_i_is_the_same_in_batches_of_1_7_and_64(runs, name):
     for sampler in SAMPLERS:
         amount = SAMPLERS[sampler].amount
         chosen = {"sampler": sampler, "steps": 5, **({amount: 0.3} if amount else {})}
-        generator = ImageGenerator(run, sampling_of(run, chosen), CPU)
+        generator = ImageGenerator(run.model(CPU), sampling_of(run.config, chosen))
         together = generator.signals(range(64))
         sevens = torch.cat([generator.signals(range(i, i + 7)) for i in (0, 7, 57)])
         torch.testing.assert_close(sevens, together[[*range(14), *range(57, 64)]], rtol=0, atol=2e-4)
@@ -87,7 +87,7 @@ def test_a_filter_that_is_learned_cannot_be_part_of_the_preconditioning(tiny_set
 def test_steps_are_network_evaluations(runs):
     for sampler, steps, evaluations in (("dpmpp", 8, 8), ("heun", 8, 7), ("heun", 9, 9), ("heun", 1, 1)):
         chosen = sampling_of(runs("edm"), {"sampler": sampler, "steps": steps})
-        assert ImageGenerator(runs("edm"), chosen, CPU).evaluations == evaluations
+        assert ImageGenerator(runs("edm").model(CPU), chosen).evaluations == evaluations
 
 
 def test_amounts_belong_to_their_samplers(sagd, runs, tmp_path):

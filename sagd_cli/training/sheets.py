@@ -1,0 +1,70 @@
+"""Contact sheets of samples while a run trains: of the same seeds each time, with the averaged network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sagd_cli.console import Output
+from sagd_cli.errors import SagdError
+from sagd_cli.images import contact_sheet, write_array
+from sagd_cli.training.generator import ImageGenerator
+from sagd_cli.training.loop import TrainingState
+from sagd_cli.training.task import Task
+
+SEEDS = range(64)
+
+
+@dataclass(frozen=True)
+class ContactSheets:
+    """RUN/samples/step-N.png every so many steps and at the last, `at_once` images drawn at a time.
+
+    Nothing that training draws or computes is touched: images have streams of their own, by seed.
+    """
+
+    run: Path
+    task: Task
+    at_once: int
+    output: Output
+
+    def begin(self, state: TrainingState) -> bool:
+        """Say what the sheets of the rest of the training cost; return False, with a warning, where none can be."""
+        settings, model = self.task.config.training, self.task.model(state, str(self.run))
+        if not settings.sample_images:
+            return False
+        if not model.is_drawable:
+            self.output.warn(
+                f"no contact sheets: fields of {model.dtype} of shape {model.shape} cannot be drawn as images"
+            )
+            return False
+        sheets = sum(map(self.is_due, range(state.step + 1, settings.steps + 1)))
+        generator = ImageGenerator(model, self.task.config.sampling)
+        evaluations = sheets * len(SEEDS) * generator.network_evaluations
+        training = max(1, (settings.steps - state.step) * settings.batch_size)
+        if sheets:
+            self.output.note(
+                f"{sheets} contact sheets of {len(SEEDS)} images: {evaluations:,} network evaluations, "
+                f"{evaluations / training:.1%} of training's {training:,}"
+            )
+        return True
+
+    def is_due(self, step: int) -> bool:
+        """Whether a sheet is drawn after `step` steps."""
+        settings = self.task.config.training
+        every = max(1, settings.sample_images // settings.batch_size)
+        return step % every == 0 or step == settings.steps
+
+    def draw(self, state: TrainingState) -> None:
+        """Draw and write the sheet of this step; what goes wrong is a warning, for training goes on without."""
+        path = self.run / "samples" / f"step-{state.step:08d}.png"
+        devices = [state.device] if state.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=devices):
+                generator = ImageGenerator(self.task.model(state, str(self.run)), self.task.config.sampling)
+                parts = generator.batches(SEEDS, self.at_once, Output(quiet=True))
+                images = np.concatenate([pixels for _, pixels in parts])
+            path.parent.mkdir(exist_ok=True)
+            write_array(contact_sheet(images), path)
+        except (OSError, SagdError) as error:
+            self.output.warn(f"no contact sheet of step {state.step}: {error}")

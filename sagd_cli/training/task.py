@@ -1,0 +1,110 @@
+"""What is trained on what: a configuration completed for its data, and what a training of it starts from."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from sagd_cli.config import FilterConfig, RunConfig
+from sagd_cli.console import Output
+from sagd_cli.datasets import DataSize, load_images
+from sagd_cli.design.advice import data_moments, warn_of_scale, warn_of_terminal_snr
+from sagd_cli.diffusion.loss import DiffusionLoss
+from sagd_cli.plugin.records import ImageSet
+from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.spectral.grid import Array
+from sagd_cli.training.backbones import new_backbone, resolve_backbone
+from sagd_cli.training.classes import Classes
+from sagd_cli.training.data import Ahead, Batches, Labels, placed
+from sagd_cli.training.generator import Model
+from sagd_cli.training.learned_filter import average_profile, learned_profile, make_loss, trained_filter
+from sagd_cli.training.loop import TrainingState
+
+
+@dataclass(frozen=True)
+class Task:
+    """A configuration with the network's options that fit its data, the data and the filter for their shape."""
+
+    config: RunConfig
+    data: ImageSet
+    classes: Classes | None
+    filter: SpectralFilter
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Task":
+        """Load the data of `config`; raise what loading, counting classes and building the filter raise."""
+        data = load_images(config.dataset)
+        classes = Classes.of(data, config.dataset.subject) if config.class_conditional else None
+        shape = data.images.shape[1:]
+        return cls(resolve_backbone(config, shape), data, classes, config.filter.weights(shape[1:]))
+
+    @property
+    def size(self) -> DataSize:
+        """Number of images, their shape (C, *spatial) and of their classes."""
+        images = self.data.images
+        return DataSize(len(images), images.shape[1:], len(self.classes or ()))
+
+    @cached_property
+    def moments(self) -> Mapping[str, Array]:
+        """The spectra of the data, half spectrum; measured once, when first asked for."""
+        return data_moments(self.data.images)
+
+    def warn(self, output: Output) -> None:
+        """Warn of data of an odd scale and of a schedule that leaves the data visible in its noise."""
+        warn_of_scale(self.data.images, output)
+        power = self.moments["power_about_mean"]
+        warn_of_terminal_snr(self.filter, power, self.config.schedule, output)
+
+    def warn_as_learned(self, state: TrainingState, output: Output) -> None:
+        """Warn where the filter that was learned leaves the data visible in its noise."""
+        if state.profile_ema is not None:
+            learned, power = average_profile(state.profile_ema), self.moments["power_about_mean"]
+            schedule = self.config.schedule
+            warn_of_terminal_snr(learned.spectral_filter(), power, schedule, output, "the filter as learned")
+
+    def start(self, device: torch.device) -> tuple[TrainingState, DiffusionLoss]:
+        """Return the state of a training at step 0 on `device`, and the loss it is trained on."""
+        config, size = self.config, self.size
+        profile = learned_profile(config.filter, size.shape[1:])
+        loss = make_loss(config, self.filter, profile, self.moments["power"], device)
+        network = new_backbone(config.backbone, size.shape, config.training.seed, size.classes)
+        return TrainingState(network, config.training, device, profile), loss
+
+    def batches(self, device: torch.device, parts: list[range]) -> Batches | Ahead:
+        """Return the batches on `device`, fetched ahead, part by part, where the images do not fit there."""
+        settings = self.config.training
+        with warnings.catch_warnings():  # the images may be a read-only map of a file, and are only read
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+            images = placed(torch.from_numpy(self.data.images), device)
+        labels = None
+        if self.classes is not None and self.data.labels is not None:
+            values = torch.from_numpy(self.data.labels).to(device)
+            labels = Labels(values, len(self.classes), settings.label_dropout)
+        batches = Batches(images, settings.batch_size, settings.seed, labels, device, settings.flips)
+        return batches if images.device.type == device.type else Ahead(batches.at, parts)
+
+    def learned_filter(self, state: TrainingState) -> FilterConfig | None:
+        """Return the filter as learned so far; None where it is fixed."""
+        return trained_filter(self.config.filter, state.profile_ema)
+
+    def sampled_filter(self, state: TrainingState) -> SpectralFilter:
+        """Return the filter to sample with, fixed or as learned so far."""
+        learned = self.learned_filter(state)
+        return self.filter if learned is None else learned.weights(self.size.shape[1:])
+
+    def model(self, state: TrainingState, name: str) -> Model:
+        """Return what images are drawn with at this step: what a checkpoint written now would hold."""
+        return Model(
+            name,
+            self.config,
+            state.ema.network,
+            self.config.training.ema_half_life_images[0],
+            self.sampled_filter(state),
+            self.size.shape,
+            np.dtype(self.data.images.dtype),
+            self.classes,
+            self.moments,
+        )

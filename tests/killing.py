@@ -103,7 +103,7 @@ def inspect(run: Path, interval: int, pid: int, figures: dict[str, int]) -> None
     figures["more_than_an_interval_lost"] += lost > interval
     if found:
         try:
-            open_run(run, QUIET).network(torch.device("cpu"))
+            open_run(run, QUIET).model(torch.device("cpu"))
         except SagdError:
             figures["unreadable"] += 1
 

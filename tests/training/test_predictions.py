@@ -86,7 +86,7 @@ def test_a_filter_that_is_learned_cannot_be_part_of_the_preconditioning(tiny_set
 
 def test_steps_are_network_evaluations(runs):
     for sampler, steps, evaluations in (("dpmpp", 8, 8), ("heun", 8, 7), ("heun", 9, 9), ("heun", 1, 1)):
-        chosen = sampling_of(runs("edm"), {"sampler": sampler, "steps": steps})
+        chosen = sampling_of(runs("edm").config, {"sampler": sampler, "steps": steps})
         assert ImageGenerator(runs("edm").model(CPU), chosen).evaluations == evaluations
 
 

@@ -16,8 +16,8 @@ from sagd_cli.console import Output
 from sagd_cli.datasets import load_images
 from sagd_cli.devices import keep_freed_memory
 from sagd_cli.evaluation.fidelity import ImageSource, default_features, evaluate
+from sagd_cli.training.folder import open_run
 from sagd_cli.training.generator import ImageGenerator, sampling_of
-from sagd_cli.training.run import open_run
 
 IMAGES, FIRST_SEED = 1000, 10_000
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)

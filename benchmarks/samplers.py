@@ -17,8 +17,8 @@ from sagd_cli.console import Output
 from sagd_cli.datasets import load_images
 from sagd_cli.devices import choose_device, keep_freed_memory
 from sagd_cli.evaluation.fidelity import ImageSource, default_features, evaluate
+from sagd_cli.training.folder import Run, open_run
 from sagd_cli.training.generator import ImageGenerator, sampling_of
-from sagd_cli.training.run import Run, open_run
 
 SAMPLERS = (
     "dpmpp:10,dpmpp:20,dpmpp:50,unipc:20,heun:20,dpmpp-sde:20,ddim:20,ddim:50,ddpm:20,ddpm:250,ddpm:1000"

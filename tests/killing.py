@@ -25,7 +25,8 @@ from sagd_cli.datasets import load_images
 from sagd_cli.errors import SagdError
 from sagd_cli.training import store
 from sagd_cli.training.backbones import build_backbone, resolve_backbone
-from sagd_cli.training.run import open_run, train
+from sagd_cli.training.folder import open_run
+from sagd_cli.training.run import train
 
 QUIET = Output(quiet=True)
 STEPS = 12

@@ -94,8 +94,8 @@ def sample(
       sagd sample runs/classes --class 3,8 --guidance 2        (of a run trained with --class-conditional)
     """
     from sagd_cli.arguments import parse_filter
+    from sagd_cli.training.folder import check_filter, open_run
     from sagd_cli.training.generator import ImageGenerator, sampling_of
-    from sagd_cli.training.run import check_filter, open_run
     from sagd_cli.training.samples import SampleTarget, default_folder, describe, save_samples
 
     out = output()

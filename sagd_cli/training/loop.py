@@ -4,11 +4,11 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.profiler import record_function
 
 from sagd_cli.config import TrainingConfig
@@ -89,19 +89,6 @@ DATA, FORWARD, BACKWARD, OPTIMIZER, AVERAGE, METRICS = (
 )
 
 
-@dataclass
-class _Window:
-    """Sums since the last record; they stay on the device until then, so that no step waits for them.
-
-    `power` is that of the whitened error, on the half spectrum.
-    """
-
-    loss: Tensor
-    power: Tensor
-    steps: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-
 def fit(
     state: TrainingState,
     batch_at: BatchAt,
@@ -116,25 +103,19 @@ def fit(
     `accumulate` passes and among the processes of `world`, only the rounding of sums changes. Raises DivergedError as
     soon as a recorded loss is not finite, ConfigError when the batch does not divide evenly.
     """
-    world = world or World()
-    parts = world.parts(settings.batch_size, settings.accumulate)
-    module = world.wrapped(state.network, state.device)
-    module = torch.compile(module) if settings.compile else module  # type: ignore[assignment]
-    window = _new_window(state, loss)
+    trainer = _Trainer(state, batch_at, loss, settings, world or World())
     with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
         while state.step < settings.steps:
-            gradient_norm = _step(state, module, batch_at, loss, settings, window, parts, world)
+            trainer.step()
             callbacks.step_done()
             last = state.step == settings.steps
-            stopped = world.any(callbacks.stop_requested()) and not last
+            stopped = trainer.world.any(callbacks.stop_requested()) and not last
             saves = last or stopped or state.step % settings.checkpoint_steps == 0
+            if saves:
+                trainer.check_weights()
             # Recording checks loss and gradient, so a training that has diverged is not saved.
-            if saves and not _is_finite(state):
-                raise DivergedError(state.step, learning_rate(settings, state.step - 1))
             if saves or state.step % settings.log_steps == 0:
-                world.average(window.loss, window.power)
-                callbacks.record(_record(state, settings, loss, window, gradient_norm))
-                window = _new_window(state, loss)
+                callbacks.record(trainer.record())
             if saves:
                 callbacks.checkpoint()
             if stopped:
@@ -142,115 +123,120 @@ def fit(
     return True
 
 
-def _step(
-    state: TrainingState,
-    module: nn.Module,
-    batch_at: BatchAt,
-    loss: DiffusionLoss,
-    settings: TrainingConfig,
-    window: _Window,
-    parts: list[range],
-    world: World,
-) -> Tensor:
-    """Do one step, in a pass for each of `parts`, add its losses to `window` and return the gradient's norm."""
-    state.optimizer.zero_grad()
-    for places in parts:
-        with nullcontext() if places is parts[-1] else unsynchronised(module):
-            errors = _pass(state, module, batch_at, loss, settings, places, len(parts))
-        with torch.no_grad(), record_function(METRICS):
-            window.loss += errors.output.square().mean() / len(parts)
-            window.power += loss.noise.whitened_power(errors.eps) / len(parts)
-    window.steps += 1
-    norm = _optimise(state, settings, world)
-    state.step += 1
-    return norm
+class _Trainer:
+    """The steps of one training, and what they add up to since the last record.
+
+    Sums stay on the device until then, so that no step waits for them.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        batch_at: BatchAt,
+        loss: DiffusionLoss,
+        settings: TrainingConfig,
+        world: World,
+    ) -> None:
+        """Divide the batch, and wrap and compile the network as the settings say."""
+        self._state, self._batch_at, self._loss, self._settings = state, batch_at, loss, settings
+        self.world = world
+        self._parts = world.parts(settings.batch_size, settings.accumulate)
+        module = world.wrapped(state.network, state.device)
+        self._module: nn.Module = torch.compile(module) if settings.compile else module  # type: ignore[assignment]
+        self._autocast = autocast_dtype(settings.precision, state.device)
+        self._start_sums()
+
+    def _start_sums(self) -> None:
+        device = self._state.device
+        self._loss_sum = torch.zeros((), device=device)
+        self._power_sum = torch.zeros(
+            self._loss.noise.grid.half_shape, device=device
+        )  # of the whitened error
+        self._steps, self._started = 0, time.monotonic()
+
+    def step(self) -> None:
+        """Do one step, in a pass for each part of the batch."""
+        self._state.optimizer.zero_grad()
+        for places in self._parts:
+            with nullcontext() if places is self._parts[-1] else unsynchronised(self._module):
+                errors = self._pass(places)
+            with torch.no_grad(), record_function(METRICS):
+                self._loss_sum += errors.output.square().mean() / len(self._parts)
+                self._power_sum += self._loss.noise.whitened_power(errors.eps) / len(self._parts)
+        self._steps += 1
+        self._optimise()
+        self._state.step += 1
+
+    def _pass(self, places: range) -> Errors:
+        """Add the gradient of the images at `places`, as a share of the batch's."""
+        state, seed = self._state, self._settings.seed
+        with record_function(DATA):
+            batch = self._batch_at(state.step, places)
+        stream = BatchStream(state.device, places, seed, "train", state.step)
+        _seed_network(state.device, seed, state.step, places.start)
+        with record_function(FORWARD):
+            network = as_network(self._module, self._autocast, batch.labels)
+            errors = self._loss.errors(network, batch.images, stream)
+            value = self._loss.objective(errors) / len(self._parts)
+        with record_function(BACKWARD):
+            value.backward()  # type: ignore[no-untyped-call]
+        return errors
+
+    def _optimise(self) -> None:
+        """Take one step along the gradient and move the averages."""
+        state, settings = self._state, self._settings
+        with record_function(OPTIMIZER):
+            for group in state.optimizer.param_groups:
+                group["lr"] = learning_rate(settings, state.step) * group["scale"]
+            if state.profile is not None:
+                self.world.average(state.profile.raw.grad)
+            self._norm = nn.utils.clip_grad_norm_(state.network.parameters(), settings.gradient_clip)
+            state.optimizer.step()
+        with record_function(AVERAGE):
+            seen = (state.step + 1) * settings.batch_size
+            for average in state.averages.values():
+                average.update(state.network, settings.batch_size, seen)
+            if state.profile is not None and state.profile_ema is not None:
+                state.profile_ema.update(state.profile, settings.batch_size, seen)
+
+    def record(self) -> Record:
+        """Return the figures since the last record and begin anew; raise DivergedError unless they are finite."""
+        state, settings, noise = self._state, self._settings, self._loss.noise
+        self.world.average(self._loss_sum, self._power_sum)
+        loss, norm = float(self._loss_sum) / self._steps, float(self._norm)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise DivergedError(state.step, learning_rate(settings, state.step - 1))
+        power = self._power_sum.cpu().double().numpy() / self._steps
+        images = self._steps * settings.batch_size
+        figures = {
+            "step": state.step,
+            "images": state.step * settings.batch_size,
+            "loss": loss,
+            "whitened_loss": noise.grid.total(power) / noise.grid.total(noise.support),
+            "band_losses": _band_losses(noise, power),
+            "gradient_norm": norm,
+            "learning_rate": learning_rate(settings, state.step - 1),
+            "images_per_second": images / (time.monotonic() - self._started),
+            "memory_bytes": peak_memory(state.device),
+            # What a filter that collapses shows first: the noise leaves a band.
+            **({"noise_bands": state.profile.spectral_filter().band_shares} if state.profile else {}),
+        }
+        self._start_sums()
+        return figures
+
+    def check_weights(self) -> None:
+        """Raise DivergedError unless they are finite: a step can overflow after a loss and a gradient that are."""
+        state = self._state
+        tensors = [*state.network.parameters(), *(state.profile.parameters() if state.profile else ())]
+        if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
+            raise DivergedError(state.step, learning_rate(self._settings, state.step - 1))
 
 
-def _pass(
-    state: TrainingState,
-    module: nn.Module,
-    batch_at: BatchAt,
-    loss: DiffusionLoss,
-    settings: TrainingConfig,
-    places: range,
-    passes: int,
-) -> Errors:
-    """Add the gradient of the images at `places`, as a share of the batch's."""
-    with record_function(DATA):
-        batch = batch_at(state.step, places)
-    stream = BatchStream(state.device, places, settings.seed, "train", state.step)
-    _seed_network(state.device, settings.seed, state.step, places.start)
-    with record_function(FORWARD):
-        network = as_network(module, autocast_dtype(settings.precision, state.device), batch.labels)
-        errors = loss.errors(network, batch.images, stream)
-        value = loss.objective(errors) / passes
-    with record_function(BACKWARD):
-        value.backward()  # type: ignore[no-untyped-call]
-    return errors
-
-
-def _seed_network(device: torch.device, *key: int) -> None:
+def _seed_network(device: torch.device, seed: int, *key: int) -> None:
     """Seed what dropout and its like draw from, which take no generator; torch.manual_seed costs 0.4 ms."""
-    seed, *rest = key
-    number = random_stream("cpu", seed, "network", *rest).initial_seed()
-    (
-        torch.cuda.default_generators[device.index or 0] if device.type == "cuda" else torch.default_generator
-    ).manual_seed(number)
-
-
-def _new_window(state: TrainingState, loss: DiffusionLoss) -> _Window:
-    power = torch.zeros(loss.noise.grid.half_shape, device=state.device)
-    return _Window(torch.zeros((), device=state.device), power)
-
-
-def _optimise(state: TrainingState, settings: TrainingConfig, world: World) -> Tensor:
-    """Take one step along the gradient and move the averages; return the gradient's norm before clipping."""
-    with record_function(OPTIMIZER):
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, state.step) * group["scale"]
-        if state.profile is not None:
-            world.average(state.profile.raw.grad)
-        norm = nn.utils.clip_grad_norm_(state.network.parameters(), settings.gradient_clip)
-        state.optimizer.step()
-    with record_function(AVERAGE):
-        seen = (state.step + 1) * settings.batch_size
-        for average in state.averages.values():
-            average.update(state.network, settings.batch_size, seen)
-        if state.profile is not None and state.profile_ema is not None:
-            state.profile_ema.update(state.profile, settings.batch_size, seen)
-    return norm
-
-
-def _record(
-    state: TrainingState,
-    settings: TrainingConfig,
-    loss: DiffusionLoss,
-    window: _Window,
-    gradient_norm: Tensor,
-) -> Record:
-    mean_loss, norm = float(window.loss) / window.steps, float(gradient_norm)
-    if not (math.isfinite(mean_loss) and math.isfinite(norm)):
-        raise DivergedError(state.step, learning_rate(settings, state.step - 1))
-    power = window.power.cpu().double().numpy() / window.steps
-    return {
-        "step": state.step,
-        "images": state.step * settings.batch_size,
-        "loss": mean_loss,
-        "whitened_loss": loss.noise.grid.total(power) / loss.noise.grid.total(loss.noise.support),
-        "band_losses": _band_losses(loss.noise, power),
-        "gradient_norm": norm,
-        "learning_rate": learning_rate(settings, state.step - 1),
-        "images_per_second": window.steps * settings.batch_size / (time.monotonic() - window.started),
-        "memory_bytes": peak_memory(state.device),
-        # What a filter that collapses shows first: the noise leaves a band.
-        **({"noise_bands": state.profile.spectral_filter().band_shares} if state.profile else {}),
-    }
-
-
-def _is_finite(state: TrainingState) -> bool:
-    """Whether what is trained is: a step can overflow after a loss and a gradient that are finite."""
-    tensors = [*state.network.parameters(), *(state.profile.parameters() if state.profile else ())]
-    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+    generators = torch.cuda.default_generators if device.type == "cuda" else (torch.default_generator,)
+    number = random_stream("cpu", seed, "network", *key).initial_seed()
+    generators[device.index or 0].manual_seed(number)
 
 
 def _band_losses(noise: SpectralNoise, power: Array) -> dict[str, float]:

@@ -1,143 +1,41 @@
-"""A run folder: its configuration, lock, metrics and checkpoints; training into it and opening it."""
+"""Training a configuration into a run folder, from its start or from where it was stopped."""
 
-import fcntl
 import platform
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from sagd_cli import __version__
 from sagd_cli.config import (
-    FilterConfig,
     RunConfig,
-    differing_keys,
-    validate,
 )
 from sagd_cli.console import Output
 from sagd_cli.datasets import hash_images
 from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.errors import CheckpointError, DivergedError, Interrupted, SagdError, UsageError
-from sagd_cli.files import write_text
 from sagd_cli.plugin.registry import registry
 from sagd_cli.signals import stop_on_signal
 from sagd_cli.training import checkpoint, store
-from sagd_cli.training.backbones import build_backbone
-from sagd_cli.training.classes import Classes
 from sagd_cli.training.distributed import World, joined, own_device
 from sagd_cli.training.estimate import refuse_too_large
-from sagd_cli.training.generator import Model
+from sagd_cli.training.folder import (
+    check_folder,
+    differing_settings,
+    locked,
+    refuse_other_settings,
+    trained_config,
+    write_config,
+)
 from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
-from sagd_cli.training.metrics import METRICS, MetricsLog, summary_writer
+from sagd_cli.training.metrics import MetricsLog, summary_writer
 from sagd_cli.training.sheets import ContactSheets
-from sagd_cli.training.store import CHECKPOINTS, CONFIG, Checkpoint, open_checkpoint, sampled_filter
+from sagd_cli.training.store import CHECKPOINTS, Checkpoint
 from sagd_cli.training.task import Task
-from sagd_cli.yaml_files import dump_yaml, read_mapping
-
-LOCK = "run.lock"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A trained run, opened for reading: its configuration and its newest sound checkpoint."""
-
-    path: Path
-    config: RunConfig
-    checkpoint: Checkpoint
-    shape: tuple[int, ...]
-
-    @property
-    def filter(self) -> FilterConfig:
-        """The filter to sample with: the one that training left, where it was learned."""
-        return sampled_filter(self.checkpoint)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type of its data: uint8, also of early runs, which do not say so, or a float."""
-        name: str = self.checkpoint.manifest.get("dtype", "uint8")
-        return np.dtype(name)
-
-    @property
-    def classes(self) -> Classes | None:
-        """The classes it was trained on, if it was."""
-        document = self.checkpoint.manifest.get("classes")
-        return None if document is None else Classes.read(document)
-
-    def model(self, device: torch.device, ema_images: int | None = None) -> Model:
-        """Return what images are drawn with, on `device`: the average of this half-life, the first by default.
-
-        Raises UsageError, with those there are, when the run keeps no such average.
-        """
-        half_lives = self.config.training.ema_half_life_images
-        ema_images = half_lives[0] if ema_images is None else ema_images
-        if ema_images not in half_lives:
-            kept = ", ".join(map(str, half_lives))
-            raise UsageError(
-                f"{self.path} keeps no average of a half-life of {ema_images} images", f"There are: {kept}."
-            )
-        network = build_backbone(self.config.backbone, self.shape, len(self.classes or ()))
-        name = checkpoint.ema_names(half_lives)[ema_images]
-        # Early runs did not keep the spectra of their data, which the EDM predictions need.
-        needed = self.config.prediction.startswith("edm") or checkpoint.has_moments(self.checkpoint)
-        return Model(
-            str(self.path),
-            self.config,
-            checkpoint.load_ema(self.checkpoint, network, name).to(device),
-            ema_images,
-            checkpoint.load_filter(self.checkpoint),
-            self.shape,
-            self.dtype,
-            self.classes,
-            checkpoint.load_moments(self.checkpoint) if needed else {},
-        )
-
-
-def open_run(path: Path, output: Output) -> Run:
-    """Open a run with the configuration it was trained with.
-
-    Raises UsageError when it is none, or when its config.yaml no longer says what was trained; CheckpointError
-    when nothing in it is sound.
-    """
-    found = open_checkpoint(path, output)
-    written = validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
-    check_filter(written.filter.sha256(), found.filter_sha256, f"{path / CONFIG} names")
-    _refuse_other_settings(path, written, _trained_config(found))
-    return Run(path, written, found, tuple(found.manifest["shape"]))
-
-
-def _refuse_other_settings(path: Path, given: RunConfig, trained: RunConfig) -> None:
-    """Raise UsageError that names the settings of training that differ."""
-    differing = _differing_settings(given, trained)
-    if differing:
-        raise UsageError(
-            f"{path} was trained with other settings: {', '.join(differing)} differ",
-            "Give the run's own settings, as they were, choose another --output, or say --allow-config-change.",
-        )
-
-
-def _differing_settings(given: RunConfig, trained: RunConfig) -> list[str]:
-    """Keys of the settings of training that differ; those of sampling may be changed."""
-    keys = differing_keys(given.document(), trained.document())
-    return [key for key in keys if not key.startswith("sampling.")]
-
-
-def _trained_config(found: Checkpoint) -> RunConfig:
-    return validate(RunConfig, found.manifest["config"], str(found.path))
-
-
-def check_filter(wanted: str, trained: str, subject: str) -> None:
-    """Raise UsageError with both hashes when the filter asked for is not the one the run was trained with."""
-    if wanted != trained:
-        raise UsageError(
-            f"{subject} another filter ({wanted[:12]}) than the checkpoint was trained with ({trained[:12]})",
-            "A model sampled with other noise than it was trained with gives wrong spectra; train one for it.",
-        )
 
 
 def train(
@@ -178,7 +76,7 @@ def _train(
     task = Task.of(config)
     config, settings = task.config, task.config.training
     at_once = len(world.parts(settings.batch_size, settings.accumulate)[0])
-    _check_folder(path, config, allow_change)
+    check_folder(path, config, allow_change)
     if check_memory:
         refuse_too_large(config, task.size, device, at_once)
     about = _about(task)
@@ -186,7 +84,7 @@ def _train(
     task.warn(output)
     with ExitStack() as stack:
         if world.is_first:
-            stack.enter_context(_locked(path))
+            stack.enter_context(locked(path))
         stop = stack.enter_context(stop_on_signal())
         found = _resume(path, state, config, about, output, allow_change)
         world.agree(state.step)
@@ -195,8 +93,8 @@ def _train(
             if found is not None:
                 store.set_aside_newer(path / CHECKPOINTS, found.step)
             # Other settings are written with the first checkpoint they lead to, so that the two always agree.
-            if found is None or not _differing_settings(config, _trained_config(found)):
-                _write_config(path, config)
+            if found is None or not differing_settings(config, trained_config(found)):
+                write_config(path, config)
         sheets = ContactSheets(path, task, at_once, output)
         finished = _fit(state, loss, task, path, log, sheets, about, stop.requested, output, world)
     task.warn_as_learned(state, output)
@@ -240,7 +138,7 @@ def _fit(
         def save() -> None:
             if world.is_first:
                 _save(path / CHECKPOINTS, state, task, about)
-                _write_config(path, task.config)
+                write_config(path, task.config)
 
         try:
             callbacks = Callbacks(record, step_done, save, stop_requested)
@@ -259,45 +157,6 @@ def _save(folder: Path, state: TrainingState, task: Task, about: dict[str, Any])
     every = settings.keep_every
     milestone = every and every * settings.checkpoint_steps
     store.prune(folder, settings.keep_checkpoints, milestone)
-
-
-def _check_folder(path: Path, config: RunConfig, allow_change: bool) -> None:
-    if (path / CONFIG).is_file() and not allow_change:
-        _refuse_other_settings(
-            path, config, validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
-        )
-    elif not (path / CONFIG).is_file() and path.exists() and not _is_unused(path):
-        raise UsageError(f"{path} exists and is not a run", "Choose another --output.")
-
-
-def _is_unused(path: Path) -> bool:
-    """Whether there is nothing in it but what a training leaves that was killed before it had begun."""
-    names = {item.name for item in path.iterdir()} if path.is_dir() else {"a file"}
-    return names - {item.name for item in _half_written(path)} <= {LOCK}
-
-
-def _half_written(path: Path) -> list[Path]:
-    """What a killed process left of a configuration or metrics, which are written beside their place."""
-    return [left for name in (CONFIG, METRICS) for left in path.glob(f".sagd-*{Path(name).suffix}")]
-
-
-def _write_config(path: Path, config: RunConfig) -> None:
-    write_text(path / CONFIG, dump_yaml(config.document()))
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"another process is training {path}", "Wait for it or choose --output."
-            ) from None
-        for left in _half_written(path):
-            left.unlink()
-        yield
 
 
 def _resume(
@@ -319,7 +178,7 @@ def _resume(
         )
     if found is not None:
         if not allow_change:
-            _refuse_other_settings(path, config, _trained_config(found))
+            refuse_other_settings(path, config, trained_config(found))
         if any(found.manifest.get(key) != about[key] for key in ("images_sha256", "classes")):
             raise UsageError(
                 f"the images of {config.dataset.name}, or their labels, are not those {path} was trained on",

@@ -13,8 +13,8 @@ from sagd_cli.diffusion.samplers import SAMPLERS
 from sagd_cli.errors import UsageError
 from sagd_cli.files import atomic_path, refuse_existing
 from sagd_cli.images import check_output_folder, contact_sheet, write_array
+from sagd_cli.training.folder import Run
 from sagd_cli.training.generator import ImageGenerator, Model
-from sagd_cli.training.run import Run
 
 GRID_IMAGES = 100
 ARCHIVE = "samples.npz"

@@ -13,8 +13,8 @@ from sagd_cli.console import Output
 from sagd_cli.errors import CheckpointError, SagdError, UsageError
 from sagd_cli.training import checkpoint, store
 from sagd_cli.training.backbones import build_backbone, resolve_backbone
+from sagd_cli.training.folder import open_run
 from sagd_cli.training.loop import TrainingState
-from sagd_cli.training.run import open_run
 
 
 @pytest.fixture

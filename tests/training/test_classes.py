@@ -15,8 +15,9 @@ from sagd_cli.plugin import ImageSet
 from sagd_cli.training.backbones import build_backbone
 from sagd_cli.training.classes import Classes
 from sagd_cli.training.data import Batches, Labels
+from sagd_cli.training.folder import open_run
 from sagd_cli.training.generator import ImageGenerator, sampling_of
-from sagd_cli.training.run import open_run, train
+from sagd_cli.training.run import train
 from sagd_cli.training.samples import default_folder
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)

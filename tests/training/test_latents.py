@@ -7,7 +7,8 @@ from interruption import hashes
 
 from sagd_cli.config import resolve
 from sagd_cli.console import Output
-from sagd_cli.training.run import Run, open_run, train
+from sagd_cli.training.folder import Run, open_run
+from sagd_cli.training.run import train
 from sagd_cli.training.store import Checkpoint
 
 CPU = torch.device("cpu")

@@ -21,10 +21,11 @@ from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.training import run as run_module
 from sagd_cli.training.data import Batch
+from sagd_cli.training.folder import open_run
 from sagd_cli.training.generator import ImageGenerator
 from sagd_cli.training.learned_filter import LearnedNoise, LearnedNoiseLoss, learned_profile
 from sagd_cli.training.loop import Callbacks, TrainingState, fit
-from sagd_cli.training.run import open_run, train
+from sagd_cli.training.run import train
 from sagd_cli.training.store import read_run_filter
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)

@@ -11,8 +11,9 @@ from sagd_cli.console import Output
 from sagd_cli.diffusion.samplers import SAMPLERS
 from sagd_cli.errors import ConfigError
 from sagd_cli.training.checkpoint import has_moments, load_moments
+from sagd_cli.training.folder import open_run
 from sagd_cli.training.generator import ImageGenerator, sampling_of
-from sagd_cli.training.run import open_run, train
+from sagd_cli.training.run import train
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 SETTINGS = {

@@ -22,7 +22,8 @@ from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.snr import largest_snr
 from sagd_cli.training.data import Ahead, Batches
-from sagd_cli.training.run import open_run, train
+from sagd_cli.training.folder import open_run
+from sagd_cli.training.run import train
 
 CPU = torch.device("cpu")
 QUIET = Output(quiet=True)

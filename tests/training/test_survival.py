@@ -23,7 +23,8 @@ from sagd_cli.console import Output
 from sagd_cli.errors import CheckpointError, Interrupted
 from sagd_cli.training import checkpoint, store
 from sagd_cli.training.data import Batches
-from sagd_cli.training.run import open_run, train
+from sagd_cli.training.folder import open_run
+from sagd_cli.training.run import train
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 TESTS = Path(__file__).resolve().parents[1]
@@ -334,12 +335,12 @@ import signal, sys, time
 from sagd_cli.__main__ import main
 from sagd_cli.training import loop
 
-step = loop._step
+step = loop._Trainer.step
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have switched it off
 
-def slow(state, *arguments):
-    if state.step < 3:
-        return step(state, *arguments)
+def slow(trainer):
+    if trainer._state.step < 3:
+        return step(trainer)
     before = signal.getsignal(signal.SIGTERM)
     print("training", flush=True)
     while signal.getsignal(signal.SIGTERM) is before:
@@ -347,7 +348,7 @@ def slow(state, *arguments):
     print("asked", flush=True)
     time.sleep(600)
 
-loop._step = slow
+loop._Trainer.step = slow
 main(sys.argv[1:])
 """
 

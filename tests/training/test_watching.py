@@ -17,11 +17,12 @@ from sagd_cli.console import Output
 from sagd_cli.diffusion.loss import NOISE
 from sagd_cli.errors import CheckpointError, Interrupted, UsageError
 from sagd_cli.images import contact_sheet
+from sagd_cli.training.folder import open_run
 from sagd_cli.training.generator import ImageGenerator
 from sagd_cli.training.loop import BACKWARD, FORWARD
 from sagd_cli.training.metrics import scalars
 from sagd_cli.training.profiling import MARKS, _kernel_times, _parts, profile_training
-from sagd_cli.training.run import open_run, train
+from sagd_cli.training.run import train
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 LEARNED = {"filter.type": "learned", "loss": "whitened"}

@@ -9,7 +9,7 @@ import torch
 
 from sagd_cli.config import resolve
 from sagd_cli.datasets import DataSize
-from sagd_cli.devices import keep_freed_memory
+from sagd_cli.devices import keep_freed_memory, peak_memory
 from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.spectral.noise import SpectralNoise
@@ -44,7 +44,7 @@ def main(preset, batch_size, shape):
     train(resolve(LIBRARIES_ONLY), (1, 8, 8))
     before = resident()
     train(config, shape)
-    measured = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    measured = peak_memory(torch.device("cpu")) - before
     print(json.dumps({"estimate": estimate.memory, "measured": measured}))
 
 

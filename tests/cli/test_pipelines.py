@@ -118,7 +118,8 @@ def test_an_image_depends_on_its_seed_alone(sagd, tiny_run, tmp_path, sampler):
         folder = tmp_path / name
         common = ["--sampler", sampler, "--steps", 3, "--format", "npz", "--output", folder]
         assert sagd("sample", tiny_run, *common, *arguments).code == 0
-        return np.load(folder / "samples.npz")["images"].astype(int)
+        with np.load(folder / "samples.npz") as archive:
+            return archive["images"].astype(int)
 
     whole = draw("whole", "-n", 9, "--batch-size", 64)
     assert np.abs(draw("ones", "-n", 9, "--batch-size", 1) - whole).max() <= 1  # rounding to 8 bits

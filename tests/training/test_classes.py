@@ -124,9 +124,9 @@ def test_guidance_doubles_the_network_evaluations_and_no_more(sagd, run, tmp_pat
     )
     assert drawn.code == 0
     assert (drawn.json["steps"], drawn.json["network_evaluations"], drawn.json["guidance"]) == (3, 6, 2)
-    archive = np.load(target / "samples.npz")
-    assert drawn.json["labels"] == archive["labels"].tolist() == [0, 2, 0]
-    assert archive["class_names"].tolist() == list(NAMES)
+    with np.load(target / "samples.npz") as archive:
+        assert drawn.json["labels"] == archive["labels"].tolist() == [0, 2, 0]
+        assert archive["class_names"].tolist() == list(NAMES)
 
 
 def test_stopping_and_resuming_keeps_the_order_of_labels(settings, tmp_path):
@@ -249,7 +249,8 @@ def test_other_labels_of_the_same_images_are_refused(settings, shades, tmp_path)
     config = resolve({**settings, "dataset": {"name": "npy", "options": {"path": str(copy)}}})
     with pytest.raises(Interrupted):
         train(config, tmp_path / "run", CPU, stop_at(2))
-    arrays = dict(np.load(copy))
+    with np.load(copy) as archive:
+        arrays = dict(archive)
     np.savez(copy, **{**arrays, "labels": arrays["labels"][::-1]})
     with pytest.raises(UsageError, match="or their labels, are not those"):
         train(config, tmp_path / "run", CPU, QUIET)

@@ -71,7 +71,8 @@ def test_a_manifest_that_does_not_name_a_type_is_of_pixels(tiny_run):
 def test_samples_are_floats_beyond_the_range_of_images(sagd, run, tmp_path):
     common = ["sample", run, "-n", 8, "--steps", 5, "--output", tmp_path / "s"]
     assert sagd(*common, "--format", "npz").code == 0
-    images = np.load(tmp_path / "s" / "samples.npz")["images"]
+    with np.load(tmp_path / "s" / "samples.npz") as archive:
+        images = archive["images"]
     assert images.dtype == np.float32 and images.shape == (8, 4, 8, 8)
     assert np.abs(images).max() > 1.5  # neither the samples nor the estimates of x0 on the way were clipped
     again = sagd("data", "info", tmp_path / "s" / "samples.npz", "--json").json

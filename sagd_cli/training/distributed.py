@@ -13,9 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sagd_cli.errors import ConfigError, SagdError
 
-PATIENCE = timedelta(
-    minutes=30
-)  # the first process hashes the data and writes checkpoints while the others wait
+PATIENCE = timedelta(minutes=30)  # the first process writes checkpoints while the others wait
 
 
 @dataclass(frozen=True)

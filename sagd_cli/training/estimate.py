@@ -65,6 +65,12 @@ class Estimate:
         """Bytes of a checkpoint: weights, their averages and the moments."""
         return self.weights + self.averages + 2 * self.gradients
 
+    @property
+    def _milestones(self) -> int:
+        """Checkpoints that are kept for good."""
+        every = self.training.keep_every
+        return 0 if every is None else self.training.steps // (every * self.training.checkpoint_steps)
+
     def document(self) -> dict[str, Any]:
         """Return the object `estimate` of `sagd train --dry-run --json`."""
         settings = self.training
@@ -84,7 +90,7 @@ class Estimate:
             "steps": settings.steps,
             "disk_bytes": {
                 "checkpoint": self.checkpoint,
-                "total": self.checkpoint * (settings.keep_checkpoints + 1),
+                "total": self.checkpoint * (settings.keep_checkpoints + 1 + self._milestones),
             },
         }
 

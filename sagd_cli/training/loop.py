@@ -100,8 +100,8 @@ def fit(
     """Train until the budget is spent; return False when `stop_requested` ended it earlier, in any process.
 
     `batch_at(step, places)` gives the images at some places of a step's batch. However a batch is divided, into
-    `accumulate` passes and among the processes of `world`, only the rounding of sums changes. Raises DivergedError as
-    soon as a recorded loss is not finite, ConfigError when the batch does not divide evenly.
+    `accumulate` passes and among the processes of `world`, only the rounding of sums changes, and the masks of dropout.
+    Raises DivergedError as soon as a recorded loss is not finite, ConfigError when the batch does not divide evenly.
     """
     trainer = _Trainer(state, batch_at, loss, settings, world or World())
     with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
@@ -118,6 +118,9 @@ def fit(
                 callbacks.record(trainer.record())
             if saves:
                 callbacks.checkpoint()
+            if stopped or last:
+                # A process that ends has the others ended: wait until the first one has saved.
+                trainer.world.any(False)
             if stopped:
                 return False
     return True
@@ -141,7 +144,7 @@ class _Trainer:
         self._state, self._batch_at, self._loss, self._settings = state, batch_at, loss, settings
         self.world = world
         self._parts = world.parts(settings.batch_size, settings.accumulate)
-        module = world.wrapped(state.network, state.device)
+        self._wrapped = module = world.wrapped(state.network, state.device)
         self._module: nn.Module = torch.compile(module) if settings.compile else module  # type: ignore[assignment]
         self._autocast = autocast_dtype(settings.precision, state.device)
         self._start_sums()
@@ -158,7 +161,7 @@ class _Trainer:
         """Do one step, in a pass for each part of the batch."""
         self._state.optimizer.zero_grad()
         for places in self._parts:
-            with nullcontext() if places is self._parts[-1] else unsynchronised(self._module):
+            with nullcontext() if places is self._parts[-1] else unsynchronised(self._wrapped):
                 errors = self._pass(places)
             with torch.no_grad(), record_function(METRICS):
                 self._loss_sum += errors.output.square().mean() / len(self._parts)

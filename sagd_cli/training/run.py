@@ -88,13 +88,13 @@ def _train(
         stop = stack.enter_context(stop_on_signal())
         found = _resume(path, state, config, about, output, allow_change)
         world.agree(state.step)
-        log = stack.enter_context(closing(MetricsLog(path, state.step, world.is_first, tensorboard)))
         if world.is_first:
             if found is not None:
                 store.set_aside_newer(path / CHECKPOINTS, found.step)
             # Other settings are written with the first checkpoint they lead to, so that the two always agree.
             if found is None or not differing_settings(config, trained_config(found)):
                 write_config(path, config)
+        log = stack.enter_context(closing(MetricsLog(path, state.step, world.is_first, tensorboard)))
         sheets = ContactSheets(path, task, at_once, output)
         finished = _fit(state, loss, task, path, log, sheets, about, stop.requested, output, world)
     task.warn_as_learned(state, output)
@@ -177,8 +177,14 @@ def _resume(
             "Nothing was changed. Restore one from a copy, or start anew with another --output.",
         )
     if found is not None:
+        trained = trained_config(found)
         if not allow_change:
-            refuse_other_settings(path, config, trained_config(found))
+            refuse_other_settings(path, config, trained)
+        if config.training.batch_size != trained.training.batch_size:
+            raise UsageError(
+                f"{path} was trained with batches of {trained.training.batch_size}, and its steps are counted in them",
+                "Leave the batch size as it is; training.accumulate and the number of processes may change.",
+            )
         if any(found.manifest.get(key) != about[key] for key in ("images_sha256", "classes")):
             raise UsageError(
                 f"the images of {config.dataset.name}, or their labels, are not those {path} was trained on",

@@ -66,5 +66,10 @@ class ContactSheets:
                 images = np.concatenate([pixels for _, pixels in parts])
             path.parent.mkdir(exist_ok=True)
             write_array(contact_sheet(images), path)
-        except (OSError, SagdError) as error:
+        except (
+            OSError,
+            SagdError,
+            RuntimeError,
+            MemoryError,
+        ) as error:  # torch's lack of memory is a RuntimeError
             self.output.warn(f"no contact sheet of step {state.step}: {error}")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,16 @@ import torch
 from interruption import hashes, stop_at
 from safetensors.torch import load_file
 
-from sagd_cli.config import resolve
+from sagd_cli.config import FilterConfig, resolve
 from sagd_cli.console import Output
+from sagd_cli.diffusion.loss import DiffusionLoss
+from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError, Interrupted
-from sagd_cli.spectral.noise import BLOCK, BatchStream
+from sagd_cli.spectral.noise import BLOCK, BatchStream, SpectralNoise
+from sagd_cli.training import loop
+from sagd_cli.training.data import Batch
 from sagd_cli.training.distributed import World
+from sagd_cli.training.loop import TrainingState
 from sagd_cli.training.run import train
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
@@ -101,6 +107,26 @@ def test_stopping_and_resuming_with_passes_is_exact(tiny_settings, tmp_path):
         train(config, tmp_path / "parts", CPU, stop_at(5))
     train(config, tmp_path / "parts", CPU, QUIET)
     assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
+
+
+def test_gradients_are_exchanged_once_a_step_also_when_compiled(monkeypatch, tiny_settings):
+    """The module that is asked not to synchronise is the one that does, not what torch.compile made of it."""
+    asked = []
+    monkeypatch.setattr(loop, "unsynchronised", lambda module: asked.append(module) or nullcontext())
+    settings = resolve({**tiny_settings, "training.accumulate": 4}).training
+    state = TrainingState(torch.nn.Conv2d(1, 1, 3, padding=1), settings, CPU)
+    noise = SpectralNoise(FilterConfig(type="white").weights((8, 8)))
+    compiled = settings.model_copy(update={"compile": True})
+    monkeypatch.setattr(torch, "compile", lambda module: lambda x_t, timestep: module(x_t))
+    trainer = loop._Trainer(
+        state,
+        lambda step, places: Batch(torch.zeros(len(places), 1, 8, 8)),
+        DiffusionLoss(make_schedule("linear"), noise),
+        compiled,
+        World(),
+    )
+    trainer.step()
+    assert asked == [state.network] * 3
 
 
 @pytest.mark.parametrize(("size", "accumulate"), [(1, 1), (3, 1), (1, 4), (2, 3)])

@@ -158,6 +158,14 @@ def test_what_was_trained_counts_not_what_config_yaml_says_now(tiny_run, tiny_se
         open_run(run, QUIET)
 
 
+def test_the_batch_size_of_a_run_cannot_change(tiny_run, tiny_settings, tmp_path):
+    """Its steps are counted in batches: with others the budget, the order and the averages would silently differ."""
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    other = resolve({**tiny_settings, "training.batch_size": 16, "training.images": 640})
+    with pytest.raises(UsageError, match="was trained with batches of 8"):
+        train(other, run, CPU, QUIET, allow_change=True)
+
+
 def test_other_images_under_the_same_name_are_refused(tiny_settings, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)

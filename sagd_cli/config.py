@@ -193,6 +193,11 @@ class TrainingConfig(_Frozen):
         """Optimiser steps between checkpoints."""
         return max(1, self.checkpoint_images // self.batch_size)
 
+    @property
+    def milestone_steps(self) -> int | None:
+        """Optimiser steps between checkpoints that are kept for good, if any are."""
+        return None if self.keep_every is None else self.keep_every * self.checkpoint_steps
+
 
 class SamplingConfig(_Frozen):
     """How `sagd sample` draws from the run unless told otherwise."""

@@ -68,8 +68,8 @@ class Estimate:
     @property
     def _milestones(self) -> int:
         """Checkpoints that are kept for good."""
-        every = self.training.keep_every
-        return 0 if every is None else self.training.steps // (every * self.training.checkpoint_steps)
+        between = self.training.milestone_steps
+        return 0 if between is None else self.training.steps // between
 
     def document(self) -> dict[str, Any]:
         """Return the object `estimate` of `sagd train --dry-run --json`."""

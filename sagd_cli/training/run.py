@@ -154,9 +154,7 @@ def _save(folder: Path, state: TrainingState, task: Task, about: dict[str, Any])
     learned, settings = task.learned_filter(state), task.config.training
     note = {} if learned is None else {"trained_filter": learned.document()}
     checkpoint.save(folder, state, task.sampled_filter(state), task.moments, about | note)
-    every = settings.keep_every
-    milestone = every and every * settings.checkpoint_steps
-    store.prune(folder, settings.keep_checkpoints, milestone)
+    store.prune(folder, settings.keep_checkpoints, settings.milestone_steps)
 
 
 def _resume(

@@ -116,7 +116,7 @@ class ImageGenerator:
         drawn = integrate(denoiser, step, start, self._levels, on_step)
         # Rounding in the frequencies without noise grows by 1 / alpha_T on the way: put them back to zero.
         drawn = self._noise.project(drawn)
-        if not bool(torch.isfinite(drawn).all()):
+        if not torch.isfinite(drawn).all():
             raise SagdError(
                 "the network gave values that are not finite", "The training has diverged; lower --lr."
             )

@@ -16,20 +16,21 @@ class MetricsLog:
     """metrics.jsonl of a run: one JSON object a line, flushed at once; lines past the resumed step are dropped."""
 
     def __init__(self, run: Path, step: int, writes: bool, tensorboard: bool = False) -> None:
-        """Read the records up to `step`; with `writes` the file holds them alone from now on.
+        """Read the records up to `step` and keep the last; with `writes` the file holds them alone from now on.
 
         With `tensorboard` what is written is copied there.
         """
         self._path, self._writes = run / METRICS, writes
         lines = self._path.read_text().splitlines() if self._path.exists() else []
-        self.records = [record for record in map(_parsed, lines) if record and record["step"] <= step]
+        records = [record for record in map(_parsed, lines) if record and record["step"] <= step]
+        self.last = records[-1] if records else None
         if writes:
-            write_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
+            write_text(self._path, "".join(json.dumps(record) + "\n" for record in records))
         self._copy = TensorBoard(run, step) if writes and tensorboard else None
 
     def append(self, record: Record) -> None:
         """Add a record."""
-        self.records.append(record)
+        self.last = record
         if not self._writes:
             return
         with self._path.open("a") as file:

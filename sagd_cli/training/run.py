@@ -195,7 +195,7 @@ def _resume(
 
 
 def _result(path: Path, state: TrainingState, log: MetricsLog) -> dict[str, Any]:
-    last = log.records[-1] if log.records else {}
+    last = log.last or {}
     return {
         "run": str(path),
         "step": state.step,

@@ -644,38 +644,32 @@ def test_dpmpp_sde_is_that_of_diffusers_on_the_same_noise(steps):
     torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)
 
 
-# 999 / steps is a whole number, so that the times of both are entries of the table.
-@pytest.mark.parametrize("steps", [9, 27, 37, 111])
-def test_dpmpp_is_that_of_diffusers(steps):
-    scheduler = DPMSolverMultistepScheduler(
+MULTISTEP = {
+    "dpmpp": lambda: DPMSolverMultistepScheduler(
         algorithm_type="dpmsolver++",
         solver_order=2,
         solver_type="midpoint",
         lower_order_final=True,
         final_sigmas_type="zero",
         timestep_spacing="linspace",
-    )
-    scheduler.set_timesteps(steps)
-    assert scheduler.timesteps.tolist() == [999 - i * 999 // steps for i in range(steps)]
-    x = theirs = torch.randn((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
-    for t in scheduler.timesteps:
-        theirs = scheduler.step(network(theirs, t), t, theirs).prev_sample
-    mine = ours(SAMPLERS["dpmpp"].make(no_draw, 0.0, 1), steps, x)
-    assert mine.std() > 0.5
-    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("steps", [9, 27, 37, 111])
-def test_unipc_is_that_of_diffusers(steps):
-    scheduler = UniPCMultistepScheduler(
+    ),
+    "unipc": lambda: UniPCMultistepScheduler(
         solver_order=2, solver_type="bh2", final_sigmas_type="zero", timestep_spacing="linspace"
-    )
+    ),
+}
+
+
+# 999 / steps is a whole number, so that the times of both are entries of the table.
+@pytest.mark.parametrize("steps", [9, 27, 37, 111])
+@pytest.mark.parametrize("sampler", MULTISTEP)
+def test_multistep_solvers_are_those_of_diffusers(sampler, steps):
+    scheduler = MULTISTEP[sampler]()
     scheduler.set_timesteps(steps)
     assert scheduler.timesteps.tolist() == [999 - i * 999 // steps for i in range(steps)]
     x = theirs = torch.randn((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     for t in scheduler.timesteps:
         theirs = scheduler.step(network(theirs, t), t, theirs).prev_sample
-    mine = ours(SAMPLERS["unipc"].make(no_draw, 0.0, steps), steps, x)
+    mine = ours(SAMPLERS[sampler].make(no_draw, 0.0, steps), steps, x)
     assert mine.std() > 0.5
     torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)
 

@@ -1,0 +1,93 @@
+"""How good an estimate is: power left in the band, PSNR and SSIM, and the JSON record of a file (CLI: omit)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from sagd_cli.spectral.band import Band
+from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.spectrum import power_spectrum
+
+Signal = NDArray[np.floating]
+
+RANGE = 2.0  # from black, -1, to white, 1
+LARGEST_PSNR = 120.0
+# Wang et al. 2004, section III.C: an 11 x 11 Gaussian window, and the constants against empty denominators.
+WINDOW_SIGMA, WINDOW_REACH = 1.5, 5
+K1, K2 = 0.01, 0.03
+
+
+def file_report(
+    source: Path, target: Path, before: Signal, after: Signal, truth: Signal | None, band: Band
+) -> dict[str, Any]:
+    """Return the JSON record of the image at `source`, restored to `target`.
+
+    `before`, `after` and `truth` are (C, H, W) on the [-1, 1] range. Powers are those of `band_power`; PSNR (dB)
+    and SSIM of both images are there when a true one is given. Raises ConfigError when the band is empty at this
+    size.
+    """
+    record: dict[str, Any] = {
+        "input": str(source),
+        "output": str(target),
+        "band_power_before": band_power(before, band),
+        "band_power_after": band_power(after, band),
+    }
+    if truth is not None:
+        record |= {"psnr_before": psnr(before, truth), "psnr": psnr(after, truth)}
+        record |= {"ssim_before": ssim(before, truth), "ssim": ssim(after, truth)}
+    return record
+
+
+def band_power(signal: Signal, band: Band) -> float:
+    """Mean power |F x|^2 / N of `signal` (C, H, W) over colours and the band's bins, DC not counted.
+
+    Noise of amplitude gamma in the band has gamma^2. 0 when the band holds DC alone; raises ConfigError when it
+    holds nothing at this size.
+    """
+    grid = FrequencyGrid(signal.shape[1:])
+    bins = np.where(band.mask(grid) & (grid.radius > 0), grid.multiplicity, 0)
+    return float(np.sum(bins * power_spectrum(signal, grid)) / max(bins.sum(), 1))
+
+
+def psnr(estimate: Signal, truth: Signal) -> float:
+    """Peak signal-to-noise ratio of an estimate (C, H, W) in dB, at most 120.
+
+    Both are clipped to the [-1, 1] range first, as whoever looks at them sees them.
+    """
+    error = float(np.mean((_clipped(estimate) - _clipped(truth)) ** 2))
+    smallest = RANGE**2 * 10 ** (-LARGEST_PSNR / 10)
+    return float(10 * np.log10(RANGE**2 / max(error, smallest)))
+
+
+def ssim(estimate: Signal, truth: Signal) -> float:
+    """Structural similarity of an estimate (C, H, W), mean over places and colours: 1 for equal images.
+
+    Both are clipped to [-1, 1] first. Places are those whose window of 11 x 11 pixels is within the image; along a
+    side shorter than that there are none, and it is continued by its mirror image and all its places count.
+    Source: Wang, Bovik, Sheikh & Simoncelli, IEEE Trans. Image Processing 13 (2004), equation 13.
+    """
+    x, y = _clipped(estimate), _clipped(truth)
+    mean_x, mean_y = _windowed(x), _windowed(y)
+    variance_x, variance_y = _windowed(x * x) - mean_x**2, _windowed(y * y) - mean_y**2
+    covariance = _windowed(x * y) - mean_x * mean_y
+    c1, c2 = (K1 * RANGE) ** 2, (K2 * RANGE) ** 2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    similarity /= (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
+    return float(similarity.mean())
+
+
+def _clipped(signal: Signal) -> NDArray[np.float64]:
+    return np.clip(np.asarray(signal, dtype=np.float64), -1, 1)
+
+
+def _windowed(fields: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of each plane under the window, at the places that count."""
+    mean = gaussian_filter(fields, WINDOW_SIGMA, axes=(1, 2), radius=WINDOW_REACH)
+    rows, columns = (
+        slice(WINDOW_REACH, -WINDOW_REACH) if side > 2 * WINDOW_REACH else slice(None)
+        for side in fields.shape[1:]
+    )
+    return np.asarray(mean[:, rows, columns])

@@ -1,11 +1,12 @@
-"""How good `sagd omit` is: the median PSNR of folders that `sagd corrupt` damaged, beside what else one could do.
+"""How good `sagd omit` is: the PSNR of folders that `sagd corrupt` damaged, beside what else one could do.
 
-python benchmarks/omission.py [--cases digits-high-0.5,mnist-mid-1] [--methods corrupted,removed,wiener,reference]
+python benchmarks/omission.py [--cases digits-high-0.5,mnist-mid-1] [--methods corrupted,removed,wiener]
     [--model RUN] [--steps N] [--output benchmarks/results/omission.json]
 python benchmarks/omission.py --photographs DIR
 
-The results file is added to: each case and method keeps its last measurement, and the table shows all of them.
-PSNR is on the range [-1, 1], estimates clipped to it. Strengths are on that range too; noise of 0.1 on [0, 1] is 0.2.
+The results file is added to: each case and method keeps its last measurement, and the table shows all of them, as the
+median over files and (the mean). PSNR is on the range [-1, 1], estimates clipped to it; so are strengths, and
+noise of 0.1 on [0, 1] is 0.2.
 
 digits     the 297 held-out digits, 8x8; the reference are the 1,500 others
 mnist      the first 200 test images, 28x28; the reference are the first 10,000 training images
@@ -15,8 +16,8 @@ kodak      the photographs of the Kodak suite in $SAGD_DATA/kodak, as grey (Rec.
 
 corrupted  the damaged files themselves: 32-bit float TIFF, so that no value is clipped
 removed    `sagd omit --estimate notch`
-wiener     the Wiener filter S / (S + gamma^2) in the band, S = E|F x|^2 / N at each frequency over the clean images
-           that are to be found, which no user has. The mean image is not taken out first, at DC neither: S holds it
+wiener     the Wiener filter in the band, m + F^-1 S / (S + gamma^2) F (y - m): m is the mean of the clean images that
+           are to be found, S = E|F (x - m)|^2 / N at each frequency, DC included. No user knows either
 bm3d       BM3D for coloured noise, given the true spectrum of the noise (Makinen, Azzari & Foi, IEEE Trans. Image
            Processing 2020): on Kodak, when the package bm3d is installed (extra `bench`; non-commercial licence)
 reference  `sagd omit --reference` with the clean images above
@@ -155,13 +156,13 @@ def removed(bench: Bench) -> Signals:
 
 
 def wiener(bench: Bench) -> Signals:
-    """The best linear estimate of images of the true mean spectrum."""
+    """The best affine estimate of images of the true mean and the true power about it."""
     grid, noise = bench.noise_spectrum()
-    power = power_spectrum(np.stack(bench.clean), grid)
-    gain = power / (power + noise)
-    return [
-        np.fft.irfftn(gain * np.fft.rfftn(y, axes=(1, 2)), grid.shape, axes=(1, 2)) for y in bench.damaged
-    ]
+    clean = np.stack(bench.clean)
+    mean = clean.mean(axis=0)
+    power = power_spectrum(clean - mean, grid)
+    spectrum = np.fft.rfftn(np.stack(bench.damaged) - mean, axes=(2, 3)) * power / (power + noise)
+    return list(mean + np.fft.irfftn(spectrum, grid.shape, axes=(2, 3)))
 
 
 def bm3d(bench: Bench) -> Signals:
@@ -310,12 +311,17 @@ def run(case: Case, methods: Sequence[str], options: argparse.Namespace) -> dict
     return found
 
 
+def shown(figures: dict[str, Any]) -> str:
+    """The figures of a method on a case, for a cell of the table."""
+    return f"{figures['psnr_median']:.1f} ({figures['psnr_mean']:.1f})"
+
+
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """The median PSNR of every case and method so far, as Markdown."""
+    """The PSNR of every case and method so far, as Markdown."""
     lines = ["| case | " + " | ".join(METHODS) + " |", "| --- |" + " --- |" * len(METHODS)]
     for case in map(str, CASES):
         found = results.get(case, {})
-        cells = [f"{found[method]['psnr_median']:.1f}" if method in found else "" for method in METHODS]
+        cells = [shown(found[method]) if method in found else "" for method in METHODS]
         if found:
             lines.append(f"| {case} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

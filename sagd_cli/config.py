@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
@@ -23,6 +24,7 @@ from pydantic import (
 from sagd_cli.errors import ConfigError, UsageError, suggest
 from sagd_cli.plugin.records import FilterPlugin, Options, Split
 from sagd_cli.plugin.registry import registry
+from sagd_cli.spectral.band import RINGS, Band
 from sagd_cli.spectral.filter import Normalize, SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid, Units
 from sagd_cli.yaml_files import parse_yaml, read_mapping
@@ -199,6 +201,31 @@ class TrainingConfig(_Frozen):
         return None if self.keep_every is None else self.keep_every * self.checkpoint_steps
 
 
+class RestorationConfig(_Frozen):
+    """Training to tell noise in a band from images instead of making images (docs/omission.md)."""
+
+    bands: tuple[str, ...] = Field(
+        min_length=1, description="BANDs, of which each image is given one at random; rings: random rings."
+    )
+    strengths: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.05, 1.0), description="Least and largest noise amplitude on the [-1, 1] range, log-uniform between."
+    )
+    window: int | None = Field(
+        None, ge=8, description="Side of the square of an image that the network sees; null: all of it."
+    )
+    damage: float | None = Field(
+        None, gt=0, description="Amplitude of noise the training images have already; null: they are clean."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for band in set(self.bands) - {RINGS}:
+            Band.parse(band)
+        if self.strengths[0] > self.strengths[1]:
+            raise ValueError("strengths go from the least to the largest")
+        return self
+
+
 class SamplingConfig(_Frozen):
     """How `sagd sample` draws from the run unless told otherwise."""
 
@@ -242,6 +269,9 @@ class RunConfig(_Frozen):
     loss: Literal["plain", "whitened", "min-snr"] = Field(
         "plain", description="What is minimised; a learned filter is always trained on the whitened loss."
     )
+    restoration: RestorationConfig | None = Field(
+        None, description="Train for `sagd omit`: bands and strengths of noise to remove; null: to make images."
+    )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
 
@@ -251,13 +281,31 @@ class RunConfig(_Frozen):
             raise ValueError(
                 "sampling.guidance other than 1 needs class_conditional and training.label_dropout above 0"
             )
+        if self.restoration is not None:
+            self._check_restoration()
         return self
+
+    def _check_restoration(self) -> None:
+        """What a network that restores is trained on leaves no choice of these; its noise is white but for its band."""
+        fixed = {
+            "filter": self.filter.type in ("white", FilterConfig().type),
+            "prediction": self.prediction == "eps",
+            "loss": self.loss == "plain",
+            "schedule": self.schedule == "linear",
+            "class_conditional": not self.class_conditional,
+            "training.sample_images": not self.training.sample_images,
+        }
+        chosen = [key for key, is_default in fixed.items() if not is_default]
+        if chosen:
+            raise ValueError(f"a run with restoration leaves no choice of {', '.join(chosen)}")
+        object.__setattr__(self, "filter", FilterConfig(type="white"))
 
     @property
     def default_name(self) -> str:
         """Name of the run when none is given: the same settings of training always give the same run."""
         chosen = self.model_dump(mode="json", exclude_defaults=True, exclude={"sampling"})
-        return f"{self.dataset.name}-{self.filter.type}-{_digest(chosen)[:8]}"
+        kind = self.filter.type if self.restoration is None else "restoration"
+        return f"{self.dataset.name}-{kind}-{_digest(chosen)[:8]}"
 
 
 def _complete_options(model: Any, kind: str, name: str) -> None:

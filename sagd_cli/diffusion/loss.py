@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +27,23 @@ class Errors:
     output: Tensor
     eps: Tensor
     snr: Tensor
+
+
+class Loss(Protocol):
+    """What a network is trained on."""
+
+    @property
+    def noise(self) -> SpectralNoise:
+        """The noise whose frequencies its errors in eps are recorded at."""
+        ...
+
+    def errors(self, network: Network, x0: Tensor, stream: torch.Generator | BatchStream) -> Errors:
+        """Try the network on one random task an image of `x0` (B, C, *spatial)."""
+        ...
+
+    def objective(self, errors: Errors) -> Tensor:
+        """Return what training minimises, a scalar."""
+        ...
 
 
 @dataclass(frozen=True)

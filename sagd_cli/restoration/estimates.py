@@ -1,9 +1,14 @@
 """Estimates of the clean image from y = x + gamma eps_B; each changes y inside the band only (MATH: 6.)."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
-from sagd_cli.restoration.band_model import BandModel
+from sagd_cli.diffusion.band import BandDenoiser
+from sagd_cli.diffusion.denoiser import Denoiser
+from sagd_cli.diffusion.grids import path
+from sagd_cli.diffusion.samplers import dpmpp, integrate
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 
 DRAWS = 32
@@ -15,25 +20,58 @@ def notch(y: Tensor, noise: SpectralNoise) -> Tensor:
     return y - noise.project(y - mean)
 
 
-def posterior_mean(y: Tensor, model: BandModel, noise: SpectralNoise) -> Tensor:
-    """E[x | y] with a model of clean images at level gamma, one network evaluation (use 2)."""
-    return y - model.noise(y, noise)
+def drowned(y: Tensor, noise: SpectralNoise, strength: float, seeds: Sequence[str]) -> Tensor:
+    """Replace the band of `y` by noise of `strength`: what is left of a band that is lost, whatever it held."""
+    streams = [random_stream(y.device, 0, "lost", seed) for seed in seeds]
+    return y - noise.project(y) + strength * noise.draw(y.shape, streams)
+
+
+def posterior_mean(y: Tensor, denoiser: BandDenoiser, strengths: Tensor) -> Tensor:
+    """E[x | y] of images (B, C, H, W) with `strengths` (B,), one network evaluation (use 2)."""
+    x0, _ = denoiser.split(y, strengths.view(-1, 1, 1, 1))
+    return _inside(y, x0, denoiser.noise)
 
 
 def noisier_posterior_mean(
-    y: Tensor, model: BandModel, noise: SpectralNoise, gamma: float, seeds: list[str]
+    y: Tensor, denoiser: BandDenoiser, damage: float, level: float, seeds: Sequence[str]
 ) -> Tensor:
     """E[x | z] = z - (1 + gamma^2 / tau^2) E[m | z], z = y + m, m = tau eps'_B, averaged over draws of m (use 3).
 
-    The model was trained on images like `y` themselves, at level tau (Noisier2Noise, Moran et al. 1910.11908).
-    The draws of image i are a function of `seeds[i]`.
+    The network was trained on images that are damaged with gamma = `damage` as `y` is (Noisier2Noise, Moran et al.
+    1910.11908); `level` is tau. The draws of image i are a function of `seeds[i]`.
     """
-    gain = 1 + (gamma / model.level) ** 2
+    gain = 1 + (damage / level) ** 2
     streams = [random_stream(y.device, 0, "omit", seed) for seed in seeds]
+    levels = torch.full((len(y), 1, 1, 1), level, device=y.device)
     total = torch.zeros_like(y)
     for _ in range(DRAWS):
-        z = y + model.level * noise.draw(y.shape, streams)
-        total += z - gain * model.noise(z, noise)
-    mean = total / DRAWS
-    # The draws leave a remainder in the band only; outside it z is y up to rounding, and y is exact.
-    return y + noise.project(mean - y)
+        z = y + level * denoiser.noise.draw(y.shape, streams)
+        total += z - gain * (z - denoiser.split(z, levels)[0])
+    return _inside(y, total / DRAWS, denoiser.noise)
+
+
+def posterior_sample(
+    y: Tensor,
+    denoiser: Denoiser,
+    noise: SpectralNoise,
+    strength: float,
+    steps: int,
+    streams: Sequence[torch.Generator] | None = None,
+    on_step: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Follow the reverse process from t*, where sigma / alpha = `strength`, at which alpha y has the law of x_t (use 2).
+
+    With `streams`, one an image, this is DPM-Solver++'s SDE, and the result a draw from p(x | y); without, its ODE, a
+    deterministic map that turns the law of y into that of x.
+    """
+    schedule = denoiser.schedule
+    start = schedule.time_of(-2 * float(torch.log(torch.tensor(strength, dtype=torch.float64))))
+    levels = path(schedule, steps, y.device, "log-snr", start)
+    draw = None if streams is None else lambda: noise.draw(y.shape, streams)
+    drawn = integrate(denoiser, dpmpp(draw), levels[0].alpha.float() * y, levels, on_step)
+    return _inside(y, drawn, noise)
+
+
+def _inside(y: Tensor, estimate: Tensor, noise: SpectralNoise) -> Tensor:
+    """Take the band from `estimate` and the rest from `y`, which is exact there."""
+    return y + noise.project(estimate - y)

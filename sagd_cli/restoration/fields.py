@@ -1,4 +1,4 @@
-"""What a band model trains on: whole images when they are small and alike, else crops of them."""
+"""What a network that restores learns from: whole images when they are small and alike, else crops of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,19 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid
-from sagd_cli.spectral.noise import SpectralNoise, Streams, mean_power, random_stream
+from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.spectral.spectrum import power_spectrum
 
 Signals = Sequence[NDArray[np.float32]]
 
 LARGEST_WHOLE = 64
-MOST_CROPS = 4096
+# The network sees windows of 64 pixels in crops of 128, whose noise and filters reach as far as in a photograph.
+WINDOW, CROP = 64, 128
+MOST_VALUES = 1 << 26
 SMALLEST_SIDE = 4
 NOISE_DRAWS = 1024
 
@@ -27,38 +28,6 @@ def band_noise(band: Band, shape: tuple[int, ...], device: torch.device | str = 
     """Return noise with w = 1 on the band and 0 elsewhere, for fields of `shape`."""
     grid = FrequencyGrid(shape)
     return SpectralNoise(SpectralFilter.from_weight(grid, band.mask(grid)), device)
-
-
-class CropNoise(SpectralNoise):
-    """Band noise as a crop of a larger field sees it: drawn at twice the side, then cut.
-
-    A band at the same cycles/pixel then serves whole images of any size. Projection is left to the whole image:
-    the band of a crop is not a set of the crop's own frequencies.
-    """
-
-    @property
-    def grid(self) -> FrequencyGrid:
-        """The frequencies of the crop."""
-        return FrequencyGrid(tuple(side // 2 for side in self.filter.grid.shape))
-
-    @property
-    def support(self) -> NDArray[np.bool_]:
-        """All frequencies: the noise of a crop leaks into each."""
-        return np.ones(self.grid.half_shape, dtype=bool)
-
-    def draw(self, shape: Sequence[int], streams: Streams) -> Tensor:
-        """Draw noise of `shape` = (B, C, H, W), H and W half the filter's sides."""
-        height, width = shape[-2:]
-        whole = super().draw((*shape[:-2], 2 * height, 2 * width), streams)
-        return whole[..., :height, :width]
-
-    def whitened_power(self, x: Tensor) -> Tensor:
-        """Return the power of `x` itself: a crop cannot be whitened."""
-        return mean_power(x, self.grid.shape)
-
-    def project(self, x: Tensor) -> Tensor:
-        """Return `x`: a crop cannot be projected."""
-        return x
 
 
 @dataclass(frozen=True)
@@ -79,31 +48,31 @@ class Fields:
         return self.values.shape[2:]
 
     @property
+    def window(self) -> int | None:
+        """Side of what a network sees of a field; None: all of it."""
+        return None if self.whole else min(WINDOW, *self.shape)
+
+    @property
     def lowest(self) -> float:
         """Radius in cycles/sample up to which the spectrum is not the data's: DC, and in crops the taper's lobe."""
         return 0.0 if self.whole else min(6 / min(self.shape), 0.1)
-
-    def noise(self, band: Band, device: torch.device) -> SpectralNoise:
-        """Return the band's noise for these fields."""
-        if self.whole:
-            return band_noise(band, self.shape, device)
-        doubled = (2 * self.shape[0], 2 * self.shape[1])
-        return CropNoise(band_noise(band, doubled).filter, device)
 
     def spectrum(self) -> Array:
         """Mean power spectrum of the fields on the half spectrum; crops are tapered."""
         return power_spectrum(self.values, FrequencyGrid(self.shape), hann=not self.whole)
 
     def noise_spectrum(self, band: Band) -> Array:
-        """Power spectrum of the band's noise of amplitude 1 as `spectrum` sees it: 1 on the band, if exact."""
+        """Power spectrum of the band's noise of amplitude 1 as `spectrum` sees it: 1 on the band, if exact.
+
+        That of a crop is measured on noise that was drawn on a field of twice the side.
+        """
         grid = FrequencyGrid(self.shape)
         if self.whole:
             return band.mask(grid).astype(np.float64)
-        device = torch.device("cpu")
-        draws = self.noise(band, device).draw(
-            (NOISE_DRAWS, 1, *self.shape), random_stream(device, 0, "taper")
-        )
-        return power_spectrum(draws.numpy(), grid, hann=True)
+        height, width = self.shape
+        noise = band_noise(band, (2 * height, 2 * width))
+        draws = noise.draw((NOISE_DRAWS, 1, 2 * height, 2 * width), random_stream("cpu", 0, "taper"))
+        return power_spectrum(draws[..., :height, :width].numpy(), grid, hann=True)
 
     def split(self, share: float, most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Indices of fields to learn from and to hold out: whole images where there are several, else fields."""
@@ -122,7 +91,7 @@ class Fields:
 def make_fields(signals: Signals, others: Signals = (), seed: int = 0) -> Fields:
     """Make fields of `signals` (each (C, H, W)) that also suit `others`.
 
-    All of one small size: the images themselves. Otherwise crops with a side of at most 64, from random places
+    All of one small size: the images themselves. Otherwise crops with a side of at most 128, from random places
     that are a function of `seed`. Raises DataError when an image is smaller than 4 pixels.
     """
     shapes = {signal.shape[1:] for signal in [*signals, *others]}
@@ -133,10 +102,12 @@ def make_fields(signals: Signals, others: Signals = (), seed: int = 0) -> Fields
         )
     if len(shapes) == 1 and max(height, width) <= LARGEST_WHOLE:
         return Fields(np.stack(signals), True, np.arange(len(signals)), len(signals))
-    side = min(height, width, LARGEST_WHOLE) // 4 * 4
+    side = min(height, width, CROP)
+    side -= side % 8 if side >= 8 else side % 4
     areas = np.array([signal.shape[1] * signal.shape[2] for signal in signals], dtype=float)
     independent = max(1, int(areas.sum() / side**2))
-    wanted = int(np.clip(4 * independent, len(signals), MOST_CROPS))
+    most = MOST_VALUES // (signals[0].shape[0] * side**2)
+    wanted = int(min(max(4 * independent, len(signals)), most))
     random = np.random.default_rng([seed, side])
     sources = np.sort(random.choice(len(signals), wanted, p=areas / areas.sum()))
     crops = [_crop(signals[index], side, random) for index in sources]

@@ -14,6 +14,7 @@ from sagd_cli.spectral.region import PRESETS, check_center, check_edges, disc, i
 STRIPE_AXES = {"horizontal": -2, "vertical": -1}  # the axis of the field along which the stripes alternate
 STRIPE_WIDTH = 0.01
 STRIPE_GUARD = 0.05
+RINGS = "rings"  # stands, where networks are trained for several bands, for rings between random radii
 
 
 class Part(Protocol):

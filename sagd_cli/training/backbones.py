@@ -3,10 +3,24 @@
 import torch
 
 from sagd_cli.config import BackboneConfig, RunConfig
+from sagd_cli.diffusion.band import MULTIPLE
 from sagd_cli.errors import ConfigError
 from sagd_cli.plugin.records import BackbonePlugin
 from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.noise import random_stream
+
+
+def seen_shape(config: RunConfig, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of what the network of a run sees of images of `shape` = (C, *spatial).
+
+    One that restores sees a window of them, or all with sides continued to multiples of 4: what is outside the band
+    and, as further channels, the linear estimate of what is inside.
+    """
+    if config.restoration is None:
+        return shape
+    window = config.restoration.window
+    sides = [side + -side % MULTIPLE if window is None else window for side in shape[1:]]
+    return (2 * shape[0], *sides)
 
 
 def build_backbone(config: BackboneConfig, shape: tuple[int, ...], classes: int = 0) -> torch.nn.Module:

@@ -1,6 +1,6 @@
 """What a run takes, before it starts: parameters, memory, arithmetic, steps and disk."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -14,7 +14,7 @@ from sagd_cli.console import binary_size
 from sagd_cli.datasets import DataSize
 from sagd_cli.devices import autocast_dtype, available_memory
 from sagd_cli.errors import SagdError, UsageError
-from sagd_cli.training.backbones import build_backbone, laid_out
+from sagd_cli.training.backbones import build_backbone, laid_out, seen_shape
 
 # Peak of two steps over what autograd keeps: 1.4 to 1.7 on the CPU, whose heap is left in pieces (docs/training.md).
 CPU_OVERHEAD = 1.5
@@ -108,11 +108,12 @@ def estimate_run(
     Raises ConfigError when the network does not fit the data.
     """
     settings = config.training
+    seen = replace(data, shape=seen_shape(config, data.shape))
     try:
         with torch.device("meta"):
-            network = laid_out(build_backbone(config.backbone, data.shape, data.classes), device)
+            network = laid_out(build_backbone(config.backbone, seen.shape, seen.classes), device)
         precision = autocast_dtype(settings.precision, device)
-        cost = forward_cost(network, data, at_once or _at_once(settings), device, precision)
+        cost = forward_cost(network, seen, at_once or _at_once(settings), device, precision)
     except SagdError:
         raise
     except Exception:  # a plug-in's network may do anything

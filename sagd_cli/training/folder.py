@@ -18,8 +18,9 @@ from sagd_cli.config import (
 from sagd_cli.console import Output
 from sagd_cli.errors import UsageError
 from sagd_cli.files import write_text
+from sagd_cli.spectral.grid import Array
 from sagd_cli.training import checkpoint
-from sagd_cli.training.backbones import build_backbone
+from sagd_cli.training.backbones import build_backbone, seen_shape
 from sagd_cli.training.classes import Classes
 from sagd_cli.training.generator import Model
 from sagd_cli.training.metrics import METRICS
@@ -58,8 +59,13 @@ class Run:
     def model(self, device: torch.device, ema_images: int | None = None) -> Model:
         """Return what images are drawn with, on `device`: the average of this half-life, the first by default.
 
-        Raises UsageError, with those there are, when the run keeps no such average.
+        Raises UsageError when the run restores images instead, and, with those there are, when it keeps no such average.
         """
+        if self.config.restoration is not None:
+            raise UsageError(
+                f"{self.path} was trained to restore images, not to make them",
+                f"Use `sagd omit --model {self.path}`.",
+            )
         half_lives = self.config.training.ema_half_life_images
         ema_images = half_lives[0] if ema_images is None else ema_images
         if ema_images not in half_lives:
@@ -67,14 +73,12 @@ class Run:
             raise UsageError(
                 f"{self.path} keeps no average of a half-life of {ema_images} images", f"There are: {kept}."
             )
-        network = build_backbone(self.config.backbone, self.shape, len(self.classes or ()))
-        name = checkpoint.ema_names(half_lives)[ema_images]
         # Early runs did not keep the spectra of their data, which the EDM predictions need.
         needed = self.config.prediction.startswith("edm") or checkpoint.has_moments(self.checkpoint)
         return Model(
             str(self.path),
             self.config,
-            checkpoint.load_ema(self.checkpoint, network, name).to(device),
+            self.network(device, ema_images),
             ema_images,
             checkpoint.load_filter(self.checkpoint),
             self.shape,
@@ -82,6 +86,19 @@ class Run:
             self.classes,
             checkpoint.load_moments(self.checkpoint) if needed else {},
         )
+
+    def network(self, device: torch.device, ema_images: int | None = None) -> torch.nn.Module:
+        """Return the averaged network on `device`, that of the first half-life by default."""
+        half_lives = self.config.training.ema_half_life_images
+        shape = seen_shape(self.config, self.shape)
+        network = build_backbone(self.config.backbone, shape, len(self.classes or ()))
+        name = checkpoint.ema_names(half_lives)[half_lives[0] if ema_images is None else ema_images]
+        return checkpoint.load_ema(self.checkpoint, network, name).to(device)
+
+    @property
+    def power(self) -> Array:
+        """E |F x|^2 / N of the data on the half spectrum; raises CheckpointError in early runs, which did not keep it."""
+        return checkpoint.load_moments(self.checkpoint)["power"]
 
 
 def open_run(path: Path, output: Output) -> Run:

@@ -121,33 +121,6 @@ def learned_profile(config: FilterConfig, shape: tuple[int, ...]) -> LearnedProf
     return LearnedProfile(basis, np.array(config.options["knots"])[:, -1], grid)
 
 
-def make_loss(
-    config: RunConfig,
-    spectral_filter: SpectralFilter,
-    profile: LearnedProfile | None,
-    power: Array,
-    device: torch.device,
-) -> DiffusionLoss:
-    """Return the loss of a run on data of `power` (half spectrum): whitened, whatever is set, for a learned profile.
-
-    Raises ConfigError when the preconditioning is made of the very filter that is to be learned.
-    """
-    schedule = make_schedule(config.schedule, device)
-    if profile is None:
-        noise = SpectralNoise(spectral_filter, device)
-        prediction = make_prediction(config.prediction, power, noise)
-        return DiffusionLoss(schedule, noise, prediction=prediction, kind=config.loss)
-    if config.prediction == "edm-spectral":
-        raise ConfigError(
-            "edm-spectral is made of the filter's weights, which a learned filter changes",
-            "Use --prediction edm.",
-        )
-    moving = LearnedNoise(profile.to(device), device)
-    prediction = make_prediction(config.prediction, power, moving)
-    smoothness = config.filter.options["smoothness"]
-    return LearnedNoiseLoss(schedule, moving, prediction=prediction, smoothness=smoothness)
-
-
 def average_profile(average: Ema) -> LearnedProfile:
     """The averaged profile that `average` holds."""
     return cast(LearnedProfile, average.network)

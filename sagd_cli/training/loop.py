@@ -14,7 +14,7 @@ from torch.profiler import record_function
 from sagd_cli.config import TrainingConfig
 from sagd_cli.devices import autocast_dtype, peak_memory
 from sagd_cli.diffusion.denoiser import as_network
-from sagd_cli.diffusion.loss import DiffusionLoss, Errors
+from sagd_cli.diffusion.loss import Errors, Loss
 from sagd_cli.errors import DivergedError
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.noise import BatchStream, SpectralNoise, random_stream
@@ -92,7 +92,7 @@ DATA, FORWARD, BACKWARD, OPTIMIZER, AVERAGE, METRICS = (
 def fit(
     state: TrainingState,
     batch_at: BatchAt,
-    loss: DiffusionLoss,
+    loss: Loss,
     settings: TrainingConfig,
     callbacks: Callbacks,
     world: World | None = None,
@@ -136,7 +136,7 @@ class _Trainer:
         self,
         state: TrainingState,
         batch_at: BatchAt,
-        loss: DiffusionLoss,
+        loss: Loss,
         settings: TrainingConfig,
         world: World,
     ) -> None:

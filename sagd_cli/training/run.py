@@ -16,7 +16,7 @@ from sagd_cli.config import (
 )
 from sagd_cli.console import Output
 from sagd_cli.datasets import hash_images
-from sagd_cli.diffusion.loss import DiffusionLoss
+from sagd_cli.diffusion.loss import Loss
 from sagd_cli.errors import CheckpointError, DivergedError, Interrupted, SagdError, UsageError
 from sagd_cli.plugin.registry import registry
 from sagd_cli.signals import stop_on_signal
@@ -107,9 +107,17 @@ def _train(
     return _result(path, state, log)
 
 
+def save_run(path: Path, task: Task, state: TrainingState) -> None:
+    """Write a training that was done elsewhere as the run `path`; raise UsageError when something else is there."""
+    check_folder(path, task.config, allow_change=False)
+    with locked(path):
+        write_config(path, task.config)
+        _save(path / CHECKPOINTS, state, task, _about(task))
+
+
 def _fit(
     state: TrainingState,
-    loss: DiffusionLoss,
+    loss: Loss,
     task: Task,
     path: Path,
     log: MetricsLog,

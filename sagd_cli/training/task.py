@@ -12,15 +12,16 @@ from sagd_cli.config import FilterConfig, RunConfig
 from sagd_cli.console import Output
 from sagd_cli.datasets import DataSize, load_images
 from sagd_cli.design.advice import data_moments, warn_of_scale, warn_of_terminal_snr
-from sagd_cli.diffusion.loss import DiffusionLoss
+from sagd_cli.diffusion.loss import Loss
 from sagd_cli.plugin.records import ImageSet
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array
-from sagd_cli.training.backbones import new_backbone, resolve_backbone
+from sagd_cli.training.backbones import new_backbone, resolve_backbone, seen_shape
 from sagd_cli.training.classes import Classes
 from sagd_cli.training.data import Ahead, Batches, Labels, placed
 from sagd_cli.training.generator import Model
-from sagd_cli.training.learned_filter import average_profile, learned_profile, make_loss, trained_filter
+from sagd_cli.training.learned_filter import average_profile, learned_profile, trained_filter
+from sagd_cli.training.losses import make_loss
 from sagd_cli.training.loop import TrainingState
 
 
@@ -39,7 +40,8 @@ class Task:
         data = load_images(config.dataset)
         classes = Classes.of(data, config.dataset.subject) if config.class_conditional else None
         shape = data.images.shape[1:]
-        return cls(resolve_backbone(config, shape), data, classes, config.filter.weights(shape[1:]))
+        seen = seen_shape(config, shape)
+        return cls(resolve_backbone(config, seen), data, classes, config.filter.weights(shape[1:]))
 
     @property
     def size(self) -> DataSize:
@@ -55,6 +57,8 @@ class Task:
     def warn(self, output: Output) -> None:
         """Warn of data of an odd scale and of a schedule that leaves the data visible in its noise."""
         warn_of_scale(self.data.images, output)
+        if self.config.restoration is not None:
+            return
         power = self.moments["power_about_mean"]
         warn_of_terminal_snr(self.filter, power, self.config.schedule, output)
 
@@ -65,12 +69,12 @@ class Task:
             schedule = self.config.schedule
             warn_of_terminal_snr(learned.spectral_filter(), power, schedule, output, "the filter as learned")
 
-    def start(self, device: torch.device) -> tuple[TrainingState, DiffusionLoss]:
+    def start(self, device: torch.device) -> tuple[TrainingState, Loss]:
         """Return the state of a training at step 0 on `device`, and the loss it is trained on."""
         config, size = self.config, self.size
         profile = learned_profile(config.filter, size.shape[1:])
         loss = make_loss(config, self.filter, profile, self.moments["power"], device)
-        network = new_backbone(config.backbone, size.shape, config.training.seed, size.classes)
+        network = new_backbone(config.backbone, seen_shape(config, size.shape), config.training.seed, size.classes)
         return TrainingState(network, config.training, device, profile), loss
 
     def batches(self, device: torch.device, parts: list[range]) -> Batches | Ahead:

@@ -22,6 +22,7 @@ class UNetOptions(Options):
     layers_per_block: int | None = Field(None, ge=1, description="Residual blocks a resolution.")
     attention: tuple[bool, ...] | None = Field(None, description="Self-attention at each resolution.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in the residual blocks.")
+    patch: int = Field(1, ge=1, description="Side of the squares of pixels that are folded into channels.")
 
 
 # Largest side: (widths, residual blocks, attention). The first two are small enough to train on a CPU.
@@ -68,7 +69,7 @@ def build(options: UNetOptions, shape: tuple[int, ...], classes: int = 0) -> "nn
     channels, attention, layers = o.channels or (), o.attention or (), o.layers_per_block or 1
     if len(shape) != 3:
         raise ConfigError(f"the backbone unet takes images (C, H, W), not fields of shape {shape}")
-    stride = 2 ** (len(channels) - 1)
+    stride = o.patch * 2 ** (len(channels) - 1)
     if any(side % stride for side in shape[1:]):
         raise ConfigError(
             f"the backbone unet needs sides divisible by {stride}, not {shape[1]}x{shape[2]}",
@@ -79,9 +80,9 @@ def build(options: UNetOptions, shape: tuple[int, ...], classes: int = 0) -> "nn
     if not channels or any(width < 8 or width % 8 for width in channels):
         raise ConfigError(f"backbone unet: channels must be multiples of 8, not {list(channels)}")
     network: nn.Module = UNet2DModel(
-        sample_size=shape[1:],
-        in_channels=shape[0],
-        out_channels=shape[0],
+        sample_size=tuple(side // o.patch for side in shape[1:]),
+        in_channels=shape[0] * o.patch**2,
+        out_channels=shape[0] * o.patch**2,
         layers_per_block=layers,
         block_out_channels=channels,
         down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attention),
@@ -92,7 +93,11 @@ def build(options: UNetOptions, shape: tuple[int, ...], classes: int = 0) -> "nn
         dropout=o.dropout,
         num_class_embeds=classes + 1 if classes else None,
     )
-    return network
+    if o.patch == 1:
+        return network
+    from sagd_plugins.backbones.folded import Folded
+
+    return Folded(network, o.patch)
 
 
 @hookimpl

@@ -1,0 +1,169 @@
+"""Learning, for one call of `sagd omit`, to tell noise in its band from the images at hand."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sagd_cli.config import BackboneConfig, DatasetConfig, RestorationConfig, RunConfig, TrainingConfig
+from sagd_cli.console import Output
+from sagd_cli.diffusion.denoiser import as_network
+from sagd_cli.diffusion.loss import Loss
+from sagd_cli.errors import Interrupted
+from sagd_cli.plugin.records import ImageSet
+from sagd_cli.restoration.fields import Fields
+from sagd_cli.signals import stop_on_signal
+from sagd_cli.spectral.band import Band
+from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.noise import random_stream
+from sagd_cli.training.backbones import resolve_backbone, seen_shape
+from sagd_cli.training.data import Batch, Batches
+from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
+from sagd_cli.training.task import Task
+
+View = Callable[[Tensor], Tensor]
+
+LARGEST_BATCH, SMALLEST_BATCH, PIXELS_A_STEP = 64, 8, 3 << 14
+HELD_OUT = 0.1
+FEWEST_HELD_OUT, MOST_HELD_OUT = 8, 128
+HELD_OUT_DRAWS = 256  # images seen by one comparison, held-out ones with several draws of the noise
+PATIENCE = 5
+# The share of images left as they are: the rest is turned and mirrored, which keeps a small set from being
+# learned by heart while the images as they stand keep the largest weight.
+UNTURNED = 1 / 3
+
+
+def restoration_task(
+    fields: Fields, dataset: DatasetConfig, wanted: RestorationConfig, steps: int, seed: int
+) -> Task:
+    """Return the training on `fields`, cut from the images of `dataset`, with a network and batches that fit them."""
+    side = fields.window or max(fields.shape)
+    pixels = fields.values.shape[1] * side**2
+    batch_size = int(np.clip(PIXELS_A_STEP // pixels, SMALLEST_BATCH, LARGEST_BATCH))
+    options = {"channels": [32, 64, 64] if side > 16 else [32, 64], "dropout": 0.1}
+    if side % 8 == 0 and not fields.whole:
+        options |= {"channels": [48, 96, 96], "patch": 2, "layers_per_block": 1}
+    config = RunConfig(
+        dataset=dataset,
+        backbone=BackboneConfig(options=options),
+        restoration=wanted.model_copy(update={"window": fields.window}),
+        training=TrainingConfig(
+            images=steps * batch_size,
+            batch_size=batch_size,
+            warmup_images=50 * batch_size,
+            ema_half_life_images=30 * batch_size,
+            seed=seed,
+        ),
+    )
+    shape = fields.values.shape[1:]
+    config = resolve_backbone(config, seen_shape(config, shape))
+    return Task(config, ImageSet(fields.values), None, config.filter.weights(shape[1:]))
+
+
+def learn(task: Task, fields: Fields, device: torch.device, output: Output) -> TrainingState:
+    """Train a network on the fields of `task`; the state's average is the best of it.
+
+    A tenth of the fields is held out; the averaged weights that do best on it are kept, and training ends when they
+    have not improved for a while. Raises Interrupted when a signal asks to stop.
+    """
+    settings, values = task.config.training, torch.from_numpy(fields.values).to(device)
+    state, loss = task.start(device)
+    learned, held_out = fields.split(HELD_OUT, MOST_HELD_OUT, settings.seed)
+    if len(held_out) < FEWEST_HELD_OUT:
+        learned, held_out = np.arange(len(values)), np.arange(0)
+    views = views_of(_bands(task), FrequencyGrid(fields.shape))
+    batches = Batches(values[torch.from_numpy(learned)], settings.batch_size, settings.seed)
+    best = _Best(state, loss, values[torch.from_numpy(held_out)], settings.seed)
+    with stop_on_signal() as stop, output.progress("learn", settings.steps, 0, settings.batch_size) as bar:
+
+        def record(figures: Record) -> None:
+            best.record()
+            bar.show(loss=figures["loss"], **best.figures)
+
+        callbacks = Callbacks(record, bar.advance, stop_requested=lambda: stop.requested() or best.is_past)
+        fit(
+            state,
+            lambda step, places: Batch(turned(batches.at(step, places).images, views, settings.seed, step)),
+            loss,
+            settings,
+            callbacks,
+        )
+    if stop.signum is not None:
+        raise Interrupted(stop.signum, "stopped while learning the images; nothing was written")
+    output.detail(f"kept the weights of step {best.step} of {state.step}")
+    state.ema.network.load_state_dict(best.weights)
+    return state
+
+
+@dataclass
+class _Best:
+    """The averaged weights with the smallest loss on held-out fields, at fixed noise; the newest without any."""
+
+    state: TrainingState
+    loss: Loss
+    held_out: Tensor
+    seed: int
+    step: int = 0
+    smallest: float = math.inf
+    misses: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+    kept: dict[str, Tensor] | None = None
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The best weights."""
+        return self.kept or self.state.ema.network.state_dict()
+
+    @property
+    def is_past(self) -> bool:
+        """Whether the held-out loss has not improved for `PATIENCE` records."""
+        return self.misses >= PATIENCE
+
+    @torch.no_grad()
+    def record(self) -> None:
+        """Compare the present average with the best so far."""
+        self.step = self.step if len(self.held_out) else self.state.step
+        if not len(self.held_out):
+            return
+        network = as_network(self.state.ema.network)
+        draws = [
+            self.loss.errors(
+                network, self.held_out, random_stream(self.held_out.device, self.seed, "held-out", i)
+            ).output
+            for i in range(-(-HELD_OUT_DRAWS // len(self.held_out)))
+        ]
+        value = float(torch.stack(draws).square().mean())
+        self.figures = {"held-out": value}
+        self.misses += 1
+        if value < self.smallest:
+            self.smallest, self.misses, self.step = value, 0, self.state.step
+            self.kept = copy.deepcopy(self.state.ema.network.state_dict())
+
+
+def _bands(task: Task) -> list[Band]:
+    assert task.config.restoration is not None
+    return [Band.parse(band) for band in task.config.restoration.bands]
+
+
+def views_of(bands: list[Band], grid: FrequencyGrid) -> list[View]:
+    """The mirrorings and turns that leave the law of the noise as it is: for stripes, for one, not all of them."""
+    masks = [band.mask(grid) for band in bands]
+    views: list[View] = []
+    if all(np.array_equal(grid.full(mask), grid.full(grid.mirrored(mask))) for mask in masks):
+        views += [lambda v: v.flip(-1), lambda v: v.flip(-2)]
+    if all(np.array_equal(grid.full(mask), grid.full(mask).T) for mask in masks):
+        views.append(lambda v: v.transpose(-1, -2))
+    return views
+
+
+def turned(x: Tensor, views: list[View], seed: int, step: int) -> Tensor:
+    """Take images (B, C, H, W) to some of their `views`, at random."""
+    random = torch.rand(4, len(x), generator=random_stream("cpu", seed, "turn", step)).to(x.device)
+    touched = random[0] >= UNTURNED
+    for chosen, view in zip(random[1:], views, strict=False):
+        x = torch.where((touched & (chosen < 0.5)).view(-1, 1, 1, 1), view(x), x)
+    return x

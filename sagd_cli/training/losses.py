@@ -1,0 +1,45 @@
+"""The loss that a configuration asks for."""
+
+import torch
+
+from sagd_cli.config import RunConfig
+from sagd_cli.diffusion.band import BandChoice, BandLoss
+from sagd_cli.diffusion.loss import DiffusionLoss, Loss
+from sagd_cli.diffusion.prediction import make_prediction
+from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.errors import ConfigError
+from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.spectral.grid import Array
+from sagd_cli.spectral.noise import SpectralNoise
+from sagd_cli.training.learned_filter import LearnedNoise, LearnedNoiseLoss, LearnedProfile
+
+
+def make_loss(
+    config: RunConfig,
+    spectral_filter: SpectralFilter,
+    profile: LearnedProfile | None,
+    power: Array,
+    device: torch.device,
+) -> Loss:
+    """Return the loss of a run on data of `power` (half spectrum): whitened, whatever is set, for a learned profile.
+
+    Raises ConfigError when the preconditioning is made of the very filter that is to be learned.
+    """
+    schedule = make_schedule(config.schedule, device)
+    if config.restoration is not None:
+        grid, wanted = spectral_filter.grid, config.restoration
+        bands = BandChoice(wanted.bands, grid, device)
+        return BandLoss(schedule, bands, wanted.strengths, power, grid, wanted.window, device)
+    if profile is None:
+        noise = SpectralNoise(spectral_filter, device)
+        prediction = make_prediction(config.prediction, power, noise)
+        return DiffusionLoss(schedule, noise, prediction=prediction, kind=config.loss)
+    if config.prediction == "edm-spectral":
+        raise ConfigError(
+            "edm-spectral is made of the filter's weights, which a learned filter changes",
+            "Use --prediction edm.",
+        )
+    moving = LearnedNoise(profile.to(device), device)
+    prediction = make_prediction(config.prediction, power, moving)
+    smoothness = config.filter.options["smoothness"]
+    return LearnedNoiseLoss(schedule, moving, prediction=prediction, smoothness=smoothness)

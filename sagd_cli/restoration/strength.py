@@ -294,7 +294,7 @@ def _solve(power: Array, expected: _Expected, groups: Groups, count: int) -> lis
     constant = np.einsum(
         "rg,rgh,rh->r", weights, np.broadcast_to(expected.covariance, covariance.shape), weights
     )
-    low, high = _interval(
+    low, high = variance_interval(
         variance,
         widening * constant,
         widening * np.sum(weights**2 * product, axis=1),
@@ -304,8 +304,8 @@ def _solve(power: Array, expected: _Expected, groups: Groups, count: int) -> lis
     return _strengths(variance, low, high, power[:, expected.used][:, most], clean[:, most], empty)
 
 
-def _interval(variance: Array, constant: Array, linear: Array, square: Array) -> tuple[Array, Array]:
-    """All v >= 0 for which (variance - v)^2 <= constant + linear v + square v^2 (Wilson, JASA 1927)."""
+def variance_interval(variance: Array, constant: Array, linear: Array, square: Array) -> tuple[Array, Array]:
+    """Ends of all v >= 0 for which (variance - v)^2 <= constant + linear v + square v^2 (Wilson, JASA 1927)."""
     slope, offset, rest = 2 * variance + linear, variance**2 - constant, 1 - square
     discriminant = slope**2 - 4 * rest * offset
     root = np.sqrt(np.maximum(discriminant, 0))
@@ -326,4 +326,4 @@ def _strengths(
     columns[:, erased] = math.inf
     columns[:, empty] = 0.0
     lost = drowned | erased
-    return [Strength(*row, gone) for row, gone in zip(columns.T.tolist(), lost.tolist(), strict=True)]
+    return list(map(Strength, *columns.tolist(), lost.tolist()))

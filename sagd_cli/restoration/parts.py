@@ -6,7 +6,7 @@ from scipy import ndimage
 from scipy.special import digamma, polygamma
 
 from sagd_cli.errors import DataError
-from sagd_cli.restoration.strength import NORMAL_95, TINY, Strength, variance_interval
+from sagd_cli.restoration.strength import ITERATIONS, NORMAL_95, TINY, Strength, variance_interval
 from sagd_cli.spectral.band import Band, Part
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.peaks import CORRELATED_BINS, LOBE, REACH
@@ -58,16 +58,21 @@ def _part_strength(
             "Give the strength with --strength.",
         )
     background, error = _background(power, count, grid, inside, around)
-    # A bin at 0 or Nyquist of the last axis stands for its mirror too.
-    weight = grid.multiplicity[inside] / np.sum(grid.multiplicity[inside])
-    clean = float(weight @ background)
-    variance = float(weight @ power[inside]) - clean
-    fields = max(1.0, np.sum(grid.multiplicity[inside]) / 2 / CORRELATED_BINS**grid.ndim) * count
-    # The variance of the mean of exponentials of mean clean + v, and the background's own.
-    terms = np.array([clean**2 / fields + (error * clean) ** 2, 2 * clean / fields, 1 / fields])
+    share = grid.multiplicity[inside]  # f and -f are one observation
+    observed, variance = power[inside], 0.0
+    for _ in range(ITERATIONS):
+        weights = share / (background + variance) ** 2
+        weights /= np.sum(weights)
+        variance = max(float(weights @ (observed - background)), 0.0)
+    variance = float(weights @ (observed - background))
+    # The variance of exponentials of mean background + v that the taper correlates, and the background's own.
+    correlated = min(CORRELATED_BINS**grid.ndim, float(np.sum(share)) / 2)
+    own = weights**2 * 2 / share / count * correlated
+    terms = np.array(
+        [own @ background**2 + (error * (weights @ background)) ** 2, 2 * own @ background, np.sum(own)]
+    )
     low, high = variance_interval(np.array([variance]), *(NORMAL_95**2 * terms[:, None]))
-    value = np.sqrt(max(variance, 0.0))
-    return Strength(float(value), float(np.sqrt(low[0])), float(np.sqrt(high[0])))
+    return Strength(float(np.sqrt(max(variance, 0.0))), float(np.sqrt(low[0])), float(np.sqrt(high[0])))
 
 
 def _background(
@@ -82,4 +87,6 @@ def _background(
     centre = design[inside].mean(axis=0)
     spread = centre @ np.linalg.pinv(design[around].T @ design[around]) @ centre
     sampling = float(spread) * scatter * CORRELATED_BINS**grid.ndim
-    return np.exp(design[inside] @ law), float(np.sqrt(sampling + departure))
+    # Departures are taken to be alike within the reach of a bin, and other ones beyond.
+    patches = max(1.0, np.count_nonzero(inside | around) / (2 * REACH[grid.ndim] + 1) ** grid.ndim)
+    return np.exp(design[inside] @ law), float(np.sqrt(sampling + departure / patches))

@@ -31,6 +31,21 @@ def hann_taper(size: int) -> Array:
     return np.asarray(np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2)
 
 
+def crop_spectrum(power: Array, grid: FrequencyGrid, crop: FrequencyGrid) -> Array:
+    """Power spectrum that Hann-tapered crops have of periodic Gaussian fields with `power` on `grid`.
+
+    On the half spectrum of `crop`: an exact sum over the frequencies of the whole fields, which are denser, so that
+    bands thinner than the crop's spacing keep their power.
+    """
+    seen = grid.full(power) / grid.size
+    for axis, (whole, side) in enumerate(zip(grid.shape, crop.shape, strict=True)):
+        taper = hann_taper(side)
+        waves = np.exp(2j * np.pi * np.fft.fftfreq(whole)[:, None] * np.arange(side))
+        kernel = np.abs(np.fft.fft(taper * waves)) ** 2 / np.sum(taper**2)
+        seen = np.moveaxis(np.tensordot(kernel, seen, axes=(0, axis)), 0, axis)
+    return np.asarray(seen[..., : crop.half_shape[-1]])
+
+
 def periodograms(images: NDArray[np.floating], grid: FrequencyGrid, hann: bool) -> Array:
     """|F x|^2 / N of every field of `images` (..., *spatial), with shape (..., *half_shape)."""
     fields = np.asarray(images, dtype=np.float64)

@@ -17,7 +17,7 @@ from sagd_cli.restoration.strength import (
 )
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
-from sagd_cli.spectral.spectrum import power_spectrum
+from sagd_cli.spectral.spectrum import crop_spectrum, power_spectrum
 
 SHAPE = (24, 31)
 GRID = FrequencyGrid(SHAPE)
@@ -178,23 +178,30 @@ def test_a_band_that_leaves_nothing_to_fit_is_said_so():
         strength_from_power_law(np.ones(len(groups.noise)), 5, groups)
 
 
-@pytest.mark.parametrize("gamma", [0.3, 0.7])
-def test_crops_of_large_fields_give_the_strength_too(gamma):
-    """The taper smears the band over its neighbours; the law of what it smears is known."""
-    shape = (192, 192)
-    grid = FrequencyGrid(shape)
-    band = Band.parse("mid")
+@pytest.mark.parametrize("band", ["mid", "stripe:horizontal", "notch:0.2,0.1,0.02"])
+def test_crops_see_the_spectrum_that_is_computed_for_them(band):
+    """Within 5 standard errors at every frequency."""
+    whole, crop = FrequencyGrid((60, 75)), FrequencyGrid((12, 15))
+    mask = Band.parse(band).mask(whole).astype(float)
+    crops = gaussian_fields(2000, whole.shape, mask, 0)[:, :, 20:32, 20:35]
+    seen, expected = power_spectrum(crops, crop, hann=True), crop_spectrum(mask, whole, crop)
+    # A self-conjugate bin is chi-squared with one degree of freedom.
+    assert np.all(np.abs(seen - expected) < 5 * np.sqrt(2 / 2000) * expected + 1e-6)
+
+
+@pytest.mark.parametrize(("band", "gamma"), [("mid", 0.3), ("mid", 0.7), ("stripe:horizontal", 0.7)])
+def test_crops_of_large_fields_give_the_strength_too(band, gamma):
+    """The taper smears the band over its neighbours; what it smears is known."""
+    grid, crop = FrequencyGrid((192, 192)), FrequencyGrid((64, 64))
+    mask = Band.parse(band).mask(grid).astype(float)
     law = 0.02 * np.maximum(grid.radius, 1e-2) ** -2
+    groups = Groups(crop, crop_spectrum(mask, grid, crop), hann=True, lowest=6 / 64)
     covered = 0
-    groups = None
-    for seed in range(12):
-        (image,) = gaussian_fields(1, shape, law + gamma**2 * band.mask(grid), seed).astype(np.float32)
+    for seed in range(20):
+        (image,) = gaussian_fields(1, grid.shape, law + gamma**2 * mask, seed).astype(np.float32)
         fields = make_fields([image])
-        if groups is None:
-            seen = fields.noise_spectrum(band)
-            groups = Groups(FrequencyGrid(fields.shape), seen, hann=True, lowest=fields.lowest)
         powers = groups.powers(fields.values)
         found = strength_from_power_law(powers.mean(axis=0), fields.independent, groups)
-        assert found.value == pytest.approx(gamma, rel=0.15)
+        assert found.value == pytest.approx(gamma, rel=0.15 if band == "mid" else 0.5)
         covered += covers(found, gamma)
-    assert covered >= 9
+    assert covered >= 16

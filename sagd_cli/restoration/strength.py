@@ -9,6 +9,7 @@ image, which sharpens what is expected inside; what they cannot explain widens t
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,7 +28,7 @@ ITERATIONS = 4  # of the covariance, which depends on gamma
 TOUCHED = 1e-4  # share of the noise's power above which a bin counts as inside the band
 ERASED = 0.01  # share of the clean images' power in the band below which nothing is left of them
 DROWNED = 0.005  # share that clean images have in the power of the band below which they do not show
-ATTENUATED = 0.5
+ATTENUATED = 0.25  # share of the clean images' power below which a band was tampered with
 FEWEST_OUTSIDE = 3
 # Departures from a power law: correlation length in log r (an octave), and the standard deviations of log S tried.
 # The least is that of photographs whose spectra roll off: none follows a law more closely than 0.9 dB.
@@ -132,12 +133,9 @@ def strength_from_reference(
     images, and when the band holds much less than the clean images do, though not nothing.
     """
     _check_content(damaged)
-    found = _exceeding(
-        damaged.mean(axis=0, keepdims=True),
-        _Expected.from_images(reference, reference_count or len(reference), count or len(damaged)),
-        groups,
-        count or len(damaged),
-    )[0]
+    count = count or len(damaged)
+    expected = _Expected.from_images(reference, reference_count or len(reference), count)
+    (found,) = _solve(damaged.mean(axis=0, keepdims=True), expected, groups, count)
     inside, bins = groups.inside, groups.bins[groups.inside]
     power, clean = (float(p[:, inside].mean(axis=0) @ bins) for p in (damaged, reference))
     if found.high == 0 and power < ATTENUATED * clean:
@@ -157,7 +155,7 @@ def strengths_from_reference(
     An image without content has the strength 0.
     """
     expected = _Expected.from_images(reference, reference_count or len(reference), 1)
-    return _exceeding(damaged, expected, groups, 1)
+    return [found for rows in _chunks(damaged) for found in _solve(rows, expected, groups, 1)]
 
 
 def strength_from_power_law(power: Array, count: int, groups: Groups) -> Strength:
@@ -177,7 +175,11 @@ def strengths_from_power_law(powers: Array, groups: Groups, count: int = 1) -> l
             "the band leaves too few frequencies to tell its noise from the images",
             "Give the strength with --strength, or clean images with --reference.",
         )
-    return _exceeding(powers, _Expected.from_power_law(powers, groups, count), groups, count)
+    return [
+        found
+        for rows in _chunks(powers)
+        for found in _solve(rows, _Expected.from_power_law(rows, groups, count), groups, count)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,12 +229,6 @@ class _Expected:
         covariance = np.stack([fit[2] for fit in fits])[best]
         return cls(level, covariance * level[:, :, None] * level[:, None, :], inside)
 
-    def rows(self, chosen: slice) -> "_Expected":
-        """Those of the chosen rows."""
-        if len(self.power) == 1:
-            return self
-        return _Expected(self.power[chosen], self.covariance[chosen], self.used)
-
 
 def _kriging(
     observed: Array, covariance: Array, design: Array, inside: NDArray[np.bool_]
@@ -264,17 +260,15 @@ def _check_content(powers: Array) -> None:
         )
 
 
-def _exceeding(power: Array, expected: _Expected, groups: Groups, count: int) -> list[Strength]:
-    """Strength of what each row of `power` (R, G), the mean of `count` images, has above the expected."""
-    found = []
-    for first in range(0, len(power), ROWS):
-        chosen = slice(first, first + ROWS)
-        found += _solve(power[chosen], expected.rows(chosen), groups, count)
-    return found
+def _chunks(rows: Array) -> Iterator[Array]:
+    return (rows[first : first + ROWS] for first in range(0, len(rows), ROWS))
 
 
 def _solve(power: Array, expected: _Expected, groups: Groups, count: int) -> list[Strength]:
-    """Generalised least squares of power - expected = variance noise, whose covariance depends on the variance."""
+    """Strength of each row of `power` (R, G), the mean of `count` images: power - expected = variance noise.
+
+    Generalised least squares, whose covariance depends on the variance.
+    """
     noise, bins, clean = groups.noise[expected.used], groups.bins[expected.used] * count, expected.power
     excess = power[:, expected.used] - clean
     square, product = noise**2 / bins, 2 * noise * clean / bins

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "reporting": {"reporting", "spectral", "errors", "files"},
     "design": {"design", "diffusion", "spectral"} | FOUNDATION,
     "training": {"training", "design", "diffusion", "spectral"} | FOUNDATION,
-    "restoration": {"restoration", "training", "diffusion", "spectral"} | FOUNDATION,
+    "restoration": {"restoration", "training", "design", "diffusion", "spectral"} | FOUNDATION,
     "evaluation": {"evaluation", "training", "diffusion", "spectral"} | FOUNDATION,
 }
 TORCH_FREE = [

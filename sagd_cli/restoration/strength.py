@@ -1,130 +1,324 @@
-"""How strong the in-band noise is: maximum likelihood on the power spectrum (MATH: 6., gamma unknown)."""
+"""How strong the in-band noise is: maximum likelihood on the power spectrum (MATH: 6., gamma unknown).
 
-from collections.abc import Callable
+The power of an image is averaged over groups of frequencies: annuli, split where the band cuts them. Noise of
+amplitude gamma adds gamma^2 times its own spectrum to the mean of each group, so gamma^2 is a regression
+coefficient. By the central limit theorem its likelihood is the normal one of generalised least squares
+(Aitken, Proc. R. Soc. Edinburgh 1936), whose covariance is that of images as they are: heavy-tailed, and
+correlated between frequencies. The groups outside the band tell how these images differ from the average
+image, which sharpens what is expected inside; what they cannot explain widens the interval.
+"""
+
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.special import digamma
 
 from sagd_cli.errors import DataError
+from sagd_cli.spectral.annuli import Annuli
 from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.peaks import CORRELATED_BINS
+from sagd_cli.spectral.spectrum import periodograms
 
-CHI2_95 = 3.841  # 95 % point of chi-squared with one degree of freedom
-SMALLEST = 1e-12
-TOUCHED = 0.01  # share of the noise's power above which a bin counts as inside the band
+NORMAL_95 = 1.96
+ITERATIONS = 4  # of the covariance, which depends on gamma
+TOUCHED = 1e-4  # share of the noise's power above which a bin counts as inside the band
+ERASED = 0.01  # share of the clean images' power in the band below which nothing is left of them
+DROWNED = 0.005  # share that clean images have in the power of the band below which they do not show
+ATTENUATED = 0.25  # share of the clean images' power below which a band was tampered with
+FEWEST_OUTSIDE = 3
+# Departures from a power law: correlation length in log r (an octave), and the standard deviations of log S tried.
+# The least is that of photographs whose spectra roll off: none follows a law more closely than 0.9 dB.
+DEPARTURE = math.log(2)
+DEPARTURES = (0.2, 0.4, 0.8, 1.6)
+ROWS = 4096
+TINY = 1e-20  # power that only rounding makes
 
 
 @dataclass(frozen=True)
 class Strength:
-    """The noise amplitude gamma on the [-1, 1] range with its 95 % interval."""
+    """The noise amplitude gamma on the [-1, 1] range with its 95 % interval.
+
+    `lost` says that nothing is left of the image in the band: it is drowned in noise, or was erased, and then all
+    three are infinite.
+    """
 
     value: float
     low: float
     high: float
+    lost: bool = False
+
+    @property
+    def found(self) -> bool:
+        """Whether there is noise at all: the interval leaves out 0."""
+        return self.low > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The G groups of frequencies over which power is averaged: annuli without DC, split by the band.
+
+    `band` is the power spectrum of the noise at gamma = 1 on the half spectrum of `grid`, as it is measured;
+    `channels` is how many an image has, each with noise of its own; `hann` says whether fields are tapered.
+    Frequencies up to the radius `lowest` (cycles/sample) are left out.
+    """
+
+    grid: FrequencyGrid
+    band: Array
+    channels: int = 1
+    hann: bool = False
+    lowest: float = 0.0
+
+    @cached_property
+    def index(self) -> NDArray[np.int64]:
+        """The group of every bin, -1 for those left out, with shape `half_shape`."""
+        key = 2 * Annuli(self.grid).index + (self.band > TOUCHED)
+        used = self.grid.radius > self.lowest
+        index = np.full(self.grid.half_shape, -1, dtype=np.int64)
+        index[used] = np.unique(key[used], return_inverse=True)[1]
+        return index
+
+    @cached_property
+    def _weights(self) -> Array:
+        """Matrix (bins, G) that averages over the groups."""
+        members = self.index.reshape(-1, 1) == np.arange(self.index.max() + 1)
+        weights = members * self.grid.multiplicity.reshape(-1, 1)
+        return np.asarray(weights / weights.sum(axis=0))
+
+    def mean(self, power: Array) -> Array:
+        """Mean power of each group: (..., *half_shape) to (..., G)."""
+        return np.asarray(power.reshape(*power.shape[: -self.grid.ndim], -1) @ self._weights)
+
+    def powers(self, fields: NDArray[np.floating]) -> Array:
+        """Mean power (N, G) over the channels and groups of `fields` (N, C, *spatial), a thousand at a time."""
+        chunks = [fields[i : i + 1000] for i in range(0, len(fields), 1000)]
+        return np.concatenate([self.mean(periodograms(f, self.grid, self.hann).mean(axis=1)) for f in chunks])
+
+    @cached_property
+    def noise(self) -> Array:
+        """Power (G,) of the noise at gamma = 1."""
+        return self.mean(self.band)
+
+    @cached_property
+    def inside(self) -> NDArray[np.bool_]:
+        """Which groups (G,) the band holds."""
+        return np.asarray(self.mean((self.band > TOUCHED).astype(np.float64)) > 0.5)
+
+    @cached_property
+    def radius(self) -> Array:
+        """Geometric mean radius (G,) of each group, in cycles/sample."""
+        log_radius = np.log(self.grid.radius, out=np.zeros(self.grid.half_shape), where=self.grid.radius > 0)
+        return np.exp(self.mean(log_radius))
+
+    @cached_property
+    def bins(self) -> Array:
+        """How many independent exponentials the noise's power in a group is the mean of, with shape (G,)."""
+        count = np.bincount(self.index[self.index >= 0], self.grid.multiplicity[self.index >= 0]) / 2
+        return count * self.channels / (CORRELATED_BINS**self.grid.ndim if self.hann else 1.0)
 
 
 def strength_from_reference(
-    power: Array, count: int, reference: Array, reference_count: int, grid: FrequencyGrid, band: Array
+    damaged: Array,
+    reference: Array,
+    groups: Groups,
+    count: int | None = None,
+    reference_count: int | None = None,
 ) -> Strength:
-    """Strength of the excess of `power` in the band over `reference`, the spectrum of clean images.
+    """Strength of the noise in images whose `damaged` powers (N, G) exceed those of clean images, `reference` (M, G).
 
-    Both are means over their count of independent fields of |F x|^2 / N (half spectrum); `band` is that spectrum
-    of the noise at gamma = 1. By Whittle's likelihood a bin of one field is exponential with mean
-    S + gamma^2 band, or S in the reference; S of each bin is profiled out, so that the reference's own sampling
-    error counts.
+    `count` and `reference_count` say how many of them share no sample, if not all. Raises DataError on constant
+    images, and when the band holds much less than the clean images do, though not nothing.
     """
-    inside = band > TOUCHED
-    weight, weight_clean = (grid.multiplicity[inside] * n / 2 for n in (count, reference_count))
-    observed, clean = (np.maximum(p[inside], SMALLEST) for p in (power, reference))
-
-    def fit(variance: float) -> tuple[float, Array]:
-        spectrum = _shared_spectrum(observed, weight, clean, weight_clean, variance * band[inside])
-        total = spectrum + variance * band[inside]
-        return _deviance(observed, total, weight) + _deviance(clean, spectrum, weight_clean), total
-
-    return _profile(fit, observed, weight, observed, parameters=1)
-
-
-def _shared_spectrum(
-    observed: Array, weight: Array, clean: Array, weight_clean: Array, variance: Array
-) -> Array:
-    """The most likely S of each bin, given S in `clean` and S + variance in `observed`: bisection in log S."""
-    alone = np.maximum(observed - variance, SMALLEST)
-    low, high = np.log(np.minimum(clean, alone)), np.log(np.maximum(clean, alone))
-    for _ in range(40):
-        middle = (low + high) / 2
-        spectrum = np.exp(middle)
-        total = spectrum + variance
-        slope = weight_clean * (1 / spectrum - clean / spectrum**2) + weight * (
-            1 / total - observed / total**2
+    _check_content(damaged)
+    count = count or len(damaged)
+    expected = _Expected.from_images(reference, reference_count or len(reference), count)
+    (found,) = _solve(damaged.mean(axis=0, keepdims=True), expected, groups, count)
+    inside, bins = groups.inside, groups.bins[groups.inside]
+    power, clean = (float(p[:, inside].mean(axis=0) @ bins) for p in (damaged, reference))
+    if found.high == 0 and power < ATTENUATED * clean:
+        raise DataError(
+            f"the band holds {power / clean:.0%} of the power it has in the reference: it was attenuated",
+            "That is neither noise nor a lost band. If the reference is like the images, --estimate notch "
+            "removes what is left.",
         )
-        low, high = np.where(slope < 0, middle, low), np.where(slope < 0, high, middle)
-    return np.asarray(np.exp((low + high) / 2))
+    return found
 
 
-def strength_from_power_law(
-    power: Array, count: int, grid: FrequencyGrid, band: Array, lowest: float = 0.0
-) -> Strength:
-    """Strength of the excess in the band over a power law S = c r^-beta fitted together with it.
+def strengths_from_reference(
+    damaged: Array, reference: Array, groups: Groups, reference_count: int | None = None
+) -> list[Strength]:
+    """Strength of the noise in each image; arguments as in `strength_from_reference`.
 
-    Arguments as in `strength_from_reference`; frequencies up to the radius `lowest` (cycles/sample) are left out.
-    Those outside the band carry the law, and its shape inside helps. Raises DataError when too few are outside.
+    An image without content has the strength 0.
     """
-    used = grid.radius > lowest
-    if np.count_nonzero(used & (band <= TOUCHED)) < 3:
+    expected = _Expected.from_images(reference, reference_count or len(reference), 1)
+    return [found for rows in _chunks(damaged) for found in _solve(rows, expected, groups, 1)]
+
+
+def strength_from_power_law(power: Array, count: int, groups: Groups) -> Strength:
+    """Strength of what `power`, the mean powers (G,) of `count` images, has in the band above a power law.
+
+    The law S = c r^-beta is that of the groups outside the band; how far those depart from it widens the interval.
+    Raises DataError on constant images, and when too few groups are outside.
+    """
+    _check_content(power)
+    return strengths_from_power_law(power[None], groups, count)[0]
+
+
+def strengths_from_power_law(powers: Array, groups: Groups, count: int = 1) -> list[Strength]:
+    """Strength of the noise in each row of `powers` (N, G), the mean of `count` images, above its own power law."""
+    if np.count_nonzero(~groups.inside) < FEWEST_OUTSIDE:
         raise DataError(
             "the band leaves too few frequencies to tell its noise from the images",
             "Give the strength with --strength, or clean images with --reference.",
         )
-    weight = (grid.multiplicity * count / 2)[used]
-    log_radius, observed, shape = np.log(grid.radius[used]), power[used], band[used]
-    inside = shape > TOUCHED
-    law = np.polyfit(log_radius[~inside], np.log(np.maximum(observed[~inside], SMALLEST)), 1)[::-1]
-
-    def total(parameters: NDArray[np.float64], variance: float) -> Array:
-        return np.asarray(np.exp(parameters[0] + parameters[1] * log_radius) + variance * shape + SMALLEST)
-
-    def fit(variance: float) -> tuple[float, Array]:
-        best = minimize(lambda p: _deviance(observed, total(p, variance), weight), law, method="Nelder-Mead")
-        return float(best.fun), total(best.x, variance)
-
-    return _profile(fit, observed[inside], weight, observed, parameters=3)
+    return [
+        found
+        for rows in _chunks(powers)
+        for found in _solve(rows, _Expected.from_power_law(rows, groups, count), groups, count)
+    ]
 
 
-def _deviance(observed: Array, expected: Array, weight: Array) -> float:
-    """Twice the negative Whittle log-likelihood, up to a constant."""
-    return float(2 * np.sum(weight * (np.log(expected) + observed / expected)))
+@dataclass(frozen=True, eq=False)
+class _Expected:
+    """Power (R or 1, K) that images have without noise, and the covariance (R or 1, K, K) of its mean's error.
+
+    `used` (G,) says which K of the groups that is.
+    """
+
+    power: Array
+    covariance: Array
+    used: NDArray[np.bool_]
+
+    @classmethod
+    def from_images(cls, reference: Array, reference_count: int, count: int) -> "_Expected":
+        """What `count` images like those of `reference` (M, G) are expected to have."""
+        sample, groups = reference.shape
+        covariance = np.cov(reference.T.reshape(groups, sample), ddof=min(1, sample - 1)).reshape(
+            groups, groups
+        )
+        # Few images do not tell all correlations: those that chance makes are shrunk, and what is left is uncertain.
+        trusted = reference_count / (reference_count + groups)
+        covariance = trusted * covariance + (1 - trusted) * np.diag(np.diag(covariance))
+        covariance *= (1 / count + 1 / reference_count) / trusted
+        return cls(reference.mean(axis=0)[None], covariance[None], np.ones(groups, dtype=bool))
+
+    @classmethod
+    def from_power_law(cls, power: Array, groups: Groups, count: int) -> "_Expected":
+        """What a power law through the groups outside the band makes of those inside, for each row (R, G).
+
+        log S = a - b log r + u, u a Gaussian process in log r: what the images have besides a power law, as large
+        as it is outside (universal kriging; Cressie, Statistics for Spatial Data, 1993, section 3.4; variance by
+        restricted maximum likelihood).
+        """
+        inside, log_radius = groups.inside, np.log(groups.radius)
+        design = np.stack([np.ones_like(log_radius), log_radius], axis=1)
+        departure = np.exp(-np.abs(log_radius[:, None] - log_radius) / DEPARTURE)
+        shape = groups.bins[~inside] * count
+        observed = np.log(np.maximum(power[:, ~inside], TINY)) - (digamma(shape) - np.log(shape))
+        fits = [
+            _kriging(observed, scale**2 * departure + np.diag(1 / (groups.bins * count)), design, inside)
+            for scale in DEPARTURES
+        ]
+        best = np.argmax([fit[0] for fit in fits], axis=0)
+        rows = np.arange(len(power))
+        level = np.exp(np.stack([fit[1] for fit in fits])[best, rows])
+        covariance = np.stack([fit[2] for fit in fits])[best]
+        return cls(level, covariance * level[:, :, None] * level[:, None, :], inside)
 
 
-def _profile(
-    fit: Callable[[float], tuple[float, Array]],
-    in_band: Array,
-    weight: Array,
-    observed: Array,
-    parameters: int,
-) -> Strength:
-    """Minimise the profile deviance over gamma; the interval is widened by the misfit of the spectrum's model."""
-    top = float(np.sqrt(in_band.max())) * 1.5 + SMALLEST
-    gammas = np.linspace(0.0, top, 61)
-    best = int(np.argmin([fit(g**2)[0] for g in gammas]))
-    fine = np.linspace(gammas[max(best - 1, 0)], gammas[min(best + 1, 60)], 41)
-    deviances = [fit(g**2)[0] for g in fine]
-    value, lowest = float(fine[int(np.argmin(deviances))]), min(deviances)
-    ratio = observed / fit(value**2)[1]
-    misfit = float(np.sum(weight * (ratio - 1) ** 2)) / max(len(observed) - parameters, 1)
-    bound = lowest + CHI2_95 * max(1.0, misfit)
-    low = _crossing(fit, bound, value, 0.0)
-    return Strength(value, low, _crossing(fit, bound, value, 2 * top))
+def _kriging(
+    observed: Array, covariance: Array, design: Array, inside: NDArray[np.bool_]
+) -> tuple[Array, Array, Array]:
+    """Likelihood (R,), prediction (R, G) and its covariance (G, G), G those inside, given `observed` outside."""
+    precision = np.linalg.inv(covariance[np.ix_(~inside, ~inside)])
+    trend = np.linalg.inv(design[~inside].T @ precision @ design[~inside])
+    project = trend @ design[~inside].T @ precision
+    smooth = covariance[np.ix_(inside, ~inside)] @ precision
+    rest = design[inside] - smooth @ design[~inside]
+    coefficients = observed @ project.T
+    residual = observed - coefficients @ design[~inside].T
+    predicted = observed @ smooth.T + coefficients @ rest.T
+    uncertainty = (
+        covariance[np.ix_(inside, inside)]
+        - smooth @ covariance[np.ix_(~inside, inside)]
+        + rest @ trend @ rest.T
+    )
+    determinant = np.linalg.slogdet(precision)[1] + np.linalg.slogdet(trend)[1]
+    likelihood = (determinant - np.sum((residual @ precision) * residual, axis=1)) / 2
+    return likelihood, predicted, uncertainty
 
 
-def _crossing(
-    fit: Callable[[float], tuple[float, Array]], bound: float, inside: float, outside: float
-) -> float:
-    """The gamma between `inside` and `outside` where the deviance reaches `bound`, by bisection."""
-    if fit(outside**2)[0] <= bound:
-        return outside
-    for _ in range(24):
-        middle = (inside + outside) / 2
-        inside, outside = (middle, outside) if fit(middle**2)[0] <= bound else (inside, middle)
-    return inside
+def _check_content(powers: Array) -> None:
+    if not np.any(powers > TINY):
+        raise DataError(
+            "the images are constant: nothing can be told about noise in them",
+            "Leave out the images without content.",
+        )
+
+
+def _chunks(rows: Array) -> Iterator[Array]:
+    return (rows[first : first + ROWS] for first in range(0, len(rows), ROWS))
+
+
+def _solve(power: Array, expected: _Expected, groups: Groups, count: int) -> list[Strength]:
+    """Strength of each row of `power` (R, G), the mean of `count` images: power - expected = variance noise.
+
+    Generalised least squares, whose covariance depends on the variance.
+    """
+    noise, bins, clean = groups.noise[expected.used], groups.bins[expected.used] * count, expected.power
+    excess = power[:, expected.used] - clean
+    square, product = noise**2 / bins, 2 * noise * clean / bins
+    rounding = (1e-9 * (np.max(power, axis=1) + np.max(clean)) + TINY) ** 2
+    identity = np.eye(len(noise))
+    variance = excess @ noise / (noise @ noise)
+    for _ in range(ITERATIONS):
+        v = np.maximum(variance, 0)[:, None]
+        own = v**2 * square + v * product + rounding[:, None]
+        covariance = expected.covariance + own[..., None] * identity
+        precise = np.linalg.solve(covariance, np.stack(np.broadcast_arrays(noise, excess), axis=-1))
+        information = precise[..., 0] @ noise
+        weights = precise[..., 0] / information[:, None]
+        variance = np.sum(weights * excess, axis=1)
+    residual = excess - variance[:, None] * noise
+    misfit = np.sum(residual * (precise[..., 1] - variance[:, None] * precise[..., 0]), axis=1)
+    widening = np.maximum(1, misfit / max(len(noise) - 1, 1)) * NORMAL_95**2
+    constant = np.einsum(
+        "rg,rgh,rh->r", weights, np.broadcast_to(expected.covariance, covariance.shape), weights
+    )
+    low, high = variance_interval(
+        variance,
+        widening * constant,
+        widening * np.sum(weights**2 * product, axis=1),
+        widening * np.sum(weights**2 * square, axis=1),
+    )
+    most, empty = noise > 0.5 * noise.max(), np.max(power, axis=1) <= TINY
+    return _strengths(variance, low, high, power[:, expected.used][:, most], clean[:, most], empty)
+
+
+def variance_interval(variance: Array, constant: Array, linear: Array, square: Array) -> tuple[Array, Array]:
+    """Ends of all v >= 0 for which (variance - v)^2 <= constant + linear v + square v^2 (Wilson, JASA 1927)."""
+    slope, offset, rest = 2 * variance + linear, variance**2 - constant, 1 - square
+    discriminant = slope**2 - 4 * rest * offset
+    root = np.sqrt(np.maximum(discriminant, 0))
+    above = (variance > 0) & (offset > 0)
+    low = np.divide(2 * offset, slope + root, out=np.zeros_like(variance), where=above)
+    high = np.full_like(variance, math.inf)
+    np.divide(slope + root, 2 * rest, out=high, where=rest > 0)
+    return low, np.where((discriminant < 0) & (variance <= 0), 0.0, np.maximum(high, 0.0))
+
+
+def _strengths(
+    variance: Array, low: Array, high: Array, observed: Array, clean: Array, empty: NDArray[np.bool_]
+) -> list[Strength]:
+    """The strengths of the rows; infinite where the band was erased, 0 for images without content."""
+    drowned = np.all(clean < DROWNED * observed, axis=1) & ~empty
+    erased = np.all(observed < ERASED * clean, axis=1) & ~empty
+    columns = np.sqrt(np.maximum([variance, low, high], 0))
+    columns[:, erased] = math.inf
+    columns[:, empty] = 0.0
+    lost = drowned | erased
+    return list(map(Strength, *columns.tolist(), lost.tolist()))

@@ -21,7 +21,7 @@ def power_spectrum(images: NDArray[np.floating], grid: FrequencyGrid, hann: bool
     White noise of variance s^2 has power s^2 at every frequency. `hann` tapers the images first, which keeps
     the borders of crops from leaking into high frequencies, and divides by the power of the taper.
     """
-    power = _periodograms(images, grid, hann)
+    power = periodograms(images, grid, hann)
     return np.asarray(np.mean(power, axis=tuple(range(power.ndim - grid.ndim))))
 
 
@@ -31,7 +31,22 @@ def hann_taper(size: int) -> Array:
     return np.asarray(np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2)
 
 
-def _periodograms(images: NDArray[np.floating], grid: FrequencyGrid, hann: bool) -> Array:
+def crop_spectrum(power: Array, grid: FrequencyGrid, crop: FrequencyGrid) -> Array:
+    """Power spectrum that Hann-tapered crops have of periodic Gaussian fields with `power` on `grid`.
+
+    On the half spectrum of `crop`: an exact sum over the frequencies of the whole fields, which are denser, so that
+    bands thinner than the crop's spacing keep their power.
+    """
+    seen = grid.full(power) / grid.size
+    for axis, (whole, side) in enumerate(zip(grid.shape, crop.shape, strict=True)):
+        taper = hann_taper(side)
+        waves = np.exp(2j * np.pi * np.fft.fftfreq(whole)[:, None] * np.arange(side))
+        kernel = np.abs(np.fft.fft(taper * waves)) ** 2 / np.sum(taper**2)
+        seen = np.moveaxis(np.tensordot(kernel, seen, axes=(0, axis)), 0, axis)
+    return np.asarray(seen[..., : crop.half_shape[-1]])
+
+
+def periodograms(images: NDArray[np.floating], grid: FrequencyGrid, hann: bool) -> Array:
     """|F x|^2 / N of every field of `images` (..., *spatial), with shape (..., *half_shape)."""
     fields = np.asarray(images, dtype=np.float64)
     scale = float(grid.size)
@@ -152,7 +167,7 @@ class SpectrumAverage:
             # The first sample goes before the mean, so that a constant tile leaves 0 without rounding.
             values -= values[(slice(None), *[slice(1)] * len(axes))]
             values -= np.mean(values, axis=axes, keepdims=True)
-        return np.asarray(np.sum(_periodograms(values, self.grid, self.hann), axis=0))
+        return np.asarray(np.sum(periodograms(values, self.grid, self.hann), axis=0))
 
 
 def _starts(side: int, tile: int) -> NDArray[np.int64]:

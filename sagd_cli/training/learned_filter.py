@@ -106,7 +106,8 @@ class LearnedNoiseLoss(DiffusionLoss):
 def learned_profile(config: FilterConfig, shape: tuple[int, ...]) -> LearnedProfile | None:
     """Return the profile that training `config` learns for fields of `shape`; None when its family is fixed.
 
-    Raises ConfigError when the filter is not normalised to unit power: its level would be learned too.
+    Raises ConfigError when the filter is not normalised to unit power, as its level would be learned too, and when it
+    omits a band, where its logarithm could not be smooth.
     """
     plugin: FilterPlugin = registry().get("filter", config.type)
     if plugin.basis is None:
@@ -115,6 +116,11 @@ def learned_profile(config: FilterConfig, shape: tuple[int, ...]) -> LearnedProf
         raise ConfigError(
             f"a {config.type} filter is trained at unit power, not with normalize={config.normalize}",
             "Leave normalize at power.",
+        )
+    if config.omit is not None:
+        raise ConfigError(
+            f"a {config.type} filter cannot omit a band: its weight is smooth and positive everywhere",
+            "Omit it from a fixed filter, such as white or powerlaw.",
         )
     grid = FrequencyGrid(shape, config.units)
     basis = plugin.basis(grid, plugin.options.model_validate(config.options))
@@ -136,7 +142,7 @@ def make_loss(
     if profile is None:
         noise = SpectralNoise(spectral_filter, device)
         prediction = make_prediction(config.prediction, power, noise)
-        return DiffusionLoss(schedule, noise, prediction=prediction, kind=config.loss)
+        return DiffusionLoss(schedule, noise, prediction=prediction, kind=config.loss, blind=config.blind)
     if config.prediction == "edm-spectral":
         raise ConfigError(
             "edm-spectral is made of the filter's weights, which a learned filter changes",

@@ -112,8 +112,9 @@ class FilterConfig(_Frozen):
         plugin: FilterPlugin = registry().get("filter", self.type)
         grid = FrequencyGrid(shape, self.units)
         weight = plugin.load()(grid, plugin.options.model_validate(self.options))
-        if self.omit is not None:
-            weight = np.where(self.omitted(shape), 0.0, weight)
+        omitted = self.omitted(shape)
+        if omitted is not None:
+            weight = np.where(omitted, 0.0, SpectralFilter.from_weight(grid, weight).weight)
             if not weight.any():
                 raise ConfigError(
                     f"a {self.type} filter without the band {self.omit} is zero at every frequency of a field of "
@@ -122,12 +123,9 @@ class FilterConfig(_Frozen):
                 )
         return SpectralFilter.from_weight(grid, weight, self.normalize)
 
-    def omitted(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-        """Bins of the half spectrum of `shape` that are omitted; raise ConfigError when the band holds none."""
-        grid = FrequencyGrid(shape)
-        if self.omit is None:
-            return np.zeros(grid.half_shape, dtype=bool)
-        return Band.parse(self.omit).mask(grid)
+    def omitted(self, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+        """Bins of the half spectrum of `shape` in the band `omit`, if any; raise ConfigError when it holds none."""
+        return None if self.omit is None else Band.parse(self.omit).mask(FrequencyGrid(shape))
 
 
 class DatasetConfig(_Frozen):

@@ -72,9 +72,9 @@ class Task:
         warn_of_scale(self.data.images, output)
         power = self.moments["power_about_mean"]
         warn_of_terminal_snr(self.filter, power, self.config.schedule, output)
-        if self.config.filter.omit is not None:
-            grid = self.filter.grid
-            warn_of_omitted_signal(power, self.config.filter.omitted(grid.shape), grid, output)
+        omitted = self.config.filter.omitted(self.filter.grid.shape)
+        if omitted is not None:
+            warn_of_omitted_signal(power, omitted, self.filter.grid, output)
 
     def warn_as_learned(self, state: TrainingState, output: Output) -> None:
         """Warn where the filter that was learned leaves the data visible in its noise."""

@@ -8,6 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -74,12 +76,19 @@ class FilterSource(BaseModel):
 
 
 class FilterConfig(_Frozen):
-    """A filter file: a family, its options, how it is normalised, the unit of its band edges, and its source."""
+    """A filter file: a family, its options, how it is normalised, the unit of its edges, what it omits, its source.
+
+    `omit` is kept in one spelling, so that a band has one hash. Raises ConfigError when it is no BAND.
+    """
 
     type: str = Field("powerlaw", description="Filter family, a plug-in's name.")
     options: dict[str, Any] = Field(default_factory=dict, description="The family's options.")
     normalize: Normalize = Field("power", description="power: unit variance; none: raw; peak: max w = 1.")
     units: Units = Field("rho", description="Unit of band edges: rho, nyquist or cycles.")
+    omit: Annotated[str, AfterValidator(lambda text: str(Band.parse(text)))] | None = Field(
+        None,
+        description="BAND where the weight is zero, in rho and cycles/pixel whatever the unit; null: none.",
+    )
     source: FilterSource | None = Field(
         None, description="The data it was fitted to, for the record: no part of the filter's hash."
     )
@@ -90,9 +99,10 @@ class FilterConfig(_Frozen):
         return self
 
     def document(self) -> dict[str, Any]:
-        """Return the filter as plain YAML values, defaults written out and a missing source left out."""
+        """Return the filter as plain YAML values, defaults written out, `omit` and `source` left out where missing."""
         document = super().document()
-        return document if self.source else {key: document[key] for key in document if key != "source"}
+        absent = {key for key in ("omit", "source") if document[key] is None}
+        return {key: value for key, value in document.items() if key not in absent}
 
     def sha256(self) -> str:
         """Hash of what the filter is, not of where it came from."""
@@ -103,7 +113,20 @@ class FilterConfig(_Frozen):
         plugin: FilterPlugin = registry().get("filter", self.type)
         grid = FrequencyGrid(shape, self.units)
         weight = plugin.load()(grid, plugin.options.model_validate(self.options))
+        omitted = self.omitted(shape)
+        if omitted is not None:
+            weight = np.where(omitted, 0.0, SpectralFilter.from_weight(grid, weight).weight)
+            if not weight.any():
+                raise ConfigError(
+                    f"a {self.type} filter without the band {self.omit} is zero at every frequency of a field of "
+                    f"shape {shape}",
+                    "Omit less.",
+                )
         return SpectralFilter.from_weight(grid, weight, self.normalize)
+
+    def omitted(self, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+        """Bins of the half spectrum of `shape` in the band `omit`, if any; raise ConfigError when it holds none."""
+        return None if self.omit is None else Band.parse(self.omit).mask(FrequencyGrid(shape))
 
 
 class DatasetConfig(_Frozen):
@@ -208,7 +231,8 @@ class RestorationConfig(_Frozen):
         min_length=1, description="BANDs, of which each image is given one at random; rings: random rings."
     )
     strengths: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.05, 1.0), description="Least and largest noise amplitude on the [-1, 1] range, log-uniform between."
+        (0.05, 1.0),
+        description="Least and largest noise amplitude on the [-1, 1] range, log-uniform between.",
     )
     window: int | None = Field(
         None, ge=8, description="Side of the square of an image that the network sees; null: all of it."
@@ -243,6 +267,10 @@ class SamplingConfig(_Frozen):
     )
     eta: float = Field(0.0, ge=0, le=1, description="Randomness of ddim, up to that of ddpm.")
     churn: float = Field(0.0, ge=0, description="Randomness of heun: EDM's S_churn.")
+    fill: Literal["zero", "mean"] | None = Field(
+        None,
+        description="What goes where the filter gives no noise: zero (so does null) or the mean training image.",
+    )
 
     def resolved(self, schedule: str) -> "SamplingConfig":
         """Return it with the spacing chosen for `schedule`, where that was left open."""
@@ -259,6 +287,9 @@ class RunConfig(_Frozen):
     backbone: BackboneConfig = Field(default_factory=BackboneConfig)
     filter: FilterConfig = Field(default_factory=FilterConfig)
     class_conditional: bool = Field(False, description="Train on the data set's class labels.")
+    blind: bool = Field(
+        False, description="Hide from the network what the images have where the filter gives no noise."
+    )
     schedule: Literal["linear", "cosine", "edm"] = Field(
         "linear", description="linear: the DDPM table; cosine; edm: alpha = 1, sigma from 0.002 to 80."
     )
@@ -270,7 +301,8 @@ class RunConfig(_Frozen):
         "plain", description="What is minimised; a learned filter is always trained on the whitened loss."
     )
     restoration: RestorationConfig | None = Field(
-        None, description="Train for `sagd omit`: bands and strengths of noise to remove; null: to make images."
+        None,
+        description="Train for `sagd omit`: bands and strengths of noise to remove; null: to make images.",
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
@@ -288,7 +320,8 @@ class RunConfig(_Frozen):
     def _check_restoration(self) -> None:
         """What a network that restores is trained on leaves no choice of these; its noise is white but for its band."""
         fixed = {
-            "filter": self.filter.type in ("white", FilterConfig().type),
+            "filter": self.filter in (FilterConfig(), FilterConfig(type="white")),
+            "blind": not self.blind,
             "prediction": self.prediction == "eps",
             "loss": self.loss == "plain",
             "schedule": self.schedule == "linear",

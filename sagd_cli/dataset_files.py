@@ -9,14 +9,16 @@ from numpy.lib import format as npy
 
 from sagd_cli.config import DatasetConfig
 from sagd_cli.console import Output
-from sagd_cli.datasets import AlikeImages, OpenImageSet, load_pixels, open_images
+from sagd_cli.datasets import AlikeImages, Change, OpenImageSet, load_pixels, open_images
 from sagd_cli.errors import UsageError
 from sagd_cli.files import atomic_path, refuse_existing
 from sagd_cli.images import check_output_folder, write_array
 
 
-def write_dataset(config: DatasetConfig, target: Path, force: bool, output: Output) -> tuple[int, ...]:
-    """Write a data set to `target` and return its shape (N, C, *spatial).
+def write_dataset(
+    config: DatasetConfig, target: Path, force: bool, output: Output, change: Change | None = None
+) -> tuple[int, ...]:
+    """Write a data set, each image changed, to `target` and return its shape (N, C, *spatial).
 
     FILE.npy holds the images, FILE.npz also their labels; images that are read one at a time are written one at a
     time, and the file appears whole or not at all. A name without suffix becomes a folder of PNG files, named by
@@ -28,7 +30,7 @@ def write_dataset(config: DatasetConfig, target: Path, force: bool, output: Outp
     source = Path(config.options["path"]) if "path" in config.options else None
     suffix = target.suffix.lower()
     if suffix == "":
-        return _write_folder(config, source, target, force, output)
+        return _write_folder(config, source, target, force, output, change)
     if suffix not in (".npy", ".npz"):
         raise UsageError(
             f"{target} is neither a .npy or .npz file nor a folder",
@@ -37,7 +39,7 @@ def write_dataset(config: DatasetConfig, target: Path, force: bool, output: Outp
     if source is not None and target.resolve() == source.resolve():
         raise UsageError(f"{target} is where the input is", "Choose another --output.")
     refuse_existing(target, force)
-    data = open_images(config)
+    data = open_images(config, change)
     if data.labels is not None and suffix == ".npy":
         output.note(f"{target} will not hold the labels; an .npz file would")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -74,10 +76,15 @@ def _write_archive(path: Path, data: OpenImageSet, output: Output) -> None:
 
 
 def _write_folder(
-    config: DatasetConfig, source: Path | None, target: Path, force: bool, output: Output
+    config: DatasetConfig,
+    source: Path | None,
+    target: Path,
+    force: bool,
+    output: Output,
+    change: Change | None,
 ) -> tuple[int, ...]:
     images = load_pixels(
-        config
+        config, change
     ).images  # whole, so that an image that cannot be read is found before any is written
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise UsageError(f"fields of shape {images.shape[1:]} cannot be written as PNG", "Write a .npy file.")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 from sagd_cli.config import DatasetConfig
 from sagd_cli.errors import DataError, UsageError
+from sagd_cli.images import from_signal
 from sagd_cli.plugin.records import DatasetPlugin, Images, ImageSet, LazyImageSet
 from sagd_cli.plugin.registry import registry
 
 TYPES = ("uint8", "float16", "float32")
 MOST_CLASSES_UNNAMED = 10_000
 BLOCK = 2**20  # values that are worked on at a time
+
+# Makes another image of the one at an index, (C, *spatial).
+Change = Callable[[int, NDArray[Any]], NDArray[Any]]
 
 
 class AlikeImages:
@@ -68,6 +72,20 @@ class AlikeImages:
 
 
 @dataclass(frozen=True, eq=False)
+class _ChangedImages:
+    """Images of which each is changed when it is read."""
+
+    images: Images
+    change: Change
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self.change(index, image) for index, image in enumerate(self.images))
+
+
+@dataclass(frozen=True, eq=False)
 class OpenImageSet(LazyImageSet):
     """A LazyImageSet whose shape and type are known."""
 
@@ -87,9 +105,9 @@ def load_images(config: DatasetConfig) -> ImageSet:
     return open_images(config).load()
 
 
-def load_pixels(config: DatasetConfig) -> ImageSet:
-    """Load a data set as `load_images` does; raise UsageError unless it is uint8."""
-    found = open_images(config)
+def load_pixels(config: DatasetConfig, change: Change | None = None) -> ImageSet:
+    """Load a data set as `load_images` does, each image changed; raise UsageError unless it then is uint8."""
+    found = open_images(config, change)
     if found.images.dtype != np.uint8:
         raise UsageError(
             f"{config.subject} is {found.images.dtype} data, which has no black and white, and this takes images",
@@ -98,14 +116,15 @@ def load_pixels(config: DatasetConfig) -> ImageSet:
     return found.load()
 
 
-def open_images(config: DatasetConfig) -> OpenImageSet:
-    """Find a data set through its plug-in and read no more than its first image.
+def open_images(config: DatasetConfig, change: Change | None = None) -> OpenImageSet:
+    """Find a data set through its plug-in and read no more than its first image; each is changed when it is read.
 
     Raises DataError when that is none to train on, or labels do not fit.
     """
     plugin = registry().get("dataset", config.name)
     found: LazyImageSet = plugin.load()(plugin.options.model_validate(config.options), config.split)
-    images = AlikeImages(config.subject, found.images)
+    raw = found.images
+    images = AlikeImages(config.subject, raw if change is None else _ChangedImages(raw, change))
     labels = None if found.labels is None else _checked_labels(config.subject, found)
     return OpenImageSet(images, labels, found.class_names)
 
@@ -207,6 +226,11 @@ def blocks(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield `images` (N, ...) in blocks of a bounded number of values, one image at least."""
     size = max(1, BLOCK // max(1, images[0].size))
     return (images[start : start + size] for start in range(0, len(images), size))
+
+
+def as_pixels(index: int, image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Round and clip an image on the [-1, 1] range to bytes, a Change; bytes stay as they are."""
+    return from_signal(as_signal(image), np.dtype(np.uint8))
 
 
 def mean_and_std(images: NDArray[Any]) -> tuple[float, float]:

@@ -23,6 +23,7 @@ FOUNDATION = {
     "arguments",
     "console",
     "datasets",
+    "dataset_files",
     "devices",
     "signals",
     "__init__",

@@ -7,6 +7,7 @@ import typer
 
 from sagd_cli.commands.common import BandOption, ForceOption, common, single
 from sagd_cli.console import output
+from sagd_cli.errors import UsageError
 
 app = single()
 
@@ -14,14 +15,25 @@ app = single()
 @app.command()
 @common
 def corrupt(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of images, or one image.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT", help="Folder of images, or one image; with --output FILE.npy any DATA."
+        ),
+    ],
     band: BandOption,
     strength: Annotated[
         float, typer.Option("--strength", help="Amplitude per frequency of the band, on the [-1, 1] range.")
     ],
-    folder: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder to write.")],
+    target: Annotated[
+        Path,
+        typer.Option(
+            "--output", metavar="DIR|FILE.npy|FILE.npz", help="Folder to write, or array of float32."
+        ),
+    ],
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="The noise of a file follows from seed and name.")
+        int,
+        typer.Option("--seed", min=0, help="The noise of an image follows from seed and name, or index."),
     ] = 0,
     clip: Annotated[
         bool,
@@ -33,16 +45,27 @@ def corrupt(
 ) -> None:
     """Add noise confined to a frequency band to images.
 
-    Images are written as 32-bit float TIFF, because clipping to 8 bits would spread the noise over all frequencies.
+    Images are written as 32-bit float TIFF, because clipping to 8 bits would spread the noise over all frequencies;
+    or, to be trained on, into an array of float32 on the [-1, 1] range (.npz keeps labels).
 
-    Example:
+    Examples:
 
       sagd corrupt photos --band high --strength 0.25 --output damaged
+
+      sagd corrupt mnist --band 0.5:0.625 --strength 1 --output damaged.npy
     """
-    from sagd_cli.restoration.corruption import corrupt_files
+    from sagd_cli.arguments import parse_dataset
+    from sagd_cli.restoration.corruption import corrupt_dataset, corrupt_files
     from sagd_cli.restoration.files import raise_if_failed
     from sagd_cli.spectral.band import Band
 
-    result = corrupt_files(source, Band.parse(band), strength, seed, folder, clip, force, output())
-    output().result(result, str(folder))
+    where = Band.parse(band)
+    if target.suffix.lower() in (".npy", ".npz"):
+        if clip:
+            raise UsageError("an array is written as it is, unclipped", "Leave out --clip, or name a folder.")
+        result = corrupt_dataset(parse_dataset(source), where, strength, seed, target, force, output())
+        output().result(result, str(target))
+        return
+    result = corrupt_files(Path(source), where, strength, seed, target, clip, force, output())
+    output().result(result, str(target))
     raise_if_failed(result)

@@ -47,6 +47,10 @@ def prepare(
         int | None,
         typer.Option("--size", min=2, help="Crop a folder's images to squares and resize them to N x N."),
     ] = None,
+    pixels: Annotated[
+        bool,
+        typer.Option("--pixels", help="Round and clip float data on the [-1, 1] range to 8-bit images."),
+    ] = False,
     download: DownloadOption = False,
     force: ForceOption = False,
 ) -> None:
@@ -59,18 +63,20 @@ def prepare(
       sagd data prepare photos --size 64 --output photos64.npy
 
       sagd data prepare digits:test --output digits-test
+
+      sagd data prepare samples/samples.npz --pixels --output samples.npy      (of a run on `sagd corrupt`'s floats)
     """
     from sagd_cli.arguments import parse_dataset
     from sagd_cli.config import DatasetConfig
     from sagd_cli.dataset_files import write_dataset
-    from sagd_cli.datasets import fetch
+    from sagd_cli.datasets import as_pixels, fetch
 
     config = parse_dataset(data)
     if size is not None:
         config = DatasetConfig(name=config.name, split=config.split, options={**config.options, "size": size})
     if download:
         fetch(config)
-    count, *shape = write_dataset(config, target, force, output())
+    count, *shape = write_dataset(config, target, force, output(), as_pixels if pixels else None)
     result = {"output": str(target), "count": count, "shape": shape}
     output().result(result, str(target))
 

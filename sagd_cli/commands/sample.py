@@ -57,6 +57,13 @@ def sample(
             help="Classifier-free guidance: 1 is none, 0 leaves classes out; the run's default.",
         ),
     ] = None,
+    fill: Annotated[
+        str | None,
+        typer.Option(
+            "--fill",
+            help="Where the run's filter gives no noise: zero (default) or mean, the mean training image.",
+        ),
+    ] = None,
     ema: Annotated[
         int | None,
         typer.Option(
@@ -92,6 +99,8 @@ def sample(
       sagd sample runs/digits -n 1000 --steps 20 --seed 5000 --format npz --output samples
 
       sagd sample runs/classes --class 3,8 --guidance 2        (of a run trained with --class-conditional)
+
+      sagd sample runs/omitted --fill mean                     (of a run trained with --omit-band)
     """
     from sagd_cli.arguments import parse_filter
     from sagd_cli.training.folder import check_filter, open_run
@@ -109,6 +118,7 @@ def sample(
         "eta": eta,
         "churn": churn,
         "guidance": guidance,
+        "fill": fill,
     }
     sampling = sampling_of(opened.config, {key: value for key, value in flags.items() if value is not None})
     generator = ImageGenerator(opened.model(announced_device(device), ema), sampling, class_)

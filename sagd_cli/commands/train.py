@@ -44,6 +44,21 @@ def train(
         str | None,
         typer.Option("--filter", metavar="FILTER", help="Filter file, TYPE[:k=v,...] or - (stdin)."),
     ] = None,
+    omit_band: Annotated[
+        str | None,
+        typer.Option(
+            "--omit-band",
+            metavar="BAND",
+            help="Give the filter no noise in this BAND, as of `sagd omit`, so that it is not learned.",
+        ),
+    ] = None,
+    blind: Annotated[
+        bool | None,
+        typer.Option(
+            "--blind/--sighted",
+            help="Also hide from the network what the images have there, or not (default).",
+        ),
+    ] = None,
     class_conditional: Annotated[
         bool | None,
         typer.Option(
@@ -118,11 +133,14 @@ def train(
       sagd train --preset mnist --dataset mnist:root=data --filter powerlaw:alpha=-0.1
 
       sagd train --class-conditional --output runs/classes    (then: sagd sample runs/classes --class 3 --guidance 2)
+
+      sagd train --dataset damaged.npy --omit-band 0.5:0.625 --blind --output runs/omitted
     """
     if config == "-" and filter_ == "-":
         raise UsageError("--config - and --filter - both read standard input", "Give one of them as a file.")
     flags: dict[str, Any] = {
         "backbone.name": backbone,
+        "blind": blind,
         "class_conditional": class_conditional,
         "schedule": schedule,
         "prediction": prediction,
@@ -138,7 +156,10 @@ def train(
     if dataset is not None:
         flags["dataset"] = parse_dataset(dataset).document()
     if filter_ is not None:
-        flags["filter"] = parse_filter(filter_).document()
+        # Whole, what it leaves out too: nothing of a filter in --config or --preset is kept.
+        flags["filter"] = parse_filter(filter_).model_dump(mode="json")
+    if omit_band is not None:
+        flags["filter.omit"] = omit_band
     if steps is not None and images is not None:
         raise UsageError("--images and --steps both set the budget", "Give one of them.")
     chosen = resolve(flags, overrides or [], config, preset)

@@ -1,4 +1,4 @@
-"""What designing and training warn of: data that still show at t = 1 (MATH: 4.), and data of another scale."""
+"""What designing and training warn of: data that still show at t = 1 (MATH: 4.), that are omitted, of another scale."""
 
 from typing import Any
 
@@ -15,6 +15,8 @@ from sagd_cli.spectral.spectrum import power_spectrum
 
 IMAGES = 2048
 UNIT_SCALE = (0.3, 3.0)
+# Damage this many times as strong as the predicted images is damage: a power law may miss theirs by nearly as much.
+CLEAR_DAMAGE = 2.0
 
 
 def warn_of_terminal_snr(
@@ -54,10 +56,36 @@ def warn_of_scale(images: NDArray[Any], output: Output) -> None:
         )
 
 
-def data_moments(images: NDArray[Any]) -> dict[str, Array]:
-    """`power` and `power_about_mean` of the signals of images (N, C, *spatial): E |F x|^2 / N, and without their mean.
+def warn_of_omitted_signal(
+    power: Array, omitted: NDArray[np.bool_], grid: FrequencyGrid, output: Output
+) -> None:
+    """Warn when what is `omitted` may well be more of the images than of their damage.
 
-    On the half spectrum, from at most 4,096 of the images.
+    `power` is that of the data about their mean, |F x|^2 / N on the half spectrum. Clean images are taken to follow
+    a power law there, fitted to the other frequencies and level below the lowest; too few of them tell nothing.
+    """
+    radius = np.maximum(grid.radius, grid.radius[grid.radius > 0].min())
+    known = ~omitted & (grid.radius > 0) & (power > 0)
+    if len(np.unique(radius[known])) < 3:
+        return
+    law = np.polyfit(np.log(radius[known]), np.log(power[known]), 1)
+    weights = grid.multiplicity[omitted]
+    found = np.average(power[omitted], weights=weights)
+    signal = np.average(np.exp(np.polyval(law, np.log(radius[omitted]))), weights=weights)
+    damage = max(0.0, found - signal)
+    if damage < CLEAR_DAMAGE * signal:
+        output.warn(
+            f"the omitted band holds the power {found:.3g} a frequency; the power law of the other frequencies gives "
+            f"clean images {signal:.3g} there, which leaves {damage:.3g} for damage. Samples will lack both: where the "
+            "signal is not far below the damage, rather restore the images with `sagd omit` and train on those"
+        )
+
+
+def data_moments(images: NDArray[Any]) -> dict[str, Array]:
+    """`mean`, `power` and `power_about_mean` of the signals of images (N, C, *spatial).
+
+    The mean image (C, *spatial), E |F x|^2 / N on the half spectrum, and that without the mean, from at most 4,096 of
+    the images.
     """
     sample, grid = _sample(images), FrequencyGrid(images.shape[2:])
 
@@ -65,8 +93,8 @@ def data_moments(images: NDArray[Any]) -> dict[str, Array]:
         parts = (len(block) * power_spectrum(as_signal(block) - mean, grid) for block in blocks(sample))
         return np.asarray(sum(parts) / len(sample))
 
-    mean = sum(as_signal(block).sum(axis=0) for block in blocks(sample)) / len(sample)
-    return {"power": power(0.0), "power_about_mean": power(mean)}
+    mean = np.asarray(sum(as_signal(block).sum(axis=0) for block in blocks(sample)) / len(sample))
+    return {"mean": mean, "power": power(0.0), "power_about_mean": power(mean)}
 
 
 def _sample(images: NDArray[Any]) -> NDArray[Any]:

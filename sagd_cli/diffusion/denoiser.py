@@ -30,12 +30,15 @@ class NetworkDenoiser:
         noise: SpectralNoise,
         prediction: Prediction | None = None,
         clip: bool = False,
+        blind: bool = False,
     ) -> None:
         """Take the network (x_t, timestep (B,)) -> prediction (eps by default) and the noise it was trained with.
 
-        `clip` keeps x0 in [-1, 1], the range of images, and recomputes eps from it (Ho et al. 2006.11239).
+        `clip` keeps x0 in [-1, 1], the range of images, and recomputes eps from it (Ho et al. 2006.11239). A `blind`
+        network, trained so, is given x_t without the frequencies that carry no noise.
         """
         self.clip = clip
+        self.blind = blind
         self.network = network
         self.schedule = schedule
         self.noise = noise
@@ -45,7 +48,8 @@ class NetworkDenoiser:
         """Return (x0, eps); eps is projected on the noise's support, so other frequencies are untouched."""
         alpha_t, sigma_t = self.schedule.levels(t)
         timestep = self.schedule.timestep(t).expand(len(x_t))
-        output = self.network(self.prediction.inputs(x_t, alpha_t, sigma_t), timestep).float()
+        seen = self.noise.project(x_t) if self.blind else x_t
+        output = self.network(self.prediction.inputs(seen, alpha_t, sigma_t), timestep).float()
         x0, eps = self.prediction.split(output, x_t, alpha_t, sigma_t)
         if not self.noise.filter.is_complete:
             eps = self.noise.project(eps)

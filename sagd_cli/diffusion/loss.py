@@ -53,6 +53,7 @@ class DiffusionLoss:
     `kind` is what is minimised: `plain`, the mean square of the network's own error (with eps the paper's
     E || eps_theta - eps_w ||^2, with the EDM predictions EDM's); `whitened`, that of T_w^+ (eps_theta - eps_w),
     comparable between filters; `min-snr`, the error in eps times min(SNR, 5) / SNR (Hang et al. 2303.09556).
+    With `blind`, the images are projected on the support of the noise first: what else they hold is not seen.
     """
 
     schedule: Schedule
@@ -60,12 +61,15 @@ class DiffusionLoss:
     times: tuple[float, float] = (0.0, 1.0)
     prediction: Prediction = field(default_factory=NoisePrediction)
     kind: str = "plain"
+    blind: bool = False
 
     def errors(self, network: Network, x0: Tensor, stream: torch.Generator | BatchStream) -> Errors:
         """Try the network on one random (t, eps_w) an image of `x0` (B, C, *spatial).
 
         Predictions of noise are projected on its support, as samplers do: what lies outside is not learned.
         """
+        if self.blind:
+            x0 = self.noise.project(x0)
         low, high = self.times
         u = uniform(len(x0), stream, x0.device) * (high - low) + low
         t = self.schedule.training_time(u)

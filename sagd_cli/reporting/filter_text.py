@@ -27,8 +27,9 @@ def description(data: dict[str, Any]) -> str:
         before = (
             f"w before training\n{profile_plot([(rho, w) for rho, w in data['initial_profile']], height=4)}"
         )
+    omit = f"  omit={data['omit']}" if "omit" in data else ""
     return (
-        f"{data['type']}({options_text(data['options'])})  normalize={data['normalize']}  units={data['units']}\n"
+        f"{data['type']}({options_text(data['options'])})  normalize={data['normalize']}  units={data['units']}{omit}\n"
         f"w over rho\n{profile_plot([(rho, w) for rho, w in data['profile']])}{before}"
         f"noise power  {data['power']:.6g} a sample;  share by band:  {shares}\n"
         f"rank         {data['rank']} of {data['size']} frequencies at {format_shape(data['shape'])}{gap}\n"

@@ -16,7 +16,9 @@ from sagd_cli.spectral.band import RINGS, Band, Ring
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.training.folder import Run
 
-WINDOW_MULTIPLE = 16  # sides of images are continued to multiples of it for networks that were trained on windows
+WINDOW_MULTIPLE = (
+    16  # sides of images are continued to multiples of it for networks that were trained on windows
+)
 SLACK = 1.01  # of the trained range of strengths, for its edges as they were rounded
 
 

@@ -1,12 +1,17 @@
 """Noise confined to a band, added to images (MATH: 6., y = x + gamma eps_B)."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from sagd_cli.config import DatasetConfig
 from sagd_cli.console import Output
+from sagd_cli.dataset_files import write_dataset
+from sagd_cli.datasets import as_signal
 from sagd_cli.errors import UsageError
 from sagd_cli.images import (
     Image,
@@ -37,10 +42,7 @@ def corrupt_files(
     The noise of a file is a function of (seed, its name). Unless `clip`, images are written as 32-bit float
     TIFF, so that values outside [0, 1] survive and y = x + gamma eps_B holds exactly. Returns the JSON object.
     """
-    if not 0 < strength < float("inf"):
-        raise UsageError(
-            f"the strength must be positive and finite, not {strength:g}", "For example --strength 0.5."
-        )
+    _check_strength(strength)
     paths = input_files(source)
     name = output_name if clip else _float_name
     check_names(paths, name)
@@ -66,6 +68,39 @@ def corrupt_files(
         "files": outcome.files,
         "failed": outcome.failed,
     }
+
+
+def corrupt_dataset(
+    config: DatasetConfig,
+    band: Band,
+    strength: float,
+    seed: int,
+    target: Path,
+    force: bool,
+    output: Output,
+) -> dict[str, Any]:
+    """Add the noise of `corrupt_files` to a data set and write it to `target`, a .npy or .npz file of float32.
+
+    Images are on the [-1, 1] range and not clipped; the noise of one is a function of (seed, its index). Returns the
+    JSON object. Raises UsageError and DataError as `write_dataset` does, ConfigError when the band holds no frequency.
+    """
+    _check_strength(strength)
+    noise_of = cache(lambda shape: band_noise(band, shape))
+
+    def corrupt(index: int, image: NDArray[Any]) -> NDArray[np.float32]:
+        stream = random_stream("cpu", seed, "corrupt", index)
+        noise = noise_of(image.shape[1:]).draw((1, *image.shape), stream)[0]
+        return (as_signal(image) + strength * noise.numpy()).astype(np.float32)
+
+    count, *shape = write_dataset(config, target, force, output, corrupt)
+    return {"output": str(target), "band": str(band), "strength": strength, "count": count, "shape": shape}
+
+
+def _check_strength(strength: float) -> None:
+    if not 0 < strength < float("inf"):
+        raise UsageError(
+            f"the strength must be positive and finite, not {strength:g}", "For example --strength 0.5."
+        )
 
 
 def _float_name(path: Path) -> str:

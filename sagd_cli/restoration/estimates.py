@@ -59,7 +59,7 @@ def posterior_sample(
     streams: Sequence[torch.Generator] | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Follow the reverse process from t*, where sigma / alpha = `strength`, at which alpha y has the law of x_t (use 2).
+    """Follow the reverse process from t*, where sigma / alpha = `strength` and alpha y has the law of x_t (use 2).
 
     With `streams`, one an image, this is DPM-Solver++'s SDE, and the result a draw from p(x | y); without, its ODE, a
     deterministic map that turns the law of y into that of x.

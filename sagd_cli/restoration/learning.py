@@ -151,7 +151,7 @@ def _bands(task: Task) -> list[Band]:
 
 def views_of(bands: list[Band], grid: FrequencyGrid) -> list[View]:
     """The mirrorings and turns that leave the law of the noise as it is: for stripes, for one, not all of them."""
-    masks = [band.mask(grid) for band in bands]
+    masks = [band.mask(grid).astype(np.float64) for band in bands]
     views: list[View] = []
     if all(np.array_equal(grid.full(mask), grid.full(grid.mirrored(mask))) for mask in masks):
         views += [lambda v: v.flip(-1), lambda v: v.flip(-2)]

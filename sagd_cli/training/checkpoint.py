@@ -51,9 +51,9 @@ def has_moments(checkpoint: Checkpoint) -> bool:
 
 
 def load_moments(checkpoint: Checkpoint) -> dict[str, Array]:
-    """Return the spectra of the data it was trained on, as saved: `power` and `power_about_mean`, half spectrum.
+    """Return `power` and `power_about_mean` (half spectrum) of the data it was trained on, and their `mean` image.
 
-    Raises CheckpointError for one of an earlier version, which holds none.
+    Those of an earlier version lack the mean, or the whole file. Raises CheckpointError where that is so.
     """
     if not has_moments(checkpoint):
         raise CheckpointError(
@@ -97,7 +97,7 @@ def save(
     moments: Mapping[str, Array],
     about: dict[str, Any],
 ) -> Path:
-    """Write checkpoints/step-N under `folder`, with the spectra of the data; `about` goes into the manifest.
+    """Write checkpoints/step-N under `folder`, with the moments of the data; `about` goes into the manifest.
 
     The files are on the disk before the manifest, the manifest before the name; raises CheckpointError, leaving
     nothing behind, when the disk is full or not writable.

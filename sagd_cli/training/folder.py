@@ -59,7 +59,7 @@ class Run:
     def model(self, device: torch.device, ema_images: int | None = None) -> Model:
         """Return what images are drawn with, on `device`: the average of this half-life, the first by default.
 
-        Raises UsageError when the run restores images instead, and, with those there are, when it keeps no such average.
+        Raises UsageError when the run restores images instead, and when it keeps no such average, with those it keeps.
         """
         if self.config.restoration is not None:
             raise UsageError(
@@ -97,7 +97,7 @@ class Run:
 
     @property
     def power(self) -> Array:
-        """E |F x|^2 / N of the data on the half spectrum; raises CheckpointError in early runs, which did not keep it."""
+        """E |F x|^2 / N of the data on the half spectrum; raises CheckpointError in early runs, which kept none."""
         return checkpoint.load_moments(self.checkpoint)["power"]
 
 

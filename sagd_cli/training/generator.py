@@ -30,7 +30,7 @@ class Model:
     """What images are drawn with: an averaged network on its device and the filter that goes with it.
 
     `name` is what messages call it, `ema_images` the half-life of its average, `shape` (C, *spatial) and `dtype` those
-    of the data, `moments` the spectra of the data, half spectrum, empty where they were not kept.
+    of the data, `moments` the mean image and the spectra of the data, empty where they were not kept.
     """
 
     name: str
@@ -61,9 +61,11 @@ class ImageGenerator:
         """Sample from `model` as `sampling` says; see `sampling_of`.
 
         Of a model of classes, those of NAME[,NAME...] are drawn in turn, by seed; without any, as often as in the data.
-        Raises UsageError for a class that the model does not know and for guidance that it is not made for.
+        Raises UsageError for a class that the model does not know, for guidance that it is not made for, and for a
+        fill where there is no gap, or whose mean image was not kept.
         """
         _check_guidance(model, classes, sampling.guidance)
+        _check_fill(model, sampling.fill)
         device = next(model.network.parameters()).device
         self.sampling = sampling = sampling.resolved(model.config.schedule)
         self._sampler = SAMPLERS[sampling.sampler]
@@ -76,6 +78,10 @@ class ImageGenerator:
         self.chosen = [] if self.classes is None or classes is None else self.classes.chosen(classes)
         # A filter with gaps leaves band-limited fields, which have no range of their own; nor do float data.
         self._clip = self._noise.filter.is_complete and model.has_pixels
+        self.fill = None if self._noise.filter.is_complete else sampling.fill or "zero"
+        self._filling = (
+            _filling(model, self._noise) if self.fill == "mean" else torch.zeros((), device=device)
+        )
         self._prediction = _prediction(model, self._noise)
         self._levels = path(schedule, steps, device, sampling.spacing)
         self._device, self._steps = device, steps
@@ -100,7 +106,7 @@ class ImageGenerator:
     def signals(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> torch.Tensor:
         """Return the images of `draw` before rounding, float32; images have the range [-1, 1], float data their own.
 
-        Frequencies that the run's filter gives no noise are zero.
+        Frequencies that the run's filter gives no noise are zero, or what `sampling.fill` says.
         """
         streams = [random_stream(self._device, seed, "sample") for seed in seeds]
         shape = (len(seeds), *self.model.shape)
@@ -112,10 +118,11 @@ class ImageGenerator:
         amount = getattr(self.sampling, self._sampler.amount) if self._sampler.amount else 0.0
         step = self._sampler.make(draw, amount, self._steps)
         network = self._network(self.labels(seeds), len(seeds))
-        denoiser = NetworkDenoiser(network, self._schedule, self._noise, self._prediction, self._clip)
+        blind = self.model.config.blind
+        denoiser = NetworkDenoiser(network, self._schedule, self._noise, self._prediction, self._clip, blind)
         drawn = integrate(denoiser, step, start, self._levels, on_step)
         # Rounding in the frequencies without noise grows by 1 / alpha_T on the way: put them back to zero.
-        drawn = self._noise.project(drawn)
+        drawn = self._noise.project(drawn) + self._filling
         if not torch.isfinite(drawn).all():
             raise SagdError(
                 "the network gave values that are not finite", "The training has diverged; lower --lr."
@@ -179,8 +186,33 @@ def _check_guidance(model: Model, classes: str | None, guidance: float) -> None:
         raise UsageError("guidance 0 leaves classes out, so none can be chosen", "Leave out --class.")
 
 
+def _check_fill(model: Model, fill: str | None) -> None:
+    """Raise UsageError when there is nothing to fill, or nothing to fill it with."""
+    if fill is not None and model.filter.is_complete:
+        raise UsageError(
+            f"the filter of {model.name} leaves no frequency out, so there is nothing to fill",
+            "Leave out --fill.",
+        )
+    if fill == "mean" and "mean" not in model.moments:
+        raise UsageError(
+            f"{model.name} was written before the mean image of the data was kept",
+            "Give --fill zero, or train it again.",
+        )
+
+
+def _filling(model: Model, noise: SpectralNoise) -> torch.Tensor:
+    """The mean training image (C, *spatial) where there is no noise, and zero elsewhere."""
+    mean = torch.as_tensor(model.moments["mean"], dtype=torch.float32, device=noise.device)
+    return mean - noise.project(mean)
+
+
 def _prediction(model: Model, noise: SpectralNoise) -> Prediction:
     """What the network predicts; the EDM ones need the spectrum of its data."""
     name = model.config.prediction
-    power = model.moments["power"] if name.startswith("edm") else np.zeros(0)
+    power = seen_power(model.config, model.moments, model.filter) if name.startswith("edm") else np.zeros(0)
     return make_prediction(name, power, noise)
+
+
+def seen_power(config: RunConfig, moments: Mapping[str, Array], spectral_filter: SpectralFilter) -> Array:
+    """Return the power of the data, half spectrum, that the network of a run sees: of a blind one, where noise is."""
+    return moments["power"] * spectral_filter.support if config.blind else moments["power"]

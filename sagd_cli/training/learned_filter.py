@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sagd_cli.config import FilterConfig, RunConfig
+from sagd_cli.config import FilterConfig
 from sagd_cli.diffusion.loss import DiffusionLoss, Errors
-from sagd_cli.diffusion.prediction import Network, make_prediction
-from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.diffusion.prediction import Network
 from sagd_cli.errors import ConfigError
 from sagd_cli.plugin.records import FilterPlugin
 from sagd_cli.plugin.registry import registry
@@ -106,7 +105,8 @@ class LearnedNoiseLoss(DiffusionLoss):
 def learned_profile(config: FilterConfig, shape: tuple[int, ...]) -> LearnedProfile | None:
     """Return the profile that training `config` learns for fields of `shape`; None when its family is fixed.
 
-    Raises ConfigError when the filter is not normalised to unit power: its level would be learned too.
+    Raises ConfigError when the filter is not normalised to unit power, as its level would be learned too, and when it
+    omits a band, where its logarithm could not be smooth.
     """
     plugin: FilterPlugin = registry().get("filter", config.type)
     if plugin.basis is None:
@@ -115,6 +115,11 @@ def learned_profile(config: FilterConfig, shape: tuple[int, ...]) -> LearnedProf
         raise ConfigError(
             f"a {config.type} filter is trained at unit power, not with normalize={config.normalize}",
             "Leave normalize at power.",
+        )
+    if config.omit is not None:
+        raise ConfigError(
+            f"a {config.type} filter cannot omit a band: its weight is smooth and positive everywhere",
+            "Omit it from a fixed filter, such as white or powerlaw.",
         )
     grid = FrequencyGrid(shape, config.units)
     basis = plugin.basis(grid, plugin.options.model_validate(config.options))

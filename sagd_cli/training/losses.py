@@ -33,7 +33,7 @@ def make_loss(
     if profile is None:
         noise = SpectralNoise(spectral_filter, device)
         prediction = make_prediction(config.prediction, power, noise)
-        return DiffusionLoss(schedule, noise, prediction=prediction, kind=config.loss)
+        return DiffusionLoss(schedule, noise, prediction=prediction, kind=config.loss, blind=config.blind)
     if config.prediction == "edm-spectral":
         raise ConfigError(
             "edm-spectral is made of the filter's weights, which a learned filter changes",

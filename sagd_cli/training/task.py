@@ -11,18 +11,24 @@ import torch
 from sagd_cli.config import FilterConfig, RunConfig
 from sagd_cli.console import Output
 from sagd_cli.datasets import DataSize, load_images
-from sagd_cli.design.advice import data_moments, warn_of_scale, warn_of_terminal_snr
+from sagd_cli.design.advice import (
+    data_moments,
+    warn_of_omitted_signal,
+    warn_of_scale,
+    warn_of_terminal_snr,
+)
 from sagd_cli.diffusion.loss import Loss
+from sagd_cli.errors import ConfigError
 from sagd_cli.plugin.records import ImageSet
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array
 from sagd_cli.training.backbones import new_backbone, resolve_backbone, seen_shape
 from sagd_cli.training.classes import Classes
 from sagd_cli.training.data import Ahead, Batches, Labels, placed
-from sagd_cli.training.generator import Model
+from sagd_cli.training.generator import Model, seen_power
 from sagd_cli.training.learned_filter import average_profile, learned_profile, trained_filter
-from sagd_cli.training.losses import make_loss
 from sagd_cli.training.loop import TrainingState
+from sagd_cli.training.losses import make_loss
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,20 @@ class Task:
 
     @classmethod
     def of(cls, config: RunConfig) -> "Task":
-        """Load the data of `config`; raise what loading, counting classes and building the filter raise."""
+        """Load the data of `config`; raise what loading, counting classes and building the filter raise.
+
+        And ConfigError when the network is to be blind where the filter leaves nothing out.
+        """
         data = load_images(config.dataset)
         classes = Classes.of(data, config.dataset.subject) if config.class_conditional else None
         shape = data.images.shape[1:]
-        seen = seen_shape(config, shape)
-        return cls(resolve_backbone(config, seen), data, classes, config.filter.weights(shape[1:]))
+        built = config.filter.weights(shape[1:])
+        if config.blind and built.is_complete:
+            raise ConfigError(
+                "a blind network needs a filter with a gap, and this one leaves no frequency out",
+                "Give the band with --omit-band, or leave out --blind.",
+            )
+        return cls(resolve_backbone(config, seen_shape(config, shape)), data, classes, built)
 
     @property
     def size(self) -> DataSize:
@@ -51,16 +65,19 @@ class Task:
 
     @cached_property
     def moments(self) -> Mapping[str, Array]:
-        """The spectra of the data, half spectrum; measured once, when first asked for."""
+        """The mean image and the spectra of the data; measured once, when first asked for."""
         return data_moments(self.data.images)
 
     def warn(self, output: Output) -> None:
-        """Warn of data of an odd scale and of a schedule that leaves the data visible in its noise."""
+        """Warn of data of an odd scale, visible in the noise at the schedule's end, or strong in the omitted band."""
         warn_of_scale(self.data.images, output)
         if self.config.restoration is not None:
             return
         power = self.moments["power_about_mean"]
         warn_of_terminal_snr(self.filter, power, self.config.schedule, output)
+        omitted = self.config.filter.omitted(self.filter.grid.shape)
+        if omitted is not None:
+            warn_of_omitted_signal(power, omitted, self.filter.grid, output)
 
     def warn_as_learned(self, state: TrainingState, output: Output) -> None:
         """Warn where the filter that was learned leaves the data visible in its noise."""
@@ -73,8 +90,10 @@ class Task:
         """Return the state of a training at step 0 on `device`, and the loss it is trained on."""
         config, size = self.config, self.size
         profile = learned_profile(config.filter, size.shape[1:])
-        loss = make_loss(config, self.filter, profile, self.moments["power"], device)
-        network = new_backbone(config.backbone, seen_shape(config, size.shape), config.training.seed, size.classes)
+        power = seen_power(config, self.moments, self.filter)
+        loss = make_loss(config, self.filter, profile, power, device)
+        seen = seen_shape(config, size.shape)
+        network = new_backbone(config.backbone, seen, config.training.seed, size.classes)
         return TrainingState(network, config.training, device, profile), loss
 
     def batches(self, device: torch.device, parts: list[range]) -> Batches | Ahead:

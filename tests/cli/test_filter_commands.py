@@ -377,7 +377,7 @@ def test_the_schema_of_a_filter_file_describes_its_source(sagd):
     schema = sagd("config", "schema", "filter").out
     document = json.loads(schema)
     assert document["additionalProperties"] is False
-    assert set(document["properties"]) == {"type", "options", "normalize", "units", "source"}
+    assert set(document["properties"]) == {"type", "options", "normalize", "units", "omit", "source"}
     source = document["$defs"]["FilterSource"]
     assert sorted(source["required"]) == ["data", "images", "sha256"]
     assert source["additionalProperties"] is False

@@ -5,6 +5,11 @@ import pytest
 import tifffile
 from PIL import Image
 
+from sagd_cli.arguments import parse_dataset
+from sagd_cli.datasets import as_signal, load_images
+from sagd_cli.spectral.band import Band
+from sagd_cli.spectral.grid import FrequencyGrid
+
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
@@ -44,6 +49,30 @@ def test_corruption_follows_from_seed_and_name(sagd, digits, tmp_path):
         )
     assert np.array_equal(read(tmp_path / "a"), read(tmp_path / "b"))
     assert not np.array_equal(read(tmp_path / "a"), read(tmp_path / "c"))
+
+
+def test_a_data_set_is_corrupted_into_an_array_to_train_on(sagd, tmp_path):
+    """The same law, on [-1, 1] and unclipped; labels are kept, and an image's noise follows from seed and index."""
+    corrupt = ("corrupt", "digits:test", "--band", "high", "--strength", 2, "--output")
+    assert sagd(*corrupt, tmp_path / "d.npz", "--json").json["shape"] == [1, 8, 8]
+    clean = load_images(parse_dataset("digits:test"))
+    with np.load(tmp_path / "d.npz") as archive:
+        values = archive["images"]
+        assert values.dtype == np.float32 and np.array_equal(archive["labels"], clean.labels)
+    difference = np.fft.rfft2(values[:, 0] - as_signal(clean.images)[:, 0], norm="ortho")
+    inside = Band.parse("high").mask(FrequencyGrid((8, 8)))
+    assert np.abs(difference[:, ~inside]).max() < 1e-5
+    power = np.abs(difference[:, inside]) ** 2
+    assert np.all(np.abs(power.mean(0) - 4) < 5 * np.sqrt(2) * 4 / np.sqrt(297))
+    for name, seed in (("same.npy", 0), ("other.npy", 1)):
+        assert sagd(*corrupt, tmp_path / name, "--seed", seed).code == 0
+        assert np.array_equal(np.load(tmp_path / name), values) == (seed == 0)
+    refused = sagd(*corrupt, tmp_path / "e.npy", "--clip")
+    assert refused.code == 2 and "unclipped" in refused.err and not (tmp_path / "e.npy").exists()
+    # The way back: 8-bit images, values past black and white clipped.
+    assert sagd("data", "prepare", tmp_path / "d.npz", "--pixels", "--output", tmp_path / "p.npy").code == 0
+    expected = np.rint((np.clip(values, -1, 1).astype(np.float64) + 1) * 127.5)
+    np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), expected.astype(np.uint8), strict=True)
 
 
 def test_clip_keeps_the_format(sagd, digits, tmp_path):

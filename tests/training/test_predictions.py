@@ -71,10 +71,10 @@ def test_training_lowers_the_loss(tmp_path, tiny_settings, name):
     assert np.mean(losses[-30:]) < (0.98 if name == "edm-spectral" else 0.8) * np.mean(losses[:10])
 
 
-def test_a_checkpoint_holds_the_spectra_of_its_data(runs):
+def test_a_checkpoint_holds_the_mean_and_the_spectra_of_its_data(runs):
     moments = load_moments(runs("edm").checkpoint)
-    assert set(moments) == {"power", "power_about_mean"}
-    assert all(values.shape == (8, 5) for values in moments.values())
+    shapes = {name: values.shape for name, values in moments.items()}
+    assert shapes == {"mean": (1, 8, 8), "power": (8, 5), "power_about_mean": (8, 5)}
     # Off DC a mean image adds its own power; about it the data have less.
     assert np.all(moments["power"] >= moments["power_about_mean"] - 1e-9)
 

@@ -1,7 +1,7 @@
 """`sagd omit`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,7 +9,13 @@ from sagd_cli.commands.common import BandOption, DeviceOption, ForceOption, anno
 from sagd_cli.console import output
 from sagd_cli.errors import UsageError
 
+if TYPE_CHECKING:
+    from sagd_cli.restoration.omission import Shown
+    from sagd_cli.spectral.band import Band
+
 app = single()
+
+FIGURE_ROWS = 4
 
 
 @app.command()
@@ -25,17 +31,64 @@ def omit(
         str | None,
         typer.Option("--reference", metavar="DATA", help="Clean images of the same kind to learn from."),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            metavar="RUN",
+            help="Model of --save-model or `sagd train --restore`: nothing is learned.",
+        ),
+    ] = None,
     strength: Annotated[
-        str, typer.Option("--strength", metavar="auto|F", help="Noise amplitude on the [-1, 1] range.")
+        str,
+        typer.Option(
+            "--strength",
+            metavar="auto|F|inf",
+            help="Noise amplitude on the [-1, 1] range; inf: the band is lost.",
+        ),
     ] = "auto",
+    per_image: Annotated[
+        bool, typer.Option("--per-image", help="Measure the strength of each image, not that of all.")
+    ] = False,
     estimate: Annotated[
-        str, typer.Option("--estimate", help="mean: expected clean image; notch: only remove the band.")
+        str,
+        typer.Option(
+            "--estimate",
+            help="mean: expected clean image; sample: a draw of those that may be; ode: a deterministic one; "
+            "notch: only remove the band.",
+        ),
     ] = "mean",
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            "--draws", min=1, help="Posterior samples: with `sample` written as NAME.2.png and so on."
+        ),
+    ] = None,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(
+            "--uncertainty",
+            metavar="DIR",
+            help="Write the standard deviation of 16 (or --draws) samples at each pixel, as float TIFF.",
+        ),
+    ] = None,
     truth: Annotated[
-        Path | None, typer.Option("--truth", metavar="DIR", help="True images of the same names: print PSNR.")
+        Path | None,
+        typer.Option("--truth", metavar="DIR", help="True images of the same names: print PSNR and SSIM."),
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", metavar="FILE.png", help="Draw the first images: before, after, spectra."),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--save-model", metavar="RUN", help="Keep what was learned, for --model."),
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Most training steps.")] = 400,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the training.")] = 0,
+    sampling_steps: Annotated[
+        int, typer.Option("--sampling-steps", min=1, help="Network evaluations of a sample.")
+    ] = 20,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the training and of samples.")] = 0,
     device: DeviceOption = "auto",
     force: ForceOption = False,
 ) -> None:
@@ -47,26 +100,52 @@ def omit(
 
       sagd omit --band high damaged
 
-      sagd omit --band 0.25:0.5 damaged --reference clean --output restored --json
+      sagd omit --band auto scan.png --estimate notch --figure scan-omitted.png
+
+      sagd omit --band 0.25:0.5 damaged --reference clean --save-model runs/mid --output restored --json
+
+      sagd omit --band 0.25:0.5 more-damaged --model runs/mid --uncertainty deviations
     """
-    value = _strength(strength)
-    inputs = [Path(reference)] if reference is not None and Path(reference).is_dir() else []
-    from sagd_cli.arguments import parse_dataset
-    from sagd_cli.datasets import load_pixels
     from sagd_cli.restoration.files import raise_if_failed
-    from sagd_cli.restoration.omission import Omission, omit_files
+    from sagd_cli.restoration.omission import Places, omit_files
+    from sagd_cli.restoration.plan import Omission
+    from sagd_cli.restoration.sources import clean_images, open_model
     from sagd_cli.spectral.band import Band
 
-    out = output()
-    bands = Band.parse(band)
-    clean = None if reference is None else load_pixels(parse_dataset(reference)).images
-    if clean is not None and clean.ndim == 4 and clean.shape[1] not in (1, 3):
-        raise UsageError(f"the reference {reference} has {clean.shape[1]} channels, not 1 (grey) or 3 (RGB)")
-    omission = Omission(bands, clean, value, estimate, steps, seed)
+    if model is not None and (reference is not None or run is not None):
+        raise UsageError(
+            "--model is what --reference and --save-model would make", "Give it alone, or leave it out."
+        )
+    if run is not None and estimate == "notch":
+        raise UsageError("--estimate notch learns nothing to save", "Leave out --save-model.")
+    if figure is not None:
+        from sagd_cli.reporting.figures import check_figure_path
+
+        check_figure_path(figure, force)
+    out, value = output(), _strength(strength)
+    chosen = announced_device(device)
+    clean = None if reference is None else clean_images(reference)
+    omission = Omission(
+        None if band == "auto" else Band.parse(band),
+        clean,
+        None if model is None else open_model(model, chosen, out),
+        value,
+        per_image,
+        estimate,
+        uncertainty is not None,
+        draws,
+        sampling_steps,
+        steps,
+        seed,
+    )
     base = source.resolve() if source.is_dir() else source.resolve().with_suffix("")
     target = folder or base.with_name(f"{base.name}-omitted")
-    chosen = announced_device(device)
-    result = omit_files(omission, source, target, truth, chosen, force, out, inputs)
+    inputs = [Path(reference)] if reference is not None and Path(reference).is_dir() else []
+    places = Places(source, target, truth, uncertainty, run, inputs)
+    result, shown = omit_files(omission, places, chosen, force, out, FIGURE_ROWS if figure else 0)
+    if figure is not None and shown:
+        _draw(Band.parse(result["band"]), shown, figure, force)
+        result["figure"] = str(figure)
     out.result(result, _text(result))
     raise_if_failed(result)
 
@@ -77,7 +156,25 @@ def _strength(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"--strength is auto or a number, not {text!r}") from None
+        raise UsageError(f"--strength is auto, inf or a number, not {text!r}") from None
+
+
+def _draw(band: "Band", shown: list["Shown"], path: Path, force: bool) -> None:
+    from sagd_cli.reporting.figures import save_figure
+    from sagd_cli.reporting.omission_figure import Restored, omission_figure
+
+    images = [
+        Restored(
+            Path(one.record["input"]).name,
+            one.before,
+            one.after,
+            one.truth,
+            None if one.truth is None else (one.record["psnr_before"], one.record["psnr"]),
+            one.deviation,
+        )
+        for one in shown
+    ]
+    save_figure(omission_figure(f"Omission of {band}", band, images), path, force)
 
 
 def _text(result: dict[str, Any]) -> str:
@@ -86,4 +183,5 @@ def _text(result: dict[str, Any]) -> str:
         if result["psnr_mean"] < result["psnr_before_mean"]:
             output().warn("the restored images are further from the true ones than the damaged images are")
         lines.append(f"PSNR {result['psnr_before_mean']:.2f} dB before, {result['psnr_mean']:.2f} dB after")
+        lines.append(f"SSIM {result['ssim_before_mean']:.4f} before, {result['ssim_mean']:.4f} after")
     return "\n".join(lines)

@@ -66,6 +66,14 @@ def train(
             help="Train on the data set's class labels, or not (default).",
         ),
     ] = None,
+    restore: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--restore",
+            metavar="BAND",
+            help="Learn to remove noise in this band, for `sagd omit --model`; may be repeated; rings: any ring.",
+        ),
+    ] = None,
     schedule: Annotated[str | None, typer.Option("--schedule", help="linear, cosine or edm.")] = None,
     prediction: Annotated[
         str | None, typer.Option("--prediction", help="eps, x0, v, edm or edm-spectral.")
@@ -132,6 +140,8 @@ def train(
 
       sagd train --preset mnist --dataset mnist:root=data --filter powerlaw:alpha=-0.1
 
+      sagd train --dataset patches:path=photos --restore rings --set restoration.window=64 --output runs/restorer
+
       sagd train --class-conditional --output runs/classes    (then: sagd sample runs/classes --class 3 --guidance 2)
 
       sagd train --dataset damaged.npy --omit-band 0.5:0.625 --blind --output runs/omitted
@@ -142,6 +152,7 @@ def train(
         "backbone.name": backbone,
         "blind": blind,
         "class_conditional": class_conditional,
+        "restoration.bands": restore,
         "schedule": schedule,
         "prediction": prediction,
         "loss": loss,

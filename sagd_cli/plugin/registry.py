@@ -43,6 +43,7 @@ BUILTIN_MODULES = (
     "sagd_plugins.datasets.cifar10",
     "sagd_plugins.datasets.folder",
     "sagd_plugins.datasets.npy",
+    "sagd_plugins.datasets.patches",
     "sagd_plugins.backbones.unet",
     "sagd_plugins.backbones.dit",
     "sagd_plugins.features.digits",

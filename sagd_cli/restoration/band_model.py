@@ -19,7 +19,7 @@ from sagd_cli.training.folder import Run
 WINDOW_MULTIPLE = (
     16  # sides of images are continued to multiples of it for networks that were trained on windows
 )
-SLACK = 1.01  # of the trained range of strengths, for its edges as they were rounded
+SLACK = 1.25  # how far outside the strengths it was trained for a model is used, as if at their end
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from sagd_cli.diffusion.band import BandDenoiser
-from sagd_cli.diffusion.denoiser import Denoiser
 from sagd_cli.diffusion.grids import path
 from sagd_cli.diffusion.samplers import dpmpp, integrate
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
@@ -52,8 +51,7 @@ def noisier_posterior_mean(
 
 def posterior_sample(
     y: Tensor,
-    denoiser: Denoiser,
-    noise: SpectralNoise,
+    denoiser: BandDenoiser,
     strength: float,
     steps: int,
     streams: Sequence[torch.Generator] | None = None,
@@ -64,7 +62,7 @@ def posterior_sample(
     With `streams`, one an image, this is DPM-Solver++'s SDE, and the result a draw from p(x | y); without, its ODE, a
     deterministic map that turns the law of y into that of x.
     """
-    schedule = denoiser.schedule
+    schedule, noise = denoiser.schedule, denoiser.noise
     start = schedule.time_of(-2 * float(torch.log(torch.tensor(strength, dtype=torch.float64))))
     levels = path(schedule, steps, y.device, "log-snr", start)
     draw = None if streams is None else lambda: noise.draw(y.shape, streams)

@@ -11,8 +11,8 @@ from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid
-from sagd_cli.spectral.noise import SpectralNoise, random_stream
-from sagd_cli.spectral.spectrum import power_spectrum
+from sagd_cli.spectral.noise import SpectralNoise
+from sagd_cli.spectral.spectrum import crop_spectrum
 
 Signals = Sequence[NDArray[np.float32]]
 
@@ -21,7 +21,6 @@ LARGEST_WHOLE = 64
 WINDOW, CROP = 64, 128
 MOST_VALUES = 1 << 26
 SMALLEST_SIDE = 4
-NOISE_DRAWS = 1024
 
 
 def band_noise(band: Band, shape: tuple[int, ...], device: torch.device | str = "cpu") -> SpectralNoise:
@@ -34,13 +33,15 @@ def band_noise(band: Band, shape: tuple[int, ...], device: torch.device | str = 
 class Fields:
     """Fields (M, C, h, w) on the [-1, 1] range; `whole` when each is an entire image.
 
-    `sources` (M,) says which image a field is from; `independent` is the number of fields that share no pixel.
+    `sources` (M,) says which image a field is from; `independent` is the number of fields that share no pixel;
+    `extent` is the shape of the largest of the images.
     """
 
     values: NDArray[np.float32]
     whole: bool
     sources: NDArray[np.int64]
     independent: int
+    extent: tuple[int, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,22 +58,11 @@ class Fields:
         """Radius in cycles/sample up to which the spectrum is not the data's: DC, and in crops the taper's lobe."""
         return 0.0 if self.whole else min(6 / min(self.shape), 0.1)
 
-    def spectrum(self) -> Array:
-        """Mean power spectrum of the fields on the half spectrum; crops are tapered."""
-        return power_spectrum(self.values, FrequencyGrid(self.shape), hann=not self.whole)
-
     def noise_spectrum(self, band: Band) -> Array:
-        """Power spectrum of the band's noise of amplitude 1 as `spectrum` sees it: 1 on the band, if exact.
-
-        That of a crop is measured on noise that was drawn on a field of twice the side.
-        """
-        grid = FrequencyGrid(self.shape)
-        if self.whole:
-            return band.mask(grid).astype(np.float64)
-        height, width = self.shape
-        noise = band_noise(band, (2 * height, 2 * width))
-        draws = noise.draw((NOISE_DRAWS, 1, 2 * height, 2 * width), random_stream("cpu", 0, "taper"))
-        return power_spectrum(draws[..., :height, :width].numpy(), grid, hann=True)
+        """Power spectrum of the band's noise of amplitude 1, of the images, as it is measured on their fields."""
+        grid, image = FrequencyGrid(self.shape), FrequencyGrid(self.extent)
+        power = band.mask(image).astype(np.float64)
+        return power if self.whole else crop_spectrum(power, image, grid)
 
     def split(self, share: float, most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Indices of fields to learn from and to hold out: whole images where there are several, else fields."""
@@ -101,7 +91,7 @@ def make_fields(signals: Signals, others: Signals = (), seed: int = 0) -> Fields
             f"an image of {width}x{height} pixels is too small to learn from", "Use --estimate notch."
         )
     if len(shapes) == 1 and max(height, width) <= LARGEST_WHOLE:
-        return Fields(np.stack(signals), True, np.arange(len(signals)), len(signals))
+        return Fields(np.stack(signals), True, np.arange(len(signals)), len(signals), signals[0].shape[1:])
     side = min(height, width, CROP)
     side -= side % 8 if side >= 8 else side % 4
     areas = np.array([signal.shape[1] * signal.shape[2] for signal in signals], dtype=float)
@@ -111,7 +101,17 @@ def make_fields(signals: Signals, others: Signals = (), seed: int = 0) -> Fields
     random = np.random.default_rng([seed, side])
     sources = np.sort(random.choice(len(signals), wanted, p=areas / areas.sum()))
     crops = [_crop(signals[index], side, random) for index in sources]
-    return Fields(np.stack(crops), False, sources, min(independent, wanted))
+    extent = signals[int(np.argmax(areas))].shape[1:]
+    return Fields(np.stack(crops), False, sources, min(independent, wanted), extent)
+
+
+def tiles_of(signal: NDArray[np.float32], like: Fields) -> NDArray[np.float32]:
+    """Cut an image (C, H, W) into fields of the shape of `like` that share no pixel, (M, C, h, w)."""
+    height, width = like.shape
+    rows, columns = (n // side for n, side in zip(signal.shape[1:], (height, width), strict=True))
+    cut = signal[:, : rows * height, : columns * width]
+    tiles = cut.reshape(len(signal), rows, height, columns, width).transpose(1, 3, 0, 2, 4)
+    return tiles.reshape(rows * columns, len(signal), height, width)
 
 
 def _crop(signal: NDArray[np.float32], side: int, random: np.random.Generator) -> NDArray[np.float32]:

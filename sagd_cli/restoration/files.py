@@ -1,6 +1,6 @@
 """Walking over the image files of a command: a bad one is reported and its neighbours are done."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.images import Image, list_images, read_image
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
+
+MOST_IMAGES, MOST_VALUES = 10_000, 1 << 28
 
 
 @dataclass
@@ -55,10 +57,28 @@ def input_files(path: Path) -> list[Path]:
     return list_images(path) if path.is_dir() or not path.exists() else [path]
 
 
-def read_all(paths: Iterable[Path], outcome: Outcome, output: Output) -> Iterator[Image]:
-    """Yield each image that can be read; the others are noted as failed."""
+def read_all(
+    paths: Iterable[Path], outcome: Outcome, output: Output, on_file: Callable[[], None] = lambda: None
+) -> Iterator[Image]:
+    """Yield each image that can be read; the others are noted as failed. `on_file` is called once a file."""
     for path in paths:
+        on_file()
         try:
             yield read_image(path)
         except SagdError as error:
             outcome.fail(path, error, output)
+
+
+def some_images(paths: Sequence[Path]) -> list[Image]:
+    """Read images to learn from, spread over all `paths`, as many as memory should hold; bad files are left out."""
+    step = -(-len(paths) // MOST_IMAGES)
+    images, values = list[Image](), 0
+    for path in paths[::step]:
+        try:
+            images.append(read_image(path))
+        except SagdError:
+            continue
+        values += images[-1].pixels.size
+        if values >= MOST_VALUES:
+            break
+    return images

@@ -1,0 +1,67 @@
+"""Squares cut from photographs of any size, at random places."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from sagd_cli.errors import DataError, UsageError
+from sagd_cli.images import list_images, read_image
+from sagd_cli.plugin import DatasetPlugin, ImageSet, Options, Split, hookimpl
+
+
+class PatchOptions(Options):
+    """Which photographs, and how many patches of what size."""
+
+    path: Path = Field(Path("photographs"), description="Folder of images, all grey or all RGB, 8 bits deep.")
+    size: int = Field(128, ge=8, description="Side of a patch.")
+    count: int = Field(
+        2000, ge=1, description="Number of patches, from each image in proportion to its area."
+    )
+    seed: int = Field(0, ge=0, description="Seed of their places.")
+
+
+def build(options: PatchOptions, split: Split) -> ImageSet:
+    """Cut the patches, which are a function of the options.
+
+    Raises UsageError for the test split, DataError on an image that is too small, deeper than 8 bits or of other
+    colours than the first.
+    """
+    if split == "test":
+        raise UsageError(f"the patches of {options.path} have no held-out split", "Name another folder.")
+    images = [_checked(path, options.size) for path in list_images(options.path)]
+    for image, path in zip(images, list_images(options.path), strict=True):
+        if image.shape[0] != images[0].shape[0]:
+            raise DataError(
+                f"{path} has other colours than the first image", "Convert all to grey or to RGB."
+            )
+    areas = np.array([image[0].size for image in images], dtype=float)
+    random = np.random.default_rng(options.seed)
+    sources = random.choice(len(images), options.count, p=areas / areas.sum())
+    return ImageSet(np.stack([_cut(images[source], options.size, random) for source in sources]))
+
+
+def _checked(path: Path, size: int) -> NDArray[np.uint8]:
+    pixels = read_image(path).pixels
+    if pixels.dtype != np.uint8 or min(pixels.shape[1:]) < size:
+        raise DataError(
+            f"{path} is {pixels.shape[2]} x {pixels.shape[1]} pixels of {pixels.dtype}, and patches are {size} pixels "
+            "of 8 bits",
+            "Leave it out, or choose a smaller size.",
+        )
+    return pixels
+
+
+def _cut(image: NDArray[np.uint8], size: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    top, left = (int(random.integers(side - size + 1)) for side in image.shape[1:])
+    return image[:, top : top + size, left : left + size]
+
+
+@hookimpl
+def sagd_datasets() -> Iterable[DatasetPlugin]:
+    """Provide `patches`."""
+    yield DatasetPlugin(
+        "patches", "squares at random places of the photographs in a folder", PatchOptions, build
+    )

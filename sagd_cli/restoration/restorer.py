@@ -1,0 +1,107 @@
+"""Restoring images once all is known: the band, how strong its noise is, and a model of the images."""
+
+from dataclasses import dataclass
+from math import isinf
+
+import torch
+from torch import Tensor
+
+from sagd_cli.diffusion.band import BandDenoiser
+from sagd_cli.restoration.band_model import BandModel
+from sagd_cli.restoration.estimates import (
+    drowned,
+    noisier_posterior_mean,
+    notch,
+    posterior_mean,
+    posterior_sample,
+)
+from sagd_cli.restoration.fields import band_noise
+from sagd_cli.spectral.band import Band
+from sagd_cli.spectral.noise import random_stream
+
+# The ends of the schedule's sigma / alpha at which a network can be trained; a lost band is taken to be at the upper.
+FINEST, STRONGEST = 0.01, 100.0
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Images (B, C, H, W) on [-1, 1]: the estimate, further draws, and the deviation where it was asked for."""
+
+    estimate: Tensor
+    draws: list[Tensor]
+    deviation: Tensor | None
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """Restores images with noise in `band`; without a `model` it only removes the band.
+
+    `estimate` is mean, sample or ode; `draws` is how many posterior samples there are of an image, `steps` the network
+    evaluations of each; `uncertain` asks for their deviation.
+    """
+
+    band: Band
+    model: BandModel | None
+    estimate: str
+    draws: int
+    uncertain: bool
+    steps: int
+    seed: int
+
+    @torch.inference_mode()
+    def restore(self, y: Tensor, strengths: list[float], names: list[str]) -> Restored:
+        """Restore images `y` (B, C, H, W) with noise of `strengths`, infinite for a lost band.
+
+        The noise that is drawn for an image is a function of the seed and its name. Colours are images of their own for
+        a model of grey ones.
+        """
+        if self.model is None:
+            return Restored(notch(y, band_noise(self.band, tuple(y.shape[2:]), y.device)), [], None)
+        shape, channels = y.shape, self.model.shape[0]
+        if channels == shape[1]:
+            return self._restore(self.model, y, strengths, names)
+        planes = shape[1]
+        names = [f"{name}/{channel}" for name in names for channel in range(planes)]
+        strengths = [strength for strength in strengths for _ in range(planes)]
+        restored = self._restore(self.model, y.reshape(-1, 1, *shape[2:]), strengths, names)
+        deviation = restored.deviation
+        return Restored(
+            restored.estimate.reshape(shape),
+            [draw.reshape(shape) for draw in restored.draws],
+            None if deviation is None else deviation.reshape(shape),
+        )
+
+    def _restore(self, model: BandModel, y: Tensor, strengths: list[float], names: list[str]) -> Restored:
+        denoiser = model.denoiser(self.band, tuple(y.shape[2:]))
+        damage = model.settings.damage
+        if damage is not None:
+            level = model.settings.strengths[1]
+            return Restored(noisier_posterior_mean(y, denoiser, damage, level, names), [], None)
+        lost = torch.tensor([isinf(value) for value in strengths], device=y.device)
+        hidden = drowned(y, denoiser.noise, STRONGEST, names)
+        y = torch.where(lost.view(-1, 1, 1, 1), hidden, y)
+        low, high = model.settings.strengths
+        levels = [min(max(value, low), high) for value in strengths]
+        if self.estimate == "ode":
+            return Restored(self._drawn(y, denoiser, levels), [], None)
+        count = self.draws if self.estimate == "sample" or self.uncertain else 0
+        draws = [self._drawn(y, denoiser, levels, [f"{name} {k}" for name in names]) for k in range(count)]
+        deviation = torch.stack(draws).std(dim=0) if self.uncertain else None
+        if self.estimate == "sample":
+            return Restored(draws[0], draws[1:], deviation)
+        return Restored(posterior_mean(y, denoiser, torch.tensor(levels, device=y.device)), [], deviation)
+
+    def _drawn(
+        self, y: Tensor, denoiser: BandDenoiser, levels: list[float], seeds: list[str] | None = None
+    ) -> Tensor:
+        """Draw from the posterior, or follow its ODE without `seeds`: images of one level at a time."""
+        drawn = torch.empty_like(y)
+        for level in set(levels):
+            of_level = [i for i, value in enumerate(levels) if value == level]
+            streams = (
+                [random_stream(y.device, self.seed, "posterior", seeds[i]) for i in of_level]
+                if seeds
+                else None
+            )
+            drawn[of_level] = posterior_sample(y[of_level], denoiser, level, self.steps, streams)
+        return drawn

@@ -29,7 +29,11 @@ def omit(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option("--reference", metavar="DATA", help="Clean images of the same kind to learn from."),
+        typer.Option(
+            "--reference",
+            metavar="DATA",
+            help="Clean images of the kind: to learn from, with --model to measure by.",
+        ),
     ] = None,
     model: Annotated[
         Path | None,
@@ -112,10 +116,8 @@ def omit(
     from sagd_cli.restoration.sources import clean_images, open_model
     from sagd_cli.spectral.band import Band
 
-    if model is not None and (reference is not None or run is not None):
-        raise UsageError(
-            "--model is what --reference and --save-model would make", "Give it alone, or leave it out."
-        )
+    if model is not None and run is not None:
+        raise UsageError("with --model nothing is learned to save", "Leave out --save-model.")
     if run is not None and estimate == "notch":
         raise UsageError("--estimate notch learns nothing to save", "Leave out --save-model.")
     if figure is not None:

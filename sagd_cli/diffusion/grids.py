@@ -71,7 +71,12 @@ def path(
     if spacing not in SPACINGS:
         raise ConfigError(f"unknown spacing {spacing!r}", suggest(spacing, SPACINGS))
     first = min(start, schedule.time_of(LOWEST_LOG_SNR))
-    times = torch.as_tensor(SPACINGS[spacing](schedule, steps, first), dtype=torch.float64, device=device)
+    times = SPACINGS[spacing](schedule, steps, first)
+    return path_through(schedule, torch.as_tensor(times, dtype=torch.float64, device=device))
+
+
+def path_through(schedule: Schedule, times: Tensor) -> list[Level]:
+    """Levels at `times` (steps,), which fall, and the clean image (alpha 1, sigma 0)."""
     alpha, sigma = schedule.levels(times)
     levels = [Level(t, a, s) for t, a, s in zip(times, alpha, sigma, strict=True)]
     clean = Level(torch.zeros_like(times[0]), torch.ones_like(alpha[0]), torch.zeros_like(sigma[0]), True)

@@ -1,16 +1,19 @@
 """Estimates of the clean image from y = x + gamma eps_B; each changes y inside the band only (MATH: 6.)."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from sagd_cli.diffusion.band import BandDenoiser
-from sagd_cli.diffusion.grids import path
+from sagd_cli.diffusion.grids import path_through
 from sagd_cli.diffusion.samplers import dpmpp, integrate
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 
 DRAWS = 32
+# A sample's path goes down to this fraction of the noise's amplitude, where what is left is 0.25 % of its power.
+REACH = 20.0
 
 
 def notch(y: Tensor, noise: SpectralNoise) -> Tensor:
@@ -63,8 +66,8 @@ def posterior_sample(
     deterministic map that turns the law of y into that of x.
     """
     schedule, noise = denoiser.schedule, denoiser.noise
-    start = schedule.time_of(-2 * float(torch.log(torch.tensor(strength, dtype=torch.float64))))
-    levels = path(schedule, steps, y.device, "log-snr", start)
+    ratios = torch.logspace(0, -math.log10(REACH), steps, dtype=torch.float64, device=y.device)
+    levels = path_through(schedule, schedule.times_of(-2 * torch.log(strength * ratios)))
     draw = None if streams is None else lambda: noise.draw(y.shape, streams)
     drawn = integrate(denoiser, dpmpp(draw), levels[0].alpha.float() * y, levels, on_step)
     return _inside(y, drawn, noise)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sagd_cli.config import BackboneConfig, DatasetConfig, RestorationConfig, RunConfig, TrainingConfig
@@ -72,9 +73,7 @@ def learn(task: Task, fields: Fields, device: torch.device, output: Output) -> T
     """
     settings, values = task.config.training, torch.from_numpy(fields.values).to(device)
     state, loss = task.start(device)
-    learned, held_out = fields.split(HELD_OUT, MOST_HELD_OUT, settings.seed)
-    if len(held_out) < FEWEST_HELD_OUT:
-        learned, held_out = np.arange(len(values)), np.arange(0)
+    learned, held_out = split_of(fields, settings.seed)
     views = views_of(_bands(task), FrequencyGrid(fields.shape))
     batches = Batches(values[torch.from_numpy(learned)], settings.batch_size, settings.seed)
     best = _Best(state, loss, values[torch.from_numpy(held_out)], settings.seed)
@@ -97,6 +96,14 @@ def learn(task: Task, fields: Fields, device: torch.device, output: Output) -> T
     output.detail(f"kept the weights of step {best.step} of {state.step}")
     state.ema.network.load_state_dict(best.weights)
     return state
+
+
+def split_of(fields: Fields, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the fields that are learned from and of those held out: none where there are too few."""
+    learned, held_out = fields.split(HELD_OUT, MOST_HELD_OUT, seed)
+    if len(held_out) < FEWEST_HELD_OUT:
+        return np.arange(len(fields.values)), held_out[:0]
+    return learned, held_out
 
 
 @dataclass

@@ -15,8 +15,10 @@ from sagd_cli.errors import DataError, UsageError
 from sagd_cli.images import Image, to_signal
 from sagd_cli.restoration.auto_band import find_band
 from sagd_cli.restoration.band_model import BandModel
+from sagd_cli.restoration.calibration import calibrated
+from sagd_cli.restoration.estimates import REACH
 from sagd_cli.restoration.fields import Fields, make_fields
-from sagd_cli.restoration.learning import learn, restoration_task
+from sagd_cli.restoration.learning import learn, restoration_task, split_of
 from sagd_cli.restoration.measure import WEAKEST, Gauge, is_thin, thin_strength
 from sagd_cli.restoration.restorer import FINEST, STRONGEST, Restorer
 from sagd_cli.restoration.sources import CleanImages
@@ -161,13 +163,15 @@ def prepare(
         omission.sampling_steps,
         omission.seed,
     )
+    if omission.uncertain and strength is not None:
+        restorer = _with_uncertainty(restorer, omission, reference, strength, output)
     is_measured = omission.strength is None
     method, per_image = omission.method, omission.per_image
     return Plan(band, strength, restorer, gauge, method, is_measured, per_image, device)
 
 
 def _fields(images: Sequence[Image], omission: Omission) -> tuple[Fields, Fields | None]:
-    """Fields of the damaged images and of clean ones, of the same shape: of every colour when they differ in colours."""
+    """Fields of the damaged images and of clean ones, of one shape; a colour each when they differ in colours."""
     signals, clean = (
         [to_signal(image.pixels) for image in images],
         omission.reference.signals if omission.reference else [],
@@ -233,7 +237,7 @@ def _levels(
         found += [one for one in each if one is not None and (one.lost or one.value >= FINEST)]
     values = [STRONGEST if one.lost else min(max(one.value, FINEST), STRONGEST) for one in found]
     samples = omission.estimate in ("sample", "ode") or omission.uncertain
-    return FINEST if samples else min(values), max(values)
+    return max(min(values) / REACH, FINEST) if samples else min(values), max(values)
 
 
 def _learned(
@@ -261,6 +265,23 @@ def _learned(
         output.note(f"the model is kept in {run}")
     network = state.ema.network.eval()
     return BandModel(str(run or "the model"), network, task.config, task.size.shape, task.moments["power"])
+
+
+def _with_uncertainty(
+    restorer: Restorer, omission: Omission, clean: Fields | None, strength: Strength, output: Output
+) -> Restorer:
+    """Calibrate deviations on clean images, on those that were not learned from where there are enough of them."""
+    if clean is None:
+        output.warn(
+            "the uncertainty is that of the model's samples alone, which understates its error: "
+            "with --reference it is calibrated on clean images"
+        )
+        return restorer
+    _, held_out = split_of(clean, omission.seed)
+    chosen = held_out if len(held_out) else np.arange(len(clean.values))
+    found = calibrated(restorer, clean, chosen, STRONGEST if strength.lost else strength.value)
+    output.note(f"deviations have a floor of {found.floor:.3g}, the model's own error (range [-1, 1])")
+    return found
 
 
 def _warn_of_clipping(images: Sequence[Image], output: Output) -> None:

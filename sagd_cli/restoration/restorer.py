@@ -37,7 +37,7 @@ class Restorer:
     """Restores images with noise in `band`; without a `model` it only removes the band.
 
     `estimate` is mean, sample or ode; `draws` is how many posterior samples there are of an image, `steps` the network
-    evaluations of each; `uncertain` asks for their deviation.
+    evaluations of each; `uncertain` asks for their deviation, to which `floor` is added in quadrature.
     """
 
     band: Band
@@ -47,6 +47,7 @@ class Restorer:
     uncertain: bool
     steps: int
     seed: int
+    floor: float = 0.0
 
     @torch.inference_mode()
     def restore(self, y: Tensor, strengths: list[float], names: list[str]) -> Restored:
@@ -86,7 +87,7 @@ class Restorer:
             return Restored(self._drawn(y, denoiser, levels), [], None)
         count = self.draws if self.estimate == "sample" or self.uncertain else 0
         draws = [self._drawn(y, denoiser, levels, [f"{name} {k}" for name in names]) for k in range(count)]
-        deviation = torch.stack(draws).std(dim=0) if self.uncertain else None
+        deviation = (torch.stack(draws).var(dim=0) + self.floor**2).sqrt() if self.uncertain else None
         if self.estimate == "sample":
             return Restored(draws[0], draws[1:], deviation)
         return Restored(posterior_mean(y, denoiser, torch.tensor(levels, device=y.device)), [], deviation)

@@ -22,6 +22,7 @@ bm3d       BM3D for coloured noise, given the true spectrum of the noise (Makine
            Processing 2020): on Kodak, when the package bm3d is installed (extra `bench`; non-commercial licence)
 reference  `sagd omit --reference` with the clean images above
 self       `sagd omit`, which learns from the damaged images alone
+told       the same with `--strength`, for bands whose noise the images alone do not show for certain
 model      `sagd omit --model RUN`, when RUN is given
 
 `omit` is run as its users run it, with the strength that it estimates; seconds are those of the whole command.
@@ -186,6 +187,11 @@ def self_supervised(bench: Bench) -> Signals:
     return bench.learn()
 
 
+def told(bench: Bench) -> Signals:
+    """`sagd omit` with nothing else but the strength of the noise."""
+    return bench.learn("--strength", bench.case.strength)
+
+
 def model(bench: Bench) -> Signals:
     """`sagd omit` with a trained model."""
     return bench.omit("--model", bench.model)
@@ -198,9 +204,10 @@ METHODS: dict[str, Callable[[Bench], Signals]] = {
     "bm3d": bm3d,
     "reference": reference,
     "self": self_supervised,
+    "told": told,
     "model": model,
 }
-LEARNING = ("reference", "self")
+LEARNING = ("reference", "self", "told")
 
 
 def reason_to_skip(method: str, bench: Bench) -> str | None:

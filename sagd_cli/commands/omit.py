@@ -112,7 +112,7 @@ def omit(
     """
     from sagd_cli.restoration.files import raise_if_failed
     from sagd_cli.restoration.omission import Places, omit_files
-    from sagd_cli.restoration.plan import Omission
+    from sagd_cli.restoration.options import Omission
     from sagd_cli.restoration.sources import clean_images, open_model
     from sagd_cli.spectral.band import Band
 

@@ -23,7 +23,7 @@ def calibrated(restorer: Restorer, clean: Fields, indices: np.ndarray, strength:
     device = next(restorer.model.network.parameters()).device if restorer.model else torch.device("cpu")
     x = torch.from_numpy(clean.values[indices[:IMAGES]]).to(device)
     noise = band_noise(restorer.band, clean.shape, device)
-    y = x + strength * noise.draw(x.shape, random_stream(device, restorer.seed, "calibrate"))
+    y = x + strength * noise.draw(x.shape, random_stream(device, restorer.how.seed, "calibrate"))
     restored = restorer.restore(y, [strength] * len(y), [f"calibration {i}" for i in range(len(y))])
     assert restored.deviation is not None
     missing = (restored.estimate - x).square() - restored.deviation.square()

@@ -27,7 +27,7 @@ WEAKEST = 0.01  # nothing weaker is noise to omit: half a step of 8-bit images h
 class Gauge:
     """Measures the strength of noise in a band of images like `damaged`, against `reference` fields or a power law."""
 
-    def __init__(self, damaged: Fields, band: Band, reference: Fields | None) -> None:
+    def __init__(self, damaged: Fields, reference: Fields | None, band: Band) -> None:
         """Take the fields, which suit each other."""
         self._damaged, self._band, self._clean = damaged, band, reference
         grid = FrequencyGrid(damaged.shape)
@@ -40,7 +40,7 @@ class Gauge:
         found = self._strength(self._damaged.values, self._damaged.independent)
         if not found.lost and (not found.found or found.value < WEAKEST):
             source = "a power law" if self._clean is None else "the reference"
-            raise nothing_to_omit(self._band, source)
+            raise nothing_to_omit(self._band, source, found)
         return found
 
     def one(self, signal: NDArray[np.float32]) -> Strength | None:
@@ -78,7 +78,7 @@ def thin_strength(source: Path, band: Band, output: Output) -> Strength:
     parts = part_strengths(spectrum.power, spectrum.fields, spectrum.grid, band)
     found = [part if part.found else Strength(0.0, 0.0, part.high) for part in parts]
     if not any(part.found for part in parts):
-        raise nothing_to_omit(band, "the spectrum around it")
+        raise nothing_to_omit(band, "the spectrum around it", parts[0])
     sizes = [spectrum.grid.total(part.mask(spectrum.grid)) for part in band.parts]
 
     def mean(values: list[float]) -> float:
@@ -94,9 +94,10 @@ def is_thin(band: Band) -> bool:
     return not any(isinstance(part, Ring) for part in band.parts)
 
 
-def nothing_to_omit(band: Band, source: str) -> DataError:
-    """The error of images without noise."""
+def nothing_to_omit(band: Band, source: str, found: Strength) -> DataError:
+    """The error of images without noise that is certain."""
     return DataError(
-        f"the band {band} holds no more power than {source} explains: there is no noise to omit",
+        f"the band {band} holds no more power than {source} explains: there is no noise to omit for certain "
+        f"(strength {found.value:.3g}, 95 % interval 0 to {found.high:.3g})",
         "Nothing was changed. If there is noise, give its --strength, or a --reference like the images.",
     )

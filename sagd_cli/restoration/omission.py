@@ -25,7 +25,8 @@ from sagd_cli.images import (
     write_image,
 )
 from sagd_cli.restoration.files import Outcome, check_names, input_files, read_all, some_images
-from sagd_cli.restoration.plan import Omission, Plan, prepare
+from sagd_cli.restoration.options import Omission
+from sagd_cli.restoration.plan import Plan, prepare
 from sagd_cli.restoration.quality import file_report
 from sagd_cli.spectral.band import Band
 
@@ -184,7 +185,7 @@ def _restored(
             after = to_signal(from_signal(draws[0], image.pixels.dtype))
             target = places.folder / names[0]
             record = file_report(image.path, target, signals[i], after, truth, plan.band)
-            if plan.is_per_image:
+            if plan.omission.per_image:
                 record["strength"] = strengths[i] if isfinite(strengths[i]) else None
             deviation = None
             if restored.deviation is not None and places.uncertainty is not None:
@@ -211,9 +212,11 @@ def _result(plan: Plan, places: Places, outcome: Outcome) -> dict[str, Any]:
     result: dict[str, Any] = {
         "band": str(plan.band),
         "strength": strength.value if strength is not None and isfinite(strength.value) else None,
-        "strength_interval": ends if plan.is_measured and ends and all(map(isfinite, ends)) else None,
+        "strength_interval": ends
+        if plan.omission.strength is None and ends and all(map(isfinite, ends))
+        else None,
         "lost": strength is not None and strength.lost,
-        "method": plan.method,
+        "method": plan.omission.method,
         "output": str(places.folder),
         "files": outcome.files,
     }

@@ -19,108 +19,32 @@ from sagd_cli.restoration.calibration import calibrated
 from sagd_cli.restoration.estimates import REACH
 from sagd_cli.restoration.fields import Fields, make_fields
 from sagd_cli.restoration.learning import learn, restoration_task, split_of
-from sagd_cli.restoration.measure import WEAKEST, Gauge, is_thin, thin_strength
+from sagd_cli.restoration.measure import Gauge, is_thin, thin_strength
+from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.restorer import FINEST, STRONGEST, Restorer
-from sagd_cli.restoration.sources import CleanImages
 from sagd_cli.restoration.strength import Strength
 from sagd_cli.spectral.band import Band
 from sagd_cli.training.run import save_run
 
-ESTIMATES = ("mean", "sample", "ode", "notch")
-STEPS = 400
-DRAWS = 16
 SATURATED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
-class Omission:
-    """What to do: the band (None: find it), the strength (None: measure it), the estimate, and how to come by it.
-
-    With neither clean images (`reference`) nor a `model` of them, the damaged images are learned from. `draws` are
-    posterior samples (None: 1, or 16 for an uncertainty).
-    """
-
-    band: Band | None
-    reference: CleanImages | None = None
-    model: BandModel | None = None
-    strength: float | None = None
-    per_image: bool = False
-    estimate: str = "mean"
-    uncertain: bool = False
-    draws: int | None = None
-    sampling_steps: int = 20
-    steps: int = STEPS
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Raise UsageError on values that mean nothing, and on those that do not go together."""
-        if self.estimate not in ESTIMATES:
-            raise UsageError(f"unknown estimate {self.estimate!r}", f"Estimates are {', '.join(ESTIMATES)}.")
-        strength = self.strength
-        if strength is not None and not (WEAKEST <= strength <= STRONGEST or strength == inf):
-            raise UsageError(
-                f"the strength must be from {WEAKEST:g} to {STRONGEST:g} (range [-1, 1]) or inf, not {strength:g}",
-                "Or use --strength auto.",
-            )
-        if self.is_self_supervised:
-            for name, wanted in (
-                (f"--estimate {self.estimate}", self.estimate in ("sample", "ode")),
-                ("--uncertainty", self.uncertain),
-                ("--per-image", self.per_image),
-                ("--strength inf", strength == inf),
-            ):
-                if wanted:
-                    raise UsageError(
-                        f"{name} needs to know what clean images are like", "Give a --reference or a --model."
-                    )
-        if self.uncertain and self.estimate in ("notch", "ode"):
-            raise UsageError(f"--estimate {self.estimate} has no uncertainty", "Use mean or sample.")
-        if self.per_image and (strength is not None or self.estimate == "notch"):
-            raise UsageError("--per-image is for strengths that are measured", "Leave it out.")
-
-    @property
-    def is_self_supervised(self) -> bool:
-        """Whether it learns from the damaged images themselves."""
-        knows = self.reference or (self.model is not None and self.model.settings.damage is None)
-        return not knows and self.estimate != "notch"
-
-    @property
-    def samples(self) -> int:
-        """Posterior samples of an image."""
-        return self.draws or (DRAWS if self.uncertain else 1)
-
-    @property
-    def draws_written(self) -> int:
-        """Posterior samples of an image that are written."""
-        return (self.draws or 1) if self.estimate == "sample" else 1
-
-    @property
-    def method(self) -> str:
-        """Name of the method, as reported."""
-        if self.estimate == "notch":
-            return "notch"
-        knowledge = "model" if self.model else "reference" if self.reference else "self-supervised"
-        return f"{knowledge}-{self.estimate}"
-
-
-@dataclass(frozen=True)
 class Plan:
-    """A prepared omission."""
+    """A prepared omission; `strength` is None where a band is only removed and nothing could be measured."""
 
     band: Band
     strength: Strength | None
     restorer: Restorer
     gauge: Gauge | None
-    method: str
-    is_measured: bool
-    is_per_image: bool
+    omission: Omission
     device: torch.device
 
     def strength_of(self, signal: NDArray[np.float32]) -> float:
         """Strength of the noise in an image (C, H, W), its own or that of all; infinite where the band is lost."""
         if self.strength is None:
             return 0.0
-        found = self.gauge.one(signal) if self.is_per_image and self.gauge is not None else None
+        found = self.gauge.one(signal) if self.omission.per_image and self.gauge is not None else None
         found = found or self.strength
         return inf if found.lost else found.value
 
@@ -145,29 +69,25 @@ def prepare(
     if omission.band is None:
         output.note(f"band {band}")
     _warn_of_clipping(images, output)
+    if omission.estimate == "notch":
+        return _removal(omission, source, band, images, device, output)
     damaged, reference = _fields(images, omission)
-    gauge = Gauge(damaged, band, reference)
+    gauge = Gauge(damaged, reference, band)
     strength = _strength(omission, source, band, gauge, output)
+    if strength.lost and omission.is_self_supervised:
+        raise DataError(
+            f"the band {band} is lost in all images, and damaged images cannot say what was there",
+            "Give clean images of their kind with --reference or --model, or use --estimate notch.",
+        )
     levels = _levels(omission, strength, gauge, images)
     model = omission.model
-    if model is not None:
-        model.check(band, levels)
-    elif omission.estimate != "notch":
+    if model is None:
         model = _learned(omission, source, run, band, levels, reference or damaged, device, output)
-    restorer = Restorer(
-        band,
-        model,
-        omission.estimate,
-        omission.samples,
-        omission.uncertain,
-        omission.sampling_steps,
-        omission.seed,
-    )
-    if omission.uncertain and strength is not None:
+    model.check(band, levels)
+    restorer = Restorer(band, model, omission.restoring)
+    if omission.uncertain:
         restorer = _with_uncertainty(restorer, omission, reference, strength, output)
-    is_measured = omission.strength is None
-    method, per_image = omission.method, omission.per_image
-    return Plan(band, strength, restorer, gauge, method, is_measured, per_image, device)
+    return Plan(band, strength, restorer, gauge, omission, device)
 
 
 def _fields(images: Sequence[Image], omission: Omission) -> tuple[Fields, Fields | None]:
@@ -189,48 +109,50 @@ def _fields(images: Sequence[Image], omission: Omission) -> tuple[Fields, Fields
     return damaged, make_fields(clean, signals, omission.seed) if clean else None
 
 
-def _strength(omission: Omission, source: Path, band: Band, gauge: Gauge, output: Output) -> Strength | None:
-    """Return the strength of the noise, measured or given; None where a band is only removed and shows none."""
+def _strength(omission: Omission, source: Path, band: Band, gauge: Gauge, output: Output) -> Strength:
+    """Return the strength of the noise, as it was given or as it is measured; raise DataError when there is none."""
     if omission.strength is not None:
         value = omission.strength
-        strength = Strength(value, value, value, lost=isinf(value))
+        return Strength(value, value, value, lost=isinf(value))
+    is_law = omission.reference is None and is_thin(band)
+    found = thin_strength(source, band, output) if is_law else gauge.all()
+    if found.lost:
+        output.note(f"the band {band} is lost: nothing of the images shows in it")
     else:
-        try:
-            is_law = not omission.reference and is_thin(band)
-            strength = thin_strength(source, band, output) if is_law else gauge.all()
-        except DataError:
-            if omission.estimate == "notch":
-                output.warn(f"the band {band} shows no noise: removing it takes from the images alone")
-                return None
-            raise
-        if strength.lost:
-            output.note(f"the band {band} is lost: nothing of the images shows in it")
-        else:
-            output.note(
-                f"strength {strength.value:.3g} (95 % interval {strength.low:.3g} to {strength.high:.3g}, "
-                "range [-1, 1])"
-            )
-    if strength.lost and omission.is_self_supervised:
-        raise DataError(
-            f"the band {band} is lost in all images, and damaged images cannot say what was there",
-            "Give clean images of their kind with --reference or --model, or use --estimate notch.",
-        )
-    if omission.estimate == "notch":
-        signal = gauge.power_inside - strength.value**2
-        if signal > strength.value**2:
+        interval = f"95 % interval {found.low:.3g} to {found.high:.3g}"
+        output.note(f"strength {found.value:.3g} ({interval}, range [-1, 1])")
+    return found
+
+
+def _removal(
+    omission: Omission,
+    source: Path,
+    band: Band,
+    images: Sequence[Image],
+    device: torch.device,
+    output: Output,
+) -> Plan:
+    """Plan to remove the band, whatever it holds; warn where that takes more from the images than from the noise."""
+    strength = None
+    try:
+        gauge = Gauge(*_fields(images, omission), band)
+        strength = _strength(omission, source, band, gauge, output)
+        damage = strength.value**2
+        signal = gauge.power_inside - damage
+        if signal > damage:
             output.warn(
-                f"the band {band} carries more of the images (power {signal:.3g}) than damage "
-                f"({strength.value**2:.3g}): removing it does more harm than good, --estimate mean does not"
+                f"the band {band} carries more of the images (power {signal:.3g}) than damage ({damage:.3g}): removing "
+                "it does more harm than good, which --estimate mean does not"
             )
-    return strength
+    except DataError as error:
+        output.warn(f"what is removed may be of the images alone: {error.message}")
+    return Plan(band, strength, Restorer(band, None), None, omission, device)
 
 
 def _levels(
-    omission: Omission, strength: Strength | None, gauge: Gauge, images: Sequence[Image]
+    omission: Omission, strength: Strength, gauge: Gauge, images: Sequence[Image]
 ) -> tuple[float, float]:
     """Least and largest noise amplitude that the model has to know."""
-    if strength is None:
-        return FINEST, FINEST
     found = [strength]
     if omission.per_image:
         each = (gauge.one(to_signal(image.pixels)) for image in images)

@@ -33,20 +33,29 @@ class Restored:
 
 
 @dataclass(frozen=True)
+class Restoring:
+    """The `estimate`: mean, sample or ode; how many posterior `samples` of an image, of how many network evaluations.
+
+    `uncertain` asks for their deviation.
+    """
+
+    estimate: str = "mean"
+    samples: int = 1
+    uncertain: bool = False
+    steps: int = 20
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Restorer:
     """Restores images with noise in `band`; without a `model` it only removes the band.
 
-    `estimate` is mean, sample or ode; `draws` is how many posterior samples there are of an image, `steps` the network
-    evaluations of each; `uncertain` asks for their deviation, to which `floor` is added in quadrature.
+    `floor` is added to deviations in quadrature.
     """
 
     band: Band
     model: BandModel | None
-    estimate: str
-    draws: int
-    uncertain: bool
-    steps: int
-    seed: int
+    how: Restoring = Restoring()
     floor: float = 0.0
 
     @torch.inference_mode()
@@ -83,12 +92,12 @@ class Restorer:
         y = torch.where(lost.view(-1, 1, 1, 1), hidden, y)
         low, high = model.settings.strengths
         levels = [min(max(value, low), high) for value in strengths]
-        if self.estimate == "ode":
+        if self.how.estimate == "ode":
             return Restored(self._drawn(y, denoiser, levels), [], None)
-        count = self.draws if self.estimate == "sample" or self.uncertain else 0
+        count = self.how.samples if self.how.estimate == "sample" or self.how.uncertain else 0
         draws = [self._drawn(y, denoiser, levels, [f"{name} {k}" for name in names]) for k in range(count)]
-        deviation = (torch.stack(draws).var(dim=0) + self.floor**2).sqrt() if self.uncertain else None
-        if self.estimate == "sample":
+        deviation = (torch.stack(draws).var(dim=0) + self.floor**2).sqrt() if self.how.uncertain else None
+        if self.how.estimate == "sample":
             return Restored(draws[0], draws[1:], deviation)
         return Restored(posterior_mean(y, denoiser, torch.tensor(levels, device=y.device)), [], deviation)
 
@@ -100,9 +109,9 @@ class Restorer:
         for level in set(levels):
             of_level = [i for i, value in enumerate(levels) if value == level]
             streams = (
-                [random_stream(y.device, self.seed, "posterior", seeds[i]) for i in of_level]
+                [random_stream(y.device, self.how.seed, "posterior", seeds[i]) for i in of_level]
                 if seeds
                 else None
             )
-            drawn[of_level] = posterior_sample(y[of_level], denoiser, level, self.steps, streams)
+            drawn[of_level] = posterior_sample(y[of_level], denoiser, level, self.how.steps, streams)
         return drawn

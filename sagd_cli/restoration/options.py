@@ -1,0 +1,87 @@
+"""What `sagd omit` is asked to do, and which of its options go together."""
+
+from dataclasses import dataclass
+from math import inf
+
+from sagd_cli.errors import UsageError
+from sagd_cli.restoration.band_model import BandModel
+from sagd_cli.restoration.measure import WEAKEST
+from sagd_cli.restoration.restorer import STRONGEST, Restoring
+from sagd_cli.restoration.sources import CleanImages
+from sagd_cli.spectral.band import Band
+
+ESTIMATES = ("mean", "sample", "ode", "notch")
+STEPS = 400
+DRAWS = 16
+
+
+@dataclass(frozen=True)
+class Omission:
+    """What to do: the band (None: find it), the strength (None: measure it), the estimate, and how to come by it.
+
+    With neither clean images (`reference`) nor a `model` of them, the damaged images are learned from. `draws` are
+    posterior samples (None: 1, or 16 for an uncertainty).
+    """
+
+    band: Band | None
+    reference: CleanImages | None = None
+    model: BandModel | None = None
+    strength: float | None = None
+    per_image: bool = False
+    estimate: str = "mean"
+    uncertain: bool = False
+    draws: int | None = None
+    sampling_steps: int = 20
+    steps: int = STEPS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise UsageError on values that mean nothing, and on those that do not go together."""
+        if self.estimate not in ESTIMATES:
+            raise UsageError(f"unknown estimate {self.estimate!r}", f"Estimates are {', '.join(ESTIMATES)}.")
+        strength = self.strength
+        if strength is not None and not (WEAKEST <= strength <= STRONGEST or strength == inf):
+            raise UsageError(
+                f"the strength must be from {WEAKEST:g} to {STRONGEST:g} (range [-1, 1]) or inf, not {strength:g}",
+                "Or use --strength auto.",
+            )
+        if self.is_self_supervised:
+            for name, wanted in (
+                (f"--estimate {self.estimate}", self.estimate in ("sample", "ode")),
+                ("--uncertainty", self.uncertain),
+                ("--per-image", self.per_image),
+                ("--strength inf", strength == inf),
+            ):
+                if wanted:
+                    raise UsageError(
+                        f"{name} needs to know what clean images are like", "Give a --reference or a --model."
+                    )
+        if self.uncertain and self.estimate in ("notch", "ode"):
+            raise UsageError(f"--estimate {self.estimate} has no uncertainty", "Use mean or sample.")
+        if self.per_image and (strength is not None or self.estimate == "notch"):
+            raise UsageError("--per-image is for strengths that are measured", "Leave it out.")
+
+    @property
+    def is_self_supervised(self) -> bool:
+        """Whether it learns from the damaged images themselves."""
+        knows = self.reference or (self.model is not None and self.model.settings.damage is None)
+        return not knows and self.estimate != "notch"
+
+    @property
+    def restoring(self) -> Restoring:
+        """How images are restored."""
+        samples = self.draws or (DRAWS if self.uncertain else 1)
+        return Restoring(self.estimate, samples, self.uncertain, self.sampling_steps, self.seed)
+
+    @property
+    def draws_written(self) -> int:
+        """Posterior samples of an image that are written."""
+        return (self.draws or 1) if self.estimate == "sample" else 1
+
+    @property
+    def method(self) -> str:
+        """Name of the method, as reported."""
+        if self.estimate == "notch":
+            return "notch"
+        knowledge = "model" if self.model else "reference" if self.reference else "self-supervised"
+        return f"{knowledge}-{self.estimate}"

@@ -235,7 +235,7 @@ class RestorationConfig(_Frozen):
         description="Least and largest noise amplitude on the [-1, 1] range, log-uniform between.",
     )
     window: int | None = Field(
-        None, ge=8, description="Side of the square of an image that the network sees; null: all of it."
+        None, ge=4, description="Side of the square of an image that the network sees; null: all of it."
     )
     damage: float | None = Field(
         None, gt=0, description="Amplitude of noise the training images have already; null: they are clean."

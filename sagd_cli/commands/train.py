@@ -284,5 +284,6 @@ def _train(
     if not speaks():
         return
     loss = "" if result["loss"] is None else f", loss {result['loss']:.4f}"
-    out.note(f"{result['step']} steps{loss}; draw from it with: sagd sample {run}")
+    use = f"sagd sample {run}" if config.restoration is None else f"sagd omit INPUT --band BAND --model {run}"
+    out.note(f"{result['step']} steps{loss}; use it with: {use}")
     out.result(result, str(run))

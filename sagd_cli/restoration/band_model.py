@@ -16,9 +16,7 @@ from sagd_cli.spectral.band import RINGS, Band, Ring
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.training.folder import Run
 
-WINDOW_MULTIPLE = (
-    16  # sides of images are continued to multiples of it for networks that were trained on windows
-)
+WINDOW_MULTIPLE = 16  # divides the sides of what a network trained on windows is given
 SLACK = 1.25  # how far outside the strengths it was trained for a model is used, as if at their end
 
 

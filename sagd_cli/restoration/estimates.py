@@ -64,7 +64,8 @@ def posterior_sample(
     """
     schedule, noise = denoiser.schedule, denoiser.noise
     start = schedule.time_of(-2 * float(torch.log(torch.tensor(strength, dtype=torch.float64))))
-    levels = path(schedule, steps, y.device, "log-snr", start)
+    # From the schedule's finest level there is no way to go but the last step.
+    levels = path(schedule, steps if start > 0 else 1, y.device, "log-snr", start)
     draw = None if streams is None else lambda: noise.draw(y.shape, streams)
     drawn = integrate(denoiser, dpmpp(draw), levels[0].alpha.float() * y, levels, on_step)
     return _inside(y, drawn, noise)

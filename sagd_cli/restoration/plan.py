@@ -15,7 +15,7 @@ from sagd_cli.errors import DataError, UsageError
 from sagd_cli.images import Image, to_signal
 from sagd_cli.restoration.auto_band import find_band
 from sagd_cli.restoration.band_model import BandModel
-from sagd_cli.restoration.fields import Fields, make_fields
+from sagd_cli.restoration.fields import SMALLEST_SIDE, Fields, make_fields
 from sagd_cli.restoration.learning import learn, restoration_task
 from sagd_cli.restoration.measure import WEAKEST, Gauge, is_thin, thin_strength
 from sagd_cli.restoration.restorer import FINEST, STRONGEST, Restorer
@@ -139,13 +139,14 @@ def prepare(
         raise DataError(
             f"no image of {source} can be read", "The files are damaged, or not what their names say."
         )
-    band = omission.band or find_band(source, output)
+    images = [image for image in images if min(image.pixels.shape[1:]) >= SMALLEST_SIDE] or images
+    band = omission.band or find_band(images, source)
     if omission.band is None:
         output.note(f"band {band}")
     _warn_of_clipping(images, output)
     damaged, reference = _fields(images, omission)
     gauge = Gauge(damaged, band, reference)
-    strength = _strength(omission, source, band, gauge, output)
+    strength = _strength(omission, images, band, gauge, output)
     levels = _levels(omission, strength, gauge, images)
     model = omission.model
     if model is not None:
@@ -167,7 +168,7 @@ def prepare(
 
 
 def _fields(images: Sequence[Image], omission: Omission) -> tuple[Fields, Fields | None]:
-    """Fields of the damaged images and of clean ones, of the same shape: of every colour when they differ in colours."""
+    """Fields of the damaged images and of clean ones, of one shape: of every colour when they differ in colours."""
     signals, clean = (
         [to_signal(image.pixels) for image in images],
         omission.reference.signals if omission.reference else [],
@@ -185,7 +186,9 @@ def _fields(images: Sequence[Image], omission: Omission) -> tuple[Fields, Fields
     return damaged, make_fields(clean, signals, omission.seed) if clean else None
 
 
-def _strength(omission: Omission, source: Path, band: Band, gauge: Gauge, output: Output) -> Strength | None:
+def _strength(
+    omission: Omission, images: Sequence[Image], band: Band, gauge: Gauge, output: Output
+) -> Strength | None:
     """Return the strength of the noise, measured or given; None where a band is only removed and shows none."""
     if omission.strength is not None:
         value = omission.strength
@@ -193,7 +196,7 @@ def _strength(omission: Omission, source: Path, band: Band, gauge: Gauge, output
     else:
         try:
             is_law = not omission.reference and is_thin(band)
-            strength = thin_strength(source, band, output) if is_law else gauge.all()
+            strength = thin_strength(images, band) if is_law else gauge.all()
         except DataError:
             if omission.estimate == "notch":
                 output.warn(f"the band {band} shows no noise: removing it takes from the images alone")

@@ -32,7 +32,7 @@ class BandChoice:
         if not bands:
             raise ConfigError("there is no band to train for", "For example low, mid,high or rings.")
         self._radius = torch.as_tensor(FrequencyGrid(grid.shape).rho, dtype=torch.float32, device=device)
-        self._radii = torch.unique(self._radius)  # type: ignore[no-untyped-call]
+        self._radii = torch.unique(self._radius)
         self._masks = [torch.as_tensor(mask, dtype=torch.float32, device=device) for mask in fixed]
 
     def masks(self, draw: Draw) -> Tensor:
@@ -51,10 +51,9 @@ class BandChoice:
         first = torch.searchsorted(self._radii, low, right=True) - 1
         last = torch.searchsorted(self._radii, high).clamp(max=len(self._radii) - 1)
         shape = (-1, *[1] * self._radius.ndim)
-        within = (self._radius >= self._radii[first].view(shape)) & (
-            self._radius <= self._radii[last].view(shape)
-        )
-        return within.float()
+        low, high = (self._radii[edge].view(shape) for edge in (first, last))
+        rings: Tensor = (self._radius >= low) & (self._radius <= high)
+        return rings.float()
 
 
 @dataclass(frozen=True)

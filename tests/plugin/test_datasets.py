@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sagd_cli.arguments import parse_dataset
+from sagd_cli.config import DatasetConfig
 from sagd_cli.datasets import load_images, stream_images
 from sagd_cli.errors import DataError, UsageError
 
@@ -212,7 +213,8 @@ def test_patches_are_squares_of_the_photographs_by_area_and_the_same_each_time(t
     """Pixels hold their own place, so that a patch says where it is from."""
     rows, columns = np.indices((60, 90), dtype=np.uint8)
     large = np.stack([rows, columns, np.full_like(rows, 1)], axis=-1)
-    folder = write_photographs(tmp_path / "photos", a=large[:30, :30] * [1, 1, 2], b=large)
+    small = large[:30, :30] * np.uint8([1, 1, 2])
+    folder = write_photographs(tmp_path / "photos", a=small, b=large)
     patches = load(f"patches:path={folder},size=16,count=900").images
     assert patches.shape == (900, 3, 16, 16) and patches.dtype == np.uint8
     top, left = patches[:, 0, :1, :1].astype(int), patches[:, 1, :1, :1].astype(int)
@@ -246,6 +248,6 @@ def test_photographs_that_give_no_patches_are_named(tmp_path, second, message):
 def test_patches_have_no_test_split_and_need_a_folder(tmp_path):
     folder = write_photographs(tmp_path / "photos", a=np.zeros((40, 40), np.uint8))
     with pytest.raises(UsageError, match="no held-out split"):
-        load(f"patches:path={folder},size=16:test")
+        load_images(DatasetConfig(name="patches", split="test", options={"path": str(folder), "size": 16}))
     with pytest.raises(UsageError, match="is not a folder of images"):
         load(f"patches:path={tmp_path / 'missing'}")

@@ -231,11 +231,11 @@ class RestorationConfig(_Frozen):
         min_length=1, description="BANDs, of which each image is given one at random; rings: random rings."
     )
     strengths: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.05, 1.0),
+        (0.02, 2.0),
         description="Least and largest noise amplitude on the [-1, 1] range, log-uniform between.",
     )
     window: int | None = Field(
-        None, ge=8, description="Side of the square of an image that the network sees; null: all of it."
+        None, ge=4, description="Side of the square of an image that the network sees; null: all of it."
     )
     damage: float | None = Field(
         None, gt=0, description="Amplitude of noise the training images have already; null: they are clean."

@@ -284,6 +284,6 @@ def _train(
     if not speaks():
         return
     loss = "" if result["loss"] is None else f", loss {result['loss']:.4f}"
-    use = "sagd sample" if config.restoration is None else "sagd omit INPUT --band BAND --model"
-    out.note(f"{result['step']} steps{loss}; use it with: {use} {run}")
+    use = f"sagd sample {run}" if config.restoration is None else f"sagd omit INPUT --band BAND --model {run}"
+    out.note(f"{result['step']} steps{loss}; use it with: {use}")
     out.result(result, str(run))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sagd_cli.diffusion.loss import Errors
 from sagd_cli.diffusion.prediction import FLOOR, Network
@@ -33,6 +32,7 @@ class BandChoice:
         if not bands:
             raise ConfigError("there is no band to train for", "For example low, mid,high or rings.")
         self._radius = torch.as_tensor(FrequencyGrid(grid.shape).rho, dtype=torch.float32, device=device)
+        self._radii = torch.unique(self._radius)
         self._masks = [torch.as_tensor(mask, dtype=torch.float32, device=device) for mask in fixed]
 
     def masks(self, draw: Draw) -> Tensor:
@@ -40,12 +40,20 @@ class BandChoice:
         which = (draw() * (len(self._masks) + self._rings)).long()
         if not self._rings:
             return torch.stack(self._masks)[which][:, None]
+        masks = torch.stack([*self._masks, torch.zeros_like(self._radius)])[which]
+        chosen = (which == len(self._masks)).view(-1, *[1] * self._radius.ndim)
+        return torch.where(chosen, self._random_rings(draw), masks)[:, None]
+
+    def _random_rings(self, draw: Draw) -> Tensor:
+        """Rings between random radii, moved out to those of the grid: none is empty, and DC and corners are met."""
         low = draw() * (1 - NARROWEST_RING)
         high = low + NARROWEST_RING + draw() * (1 - NARROWEST_RING - low)
-        low, high = (edge.view(-1, *[1] * self._radius.ndim) for edge in (low, high))
-        rings = ((self._radius >= low) & (self._radius < high)).float()
-        masks = torch.stack([*self._masks, torch.zeros_like(self._radius)])[which]
-        return torch.where((which == len(self._masks)).view(low.shape), rings, masks)[:, None]
+        first = torch.searchsorted(self._radii, low, right=True) - 1
+        last = torch.searchsorted(self._radii, high).clamp(max=len(self._radii) - 1)
+        shape = (-1, *[1] * self._radius.ndim)
+        low, high = (self._radii[edge].view(shape) for edge in (first, last))
+        rings: Tensor = (self._radius >= low) & (self._radius <= high)
+        return rings.float()
 
 
 @dataclass(frozen=True)
@@ -97,10 +105,17 @@ def padded(network: Network, multiple: int) -> Network:
 
     def extended(x: Tensor, timestep: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        bottom, right = -height % multiple, -width % multiple
-        return network(F.pad(x, (0, right, 0, bottom), mode="reflect"), timestep)[..., :height, :width]
+        rows, columns = (_reflected(size, size + -size % multiple, x.device) for size in (height, width))
+        return network(x[..., rows[:, None], columns], timestep)[..., :height, :width]
 
     return extended
+
+
+def _reflected(size: int, length: int, device: torch.device) -> Tensor:
+    """Indices that continue `size` samples to `length` by reflections at both ends, as many as it takes."""
+    period = max(2 * (size - 1), 1)
+    place = torch.arange(length, device=device) % period
+    return torch.minimum(place, period - place) if size > 1 else place
 
 
 class BandDenoiser:
@@ -111,6 +126,7 @@ class BandDenoiser:
         self.schedule = schedule
         self.noise = noise
         self._network = network
+        self.power = power
         self._power = torch.tensor(power, device=noise.device)
         self._share = torch.tensor(noise.grid.mean(noise.support), device=noise.device)
 

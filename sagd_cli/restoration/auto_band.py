@@ -1,22 +1,21 @@
 """The band that `--band auto` stands for: the peaks and stripes of the images' spectrum (CLI: BAND)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from sagd_cli.console import Output
-from sagd_cli.design.measure import measure_texture
 from sagd_cli.errors import DataError
+from sagd_cli.images import Image
+from sagd_cli.restoration.measure import texture
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.peaks import find_peaks
 
 
-def find_band(path: Path, output: Output) -> Band:
+def find_band(images: Sequence[Image], path: Path) -> Band:
     """Return the isolated peaks and stripes of the images of `path`, as `sagd spectrum --peaks` prints them.
 
-    A folder has one spectrum, the mean over its images. Raises DataError when there are none, and when the images
-    are constant.
+    They have one spectrum, the mean over them. Raises DataError when there are none, and when the images are constant.
     """
-    # An absolute path is never taken for the name of a data set.
-    spectrum = measure_texture(str(path.absolute()), output).spectrum
+    spectrum = texture(images)
     if not spectrum.power.any():
         raise DataError(f"the images of {path} are constant: they have no spectrum")
     peaks = find_peaks(spectrum.power, spectrum.grid, spectrum.fields)

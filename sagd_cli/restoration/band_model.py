@@ -16,9 +16,7 @@ from sagd_cli.spectral.band import RINGS, Band, Ring
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.training.folder import Run
 
-WINDOW_MULTIPLE = (
-    16  # sides of images are continued to multiples of it for networks that were trained on windows
-)
+WINDOW_MULTIPLE = 16  # divides the sides of what a network trained on windows is given
 SLACK = 1.25  # how far outside the strengths it was trained for a model is used, as if at their end
 
 
@@ -66,16 +64,19 @@ class BandModel:
             raise UsageError(
                 f"{self.name} was trained for strengths from {low:g} to {high:g}, and needed are "
                 + " to ".join(f"{value:.3g}" for value in dict.fromkeys(strengths)),
-                "Train one for them, or give --strength.",
+                f"Train one with --set restoration.strengths=[{strengths[0]:.2g},{strengths[1]:.2g}].",
             )
+
+    def power_in(self, band: Band) -> float:
+        """Mean of E |F x|^2 / N of the images it learned from over a band."""
+        grid = FrequencyGrid(self.shape[1:])
+        mask = band.mask(grid)
+        return grid.total(self.power * mask) / grid.total(mask)
 
     def denoiser(self, band: Band, shape: tuple[int, ...]) -> BandDenoiser:
         """Return the denoiser of images with spatial `shape` and noise in `band`."""
         device = next(self.network.parameters()).device
         noise = band_noise(band, shape, device)
-        grid = FrequencyGrid(self.shape[1:])
-        mask = band.mask(grid)
-        power = grid.total(self.power * mask) / grid.total(mask)
         multiple = MULTIPLE if self.settings.window is None else WINDOW_MULTIPLE
         network = tiled(padded(as_network(self.network), multiple))
-        return BandDenoiser(network, make_schedule(self.config.schedule, device), noise, power)
+        return BandDenoiser(network, make_schedule(self.config.schedule, device), noise, self.power_in(band))

@@ -45,8 +45,8 @@ def corrupt_files(
     _check_strength(strength)
     paths = input_files(source)
     name = output_name if clip else _float_name
-    check_names(paths, name)
-    check_output_folder(folder, map(name, paths), force, [source])
+    names = check_names(paths, lambda path: [name(path)])
+    check_output_folder(folder, names, force, [source])
     outcome = Outcome()
     with output.progress("corrupt", len(paths)) as bar:
         for image in read_all(paths, outcome, output):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from sagd_cli.diffusion.samplers import dpmpp, integrate
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 
 DRAWS = 32
-# A sample's path goes down to this fraction of the noise's amplitude, where what is left is 0.25 % of its power.
+# A sample's path goes down to this fraction of the noise's amplitude, or of the images' in the band if that is less.
 REACH = 20.0
 
 
@@ -52,6 +53,11 @@ def noisier_posterior_mean(
     return _inside(y, total / DRAWS, denoiser.noise)
 
 
+def finest_level(strength: float, power: float) -> float:
+    """Where the path of a sample ends, of images with the mean `power` in the band: what is left is 0.25 % at most."""
+    return min(strength, math.sqrt(power)) / REACH
+
+
 def posterior_sample(
     y: Tensor,
     denoiser: BandDenoiser,
@@ -66,8 +72,12 @@ def posterior_sample(
     deterministic map that turns the law of y into that of x.
     """
     schedule, noise = denoiser.schedule, denoiser.noise
-    ratios = torch.logspace(0, -math.log10(REACH), steps, dtype=torch.float64, device=y.device)
-    levels = path_through(schedule, schedule.times_of(-2 * torch.log(strength * ratios)))
+    finest = max(
+        finest_level(strength, denoiser.power), math.exp(-float(schedule.log_snr(torch.zeros(()))) / 2)
+    )
+    # From the schedule's finest level there is no way to go but the last step.
+    amplitudes = np.geomspace(strength, finest, steps if strength > finest else 1)
+    levels = path_through(schedule, schedule.times_of(-2 * torch.from_numpy(amplitudes).log().to(y.device)))
     draw = None if streams is None else lambda: noise.draw(y.shape, streams)
     drawn = integrate(denoiser, dpmpp(draw), levels[0].alpha.float() * y, levels, on_step)
     return _inside(y, drawn, noise)

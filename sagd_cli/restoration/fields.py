@@ -88,7 +88,8 @@ def make_fields(signals: Signals, others: Signals = (), seed: int = 0) -> Fields
     height, width = min(shape[0] for shape in shapes), min(shape[1] for shape in shapes)
     if min(height, width) < SMALLEST_SIDE:
         raise DataError(
-            f"an image of {width}x{height} pixels is too small to learn from", "Use --estimate notch."
+            f"an image of {width}x{height} pixels is too small to learn from",
+            f"Leave out those with a side below {SMALLEST_SIDE}.",
         )
     if len(shapes) == 1 and max(height, width) <= LARGEST_WHOLE:
         return Fields(np.stack(signals), True, np.arange(len(signals)), len(signals), signals[0].shape[1:])

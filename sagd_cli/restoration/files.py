@@ -36,13 +36,17 @@ class Outcome:
         return True
 
 
-def check_names(paths: Iterable[Path], target_name: Callable[[Path], str]) -> None:
-    """Raise UsageError when two files would be written under one name."""
+def check_names(paths: Iterable[Path], target_names: Callable[[Path], Iterable[str]]) -> list[str]:
+    """Return the names that files are written under; raise UsageError when one would be written twice."""
     names: dict[str, Path] = {}
     for path in paths:
-        other = names.setdefault(target_name(path), path)
-        if other is not path:
-            raise UsageError(f"{other.name} and {path.name} would both be written to {target_name(path)}")
+        for name in target_names(path):
+            other = names.setdefault(name, path)
+            if other is not path:
+                raise UsageError(
+                    f"{other.name} and {path.name} would both be written to {name}", "Rename one of them."
+                )
+    return list(names)
 
 
 def raise_if_failed(result: dict[str, Any]) -> None:

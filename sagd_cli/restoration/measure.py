@@ -1,15 +1,15 @@
 """The strength of noise in images, by the means there are: clean images of their kind, or only themselves."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from math import inf, sqrt
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.console import Output
-from sagd_cli.design.measure import measure_texture
+from sagd_cli.design.measure import LARGEST_TILE
 from sagd_cli.errors import DataError
+from sagd_cli.images import Image, to_signal
 from sagd_cli.restoration.fields import Fields, tiles_of
 from sagd_cli.restoration.parts import part_strengths
 from sagd_cli.restoration.strength import (
@@ -20,6 +20,7 @@ from sagd_cli.restoration.strength import (
 )
 from sagd_cli.spectral.band import Band, Ring
 from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage
 
 WEAKEST = 0.01  # nothing weaker is noise to omit: half a step of 8-bit images has 0.004
 
@@ -44,10 +45,16 @@ class Gauge:
         return found
 
     def one(self, signal: NDArray[np.float32]) -> Strength | None:
-        """Return the strength of the noise in one image (C, H, W); None when it is smaller than the fields."""
+        """Return the strength of the noise in one image (C, H, W); None when it is smaller than the fields.
+
+        It is 0 in an image that is constant, or has far less in the band than clean images have.
+        """
         tiles = tiles_of(signal, self._damaged)
         tiles = tiles.reshape(-1, *self._damaged.values.shape[1:])
-        return self._strength(tiles, len(tiles)) if len(tiles) else None
+        try:
+            return self._strength(tiles, len(tiles)) if len(tiles) else None
+        except DataError:
+            return Strength(0.0, 0.0, 0.0)
 
     @property
     def power_inside(self) -> float:
@@ -69,12 +76,21 @@ class Gauge:
         return self._groups.powers(self._clean.values)
 
 
-def thin_strength(source: Path, band: Band, output: Output) -> Strength:
+def texture(images: Sequence[Image]) -> Spectrum:
+    """Return the spectrum of the images' content, as `sagd spectrum` measures it, but of float images unclipped."""
+    smallest = np.min([image.pixels.shape[1:] for image in images], axis=0)
+    average = SpectrumAverage(tuple(min(int(side), LARGEST_TILE[2]) for side in smallest), hann=True)
+    for image in images:
+        average.add(to_signal(image.pixels).astype(np.float64))
+    return average.result()
+
+
+def thin_strength(images: Sequence[Image], band: Band) -> Strength:
     """Return the strength of noise in a band of notches and stripes, against the spectrum around each of them.
 
     It is the root mean square over the band of what is found in its parts. Raises DataError when that is nothing.
     """
-    spectrum = measure_texture(str(source.absolute()), output).spectrum
+    spectrum = texture(images)
     parts = part_strengths(spectrum.power, spectrum.fields, spectrum.grid, band)
     found = [part if part.found else Strength(0.0, 0.0, part.high) for part in parts]
     if not any(part.found for part in parts):

@@ -88,14 +88,14 @@ def omit_files(
 
 def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], force: bool) -> None:
     """Raise UsageError when an output cannot be written where it is to go."""
-    check_names(paths, output_name)
     inputs = [places.source, *places.inputs, *([places.truth] if places.truth else [])]
-    names = [name for path in paths for name in _draw_names(path, omission.draws_written)]
+    names = check_names(paths, lambda path: _draw_names(path, omission.draws_written))
     check_output_folder(places.folder, names, force, inputs)
     if places.uncertainty is not None:
         if places.uncertainty.resolve() == places.folder.resolve():
             raise UsageError("the uncertainty would lie among the images", "Choose another folder for it.")
-        check_output_folder(places.uncertainty, map(_deviation_name, paths), force, inputs)
+        deviations = check_names(paths, lambda path: [_deviation_name(path)])
+        check_output_folder(places.uncertainty, deviations, force, inputs)
     if places.run is not None:
         refuse_existing(places.run, False)
 

@@ -68,6 +68,11 @@ class Omission:
         return not knows and self.estimate != "notch"
 
     @property
+    def draws_samples(self) -> bool:
+        """Whether the way from noise to image is walked, which takes a model of all levels on it."""
+        return self.estimate in ("sample", "ode") or self.uncertain
+
+    @property
     def restoring(self) -> Restoring:
         """How images are restored."""
         samples = self.draws or (DRAWS if self.uncertain else 1)

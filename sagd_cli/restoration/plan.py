@@ -16,8 +16,8 @@ from sagd_cli.images import Image, to_signal
 from sagd_cli.restoration.auto_band import find_band
 from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.calibration import calibrated
-from sagd_cli.restoration.estimates import REACH
-from sagd_cli.restoration.fields import Fields, make_fields
+from sagd_cli.restoration.estimates import finest_level
+from sagd_cli.restoration.fields import CROP, SMALLEST_SIDE, Fields, make_fields
 from sagd_cli.restoration.learning import learn, restoration_task, split_of
 from sagd_cli.restoration.measure import Gauge, is_thin, thin_strength
 from sagd_cli.restoration.options import Omission
@@ -65,7 +65,8 @@ def prepare(
         raise DataError(
             f"no image of {source} can be read", "The files are damaged, or not what their names say."
         )
-    band = omission.band or find_band(source, output)
+    images = _large_enough(images)
+    band = omission.band or find_band(images, source)
     if omission.band is None:
         output.note(f"band {band}")
     _warn_of_clipping(images, output)
@@ -73,7 +74,7 @@ def prepare(
         return _removal(omission, source, band, images, device, output)
     damaged, reference = _fields(images, omission)
     gauge = Gauge(damaged, reference, band)
-    strength = _strength(omission, source, band, gauge, output)
+    strength = _strength(omission, images, band, gauge, output)
     if strength.lost and omission.is_self_supervised:
         raise DataError(
             f"the band {band} is lost in all images, and damaged images cannot say what was there",
@@ -83,11 +84,20 @@ def prepare(
     model = omission.model
     if model is None:
         model = _learned(omission, source, run, band, levels, reference or damaged, device, output)
+    elif omission.draws_samples:
+        levels = max(FINEST, finest_level(levels[1], model.power_in(band))), levels[1]
     model.check(band, levels)
     restorer = Restorer(band, model, omission.restoring)
     if omission.uncertain:
         restorer = _with_uncertainty(restorer, omission, reference, strength, output)
     return Plan(band, strength, restorer, gauge, omission, device)
+
+
+def _large_enough(images: Sequence[Image]) -> Sequence[Image]:
+    """Leave out images so small among the others that crops of their size would tell little of them."""
+    sides = np.array([min(image.pixels.shape[1:]) for image in images])
+    least = max(SMALLEST_SIDE, min(float(np.median(sides)), CROP) / 2)
+    return [image for image, side in zip(images, sides, strict=True) if side >= least] or images
 
 
 def _fields(images: Sequence[Image], omission: Omission) -> tuple[Fields, Fields | None]:
@@ -109,13 +119,15 @@ def _fields(images: Sequence[Image], omission: Omission) -> tuple[Fields, Fields
     return damaged, make_fields(clean, signals, omission.seed) if clean else None
 
 
-def _strength(omission: Omission, source: Path, band: Band, gauge: Gauge, output: Output) -> Strength:
+def _strength(
+    omission: Omission, images: Sequence[Image], band: Band, gauge: Gauge, output: Output
+) -> Strength:
     """Return the strength of the noise, as it was given or as it is measured; raise DataError when there is none."""
     if omission.strength is not None:
         value = omission.strength
         return Strength(value, value, value, lost=isinf(value))
     is_law = omission.reference is None and is_thin(band)
-    found = thin_strength(source, band, output) if is_law else gauge.all()
+    found = thin_strength(images, band) if is_law else gauge.all()
     if found.lost:
         output.note(f"the band {band} is lost: nothing of the images shows in it")
     else:
@@ -136,7 +148,7 @@ def _removal(
     strength = None
     try:
         gauge = Gauge(*_fields(images, omission), band)
-        strength = _strength(omission, source, band, gauge, output)
+        strength = _strength(omission, images, band, gauge, output)
         damage = strength.value**2
         signal = gauge.power_inside - damage
         if signal > damage:
@@ -158,8 +170,7 @@ def _levels(
         each = (gauge.one(to_signal(image.pixels)) for image in images)
         found += [one for one in each if one is not None and (one.lost or one.value >= FINEST)]
     values = [STRONGEST if one.lost else min(max(one.value, FINEST), STRONGEST) for one in found]
-    samples = omission.estimate in ("sample", "ode") or omission.uncertain
-    return max(min(values) / REACH, FINEST) if samples else min(values), max(values)
+    return FINEST if omission.draws_samples else min(values), max(values)
 
 
 def _learned(

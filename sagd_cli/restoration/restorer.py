@@ -60,20 +60,32 @@ class Restorer:
 
     @torch.inference_mode()
     def restore(self, y: Tensor, strengths: list[float], names: list[str]) -> Restored:
-        """Restore images `y` (B, C, H, W) with noise of `strengths`, infinite for a lost band.
+        """Restore images `y` (B, C, H, W) with noise of `strengths`, infinite for a lost band; those without stay.
 
         The noise that is drawn for an image is a function of the seed and its name. Colours are images of their own for
         a model of grey ones.
         """
         if self.model is None:
             return Restored(notch(y, band_noise(self.band, tuple(y.shape[2:]), y.device)), [], None)
-        shape, channels = y.shape, self.model.shape[0]
+        restored = self._of_any_colour(self.model, y, strengths, names)
+        noisy = torch.tensor([value >= FINEST for value in strengths], device=y.device).view(-1, 1, 1, 1)
+        deviation = restored.deviation
+        return Restored(
+            torch.where(noisy, restored.estimate, y),
+            [torch.where(noisy, draw, y) for draw in restored.draws],
+            None if deviation is None else noisy * deviation,
+        )
+
+    def _of_any_colour(
+        self, model: BandModel, y: Tensor, strengths: list[float], names: list[str]
+    ) -> Restored:
+        shape, channels = y.shape, model.shape[0]
         if channels == shape[1]:
-            return self._restore(self.model, y, strengths, names)
+            return self._restore(model, y, strengths, names)
         planes = shape[1]
         names = [f"{name}/{channel}" for name in names for channel in range(planes)]
         strengths = [strength for strength in strengths for _ in range(planes)]
-        restored = self._restore(self.model, y.reshape(-1, 1, *shape[2:]), strengths, names)
+        restored = self._restore(model, y.reshape(-1, 1, *shape[2:]), strengths, names)
         deviation = restored.deviation
         return Restored(
             restored.estimate.reshape(shape),

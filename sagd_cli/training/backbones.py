@@ -7,6 +7,7 @@ from sagd_cli.diffusion.band import MULTIPLE
 from sagd_cli.errors import ConfigError
 from sagd_cli.plugin.records import BackbonePlugin
 from sagd_cli.plugin.registry import registry
+from sagd_cli.spectral.grid import format_shape
 from sagd_cli.spectral.noise import random_stream
 
 
@@ -14,11 +15,16 @@ def seen_shape(config: RunConfig, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Shape of what the network of a run sees of images of `shape` = (C, *spatial).
 
     One that restores sees a window of them, or all with sides continued to multiples of 4: what is outside the band
-    and, as further channels, the linear estimate of what is inside.
+    and, as further channels, the noisy field inside. Raises ConfigError when the images are smaller than the window.
     """
     if config.restoration is None:
         return shape
     window = config.restoration.window
+    if window is not None and window > min(shape[1:]):
+        raise ConfigError(
+            f"the window of {window} pixels is larger than the images, {format_shape(shape[1:])}",
+            "Choose a smaller restoration.window, or null for whole images.",
+        )
     sides = [side + -side % MULTIPLE if window is None else window for side in shape[1:]]
     return (2 * shape[0], *sides)
 

@@ -73,7 +73,7 @@ CASES = [
     (["omit", ".", "--band", "hihg"], "unknown band 'hihg'. Did you mean high"),
     (["omit", ".", "--band", "0.5:0.2"], "reversed"),
     (["omit", ".", "--band", "a:b"], "not LO:HI with two numbers"),
-    (["omit", ".", "--band", "high", "--strength", "much"], "--strength is auto or a number"),
+    (["omit", ".", "--band", "high", "--strength", "much"], "--strength is auto, inf or a number"),
     (["omit", ".", "--band", "high", "--strength", "-1"], "strength must be from 0.01 to 100"),
     (["omit", ".", "--band", "high", "--strength", "nan"], "strength must be from 0.01 to 100"),
     (["corrupt", ".", "--band", "high", "--strength", "inf", "--output", "x"], "positive and finite"),

@@ -1,5 +1,6 @@
 """Networks: sized to the images, refused with a sentence when they do not fit, and able to learn."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,6 +29,7 @@ def build(name, shape, **options):
         ("unet", (1, 8, 8), {"channels": [40, 64]}),
         ("unet", (1, 8, 8), {"channels": [128, 136]}),
         ("unet", (3, 12, 20), {"channels": [8, 16], "attention": [False, True]}),
+        ("unet", (2, 12, 20), {"channels": [8, 16], "patch": 2}),
         ("dit", (1, 8, 8), {"depth": 1, "heads": 1}),
         ("dit", (3, 12, 12), {"patch": 4, "depth": 1, "heads": 2, "head_width": 8}),
     ],
@@ -55,6 +57,7 @@ def test_every_size_preset_is_written_out(side):
     ("name", "shape", "options", "fragment"),
     [
         ("unet", (1, 9, 8), {}, "needs sides divisible by 2, not 9x8"),
+        ("unet", (1, 8, 12), {"channels": [8, 8], "patch": 3}, "needs sides divisible by 6, not 8x12"),
         ("unet", (1, 64), {}, "takes images"),
         ("unet", (1, 8, 8), {"channels": [8, 12]}, "multiples of 8"),
         ("unet", (1, 8, 8), {"attention": [True]}, "the same length"),
@@ -82,3 +85,32 @@ def test_training_lowers_the_loss(name):
     batch = Batch(torch.zeros(16, 1, 8, 8))
     fit(state, lambda step, places: batch, loss, settings, Callbacks(record=records.append))
     assert records[-1]["loss"] < 0.5
+
+
+def test_a_folded_network_sees_squares_of_pixels_as_channels_and_answers_in_their_places():
+    """Channel 4 c + 2 i + j of what it sees is the pixel (i, j) of every square of channel c; classes pass through."""
+    from sagd_plugins.backbones.folded import Folded
+
+    seen = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, x, timestep, labels):
+            seen.append((x, labels))
+            return x
+
+    x, labels = torch.arange(2 * 3 * 8 * 6.0).view(2, 3, 8, 6), torch.tensor([0, 4])
+    assert torch.equal(Folded(Spy(), 2)(x, torch.zeros(2), labels), x)
+    ((folded, given),) = seen
+    assert folded.shape == (2, 12, 4, 3) and given is labels
+    for c, i, j in np.ndindex(3, 2, 2):
+        assert torch.equal(folded[:, 4 * c + 2 * i + j], x[:, c, i::2, j::2])
+
+
+def test_a_folded_network_keeps_its_classes():
+    options = {"channels": [8, 8], "patch": 2, "layers_per_block": 1}
+    network = build_backbone(BackboneConfig(name="unet", options=options), (1, 8, 8), 3).eval()
+    x, t = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.ones(1)
+    with torch.no_grad():
+        said = [network(x, t, torch.tensor([label])) for label in range(4)]
+    assert said[0].shape == x.shape
+    assert all(not torch.allclose(said[0], other) for other in said[1:])

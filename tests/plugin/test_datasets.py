@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sagd_cli.arguments import parse_dataset
+from sagd_cli.config import DatasetConfig
 from sagd_cli.datasets import load_images, stream_images
 from sagd_cli.errors import DataError, UsageError
 
@@ -199,3 +200,54 @@ def test_nothing_is_downloaded_unless_told(tmp_path, monkeypatch):
 def test_download_is_refused_where_there_is_nothing_to_fetch(sagd):
     result = sagd("data", "info", "digits", "--download")
     assert result.code == 2 and "nothing to download" in result.err
+
+
+def write_photographs(folder, **pixels):
+    folder.mkdir()
+    for name, values in pixels.items():
+        Image.fromarray(values).save(folder / f"{name}.png")
+    return folder
+
+
+def test_patches_are_squares_of_the_photographs_by_area_and_the_same_each_time(tmp_path):
+    """Pixels hold their own place, so that a patch says where it is from."""
+    rows, columns = np.indices((60, 90), dtype=np.uint8)
+    large = np.stack([rows, columns, np.full_like(rows, 1)], axis=-1)
+    small = large[:30, :30] * np.uint8([1, 1, 2])
+    folder = write_photographs(tmp_path / "photos", a=small, b=large)
+    patches = load(f"patches:path={folder},size=16,count=900").images
+    assert patches.shape == (900, 3, 16, 16) and patches.dtype == np.uint8
+    top, left = patches[:, 0, :1, :1].astype(int), patches[:, 1, :1, :1].astype(int)
+    assert np.array_equal(patches[:, 0], np.broadcast_to(top + np.arange(16)[:, None], (900, 16, 16)))
+    assert np.array_equal(patches[:, 1], np.broadcast_to(left + np.arange(16), (900, 16, 16)))
+    of_large = patches[:, 2, 0, 0] == 1
+    share = 5400 / 6300
+    assert abs(of_large.mean() - share) < 5 * (share * (1 - share) / 900) ** 0.5
+    assert top[of_large].max() == 44 and left[of_large].max() == 74 and top.min() == left.min() == 0
+    assert np.array_equal(patches, load(f"patches:path={folder},size=16,count=900").images)
+    assert not np.array_equal(patches, load(f"patches:path={folder},size=16,count=900,seed=1").images)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (
+            np.zeros((40, 12), np.uint8),
+            "b.png is 12 x 40 pixels of uint8, and patches are 16 pixels of 8 bits",
+        ),
+        (np.zeros((40, 40), np.uint16), "pixels of uint16"),
+        (np.zeros((40, 40, 3), np.uint8), "b.png has other colours than the first image"),
+    ],
+)
+def test_photographs_that_give_no_patches_are_named(tmp_path, second, message):
+    folder = write_photographs(tmp_path / "photos", a=np.zeros((40, 40), np.uint8), b=second)
+    with pytest.raises(DataError, match=message):
+        load(f"patches:path={folder},size=16")
+
+
+def test_patches_have_no_test_split_and_need_a_folder(tmp_path):
+    folder = write_photographs(tmp_path / "photos", a=np.zeros((40, 40), np.uint8))
+    with pytest.raises(UsageError, match="no held-out split"):
+        load_images(DatasetConfig(name="patches", split="test", options={"path": str(folder), "size": 16}))
+    with pytest.raises(UsageError, match="is not a folder of images"):
+        load(f"patches:path={tmp_path / 'missing'}")

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sagd_cli.console import Output
 from sagd_cli.errors import DataError
+from sagd_cli.images import read_image
 from sagd_cli.restoration.auto_band import find_band
 from sagd_cli.spectral.band import Notch, Stripe
 from sagd_cli.spectral.grid import FrequencyGrid
 
-QUIET = Output(quiet=True)
 SHAPE = (192, 256)
 
 
@@ -27,11 +26,15 @@ def save(levels, path):
     return path
 
 
+def band_of(path):
+    return find_band([read_image(path)], path)
+
+
 def test_planted_tones_and_stripes_are_the_band(tmp_path):
     rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
     tone = 8 * np.sin(2 * np.pi * (0.125 * rows + 0.3125 * columns))
     lines = np.random.default_rng(1).normal(0, 10, (SHAPE[0], 1))
-    band = find_band(save(photograph() + tone + lines, tmp_path / "damaged.png"), QUIET)
+    band = band_of(save(photograph() + tone + lines, tmp_path / "damaged.png"))
     (notch,) = [part for part in band.parts if isinstance(part, Notch) and part.center[1] > 0.02]
     assert notch.center == pytest.approx((0.125, 0.3125), abs=1 / 256)
     assert [part.direction for part in band.parts if isinstance(part, Stripe)] == ["horizontal"]
@@ -39,12 +42,12 @@ def test_planted_tones_and_stripes_are_the_band(tmp_path):
 
 def test_nothing_found_is_said(tmp_path):
     with pytest.raises(DataError, match="no isolated peaks or stripes"):
-        find_band(save(photograph(), tmp_path / "clean.png"), QUIET)
+        band_of(save(photograph(), tmp_path / "clean.png"))
 
 
 def test_constant_images_are_said_to_be_so(tmp_path):
     with pytest.raises(DataError, match="constant"):
-        find_band(save(np.full(SHAPE, 77.0), tmp_path / "flat.png"), QUIET)
+        band_of(save(np.full(SHAPE, 77.0), tmp_path / "flat.png"))
 
 
 @pytest.mark.parametrize(
@@ -56,5 +59,5 @@ def test_constant_images_are_said_to_be_so(tmp_path):
     ],
 )
 def test_the_damage_of_instruments_is_found(data_root, name, part):
-    band = find_band(data_root / "corrupted" / name, QUIET)
+    band = band_of(data_root / "corrupted" / name)
     assert any(isinstance(found, part) for found in band.parts)

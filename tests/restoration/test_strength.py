@@ -192,10 +192,10 @@ def test_crops_see_the_spectrum_that_is_computed_for_them(band):
 @pytest.mark.parametrize(("band", "gamma"), [("mid", 0.3), ("mid", 0.7), ("stripe:horizontal", 0.7)])
 def test_crops_of_large_fields_give_the_strength_too(band, gamma):
     """The taper smears the band over its neighbours; what it smears is known."""
-    grid, crop = FrequencyGrid((192, 192)), FrequencyGrid((64, 64))
+    grid, crop = FrequencyGrid((384, 384)), FrequencyGrid((128, 128))
     mask = Band.parse(band).mask(grid).astype(float)
     law = 0.02 * np.maximum(grid.radius, 1e-2) ** -2
-    groups = Groups(crop, crop_spectrum(mask, grid, crop), hann=True, lowest=6 / 64)
+    groups = Groups(crop, crop_spectrum(mask, grid, crop), hann=True, lowest=6 / 128)
     covered = 0
     for seed in range(20):
         (image,) = gaussian_fields(1, grid.shape, law + gamma**2 * mask, seed).astype(np.float32)

@@ -1,0 +1,136 @@
+"""What `sagd omit` refuses: one sentence, the right exit code, and nothing written."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from sagd_cli.config import resolve
+from sagd_cli.console import Output
+from sagd_cli.training.run import train
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    """Twenty digits that no writer of the training split wrote."""
+    from sklearn.datasets import load_digits
+
+    folder = tmp_path_factory.mktemp("clean")
+    for i, image in enumerate(load_digits().images[1500:1520]):
+        tifffile.imwrite(folder / f"{i:02d}.tiff", (image / 16).astype(np.float32))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def restorer(tmp_path_factory, tiny_settings):
+    """A run that restores the band `mid` from strengths of 0.1 to 1."""
+    path = tmp_path_factory.mktemp("runs") / "restorer"
+    wanted = {"restoration": {"bands": ["mid"], "strengths": [0.1, 1.0]}, "training.images": 8}
+    train(resolve({**tiny_settings, **wanted}), path, torch.device("cpu"), Output(quiet=True))
+    return path
+
+
+@pytest.fixture
+def refused(sagd, clean, tmp_path):
+    """Call `omit` on the digits, and see one sentence with an exit code and nothing written."""
+
+    def check(code, fragment, *arguments, source=clean):
+        before = sorted(tmp_path.rglob("*"))
+        result = sagd("omit", source, "--output", tmp_path / "o", *arguments)
+        assert result.code == code, result
+        lines = [line for line in result.err.splitlines() if line.startswith("error:")]
+        assert len(lines) == 1 and fragment in lines[0], result.err
+        assert "Traceback" not in result.err and sorted(tmp_path.rglob("*")) == before
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("fragment", "arguments"),
+    [
+        ("holds no frequency", "--band 0.01:0.02"),
+        ("holds no frequency", "--band 0.01:0.02 --estimate notch --strength 0.5"),
+        ("strength must be from 0.01 to 100", "--band mid --strength 0"),
+        ("strength must be from 0.01 to 100", "--band mid --strength=-1"),
+        ("strength must be from 0.01 to 100", "--band mid --strength nan"),
+        ("strength must be from 0.01 to 100", "--band mid --strength 101"),
+        ("auto, inf or a number", "--band mid --strength much"),
+        ("unknown estimate 'best'", "--band mid --estimate best"),
+        ("--strength inf needs to know", "--band mid --strength inf"),
+        ("--estimate sample needs to know", "--band mid --estimate sample"),
+        ("--estimate ode needs to know", "--band mid --estimate ode"),
+        ("--per-image needs to know", "--band mid --per-image"),
+        ("--uncertainty needs to know", "--band mid --uncertainty u"),
+        ("notch has no uncertainty", "--band mid --uncertainty u --estimate notch"),
+        ("ode has no uncertainty", "--band mid --uncertainty u --estimate ode --reference digits"),
+        ("strengths that are measured", "--band mid --per-image --reference digits --strength 1"),
+        ("strengths that are measured", "--band mid --per-image --reference digits --estimate notch"),
+        ("learns nothing to save", "--band mid --estimate notch --save-model run"),
+        ("unknown dataset 'nothing'", "--band mid --reference nothing"),
+    ],
+)
+def test_settings_that_mean_nothing_or_do_not_go_together(refused, fragment, arguments):
+    refused(2, fragment, *arguments.split())
+
+
+def test_models_that_do_not_fit(refused, restorer, tiny_run, tmp_path):
+    model = ("--model", restorer, "--strength", 0.5)
+    refused(2, "trained for the bands mid, not for 0.5:1", "--band", "high", *model)
+    refused(2, "trained for strengths from 0.1 to 1", "--band", "mid", "--model", restorer, "--strength", 2)
+    refused(2, "and needed are 0.025 to 0.5", "--band", "mid", *model, "--estimate", "sample")
+    refused(2, "trained to make images", "--band", "mid", "--model", tiny_run, "--strength", 0.5)
+    refused(2, "missing", "--band", "mid", "--model", tmp_path / "missing", "--strength", 0.5)
+    refused(2, "nothing is learned to save", "--band", "mid", *model, "--save-model", tmp_path / "run")
+
+
+def test_a_restoring_run_makes_no_images(sagd, restorer, tmp_path):
+    sampled = sagd("sample", restorer, "-n", 2, "--output", tmp_path / "o")
+    assert sampled.code == 2 and f"sagd omit --model {restorer}" in sampled.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_outputs_that_exist_or_would_mix(refused, clean, restorer, tmp_path):
+    kept = ("--band", "mid", "--strength", 0.5, "--reference", "digits")
+    refused(2, "exists already", *kept, "--save-model", restorer)
+    refused(2, "lie among the images", *kept, "--uncertainty", tmp_path / "o")
+    refused(2, "is where the input is", *kept, "--uncertainty", clean)
+    twice = shutil.copytree(clean, tmp_path / "twice")
+    shutil.copy(twice / "00.tiff", twice / "00.2.tiff")
+    draws = ("--estimate", "sample", "--draws", 2)
+    refused(2, "would both be written to 00.2.tiff", *kept, *draws, source=twice)
+    shutil.copy(twice / "00.tiff", twice / "00.tif")
+    refused(2, "would both be written to 00.tiff", *kept, "--uncertainty", tmp_path / "u", source=twice)
+
+
+def test_images_without_noise_are_not_changed(refused, clean, tmp_path):
+    refused(1, "no more power than a power law explains", "--band", "high")
+    refused(1, "no more power than the reference explains", "--band", "high", "--reference", "digits")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i in range(10):
+        tifffile.imwrite(flat / f"{i}.tiff", np.full((8, 8), i / 10, np.float32))
+    refused(1, "constant", "--band", "high", source=flat)
+    refused(1, "constant", "--band", "auto", source=flat)
+
+
+def test_a_band_that_was_erased_cannot_be_learned_from_what_is_left(sagd, refused, tmp_path):
+    """Photographs without any power in the band: the power law says that it is lost."""
+    folder = tmp_path / "erased"
+    folder.mkdir()
+    radius = np.hypot(np.fft.fftfreq(48)[:, None], np.fft.rfftfreq(48)[None])
+    for i in range(10):
+        white = np.random.default_rng(i).standard_normal((48, 48))
+        kept = np.fft.rfft2(white) / (radius + 0.02) * (radius / np.sqrt(0.5) < 0.6)
+        tifffile.imwrite(
+            folder / f"{i}.tiff", (0.5 + np.fft.irfft2(kept, s=(48, 48)) / 200).astype(np.float32)
+        )
+    refused(1, "is lost in all images", "--band", "0.6:1", source=folder)
+
+
+def test_images_too_small_to_learn_from(refused, tmp_path):
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tiff", np.random.default_rng(0).random((3, 3)).astype(np.float32))
+    refused(1, "3x3 pixels is too small to learn from", "--band", "high", "--strength", 0.5, source=folder)

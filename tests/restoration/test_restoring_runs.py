@@ -1,0 +1,67 @@
+"""`sagd train --restore`: runs that are trained like any other, and that `omit --model` serves from."""
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from interruption import hashes, stop_at
+
+from sagd_cli.config import resolve
+from sagd_cli.console import Output
+from sagd_cli.errors import ConfigError, Interrupted
+from sagd_cli.training.run import train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def config(tiny_settings):
+    return resolve({**tiny_settings, "restoration.bands": ["mid", "rings"], "training.images": 48})
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "restorer"
+    train(config, path, CPU, Output(quiet=True))
+    return path
+
+
+def test_stopping_and_resuming_equals_one_go_bit_for_bit(config, run, tmp_path):
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run", CPU, stop_at(3))
+    assert train(config, tmp_path / "run", CPU, Output(quiet=True))["step"] == 6
+    assert hashes(tmp_path / "run") == hashes(run)
+
+
+@pytest.mark.parametrize("band", ["mid", "0.3:0.9", "low"])
+@pytest.mark.parametrize("shape", [(8, 8), (3, 5), (13, 9)], ids=str)
+def test_it_serves_its_bands_at_any_size(sagd, run, tmp_path, band, shape):
+    """Outside the band the images come back as they were."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    image = np.random.default_rng(0).random(shape).astype(np.float32)
+    tifffile.imwrite(folder / "a.tiff", image)
+    tifffile.imwrite(folder / "large.tiff", np.pad(image, 8, mode="reflect" if min(shape) > 8 else "wrap"))
+    omit = ("omit", folder, "--band", band, "--model", run, "--strength", 0.5, "--output", tmp_path / "o")
+    assert sagd(*omit).code == 0
+    rho = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]) / np.sqrt(0.5)
+    low, high = {"mid": (0.25, 0.5), "low": (0, 0.25)}.get(band, (0.3, 0.9))
+    change = np.fft.rfft2(tifffile.imread(tmp_path / "o" / "a.tiff") - image)
+    assert np.abs(change[(rho < low - 1e-9) | (rho >= high)]).max() < 1e-4 * np.abs(np.fft.rfft2(image)).max()
+
+
+def test_a_finished_training_says_how_to_use_it(sagd, tiny_settings, tmp_path):
+    settings = [f"--set={key}={value}" for key, value in tiny_settings.items() if key != "training.images"]
+    result = sagd("train", "--restore", "mid", *settings, "--steps", 1, "--output", tmp_path / "run")
+    assert result.code == 0 and f"sagd omit INPUT --band BAND --model {tmp_path / 'run'}" in result.err
+
+
+def test_windows_larger_than_the_images_and_choices_that_are_none_are_refused(tiny_settings, tmp_path):
+    wanted = {**tiny_settings, "restoration.bands": ["mid"]}
+    with pytest.raises(ConfigError, match="window of 64 pixels is larger than the images, 8x8"):
+        train(resolve({**wanted, "restoration.window": 64}), tmp_path / "run", CPU, Output(quiet=True))
+    with pytest.raises(ConfigError, match="no choice of loss"):
+        resolve({**wanted, "loss": "whitened"})
+    with pytest.raises(ConfigError, match="least to the largest"):
+        resolve({**wanted, "restoration.strengths": [1.0, 0.1]})
+    assert not (tmp_path / "run").exists()

@@ -15,6 +15,7 @@ from sagd_cli.errors import DataError, UsageError
 from sagd_cli.images import Image, to_signal
 from sagd_cli.restoration.auto_band import find_band
 from sagd_cli.restoration.band_model import BandModel
+from sagd_cli.restoration.estimates import UNTRAINED
 from sagd_cli.restoration.fields import Fields, make_fields
 from sagd_cli.restoration.learning import learn, restoration_task
 from sagd_cli.restoration.measure import WEAKEST, Gauge, is_thin, thin_strength
@@ -24,7 +25,7 @@ from sagd_cli.restoration.strength import Strength
 from sagd_cli.spectral.band import Band
 from sagd_cli.training.run import save_run
 
-ESTIMATES = ("mean", "sample", "ode", "notch")
+ESTIMATES = ("mean", "sample", "ode", *UNTRAINED)
 STEPS = 400
 DRAWS = 16
 SATURATED_SHARE = 0.01
@@ -71,16 +72,21 @@ class Omission:
                     raise UsageError(
                         f"{name} needs to know what clean images are like", "Give a --reference or a --model."
                     )
-        if self.uncertain and self.estimate in ("notch", "ode"):
+        if self.uncertain and self.estimate in ("ode", *UNTRAINED):
             raise UsageError(f"--estimate {self.estimate} has no uncertainty", "Use mean or sample.")
-        if self.per_image and (strength is not None or self.estimate == "notch"):
+        if self.per_image and (strength is not None or self.is_untrained):
             raise UsageError("--per-image is for strengths that are measured", "Leave it out.")
 
     @property
     def is_self_supervised(self) -> bool:
         """Whether it learns from the damaged images themselves."""
         knows = self.reference or (self.model is not None and self.model.settings.damage is None)
-        return not knows and self.estimate != "notch"
+        return not knows and not self.is_untrained
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether its estimate needs no model."""
+        return self.estimate in UNTRAINED
 
     @property
     def samples(self) -> int:
@@ -95,8 +101,8 @@ class Omission:
     @property
     def method(self) -> str:
         """Name of the method, as reported."""
-        if self.estimate == "notch":
-            return "notch"
+        if self.is_untrained:
+            return self.estimate
         knowledge = "model" if self.model else "reference" if self.reference else "self-supervised"
         return f"{knowledge}-{self.estimate}"
 
@@ -146,11 +152,16 @@ def prepare(
     damaged, reference = _fields(images, omission)
     gauge = Gauge(damaged, band, reference)
     strength = _strength(omission, source, band, gauge, output)
+    if omission.is_self_supervised and is_thin(band):
+        output.warn(
+            "peaks and stripes are alike all over an image, which Gaussian noise is not: --estimate wiener needs no "
+            "training and leaves less of them"
+        )
     levels = _levels(omission, strength, gauge, images)
     model = omission.model
     if model is not None:
         model.check(band, levels)
-    elif omission.estimate != "notch":
+    elif not omission.is_untrained:
         model = _learned(omission, source, run, band, levels, reference or damaged, device, output)
     restorer = Restorer(
         band,
@@ -167,7 +178,7 @@ def prepare(
 
 
 def _fields(images: Sequence[Image], omission: Omission) -> tuple[Fields, Fields | None]:
-    """Fields of the damaged images and of clean ones, of the same shape: of every colour when they differ in colours."""
+    """Fields of the damaged images and of clean ones, of the same shape: of each colour when they differ in that."""
     signals, clean = (
         [to_signal(image.pixels) for image in images],
         omission.reference.signals if omission.reference else [],
@@ -195,7 +206,7 @@ def _strength(omission: Omission, source: Path, band: Band, gauge: Gauge, output
             is_law = not omission.reference and is_thin(band)
             strength = thin_strength(source, band, output) if is_law else gauge.all()
         except DataError:
-            if omission.estimate == "notch":
+            if omission.is_untrained:
                 output.warn(f"the band {band} shows no noise: removing it takes from the images alone")
                 return None
             raise

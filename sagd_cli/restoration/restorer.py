@@ -9,9 +9,9 @@ from torch import Tensor
 from sagd_cli.diffusion.band import BandDenoiser
 from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.estimates import (
+    UNTRAINED,
     drowned,
     noisier_posterior_mean,
-    notch,
     posterior_mean,
     posterior_sample,
 )
@@ -34,10 +34,10 @@ class Restored:
 
 @dataclass(frozen=True)
 class Restorer:
-    """Restores images with noise in `band`; without a `model` it only removes the band.
+    """Restores images with noise in `band`; without a `model` as an estimate does that needs none.
 
-    `estimate` is mean, sample or ode; `draws` is how many posterior samples there are of an image, `steps` the network
-    evaluations of each; `uncertain` asks for their deviation.
+    `estimate` is mean, sample or ode, without a model notch or wiener; `draws` is how many posterior samples there are
+    of an image, `steps` the network evaluations of each; `uncertain` asks for their deviation.
     """
 
     band: Band
@@ -56,7 +56,8 @@ class Restorer:
         a model of grey ones.
         """
         if self.model is None:
-            return Restored(notch(y, band_noise(self.band, tuple(y.shape[2:]), y.device)), [], None)
+            noise = band_noise(self.band, tuple(y.shape[2:]), y.device)
+            return Restored(UNTRAINED[self.estimate](y, noise), [], None)
         shape, channels = y.shape, self.model.shape[0]
         if channels == shape[1]:
             return self._restore(self.model, y, strengths, names)

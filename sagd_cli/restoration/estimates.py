@@ -47,9 +47,9 @@ def _around(level: Tensor, outside: Tensor, shape: tuple[int, ...]) -> Tensor:
 
     Weights are (2^2 + d^2)^(-5/2): they reach into a band however wide it is, in float64, and near ones count most.
     """
-    rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64, device=level.device) for n in shape)
-    decay = 2 * math.pi * NEAREST * torch.hypot(rows[:, None], columns)
-    kernel = (1 + decay) * torch.exp(-decay)  # the transform of the weights
+    rows, columns = (torch.fft.fftfreq(n, 1 / n, dtype=torch.float64, device=level.device) for n in shape)
+    weights = (NEAREST**2 + rows[:, None] ** 2 + columns[: level.shape[-1]] ** 2) ** -2.5
+    kernel = torch.fft.irfft2(weights, s=shape)
 
     def blurred(values: Tensor) -> Tensor:
         smooth: Tensor = torch.fft.rfft2(torch.fft.irfft2(values.double(), s=shape) * kernel).real

@@ -59,7 +59,7 @@ def omit(
         typer.Option(
             "--estimate",
             help="mean: expected clean image; sample: a draw of those that may be; ode: a deterministic one; "
-            "notch: only remove the band.",
+            "wiener: reduce the band to the level around it, untrained; notch: only remove the band.",
         ),
     ] = "mean",
     draws: Annotated[
@@ -104,12 +104,13 @@ def omit(
 
       sagd omit --band high damaged
 
-      sagd omit --band auto scan.png --estimate notch --figure scan-omitted.png
+      sagd omit --band auto scan.png --estimate wiener --figure scan-omitted.png
 
       sagd omit --band 0.25:0.5 damaged --reference clean --save-model runs/mid --output restored --json
 
       sagd omit --band 0.25:0.5 more-damaged --model runs/mid --uncertainty deviations
     """
+    from sagd_cli.restoration.estimates import UNTRAINED
     from sagd_cli.restoration.files import raise_if_failed
     from sagd_cli.restoration.omission import Places, omit_files
     from sagd_cli.restoration.options import Omission
@@ -118,8 +119,8 @@ def omit(
 
     if model is not None and run is not None:
         raise UsageError("with --model nothing is learned to save", "Leave out --save-model.")
-    if run is not None and estimate == "notch":
-        raise UsageError("--estimate notch learns nothing to save", "Leave out --save-model.")
+    if run is not None and estimate in UNTRAINED:
+        raise UsageError(f"--estimate {estimate} learns nothing to save", "Leave out --save-model.")
     if figure is not None:
         from sagd_cli.reporting.figures import check_figure_path
 
@@ -176,7 +177,9 @@ def _draw(band: "Band", shown: list["Shown"], path: Path, force: bool) -> None:
         )
         for one in shown
     ]
-    save_figure(omission_figure(f"Omission of {band}", band, images), path, force)
+    first, others = band.parts[0], len(band.parts) - 1
+    title = f"Omission of {first} and {others} more" if others > 2 else f"Omission of {band}"
+    save_figure(omission_figure(title, band, images), path, force)
 
 
 def _text(result: dict[str, Any]) -> str:

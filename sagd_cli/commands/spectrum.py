@@ -39,7 +39,9 @@ def spectrum(
 
       sagd spectrum photos/ --plot spectrum.png
 
-      band=$(sagd spectrum scan.png --peaks --json | jq -er .band) && sagd omit scan.png --band "$band" --estimate notch
+      band=$(sagd spectrum scan.png --peaks --json | jq -er .band)
+
+      sagd omit scan.png --band "$band" --estimate wiener
     """
     from sagd_cli.design.analyse import analyse
 

@@ -10,17 +10,58 @@ from torch import Tensor
 from sagd_cli.diffusion.band import BandDenoiser
 from sagd_cli.diffusion.grids import path_through
 from sagd_cli.diffusion.samplers import dpmpp, integrate
+from sagd_cli.errors import DataError
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 
 DRAWS = 32
 # A sample's path goes down to this fraction of the noise's amplitude, or of the images' in the band if that is less.
 REACH = 20.0
+NEAREST = 2.0  # bins from a band at which the spectrum around it begins to count less
+TINY = 1e-20  # power that only rounding makes
 
 
 def notch(y: Tensor, noise: SpectralNoise) -> Tensor:
     """Remove the band of `noise` from `y` (B, C, H, W); the mean of the image stays."""
     mean = y.mean(dim=(-2, -1), keepdim=True)
     return y - noise.project(y - mean)
+
+
+def wiener(y: Tensor, noise: SpectralNoise) -> Tensor:
+    """Keep of each frequency of the band the share S / max(S, P) of images `y` (B, C, H, W), its phase unchanged.
+
+    P = |F y|^2 / N is the power there, the mean over colours, S what the spectrum around the band lets expect: this is
+    the Wiener filter whose noise has the likeliest power, P - S or none. The mean of the image stays. Raises DataError
+    when the band is all there is.
+    """
+    spectrum = torch.fft.rfft2(y - y.mean(dim=(-2, -1), keepdim=True), norm="ortho")
+    power = torch.view_as_real(spectrum).square().sum(-1).mean(dim=1, keepdim=True).clamp_(min=TINY)
+    outside = torch.from_numpy(~noise.support & (noise.grid.radius > 0)).to(y.device)
+    if not outside.any():
+        raise DataError("the band leaves no frequency to compare it with", "Use --estimate notch.")
+    # The expected logarithm of a mean over C colours, each with an exponential distribution about S.
+    bias = float(torch.digamma(torch.tensor(float(y.shape[1])))) - math.log(y.shape[1])
+    expected = _around(power.log() - bias, outside, noise.grid.shape).exp_()
+    damage = 1 - expected / torch.maximum(expected, power)
+    return y - noise.project(torch.fft.irfft2(spectrum.mul_(damage), s=noise.grid.shape, norm="ortho"))
+
+
+def _around(level: Tensor, outside: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Mean of `level` (..., half spectrum) where `outside` is 1, weighted by the distance d in bins.
+
+    Weights are (2^2 + d^2)^(-5/2): they reach into a band however wide it is, in float64, and near ones count most.
+    """
+    rows, columns = (torch.fft.fftfreq(n, 1 / n, dtype=torch.float64, device=level.device) for n in shape)
+    weights = (NEAREST**2 + rows[:, None] ** 2 + columns[: level.shape[-1]] ** 2) ** -2.5
+    kernel = torch.fft.irfft2(weights, s=shape)
+
+    def blurred(values: Tensor) -> Tensor:
+        smooth: Tensor = torch.fft.rfft2(torch.fft.irfft2(values.double(), s=shape) * kernel).real
+        return smooth
+
+    return (blurred(level * outside) / blurred(outside)).to(level.dtype)
+
+
+UNTRAINED = {"notch": notch, "wiener": wiener}
 
 
 def drowned(y: Tensor, noise: SpectralNoise, strength: float, seeds: Sequence[str]) -> Tensor:

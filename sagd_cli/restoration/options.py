@@ -5,12 +5,13 @@ from math import inf
 
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.band_model import BandModel
+from sagd_cli.restoration.estimates import UNTRAINED
 from sagd_cli.restoration.measure import WEAKEST
 from sagd_cli.restoration.restorer import STRONGEST, Restoring
 from sagd_cli.restoration.sources import CleanImages
 from sagd_cli.spectral.band import Band
 
-ESTIMATES = ("mean", "sample", "ode", "notch")
+ESTIMATES = ("mean", "sample", "ode", *UNTRAINED)
 STEPS = 400
 DRAWS = 16
 
@@ -56,16 +57,21 @@ class Omission:
                     raise UsageError(
                         f"{name} needs to know what clean images are like", "Give a --reference or a --model."
                     )
-        if self.uncertain and self.estimate in ("notch", "ode"):
+        if self.uncertain and self.estimate in ("ode", *UNTRAINED):
             raise UsageError(f"--estimate {self.estimate} has no uncertainty", "Use mean or sample.")
-        if self.per_image and (strength is not None or self.estimate == "notch"):
+        if self.per_image and (strength is not None or self.is_untrained):
             raise UsageError("--per-image is for strengths that are measured", "Leave it out.")
 
     @property
     def is_self_supervised(self) -> bool:
         """Whether it learns from the damaged images themselves."""
         knows = self.reference or (self.model is not None and self.model.settings.damage is None)
-        return not knows and self.estimate != "notch"
+        return not knows and not self.is_untrained
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether its estimate needs no model."""
+        return self.estimate in UNTRAINED
 
     @property
     def draws_samples(self) -> bool:
@@ -86,7 +92,7 @@ class Omission:
     @property
     def method(self) -> str:
         """Name of the method, as reported."""
-        if self.estimate == "notch":
-            return "notch"
+        if self.is_untrained:
+            return self.estimate
         knowledge = "model" if self.model else "reference" if self.reference else "self-supervised"
         return f"{knowledge}-{self.estimate}"

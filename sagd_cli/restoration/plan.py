@@ -70,7 +70,7 @@ def prepare(
     if omission.band is None:
         output.note(f"band {band}")
     _warn_of_clipping(images, output)
-    if omission.estimate == "notch":
+    if omission.is_untrained:
         return _removal(omission, source, band, images, device, output)
     damaged, reference = _fields(images, omission)
     gauge = Gauge(damaged, reference, band)
@@ -79,6 +79,11 @@ def prepare(
         raise DataError(
             f"the band {band} is lost in all images, and damaged images cannot say what was there",
             "Give clean images of their kind with --reference or --model, or use --estimate notch.",
+        )
+    if omission.is_self_supervised and is_thin(band):
+        output.warn(
+            "peaks and stripes are alike all over an image, which Gaussian noise is not: --estimate wiener needs no "
+            "training and leaves less of them"
         )
     levels = _levels(omission, strength, gauge, images)
     model = omission.model
@@ -151,14 +156,14 @@ def _removal(
         strength = _strength(omission, images, band, gauge, output)
         damage = strength.value**2
         signal = gauge.power_inside - damage
-        if signal > damage:
+        if omission.estimate == "notch" and signal > damage:
             output.warn(
                 f"the band {band} carries more of the images (power {signal:.3g}) than damage ({damage:.3g}): removing "
                 "it does more harm than good, which --estimate mean does not"
             )
     except DataError as error:
         output.warn(f"what is removed may be of the images alone: {error.message}")
-    return Plan(band, strength, Restorer(band, None), None, omission, device)
+    return Plan(band, strength, Restorer(band, None, omission.restoring), None, omission, device)
 
 
 def _levels(

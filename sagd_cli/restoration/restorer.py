@@ -9,9 +9,9 @@ from torch import Tensor
 from sagd_cli.diffusion.band import BandDenoiser
 from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.estimates import (
+    UNTRAINED,
     drowned,
     noisier_posterior_mean,
-    notch,
     posterior_mean,
     posterior_sample,
 )
@@ -48,7 +48,7 @@ class Restoring:
 
 @dataclass(frozen=True)
 class Restorer:
-    """Restores images with noise in `band`; without a `model` it only removes the band.
+    """Restores images with noise in `band`; without a `model` as an estimate does that needs none.
 
     `floor` is added to deviations in quadrature.
     """
@@ -66,7 +66,8 @@ class Restorer:
         a model of grey ones.
         """
         if self.model is None:
-            return Restored(notch(y, band_noise(self.band, tuple(y.shape[2:]), y.device)), [], None)
+            noise = band_noise(self.band, tuple(y.shape[2:]), y.device)
+            return Restored(UNTRAINED[self.how.estimate](y, noise), [], None)
         restored = self._of_any_colour(self.model, y, strengths, names)
         noisy = torch.tensor([value >= FINEST for value in strengths], device=y.device).view(-1, 1, 1, 1)
         deviation = restored.deviation

@@ -8,7 +8,7 @@ is one; a stripe above the parallel lines on both sides, along most of its lengt
 
 from dataclasses import dataclass
 from itertools import product
-from math import ceil, floor, log10
+from math import ceil, floor, log10, pi, sqrt
 from typing import Literal
 
 import numpy as np
@@ -183,7 +183,12 @@ def _representative(frequency: Array) -> tuple[float, ...]:
 
 
 def _radius(spectrum: Array, frequency: Array, background: float) -> float:
-    """Radius in cycles/sample of the disc about `frequency` whose rings have over twice the background."""
+    """Radius in cycles/sample of the disc about `frequency` to omit from a whole image, which is not tapered.
+
+    Its rings have over twice the background. Without the taper the peak is wider: by a main lobe, for interference that
+    is stronger at the borders; and a tone has arms along the axes, which at distance d, in bins, have its power over
+    (pi d)^2 in that of white noise. The disc ends where what is left of them, a sixteenth, is below the background.
+    """
     coarse = min(spectrum.shape)
     axes = np.ix_(*(_wrapped(np.fft.fftfreq(n) - f) for n, f in zip(spectrum.shape, frequency, strict=True)))
     distance = np.sqrt(sum(f**2 for f in axes))
@@ -192,6 +197,8 @@ def _radius(spectrum: Array, frequency: Array, background: float) -> float:
     power = np.bincount(ring[near], spectrum[near]) / np.bincount(ring[near])
     outside = np.flatnonzero(power[LOBE + 1 :] <= 2 * background)
     rings = LOBE + int(outside[0]) if len(outside) else len(power) - 1
+    arms = ceil(sqrt(NOISE_BANDWIDTH**spectrum.ndim * power[0] / background) / (4 * pi))
+    rings = max(rings, arms) + LOBE
     return float((rings + 0.5) / coarse)
 
 

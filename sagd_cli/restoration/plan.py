@@ -82,8 +82,8 @@ def prepare(
         )
     if omission.is_self_supervised and is_thin(band):
         output.warn(
-            "peaks and stripes are alike all over an image, which Gaussian noise is not: --estimate wiener needs no "
-            "training and leaves less of them"
+            "peaks and stripes are alike all over an image: a network that knows no clean one keeps them, or adds to "
+            "them; --estimate wiener removes them, without training"
         )
     levels = _levels(omission, strength, gauge, images)
     model = omission.model

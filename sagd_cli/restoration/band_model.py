@@ -59,14 +59,14 @@ class BandModel:
         if str(band) not in known and not is_ring:
             raise UsageError(
                 f"{self.name} was trained for the bands {', '.join(bands)}, not for {band}",
-                "Give one of them, or another --model.",
+                "Give one of them, or another model.",
             )
         low, high = self.settings.strengths
         if strengths[0] < low / SLACK or strengths[1] > high * SLACK:
             raise UsageError(
                 f"{self.name} was trained for strengths from {low:g} to {high:g}, and needed are "
                 + " to ".join(f"{value:.3g}" for value in dict.fromkeys(strengths)),
-                "Train one for them, or give --strength.",
+                f"Train one with --set restoration.strengths=[{strengths[0]:g},{strengths[1]:g}].",
             )
 
     def denoiser(self, band: Band, shape: tuple[int, ...]) -> BandDenoiser:

@@ -167,7 +167,7 @@ def prepare(
 
 
 def _fields(images: Sequence[Image], omission: Omission) -> tuple[Fields, Fields | None]:
-    """Fields of the damaged images and of clean ones, of the same shape: of every colour when they differ in colours."""
+    """Fields of the damaged images and of clean ones, of the same shape: of single colours when these differ."""
     signals, clean = (
         [to_signal(image.pixels) for image in images],
         omission.reference.signals if omission.reference else [],

@@ -267,9 +267,10 @@ class SamplingConfig(_Frozen):
     )
     eta: float = Field(0.0, ge=0, le=1, description="Randomness of ddim, up to that of ddpm.")
     churn: float = Field(0.0, ge=0, description="Randomness of heun: EDM's S_churn.")
-    fill: Literal["zero", "mean"] | None = Field(
+    fill: Literal["zero", "mean", "prior"] | None = Field(
         None,
-        description="What goes where the filter gives no noise: zero (so does null) or the mean training image.",
+        description="What goes where the filter gives no noise: zero (so does null), the mean training image, or draws "
+        "of the model that `--prior` names.",
     )
 
     def resolved(self, schedule: str) -> "SamplingConfig":

@@ -61,7 +61,15 @@ def sample(
         str | None,
         typer.Option(
             "--fill",
-            help="Where the run's filter gives no noise: zero (default) or mean, the mean training image.",
+            help="Where the run's filter gives no noise: zero (default), mean: the mean training image, or prior.",
+        ),
+    ] = None,
+    prior: Annotated[
+        Path | None,
+        typer.Option(
+            "--prior",
+            metavar="RUN",
+            help="For --fill prior: a model of `sagd train --restore BAND` that draws the band from the rest.",
         ),
     ] = None,
     ema: Annotated[
@@ -101,8 +109,12 @@ def sample(
       sagd sample runs/classes --class 3,8 --guidance 2        (of a run trained with --class-conditional)
 
       sagd sample runs/omitted --fill mean                     (of a run trained with --omit-band)
+
+      sagd sample runs/omitted --fill prior --prior runs/band  (of one trained with --restore BAND)
     """
     from sagd_cli.arguments import parse_filter
+    from sagd_cli.restoration.prior import band_prior
+    from sagd_cli.restoration.sources import open_model
     from sagd_cli.training.folder import check_filter, open_run
     from sagd_cli.training.generator import ImageGenerator, sampling_of
     from sagd_cli.training.samples import SampleTarget, default_folder, describe, save_samples
@@ -121,7 +133,10 @@ def sample(
         "fill": fill,
     }
     sampling = sampling_of(opened.config, {key: value for key, value in flags.items() if value is not None})
-    generator = ImageGenerator(opened.model(announced_device(device), ema), sampling, class_)
+    chosen = announced_device(device)
+    model = opened.model(chosen, ema)
+    filled_by = None if prior is None else band_prior(open_model(prior, chosen, out), model, sampling.steps)
+    generator = ImageGenerator(model, sampling, class_, filled_by)
     seeds = range(seed, seed + count)
     target = SampleTarget(folder or default_folder(opened, generator, seeds), format_, grid, force)
     target.check(generator.model, seeds)

@@ -57,7 +57,7 @@ class BandModel:
         if str(band) not in known and not is_ring:
             raise UsageError(
                 f"{self.name} was trained for the bands {', '.join(bands)}, not for {band}",
-                "Give one of them, or another --model.",
+                "Give one of them, or another model.",
             )
         low, high = self.settings.strengths
         if strengths[0] < low / SLACK or strengths[1] > high * SLACK:

@@ -1,6 +1,6 @@
 """Drawing images from a trained run: one seed an image, whatever the batch size (MATH: 5. Sampling)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,18 +54,34 @@ class Model:
         return self.has_pixels and len(self.shape) == 3 and self.shape[0] in (1, 3)
 
 
+@dataclass(frozen=True)
+class Prior:
+    """Draws what a filter leaves out, given the rest.
+
+    `fill(images, seeds)` returns images (B, C, *spatial) that have it, each a function of its image and seed; `name` is
+    what messages and folders call it, `evaluations` those of its network an image.
+    """
+
+    name: str
+    fill: Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
+    evaluations: int
+
+
 class ImageGenerator:
     """Draws images from a model with its own filter, schedule and averaged weights."""
 
-    def __init__(self, model: Model, sampling: SamplingConfig, classes: str | None = None) -> None:
+    def __init__(
+        self, model: Model, sampling: SamplingConfig, classes: str | None = None, prior: Prior | None = None
+    ) -> None:
         """Sample from `model` as `sampling` says; see `sampling_of`.
 
         Of a model of classes, those of NAME[,NAME...] are drawn in turn, by seed; without any, as often as in the data.
-        Raises UsageError for a class that the model does not know, for guidance that it is not made for, and for a
-        fill where there is no gap, or whose mean image was not kept.
+        The fill `prior` draws what the filter leaves out from `prior`.
+        Raises UsageError for a class that the model does not know, for guidance that it is not made for, for a fill
+        where there is no gap, or whose mean image was not kept, and for a prior without its fill or the reverse.
         """
         _check_guidance(model, classes, sampling.guidance)
-        _check_fill(model, sampling.fill)
+        _check_fill(model, sampling.fill, prior)
         device = next(model.network.parameters()).device
         self.sampling = sampling = sampling.resolved(model.config.schedule)
         self._sampler = SAMPLERS[sampling.sampler]
@@ -79,14 +95,13 @@ class ImageGenerator:
         # A filter with gaps leaves band-limited fields, which have no range of their own; nor do float data.
         self._clip = self._noise.filter.is_complete and model.has_pixels
         self.fill = None if self._noise.filter.is_complete else sampling.fill or "zero"
-        self._filling = (
-            _filling(model, self._noise) if self.fill == "mean" else torch.zeros((), device=device)
-        )
+        self.prior = prior
         self._prediction = _prediction(model, self._noise)
         self._levels = path(schedule, steps, device, sampling.spacing)
         self._device, self._steps = device, steps
         self.evaluations = self._sampler.evaluations(steps)
         self.network_evaluations = self.evaluations * (1 if sampling.guidance in (0, 1) else 2)
+        self.network_evaluations += 0 if prior is None else prior.evaluations
 
     def warn_of_terminal_snr(self, output: Output) -> None:
         """Warn where the run's data still showed through its noise at t = 1; early runs did not keep their spectrum."""
@@ -122,12 +137,24 @@ class ImageGenerator:
         denoiser = NetworkDenoiser(network, self._schedule, self._noise, self._prediction, self._clip, blind)
         drawn = integrate(denoiser, step, start, self._levels, on_step)
         # Rounding in the frequencies without noise grows by 1 / alpha_T on the way: put them back to zero.
-        drawn = self._noise.project(drawn) + self._filling
+        drawn = self._noise.project(drawn)
+        drawn = drawn + self._filling(drawn, seeds)
         if not torch.isfinite(drawn).all():
             raise SagdError(
                 "the network gave values that are not finite", "The training has diverged; lower --lr."
             )
         return drawn
+
+    def _filling(self, images: torch.Tensor, seeds: range) -> torch.Tensor:
+        """What goes where there is no noise, and zero elsewhere."""
+        if self.fill == "mean":
+            mean = self.model.moments["mean"]
+            filled = torch.as_tensor(mean, dtype=torch.float32, device=self._device)
+        elif self.prior is not None:
+            filled = self.prior.fill(images, seeds)
+        else:
+            return torch.zeros((), device=self._device)
+        return filled - self._noise.project(filled)
 
     def labels(self, seeds: range) -> NDArray[np.int64] | None:
         """Return the class of each seed (B,), or None where none is asked for."""
@@ -186,7 +213,7 @@ def _check_guidance(model: Model, classes: str | None, guidance: float) -> None:
         raise UsageError("guidance 0 leaves classes out, so none can be chosen", "Leave out --class.")
 
 
-def _check_fill(model: Model, fill: str | None) -> None:
+def _check_fill(model: Model, fill: str | None, prior: Prior | None) -> None:
     """Raise UsageError when there is nothing to fill, or nothing to fill it with."""
     if fill is not None and model.filter.is_complete:
         raise UsageError(
@@ -198,12 +225,13 @@ def _check_fill(model: Model, fill: str | None) -> None:
             f"{model.name} was written before the mean image of the data was kept",
             "Give --fill zero, or train it again.",
         )
-
-
-def _filling(model: Model, noise: SpectralNoise) -> torch.Tensor:
-    """The mean training image (C, *spatial) where there is no noise, and zero elsewhere."""
-    mean = torch.as_tensor(model.moments["mean"], dtype=torch.float32, device=noise.device)
-    return mean - noise.project(mean)
+    if fill == "prior" and prior is None:
+        raise UsageError(
+            "--fill prior needs a model of what is filled in",
+            "Give --prior RUN, a run of `sagd train --restore` or `sagd omit --save-model`.",
+        )
+    if fill != "prior" and prior is not None:
+        raise UsageError(f"the prior {prior.name} is for --fill prior", "Give that, or leave out --prior.")
 
 
 def _prediction(model: Model, noise: SpectralNoise) -> Prediction:

@@ -86,6 +86,7 @@ def default_folder(run: Run, generator: ImageGenerator, seeds: range) -> Path:
     words += [f"{amount}{value:g}"] if amount and (value := getattr(sampling, amount)) else []
     words += [f"guidance{sampling.guidance:g}"] if sampling.guidance != 1 else []
     words += [f"fill-{generator.fill}"] if generator.fill not in (None, "zero") else []
+    words += [_short(Path(generator.prior.name).resolve().name)] if generator.prior else []
     model = generator.model
     default_ema = model.config.training.ema_half_life_images[0]
     words += [f"ema{model.ema_images}"] if model.ema_images != default_ema else []
@@ -111,6 +112,7 @@ def describe(run: Run, generator: ImageGenerator, seeds: range, target: SampleTa
         "ema_half_life_images": generator.model.ema_images,
         "filter_sha256": run.filter.sha256(),
         **({} if generator.fill is None else {"fill": generator.fill}),
+        **({} if generator.prior is None else {"prior": generator.prior.name}),
         **(
             {"guidance": generator.sampling.guidance, "labels": labels.tolist()} if labels is not None else {}
         ),

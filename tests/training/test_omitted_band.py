@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.diffusion.prediction import PREDICTIONS, make_prediction
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import Interrupted, UsageError
+from sagd_cli.restoration.band_model import BandModel
+from sagd_cli.restoration.prior import band_prior
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
@@ -58,8 +61,28 @@ def run(settings, tmp_path_factory):
     return open_run(path, QUIET)
 
 
-def generator_of(run, **chosen):
-    return ImageGenerator(run.model(CPU), sampling_of(run.config, {"steps": 3, **chosen}))
+@pytest.fixture(scope="module")
+def prior_run(tiny_settings, tmp_path_factory):
+    """A run of 4 steps that learns to draw the band of the digits."""
+    path = tmp_path_factory.mktemp("runs") / "prior"
+    restoration = {"restoration.bands": [BAND], "restoration.strengths": [0.01, 100]}
+    train(resolve({**tiny_settings, **restoration, "training.images": 32}), path, CPU, QUIET)
+    return open_run(path, QUIET)
+
+
+class Silent(torch.nn.Module):
+    """A network that says nothing: the estimate is then that of a white Gaussian field in the band."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, timestep):
+        return torch.zeros_like(x)
+
+
+def generator_of(run, prior=None, **chosen):
+    return ImageGenerator(run.model(CPU), sampling_of(run.config, {"steps": 3, **chosen}), prior=prior)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (7, 10), (9,), (4, 5, 6)])
@@ -170,12 +193,43 @@ def test_the_band_of_the_samples_is_its_fill(run, settings, tmp_path):
         assert spectrum(mean - zero - wanted).max() < 1e-5
 
 
-def test_a_fill_is_named_where_samples_are(sagd, run):
+def test_a_prior_fills_the_band_of_each_sample_from_its_own_seed(run, prior_run):
+    """The rest is the sample's; what is drawn does not depend on the batch, and differs from one seed to the next."""
+    prior = band_prior(BandModel.of_run(prior_run, CPU), run.model(CPU), 3)
+    generator = generator_of(run, prior, fill="prior")
+    filled, empty = generator.signals(range(4)), generator_of(run).signals(range(4))
+    added = filled - empty
+    assert spectrum(added)[..., ~INSIDE].max() < 1e-5
+    alone = torch.cat([generator.signals(range(i, i + 1)) for i in range(4)])
+    assert (alone - filled).abs().max() < 1e-4  # rounding of noise of 100
+    same = prior.fill(empty[:1].expand(4, -1, -1, -1), range(4))
+    assert (same[1:] - same[0]).std() > 0.1
+    assert generator.network_evaluations == 6
+
+
+def test_a_prior_that_knows_the_power_only_fills_the_band_with_that_power(run, prior_run):
+    """Within 5 standard errors of the digits' own, from noise that is 100 times as strong as white noise."""
+    band_model = replace(BandModel.of_run(prior_run, CPU), network=Silent())
+    prior = band_prior(band_model, run.model(CPU), 40)
+    count = 500
+    drawn = spectrum(prior.fill(torch.zeros(count, 1, *SHAPE), range(count)))[..., INSIDE] ** 2
+    weight = GRID.multiplicity[INSIDE]
+    wanted = np.average(prior_run.power[INSIDE], weights=weight)
+    assert np.average(drawn.mean(axis=(0, 1)), weights=weight) == pytest.approx(
+        wanted, rel=5 * np.sqrt(2 / (count * weight.sum()))
+    )
+
+
+def test_a_fill_is_named_where_samples_are(sagd, run, prior_run):
     names = [default_folder(run, generator_of(run, **fill), range(2)).name for fill in ({}, {"fill": "zero"})]
     assert names == ["dpmpp-3-uniform-seed0-n2"] * 2
     drawn = sagd("sample", run.path, "-n", 2, "--steps", 3, "--fill", "mean", "--json").json
     assert drawn["fill"] == "mean" and drawn["output"].endswith("dpmpp-3-uniform-fill-mean-seed0-n2")
     assert drawn["filter_sha256"] == FilterConfig(type="white", omit=BAND).sha256()
+    chosen = ("--fill", "prior", "--prior", prior_run.path)
+    drawn = sagd("sample", run.path, "-n", 2, "--steps", 3, *chosen, "--json").json
+    assert (drawn["fill"], drawn["prior"], drawn["network_evaluations"]) == ("prior", str(prior_run.path), 6)
+    assert drawn["output"].endswith("dpmpp-3-uniform-fill-prior-prior-seed0-n2")
 
 
 def test_it_warns_where_the_band_is_no_clear_damage(capfd):
@@ -219,6 +273,30 @@ def test_what_cannot_be_is_refused_in_a_sentence(sagd, run, tiny_run, settings, 
     assert "fill" in message("sample", run.path, "--fill", "men")
     # Clean digits hold signal in the band, which the run says before it trains.
     assert "the omitted band holds" in message("train", *tiny, "--omit-band", "high", code=0)
+
+
+def test_a_prior_that_does_not_fit_is_refused_in_a_sentence(run, tiny_run, prior_run):
+    fitting, model = BandModel.of_run(prior_run, CPU), run.model(CPU)
+
+    def trained(**settings):
+        restoration = fitting.settings.model_copy(update=settings)
+        return replace(fitting, config=fitting.config.model_copy(update={"restoration": restoration}))
+
+    for other, message in (
+        (trained(bands=("high",)), "was trained for the bands high, not for 0.25:0.5"),
+        (trained(strengths=(0.05, 1.0)), "strengths from 0.05 to 1, and needed are 0.01 to 100"),
+        (trained(damage=1.0), "was trained to restore images by what is damaged in them"),
+        (replace(fitting, shape=(1, 10, 10)), r"on images of shape \(1, 10, 10\), and .* on \(1, 8, 8\)"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            band_prior(other, model, 3)
+    with pytest.raises(UsageError, match="is not one BAND"):
+        band_prior(fitting, open_run(tiny_run, QUIET).model(CPU), 3)
+    with pytest.raises(UsageError, match="--fill prior needs a model"):
+        generator_of(run, fill="prior")
+    for fill in ("zero", "mean"):
+        with pytest.raises(UsageError, match="is for --fill prior"):
+            generator_of(run, band_prior(fitting, model, 3), fill=fill)
 
 
 def test_a_run_of_before_there_were_mean_images_is_filled_with_zeros_only(run, tmp_path):

@@ -1,0 +1,51 @@
+"""What a band held, drawn given the rest of an image: spectral inpainting of samples (MATH: 6., use 1, `prior`)."""
+
+from collections.abc import Sequence
+from math import inf
+
+import numpy as np
+from torch import Tensor
+
+from sagd_cli.errors import UsageError
+from sagd_cli.restoration.band_model import BandModel
+from sagd_cli.restoration.estimates import finest_level
+from sagd_cli.restoration.restorer import FINEST, STRONGEST, Restorer, Restoring
+from sagd_cli.spectral.band import Band
+from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.training.generator import Model, Prior
+
+
+def band_prior(band_model: BandModel, model: Model, steps: int) -> Prior:
+    """Return what draws the band that the filter of `model` omits, from the posterior given the rest.
+
+    It is what `sagd omit --strength inf --estimate sample` draws, in `steps` network evaluations; the draws of an image
+    are a function of its seed. Raises UsageError when the filter omits no BAND, or more than one, and when `band_model`
+    was trained for another band, for a lesser range of strengths, on damaged images, or for images of other shapes.
+    """
+    omitted = model.config.filter.omit
+    band = None if omitted is None else Band.parse(omitted)
+    gap = ~model.filter.support
+    if band is None or not np.array_equal(band.mask(FrequencyGrid(model.shape[1:])), gap):
+        raise UsageError(
+            f"what the filter of {model.name} leaves out is not one BAND, for which a prior could be trained",
+            "Train it with --omit-band, or use --fill mean.",
+        )
+    finest = max(FINEST, finest_level(STRONGEST, band_model.power_in(band)))
+    band_model.check(band, (finest, STRONGEST))
+    if band_model.settings.damage is not None:
+        raise UsageError(
+            f"{band_model.name} was trained to restore images by what is damaged in them, and cannot draw a band",
+            "Train one on restored or clean images, without restoration.damage.",
+        )
+    is_whole = band_model.settings.window is None
+    known = band_model.shape if is_whole else (band_model.shape[0], *model.shape[1:])
+    if known != model.shape:
+        raise UsageError(
+            f"{band_model.name} was trained on images of shape {band_model.shape}, and {model.name} on {model.shape}"
+        )
+    restorer = Restorer(band, band_model, Restoring("sample", steps=steps))
+
+    def fill(images: Tensor, seeds: Sequence[int]) -> Tensor:
+        return restorer.restore(images, [inf] * len(images), [str(seed) for seed in seeds]).estimate
+
+    return Prior(band_model.name, fill, steps)

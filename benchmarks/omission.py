@@ -23,7 +23,7 @@ bm3d       BM3D for coloured noise, given the true spectrum of the noise (Makine
 reference  `sagd omit --reference` with the clean images above
 self       `sagd omit`, which learns from the damaged images alone
 told       the same with `--strength`, for bands whose noise the images alone do not show for certain
-model      `sagd omit --model RUN`, when RUN is given
+model      `sagd omit --model RUN --strength F`, when RUN is given
 
 `omit` is run as its users run it, with the strength that it estimates; seconds are those of the whole command.
 """
@@ -193,8 +193,8 @@ def told(bench: Bench) -> Signals:
 
 
 def model(bench: Bench) -> Signals:
-    """`sagd omit` with a trained model."""
-    return bench.omit("--model", bench.model)
+    """`sagd omit` with a trained model, told the strength as BM3D is."""
+    return bench.omit("--model", bench.model, "--strength", bench.case.strength)
 
 
 METHODS: dict[str, Callable[[Bench], Signals]] = {

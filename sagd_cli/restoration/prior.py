@@ -30,18 +30,18 @@ def band_prior(band_model: BandModel, model: Model, steps: int) -> Prior:
             f"what the filter of {model.name} leaves out is not one BAND, for which a prior could be trained",
             "Train it with --omit-band, or use --fill mean.",
         )
+    is_whole = band_model.settings.window is None
+    known = band_model.shape if is_whole else (band_model.shape[0], *model.shape[1:])
+    if known != model.shape:
+        raise UsageError(
+            f"{band_model.name} was trained on images of shape {band_model.shape}, and {model.name} on {model.shape}"
+        )
     finest = max(FINEST, finest_level(STRONGEST, band_model.power_in(band)))
     band_model.check(band, (finest, STRONGEST))
     if band_model.settings.damage is not None:
         raise UsageError(
             f"{band_model.name} was trained to restore images by what is damaged in them, and cannot draw a band",
             "Train one on restored or clean images, without restoration.damage.",
-        )
-    is_whole = band_model.settings.window is None
-    known = band_model.shape if is_whole else (band_model.shape[0], *model.shape[1:])
-    if known != model.shape:
-        raise UsageError(
-            f"{band_model.name} was trained on images of shape {band_model.shape}, and {model.name} on {model.shape}"
         )
     restorer = Restorer(band, band_model, Restoring("sample", steps=steps))
 

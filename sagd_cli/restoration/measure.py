@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from math import inf, sqrt
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +45,12 @@ class Gauge:
         return found
 
     def one(self, signal: NDArray[np.float32]) -> Strength | None:
-        """Return the strength of the noise in one image (C, H, W); None when it is smaller than the fields.
+        """Return the strength of the noise in one image (C, H, W); None when it is smaller, or greyer, than the fields.
 
         It is 0 in an image that is constant, or has far less in the band than clean images have.
         """
+        if len(signal) < self._damaged.values.shape[1]:
+            return None
         tiles = tiles_of(signal, self._damaged)
         tiles = tiles.reshape(-1, *self._damaged.values.shape[1:])
         try:
@@ -98,8 +100,7 @@ def thin_strength(images: Sequence[Image], band: Band) -> Strength:
     sizes = [spectrum.grid.total(part.mask(spectrum.grid)) for part in band.parts]
 
     def mean(values: list[float]) -> float:
-        finite = [value if value < inf else 0.0 for value in values]
-        return sqrt(np.average(np.square(finite), weights=sizes))
+        return sqrt(np.average(np.square(values), weights=sizes))
 
     value, low, high = (mean([getattr(part, end) for part in found]) for end in ("value", "low", "high"))
     return Strength(value, low, high)

@@ -55,18 +55,26 @@ class Omission:
             ):
                 if wanted:
                     raise UsageError(
-                        f"{name} needs to know what clean images are like", "Give a --reference or a --model."
+                        f"{name} needs to know what clean images are like",
+                        "Give a --reference, or a --model of clean images.",
                     )
         if self.uncertain and self.estimate in ("ode", *UNTRAINED):
             raise UsageError(f"--estimate {self.estimate} has no uncertainty", "Use mean or sample.")
+        if self.uncertain and self.draws == 1:
+            raise UsageError("one draw has no deviation", "Use --draws 2 or more, or leave it out.")
+        if self.draws is not None and self.estimate != "sample" and not self.uncertain:
+            raise UsageError(
+                f"--estimate {self.estimate} draws nothing", "Leave out --draws, or use --estimate sample."
+            )
         if self.per_image and (strength is not None or self.is_untrained):
             raise UsageError("--per-image is for strengths that are measured", "Leave it out.")
 
     @property
     def is_self_supervised(self) -> bool:
-        """Whether it learns from the damaged images themselves."""
-        knows = self.reference or (self.model is not None and self.model.settings.damage is None)
-        return not knows and not self.is_untrained
+        """Whether what it learns from, or its model did, are damaged images themselves."""
+        if self.is_untrained:
+            return False
+        return self.reference is None if self.model is None else self.model.settings.damage is not None
 
     @property
     def is_untrained(self) -> bool:
@@ -82,7 +90,9 @@ class Omission:
     def restoring(self) -> Restoring:
         """How images are restored."""
         samples = self.draws or (DRAWS if self.uncertain else 1)
-        return Restoring(self.estimate, samples, self.uncertain, self.sampling_steps, self.seed)
+        return Restoring(
+            self.estimate, samples, self.uncertain, self.sampling_steps, self.seed, self.draws_written
+        )
 
     @property
     def draws_written(self) -> int:

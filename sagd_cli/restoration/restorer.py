@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sagd_cli.diffusion.band import BandDenoiser
+from sagd_cli.errors import DataError
 from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.estimates import (
     UNTRAINED,
@@ -36,7 +37,7 @@ class Restored:
 class Restoring:
     """The `estimate`: mean, sample or ode; how many posterior `samples` of an image, of how many network evaluations.
 
-    `uncertain` asks for their deviation.
+    `uncertain` asks for their deviation. Of the samples the first `returned` come back (None: all).
     """
 
     estimate: str = "mean"
@@ -44,6 +45,28 @@ class Restoring:
     uncertain: bool = False
     steps: int = 20
     seed: int = 0
+    returned: int | None = None
+
+
+@dataclass
+class _Spread:
+    """Variance of draws as they come, so that memory does not grow with them (Welford, Technometrics 1962)."""
+
+    mean: Tensor
+    squares: Tensor
+    count: int = 0
+
+    def add(self, draw: Tensor) -> None:
+        """Count one more draw."""
+        self.count += 1
+        before = draw - self.mean
+        self.mean += before / self.count
+        self.squares += before * (draw - self.mean)
+
+    @property
+    def variance(self) -> Tensor:
+        """The unbiased one, of two draws or more."""
+        return self.squares / (self.count - 1)
 
 
 @dataclass(frozen=True)
@@ -83,6 +106,8 @@ class Restorer:
         shape, channels = y.shape, model.shape[0]
         if channels == shape[1]:
             return self._restore(model, y, strengths, names)
+        if channels != 1:
+            raise DataError(f"{model.name} was made for colour images, and this one is grey")
         planes = shape[1]
         names = [f"{name}/{channel}" for name in names for channel in range(planes)]
         strengths = [strength for strength in strengths for _ in range(planes)]
@@ -100,19 +125,31 @@ class Restorer:
         if damage is not None:
             level = model.settings.strengths[1]
             return Restored(noisier_posterior_mean(y, denoiser, damage, level, names), [], None)
-        lost = torch.tensor([isinf(value) for value in strengths], device=y.device)
-        hidden = drowned(y, denoiser.noise, STRONGEST, names)
-        y = torch.where(lost.view(-1, 1, 1, 1), hidden, y)
+        given, noise = y, denoiser.noise
+        lost = torch.tensor([isinf(value) for value in strengths], device=y.device).view(-1, 1, 1, 1)
+        y = torch.where(lost, drowned(y, noise, STRONGEST, names), y)
+
+        def unchanged(estimate: Tensor) -> Tensor:
+            """Outside the band take what was given: beside noise that strong it was rounded."""
+            return torch.where(lost, given + noise.project(estimate - given), estimate)
+
         low, high = model.settings.strengths
         levels = [min(max(value, low), high) for value in strengths]
         if self.how.estimate == "ode":
-            return Restored(self._drawn(y, denoiser, levels), [], None)
+            return Restored(unchanged(self._drawn(y, denoiser, levels)), [], None)
         count = self.how.samples if self.how.estimate == "sample" or self.how.uncertain else 0
-        draws = [self._drawn(y, denoiser, levels, [f"{name} {k}" for name in names]) for k in range(count)]
-        deviation = (torch.stack(draws).var(dim=0) + self.floor**2).sqrt() if self.how.uncertain else None
+        kept = (self.how.returned or count) if self.how.estimate == "sample" else 0
+        draws, spread = list[Tensor](), _Spread(torch.zeros_like(y), torch.zeros_like(y))
+        for k in range(count):
+            draw = unchanged(self._drawn(y, denoiser, levels, [f"{name} {k}" for name in names]))
+            draws.extend([draw] if k < kept else [])
+            if self.how.uncertain:
+                spread.add(draw)
+        deviation = (spread.variance + self.floor**2).sqrt() if self.how.uncertain else None
         if self.how.estimate == "sample":
             return Restored(draws[0], draws[1:], deviation)
-        return Restored(posterior_mean(y, denoiser, torch.tensor(levels, device=y.device)), [], deviation)
+        mean = posterior_mean(y, denoiser, torch.tensor(levels, device=y.device))
+        return Restored(unchanged(mean), [], deviation)
 
     def _drawn(
         self, y: Tensor, denoiser: BandDenoiser, levels: list[float], seeds: list[str] | None = None

@@ -133,6 +133,9 @@ def test_a_lost_band_is_restored_from_what_is_outside_alone():
     other = y + 7 * band_noise(Band.parse("mid"), SHAPE).draw(y.shape, random_stream("cpu", 3))
     names, lost = [str(i) for i in range(count)], [inf] * count
     mean = restorer().restore(y, lost, names).estimate
+    outside = spectrum(y)[..., ~INSIDE]
+    change = (spectrum(mean)[..., ~INSIDE] - outside).abs()
+    assert float(change.square().mean().sqrt()) < 1e-6 * float(outside.abs().square().mean().sqrt())
     torch.testing.assert_close(mean, restorer().restore(other, lost, names).estimate, rtol=0, atol=1e-4)
     # A band drowned at amplitude 100 still lets S / 100 of the noise through.
     assert torch.all(spectrum(mean)[:, 0, INSIDE].abs() < 5 * S[INSIDE] / 100)

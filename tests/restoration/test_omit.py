@@ -202,6 +202,13 @@ def test_samples_are_draws_that_follow_from_seed_and_name(sagd, few, trained, tm
     assert_unchanged_outside(few, tmp_path / "b")
 
 
+def test_an_uncertainty_needs_more_samples_than_are_written(sagd, few, trained, tmp_path):
+    sample = ("omit", few, "--band", "high", "--model", trained, "--strength", 0.5, "--sampling-steps", 2)
+    sample = (*sample, "--estimate", "sample", "--uncertainty", tmp_path / "u")
+    assert sagd(*sample, "--output", tmp_path / "o").code == 0
+    assert [path.name for path in sorted((tmp_path / "o").iterdir())] == [f"{i:03d}.tiff" for i in range(3)]
+
+
 def test_the_uncertainty_is_the_deviation_of_samples_as_floats(sagd, few, trained, tmp_path):
     """On the scale of float images, where white is 1; and the mean beside it is the mean."""
     served = ("omit", few, "--band", "high", "--model", trained, "--strength", 0.5, "--sampling-steps", 6)

@@ -67,6 +67,8 @@ def refused(sagd, clean, tmp_path):
         ("ode has no uncertainty", "--band mid --uncertainty u --estimate ode --reference digits"),
         ("strengths that are measured", "--band mid --per-image --reference digits --strength 1"),
         ("strengths that are measured", "--band mid --per-image --reference digits --estimate notch"),
+        ("one draw has no deviation", "--band mid --uncertainty u --reference digits --draws 1"),
+        ("mean draws nothing", "--band mid --reference digits --draws 2"),
         ("learns nothing to save", "--band mid --estimate notch --save-model run"),
         ("unknown dataset 'nothing'", "--band mid --reference nothing"),
     ],

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from sagd_cli.config import RestorationConfig, RunConfig
-from sagd_cli.diffusion.band import MULTIPLE, BandDenoiser, padded
+from sagd_cli.diffusion.band import MULTIPLE, NARROWEST_RING, BandDenoiser, padded
 from sagd_cli.diffusion.denoiser import as_network
 from sagd_cli.diffusion.schedule import make_schedule
-from sagd_cli.errors import UsageError
+from sagd_cli.errors import DataError, UsageError
 from sagd_cli.restoration.fields import band_noise
 from sagd_cli.restoration.tiles import tiled
 from sagd_cli.spectral.band import RINGS, Band, Ring
@@ -53,8 +53,9 @@ class BandModel:
         """Raise UsageError when it was trained for other bands or strengths than these."""
         bands = self.settings.bands
         known = {str(Band.parse(text)) for text in bands if text != RINGS}
-        is_ring = RINGS in bands and all(isinstance(part, Ring) for part in band.parts)
-        if str(band) not in known and not is_ring:
+        ring = band.parts[0] if len(band.parts) == 1 else None
+        is_ring = isinstance(ring, Ring) and ring.high - ring.low > NARROWEST_RING * (1 - 1e-9)
+        if str(band) not in known and not (is_ring and RINGS in bands):
             raise UsageError(
                 f"{self.name} was trained for the bands {', '.join(bands)}, not for {band}",
                 "Give one of them, or another model.",
@@ -65,6 +66,15 @@ class BandModel:
                 f"{self.name} was trained for strengths from {low:g} to {high:g}, and needed are "
                 + " to ".join(f"{value:.3g}" for value in dict.fromkeys(strengths)),
                 f"Train one with --set restoration.strengths=[{strengths[0]:.2g},{strengths[1]:.2g}].",
+            )
+
+    def check_level(self, level: float) -> None:
+        """Raise DataError when an image has stronger noise than it was trained for."""
+        high = self.settings.strengths[1]
+        if level > high * SLACK:
+            raise DataError(
+                f"its noise has the strength {level:.3g}, and {self.name} knows {high:.3g} at most",
+                "Restore it with another --model, or without --per-image.",
             )
 
     def power_in(self, band: Band) -> float:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sagd_cli.console import Output
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.images import Image, list_images, read_image
@@ -74,15 +76,18 @@ def read_all(
 
 
 def some_images(paths: Sequence[Path]) -> list[Image]:
-    """Read images to learn from, spread over all `paths`, as many as memory should hold; bad files are left out."""
-    step = -(-len(paths) // MOST_IMAGES)
-    images, values = list[Image](), 0
-    for path in paths[::step]:
+    """Read images to learn from, drawn from all `paths`, as many as memory should hold; bad files are left out.
+
+    They are in the order of `paths`, and a function of them.
+    """
+    order = np.random.default_rng(len(paths)).permutation(len(paths))[:MOST_IMAGES]
+    images, values = dict[int, Image](), 0
+    for index in order.tolist():
         try:
-            images.append(read_image(path))
+            images[index] = read_image(paths[index])
         except SagdError:
             continue
-        values += images[-1].pixels.size
+        values += images[index].pixels.size
         if values >= MOST_VALUES:
             break
-    return images
+    return [images[index] for index in sorted(images)]

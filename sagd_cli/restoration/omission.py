@@ -156,6 +156,18 @@ def _batches(images: Iterable[Image], band: Band, outcome: Outcome, output: Outp
         yield batch
 
 
+def _measured(
+    plan: Plan, images: list[Image], outcome: Outcome, output: Output
+) -> Iterator[tuple[Image, NDArray[np.float32], float]]:
+    """Yield each image with its signal and the strength of its noise; those with more than the model knows fail."""
+    for image in images:
+        signal = to_signal(image.pixels)
+        try:
+            yield image, signal, plan.strength_of(signal)
+        except DataError as error:
+            outcome.fail(image.path, DataError(f"{image.path}: {error.message}", error.hint), output)
+
+
 def _restored(
     plan: Plan,
     places: Places,
@@ -165,8 +177,10 @@ def _restored(
     output: Output,
 ) -> Iterator[Shown]:
     """Restore images of one shape, write them and yield them with their records; what fails is noted."""
-    signals = [to_signal(image.pixels) for image in images]
-    strengths = [plan.strength_of(signal) for signal in signals]
+    measured = list(_measured(plan, images, outcome, output))
+    if not measured:
+        return
+    images, signals, strengths = map(list, zip(*measured, strict=True))
     y = torch.from_numpy(np.stack(signals)).to(plan.device)
     try:
         restored = plan.restorer.restore(y, strengths, [image.path.name for image in images])

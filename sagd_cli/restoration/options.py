@@ -60,6 +60,8 @@ class Omission:
                     )
         if self.uncertain and self.estimate in ("ode", *UNTRAINED):
             raise UsageError(f"--estimate {self.estimate} has no uncertainty", "Use mean or sample.")
+        if self.is_untrained and self.model is not None:
+            raise UsageError(f"--estimate {self.estimate} needs no model", "Leave out --model.")
         if self.uncertain and self.draws == 1:
             raise UsageError("one draw has no deviation", "Use --draws 2 or more, or leave it out.")
         if self.draws is not None and self.estimate != "sample" and not self.uncertain:

@@ -28,16 +28,6 @@ def part_strengths(power: Array, count: int, grid: FrequencyGrid, band: Band) ->
     return [_part_strength(power, count, grid, part, taken) for part in band.parts]
 
 
-def parts_spectrum(strengths: list[Strength], grid: FrequencyGrid, band: Band) -> Array:
-    """Power spectrum of noise with the given strength in each part, on the half spectrum; the higher on overlaps."""
-    return np.asarray(
-        np.max(
-            [found.value**2 * part.mask(grid) for found, part in zip(strengths, band.parts, strict=True)],
-            axis=0,
-        )
-    )
-
-
 def _near(mask: NDArray[np.bool_], grid: FrequencyGrid, reach: int) -> NDArray[np.bool_]:
     """Bins of the half spectrum within `reach` bins of those of `mask`, which is periodic."""
     offsets = np.indices((2 * reach + 1,) * grid.ndim) - reach

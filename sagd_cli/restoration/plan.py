@@ -41,12 +41,18 @@ class Plan:
     device: torch.device
 
     def strength_of(self, signal: NDArray[np.float32]) -> float:
-        """Strength of the noise in an image (C, H, W), its own or that of all; infinite where the band is lost."""
+        """Strength of the noise in an image (C, H, W), its own or that of all; infinite where the band is lost.
+
+        Raises DataError when it is more than the model knows.
+        """
         if self.strength is None:
             return 0.0
         found = self.gauge.one(signal) if self.omission.per_image and self.gauge is not None else None
         found = found or self.strength
-        return inf if found.lost else found.value
+        value = inf if found.lost else found.value
+        if self.restorer.model is not None:
+            self.restorer.model.check_level(min(value, STRONGEST))
+        return value
 
 
 def prepare(

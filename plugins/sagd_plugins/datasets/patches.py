@@ -31,8 +31,9 @@ def build(options: PatchOptions, split: Split) -> ImageSet:
     """
     if split == "test":
         raise UsageError(f"the patches of {options.path} have no held-out split", "Name another folder.")
-    images = [_checked(path, options.size) for path in list_images(options.path)]
-    for image, path in zip(images, list_images(options.path), strict=True):
+    paths = list_images(options.path)
+    images = [_checked(path, options.size) for path in paths]
+    for image, path in zip(images, paths, strict=True):
         if image.shape[0] != images[0].shape[0]:
             raise DataError(
                 f"{path} has other colours than the first image", "Convert all to grey or to RGB."

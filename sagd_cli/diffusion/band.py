@@ -30,7 +30,7 @@ class BandChoice:
         self._rings = RINGS in bands
         fixed = [Band.parse(band).mask(grid) for band in bands if band != RINGS]
         if not bands:
-            raise ConfigError("there is no band to train for", "For example low, mid,high or rings.")
+            raise ConfigError("there is no band to train for", "For example low, mid or rings.")
         self._radius = torch.as_tensor(FrequencyGrid(grid.shape).rho, dtype=torch.float32, device=device)
         self._radii = torch.unique(self._radius)
         self._masks = [torch.as_tensor(mask, dtype=torch.float32, device=device) for mask in fixed]
@@ -54,6 +54,11 @@ class BandChoice:
         low, high = (self._radii[edge].view(shape) for edge in (first, last))
         rings: Tensor = (self._radius >= low) & (self._radius <= high)
         return rings.float()
+
+
+def floored(power: Array, grid: FrequencyGrid) -> Array:
+    """Return `power`, E |F x|^2 / N on the half spectrum, at least 1e-4 of its mean: no band of data is quite empty."""
+    return power.clip(FLOOR * grid.mean(power))
 
 
 @dataclass(frozen=True)
@@ -167,8 +172,7 @@ class BandLoss:
         """Train on fields of `grid` with the power E |F x|^2 / N (half spectrum) and log-uniform levels in `levels`."""
         self._schedule, self._bands, self._levels, self._window = schedule, bands, levels, window
         self._shape = grid.shape
-        floored = power.clip(FLOOR * grid.mean(power))
-        self._power = torch.as_tensor(floored, dtype=torch.float32, device=device)
+        self._power = torch.as_tensor(floored(power, grid), dtype=torch.float32, device=device)
         share = grid.multiplicity / grid.size
         self._bin_share = torch.as_tensor(share, dtype=torch.float32, device=device)
         self._white = _white(grid.shape, device)

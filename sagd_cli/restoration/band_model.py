@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sagd_cli.config import RestorationConfig, RunConfig
-from sagd_cli.diffusion.band import MULTIPLE, NARROWEST_RING, BandDenoiser, padded
+from sagd_cli.diffusion.band import MULTIPLE, NARROWEST_RING, BandDenoiser, floored, padded
 from sagd_cli.diffusion.denoiser import as_network
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import DataError, UsageError
@@ -81,7 +81,7 @@ class BandModel:
         """Mean of E |F x|^2 / N of the images it learned from over a band."""
         grid = FrequencyGrid(self.shape[1:])
         mask = band.mask(grid)
-        return grid.total(self.power * mask) / grid.total(mask)
+        return grid.total(floored(self.power, grid) * mask) / grid.total(mask)
 
     def denoiser(self, band: Band, shape: tuple[int, ...]) -> BandDenoiser:
         """Return the denoiser of images with spatial `shape` and noise in `band`."""

@@ -1,7 +1,7 @@
 """Estimates of the clean image from y = x + gamma eps_B; each changes y inside the band only (MATH: 6.)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,13 +11,13 @@ from sagd_cli.diffusion.band import BandDenoiser
 from sagd_cli.diffusion.grids import path_through
 from sagd_cli.diffusion.samplers import dpmpp, integrate
 from sagd_cli.errors import DataError
+from sagd_cli.restoration.strength import TINY
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 
 DRAWS = 32
 # A sample's path goes down to this fraction of the noise's amplitude, or of the images' in the band if that is less.
 REACH = 20.0
 NEAREST = 2.0  # bins from a band at which the spectrum around it begins to count less
-TINY = 1e-20  # power that only rounding makes
 
 
 def notch(y: Tensor, noise: SpectralNoise) -> Tensor:
@@ -105,7 +105,6 @@ def posterior_sample(
     strength: float,
     steps: int,
     streams: Sequence[torch.Generator] | None = None,
-    on_step: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Follow the reverse process from t*, where sigma / alpha = `strength` and alpha y has the law of x_t (use 2).
 
@@ -120,7 +119,7 @@ def posterior_sample(
     amplitudes = np.geomspace(strength, finest, steps if strength > finest else 1)
     levels = path_through(schedule, schedule.times_of(-2 * torch.from_numpy(amplitudes).log().to(y.device)))
     draw = None if streams is None else lambda: noise.draw(y.shape, streams)
-    drawn = integrate(denoiser, dpmpp(draw), levels[0].alpha.float() * y, levels, on_step)
+    drawn = integrate(denoiser, dpmpp(draw), levels[0].alpha.float() * y, levels)
     return _inside(y, drawn, noise)
 
 

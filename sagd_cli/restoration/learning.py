@@ -20,7 +20,7 @@ from sagd_cli.restoration.fields import Fields
 from sagd_cli.signals import stop_on_signal
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
-from sagd_cli.spectral.noise import random_stream
+from sagd_cli.spectral.noise import random_stream, uniform
 from sagd_cli.training.backbones import resolve_backbone, seen_shape
 from sagd_cli.training.data import Batch, Batches
 from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
@@ -169,8 +169,9 @@ def views_of(bands: list[Band], grid: FrequencyGrid) -> list[View]:
 
 def turned(x: Tensor, views: list[View], seed: int, step: int) -> Tensor:
     """Take images (B, C, H, W) to some of their `views`, at random."""
-    random = torch.rand(4, len(x), generator=random_stream("cpu", seed, "turn", step)).to(x.device)
-    touched = random[0] >= UNTURNED
-    for chosen, view in zip(random[1:], views, strict=False):
+    stream = random_stream("cpu", seed, "turn", step)
+    touched, *turns = (uniform(len(x), stream, torch.device("cpu")).to(x.device) for _ in range(4))
+    touched = touched >= UNTURNED
+    for chosen, view in zip(turns, views, strict=False):
         x = torch.where((touched & (chosen < 0.5)).view(-1, 1, 1, 1), view(x), x)
     return x

@@ -13,7 +13,7 @@ from sagd_cli.spectral.band import Band
 
 ESTIMATES = ("mean", "sample", "ode", *UNTRAINED)
 STEPS = 400
-DRAWS = 16
+SAMPLES = 16  # behind an uncertainty
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Omission:
     @property
     def restoring(self) -> Restoring:
         """How images are restored."""
-        samples = self.draws or (DRAWS if self.uncertain else 1)
+        samples = self.draws or (SAMPLES if self.uncertain else 1)
         return Restoring(
             self.estimate, samples, self.uncertain, self.sampling_steps, self.seed, self.draws_written
         )

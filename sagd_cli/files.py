@@ -59,3 +59,13 @@ def write_text(path: Path, text: str) -> None:
             f"{path} could not be written: {(error.strerror or str(error)).lower()}",
             "Check the disk's space and the folder's permissions.",
         ) from error
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to the end of a text file, which is made where it is missing; raise SagdError that names it on failure."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise SagdError(f"{path} could not be written: {(error.strerror or str(error)).lower()}") from error

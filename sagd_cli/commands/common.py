@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from sagd_cli.console import Output, output, use_output
 
@@ -81,6 +82,22 @@ def group(text: str) -> typer.Typer:
 def _help_without_command(ctx: typer.Context) -> None:
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())
+
+
+class DefaultGroup(TyperGroup):
+    """A command with sub-commands that is also a command of its own: what names no sub-command is for `DEFAULT`."""
+
+    DEFAULT = "default"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command before arguments that begin with none."""
+        named = bool(args) and args[0] in self.commands
+        return super().parse_args(ctx, args if named else [self.DEFAULT, *args])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """Find the command; the default one has no name in usage lines."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return None if name == self.DEFAULT else name, command, rest
 
 
 def single() -> typer.Typer:

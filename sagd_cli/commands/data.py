@@ -91,15 +91,15 @@ def info(data: DataArgument, download: DownloadOption = False) -> None:
       sagd data info digits:test --json
     """
     from sagd_cli.arguments import parse_dataset
-    from sagd_cli.datasets import class_names, fetch, load_images, mean_and_std
-    from sagd_cli.evaluation.receipt import describe_images
+    from sagd_cli.datasets import class_names, fetch, hash_images, load_images, mean_and_std
 
     config = parse_dataset(data)
     if download:
         fetch(config)
     loaded = load_images(config)
-    result: dict[str, Any] = describe_images(data, loaded.images)
-    result["dtype"] = str(loaded.images.dtype)
+    images = loaded.images
+    result: dict[str, Any] = {"path": data, "count": len(images), "shape": list(images.shape[1:])}
+    result["sha256"], result["dtype"] = hash_images(images), str(images.dtype)
     result["mean"], result["std"] = mean_and_std(loaded.images)
     result["classes"] = None if loaded.labels is None else len(class_names(loaded))
     output().result(result, "\n".join(f"{key:<8} {value}" for key, value in result.items()))

@@ -1,28 +1,52 @@
-"""`sagd fid`."""
+"""`sagd fid`: measure, compare."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sagd_cli.commands.common import DeviceOption, announced_device, common, single
+from sagd_cli.commands.common import DefaultGroup, DeviceOption, ForceOption, announced_device, common
 from sagd_cli.console import output
 from sagd_cli.errors import GateError, UsageError
 
-app = single()
+if TYPE_CHECKING:
+    import torch
+
+    from sagd_cli.evaluation.fidelity import Measures
+    from sagd_cli.evaluation.sources import ImageSource, Reference
+
+app = typer.Typer(
+    cls=DefaultGroup, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
 
 
-@app.command()
+@app.command(DefaultGroup.DEFAULT)
 @common
 def fid(
-    generated: Annotated[str, typer.Argument(metavar="GENERATED", help="Folder, .npy, .npz or data set.")],
-    reference: Annotated[
-        str, typer.Argument(metavar="REFERENCE", help="Folder, .npy, .npz or data set, NAME:test.")
+    generated: Annotated[
+        str,
+        typer.Argument(
+            metavar="GENERATED", help="Folder, .npy, .npz, data set, or RUN: its samples, not written."
+        ),
     ],
-    metrics: Annotated[str, typer.Option("--metrics", help="Any of fid,kid,prc,isc.")] = "fid,kid",
+    reference: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="REFERENCE",
+            help="Folder, .npy, .npz, data set, NAME:test; or statistics, an .npz with mu and sigma.",
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", help="Any of fid,kid,prc,isc; fid,kid by default (fid for statistics)."),
+    ] = None,
     features: Annotated[
         str | None,
-        typer.Option("--features", help="Features; digits-cnn for small grey images, else inception."),
+        typer.Option(
+            "--features",
+            help="inception, digits-cnn, spectrum, pixels or a plug-in's; digits-cnn for small grey images.",
+        ),
     ] = None,
     layer: Annotated[
         str | None, typer.Option("--layer", help="Layer: 64, 192, 768 or 2048 of inception.")
@@ -31,65 +55,170 @@ def fid(
         Path | None,
         typer.Option("--weights", metavar="FILE", help="Weights of the features, .pth or .safetensors."),
     ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "-n", "--count", min=1, help="Images of GENERATED: 2,000 of a run, else all, by default."
+        ),
+    ] = None,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            "--repeats",
+            min=1,
+            help="Blocks of --count samples (other seeds), or parts of a set: mean and deviation.",
+        ),
+    ] = 1,
+    spectra: Annotated[
+        bool, typer.Option("--spectra", help="Also compare the power of each band and frequency.")
+    ] = False,
+    sampler: Annotated[str | None, typer.Option("--sampler", help="Of a run: as in `sagd sample`.")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, max=1000, help="Network evaluations of a run's sample.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, metavar="BASE", help="First seed of a run's samples.")
+    ] = 0,
+    save_stats: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-stats", metavar="FILE.npz", help="Write GENERATED's mu and sigma, to be a REFERENCE."
+        ),
+    ] = None,
     max_fid: Annotated[
         float | None, typer.Option("--max-fid", help="Exit 3 when the Fréchet distance is above this.")
     ] = None,
     max_kid: Annotated[
         float | None, typer.Option("--max-kid", help="Exit 3 when the KID is above this.")
     ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="FILE.json",
+            help="Also write the JSON object; in RUN/evaluation `sagd report` finds it.",
+        ),
+    ] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option("--summary-md", metavar="FILE", help="Append a summary in Markdown, for a CI page."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Images at a time, which changes no figure.")
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep features of stored images for another time.")
+    ] = True,
     device: DeviceOption = "auto",
+    force: ForceOption = False,
 ) -> None:
     """Fréchet and kernel distances between two sets of images, with a receipt.
 
     A figure is called FID only when its features are Inception's; --max-fid bounds the Fréchet distance in
-    whatever features are chosen.
+    whatever features are chosen. `sagd fid compare A.json B.json` compares two results.
 
     Examples:
 
       sagd fid samples digits:test
 
-      sagd fid samples photos --features inception --weights inception.pth --max-fid 20
-    """
-    wanted = tuple(dict.fromkeys(name.strip() for name in metrics.split(",") if name.strip()))
-    for bound, metric in ((max_fid, "fid"), (max_kid, "kid")):
-        if bound is not None and metric not in wanted:
-            raise UsageError(f"--max-{metric} needs {metric} among --metrics")
-    if not wanted:
-        raise UsageError("--metrics names no metric", "Choose any of fid,kid,prc,isc.")
-    from sagd_cli.arguments import parse_dataset
-    from sagd_cli.datasets import load_pixels
-    from sagd_cli.evaluation.fidelity import ImageSource, default_features, evaluate
+      sagd fid runs/digits digits:test -n 1000 --repeats 5 --output runs/digits/evaluation/test.json
 
-    out = output()
-    sides = [ImageSource(text, load_pixels(parse_dataset(text)).images) for text in (generated, reference)]
-    chosen = features or default_features(sides[0].images)
-    options: dict[str, Any] = {} if weights is None else {"weights": weights}
+      sagd fid samples photos --features inception --weights inception.pth --max-fid 20
+
+      sagd fid photos --save-stats photos.npz --weights inception.pth
+
+      sagd fid runs/photos photos.npz --weights inception.pth --summary-md "$GITHUB_STEP_SUMMARY"
+    """
+    from sagd_cli.evaluation.fidelity import Measures, chosen_metrics
+    from sagd_cli.evaluation.sources import open_reference, open_source
+    from sagd_cli.files import refuse_existing
+
+    if (reference is None) == (save_stats is None):
+        raise UsageError("give a REFERENCE to compare with, or else --save-stats FILE.npz")
+    against = None if reference is None else open_reference(reference)
+    how = Measures(
+        chosen_metrics(metrics, against),
+        features,
+        layer,
+        {} if weights is None else {"weights": weights},
+        repeats,
+        spectra,
+        batch_size,
+        cache,
+    )
+    gates = {"fid": max_fid, "kid": max_kid}
+    for metric, bound in gates.items():
+        if bound is not None and metric not in how.metrics:
+            raise UsageError(f"--max-{metric} needs {metric} among --metrics")
+    for path in (target, save_stats):
+        if path is not None:
+            refuse_existing(path, force)
     where = announced_device(device)
-    result = evaluate(sides[0], sides[1], wanted, chosen, options, layer, where, out)
-    out.result(result, _text(result))
-    for bound, key, name in ((max_fid, "fd", result["label"]), (max_kid, "kid", "KID")):
+    sampling = {"sampler": sampler, "steps": steps}
+    images = open_source(generated, count, repeats, seed, sampling, where, output())
+    if against is None or save_stats is not None:
+        assert save_stats is not None
+        _save_statistics(images, how, where, save_stats, force)
+        return
+    result = _measure(images, against, how, where, target, summary)
+    for (metric, bound), key in zip(gates.items(), ("fd", "kid"), strict=True):
         if bound is not None and not result[key] <= bound:
+            name = result["label"] if metric == "fid" else "KID"
             raise GateError(f"{name} is {result[key]:.4f}, above the bound {bound:g}")
 
 
-def _text(result: dict[str, Any]) -> str:
-    receipt = result["receipt"]
-    ours = "" if receipt["features"] == "inception" else f" ({receipt['features']})"
-    names = {
-        "fd": result["label"],
-        "kid": f"KID{ours}",
-        "precision": "precision",
-        "recall": "recall",
-        "isc": f"IS{ours}",
-    }
-    lines = []
-    for key, name in names.items():
-        if key in result:
-            deviation = f" ± {result[key + '_std']:.4g}" if key + "_std" in result else ""
-            lines.append(f"{name:<22} {result[key]:.5g}{deviation}")
-    lines.append(f"{'features':<22} {receipt['features']} layer {receipt['layer']}")
-    for side in ("generated", "reference"):
-        item = receipt[side]
-        lines.append(f"{side:<22} {item['count']} images  sha256 {item['sha256'][:12]}  {item['path']}")
-    lines.append(f"{'weights':<22} sha256 {receipt['weights_sha256'][:12]}")
-    return "\n".join(lines)
+@app.command()
+@common
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A.json", help="A result of `sagd fid --json`.")],
+    second: Annotated[Path, typer.Argument(metavar="B.json", help="Another.")],
+) -> None:
+    """Say whether two results may be compared, and by how many deviations they differ; exit 3 if they may not.
+
+    They may when features, layer, weights, counts and the reference's images are the same. Deviations come from
+    --repeats.
+
+    Example:
+
+      sagd fid compare runs/white/evaluation/test.json runs/shaped/evaluation/test.json
+    """
+    from sagd_cli.evaluation.compare import compare_results, read_result
+    from sagd_cli.reporting.fid_text import comparison_text
+
+    found = compare_results(read_result(first), read_result(second))
+    output().result(found, comparison_text(found))
+    if not found["comparable"]:
+        raise GateError(f"{first} and {second} may not be compared: {found['reasons'][0]}")
+
+
+def _measure(
+    images: "ImageSource",
+    reference: "Reference",
+    how: "Measures",
+    device: "torch.device",
+    target: Path | None,
+    summary: Path | None,
+) -> dict[str, Any]:
+    """Compare, print and write the result."""
+    from sagd_cli.evaluation.fidelity import evaluate
+    from sagd_cli.files import append_text, write_text
+    from sagd_cli.reporting.fid_text import fid_markdown, fid_text
+
+    result = evaluate(images, reference, how, device, output())
+    output().result(result, fid_text(result))
+    if target is not None:
+        write_text(target, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    if summary is not None:
+        append_text(summary, fid_markdown(result))
+    return result
+
+
+def _save_statistics(
+    images: "ImageSource", how: "Measures", device: "torch.device", path: Path, force: bool
+) -> None:
+    from sagd_cli.evaluation.fidelity import statistics_of
+    from sagd_cli.evaluation.statistics import save_statistics
+
+    gaussian, receipt = statistics_of(images, how, device, output())
+    save_statistics(path, gaussian, receipt, force)
+    output().result({"output": str(path), "dimensions": gaussian.dimensions, "receipt": receipt}, str(path))

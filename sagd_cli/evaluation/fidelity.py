@@ -1,173 +1,291 @@
-"""Fréchet and kernel distances, precision, recall and Inception score, computed by torch-fidelity."""
+"""`sagd fid`: distances between two sets of images in a space of features, with a receipt of what was compared."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
-from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from sagd_cli.config import validate
 from sagd_cli.console import Output
 from sagd_cli.errors import DataError, UsageError, suggest
-from sagd_cli.evaluation.receipt import describe_images, hash_weights, versions
+from sagd_cli.evaluation.cache import FeatureCache
+from sagd_cli.evaluation.features import (
+    Extractor,
+    check_channels,
+    default_features,
+    feature_plugin,
+    load_extractor,
+)
+from sagd_cli.evaluation.gaussian import Gaussian, frechet_distance, frechet_floor
+from sagd_cli.evaluation.kernel import kernel_distance, subset_size
+from sagd_cli.evaluation.receipt import versions
+from sagd_cli.evaluation.rows import Rows
+from sagd_cli.evaluation.sources import ImageSource, Reference
+from sagd_cli.evaluation.spectra import compare_power
+from sagd_cli.evaluation.statistics import load_statistics
+from sagd_cli.evaluation.survey import Side, Surveyor, Wanted
 from sagd_cli.plugin.records import FeaturePlugin
-from sagd_cli.plugin.registry import registry
 
 METRICS = ("fid", "kid", "prc", "isc")
-KID_SUBSET = 1000
-BATCH = 64
 FEWEST = {"fid": 2, "kid": 4, "prc": 4, "isc": 10}
+CLEAR = 0.1  # the share of a distance that may be chance before it is said
 
 
 @dataclass(frozen=True)
-class ImageSource:
-    """A set of uint8 images (N, C, H, W) and what the user called it."""
+class Measures:
+    """What to measure and in which features.
 
-    name: str
-    images: NDArray[np.uint8]
+    `features` None: digits-cnn for small grey images, else inception; `layer` None: their first; `options` are those of
+    the features' plug-in. `repeats` divides the generated images into so many equal blocks of neighbours, and gives
+    mean and deviation over them. `spectra` compares power spectra too. `batch_size` None: what suits the device.
+    """
+
+    metrics: tuple[str, ...] = ("fid", "kid")
+    features: str | None = None
+    layer: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    repeats: int = 1
+    spectra: bool = False
+    batch_size: int | None = None
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise UsageError on a metric that is none."""
+        for metric in self.metrics:
+            if metric not in METRICS:
+                raise UsageError(f"unknown metric {metric!r}", suggest(metric, METRICS))
+        if not self.metrics:
+            raise UsageError("no metric is asked for", f"Choose any of {', '.join(METRICS)}.")
 
 
-def default_features(images: NDArray[np.uint8]) -> str:
-    """digits-cnn for grey images up to 32 pixels, else inception."""
-    return "digits-cnn" if images.shape[1] == 1 and max(images.shape[2:]) <= 32 else "inception"
+Figures = dict[str, float]
+
+
+def chosen_metrics(text: str | None, reference: Reference | None) -> tuple[str, ...]:
+    """Read the names of metrics; None: fid and kid, or fid alone where there are no images to take kid from."""
+    if text is None:
+        return ("fid", "kid") if isinstance(reference, ImageSource) else ("fid",)
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def evaluate(
-    generated: ImageSource,
-    reference: ImageSource,
-    metrics: Sequence[str],
-    features: str,
-    options: dict[str, Any],
-    layer: str | None,
-    device: torch.device,
-    output: Output,
+    generated: ImageSource, reference: Reference, how: Measures, device: torch.device, output: Output
 ) -> dict[str, Any]:
-    """Compare two sets of images; return the JSON object of `sagd fid`, with its receipt.
+    """Compare a set of images with another, or with a file of statistics; return the JSON object of `sagd fid`.
 
-    `fd` is the Fréchet distance ||mu_1 - mu_2||^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)) in the chosen layer.
-    Raises UsageError on unknown metrics or layers, DataError on sets that cannot be compared.
+    `fd` is the Fréchet distance in the chosen layer, and `fd_floor` what two sets of these counts of one Gaussian would
+    show. Raises UsageError on metrics, layers and options that are none or do not go together, DataError on sets that
+    cannot be compared, before features are computed where that can be known.
     """
-    plugin: FeaturePlugin = registry().get("feature", features)
-    layer = layer or plugin.layers[0]
-    _check(generated, reference, metrics, plugin, layer)
-    wanted = tuple(dict.fromkeys([layer, *(["isc"] if "isc" in metrics else [])]))
-    extractor, layers = _build(plugin, options, wanted, device)
-    one = _extract(extractor, layers, generated, plugin, output)
-    two = _extract(extractor, layers, reference, plugin, output) if set(metrics) != {"isc"} else one
-    figures = _figures(metrics, one, two, layer)
-    dimensions = one[layer].shape[1]
-    fewest = min(len(generated.images), len(reference.images))
-    if "fid" in metrics and fewest <= dimensions:
-        output.warn(
-            f"{fewest} images for {dimensions} features: the covariance is singular and the distance biased "
-            "upwards; use more images, a smaller --layer or KID"
+    plugin, layer = feature_plugin(how.features or default_features(generated.shape), how.layer)
+    _check(generated, reference, how, plugin)
+    logits = (plugin.logits,) if "isc" in how.metrics and plugin.logits else ()
+    layers = tuple(dict.fromkeys([layer, *logits]))
+    extractor = load_extractor(plugin, how.options, layers, device, how.batch_size)
+    known = _known(reference, extractor, layer, generated, output) if isinstance(reference, Path) else None
+    rows = (layer,) if {"kid", "prc"} & {*how.metrics} else ()
+    with tempfile.TemporaryDirectory(prefix="sagd-") as scratch:
+        surveyor = Surveyor(extractor, FeatureCache() if how.cache else None, Path(scratch), output)
+        one = surveyor.survey(
+            generated, Wanted(layer, tuple(dict.fromkeys([*rows, *logits])), how.spectra, how.repeats)
         )
+        two, about = known or (None, {})
+        if isinstance(reference, ImageSource):
+            two = surveyor.survey(reference, Wanted(layer, rows, how.spectra))
+            about = _describe(reference, two)
+        assert two is not None
+        blocks = _blocks(one, two, how, layer, plugin)
+    figures = _summarised(blocks)
+    size = generated.count // how.repeats
+    named = plugin.distance if layer == plugin.layers[0] else f"{plugin.distance}-{layer}"
+    label = f"{named}@{size}"
+    _warn_of_chance(figures, two.gaussians[0], size, label, output)
     receipt = {
-        "generated": describe_images(generated.name, generated.images),
-        "reference": describe_images(reference.name, reference.images),
-        "features": features,
+        "generated": _describe(generated, one),
+        "reference": about,
+        "features": plugin.name,
         "layer": layer,
-        "weights_sha256": hash_weights(extractor),
+        "weights_sha256": extractor.weights_sha256,
+        **({"kid_subset_size": _subset(one, two, layer, how)} if "kid" in how.metrics else {}),
+        "device": str(device),
         "versions": versions(),
     }
-    named = plugin.distance if layer == plugin.layers[0] else f"{plugin.distance}-{layer}"
-    return {"label": f"{named}@{len(generated.images)}", **figures, "receipt": receipt}
+    spectra = compare_power(one.power, two.power) if one.power and two.power else None
+    return {"label": label, **figures, **({"spectra": spectra} if spectra else {}), "receipt": receipt}
 
 
-def _check(
-    generated: ImageSource,
-    reference: ImageSource,
-    metrics: Sequence[str],
-    plugin: FeaturePlugin,
-    layer: str,
-) -> None:
-    for metric in metrics:
-        if metric not in METRICS:
-            raise UsageError(f"unknown metric {metric!r}", suggest(metric, METRICS))
-    if layer not in plugin.layers:
-        raise UsageError(f"the features {plugin.name} have no layer {layer!r}", suggest(layer, plugin.layers))
-    for source in (generated, reference):
-        least = max(FEWEST[metric] for metric in metrics)
-        if len(source.images) < least:
-            raise DataError(
-                f"{source.name} has {len(source.images)} images; {', '.join(metrics)} need at least {least}"
-            )
-        if source.images.ndim != 4 or source.images.shape[1] not in (1, 3):
-            raise DataError(
-                f"{source.name} holds fields of shape {source.images.shape[1:]}, not grey or RGB images"
-            )
-        if source.images.shape[1] > plugin.channels:
-            raise DataError(f"{source.name} is in colour, and the features {plugin.name} take grey images")
-    if generated.images.shape[1:] != reference.images.shape[1:]:
+def statistics_of(
+    source: ImageSource, how: Measures, device: torch.device, output: Output
+) -> tuple[Gaussian, dict[str, Any]]:
+    """Return the Gaussian of the features of a set, and the receipt that goes into a file of statistics."""
+    plugin, layer = feature_plugin(how.features or default_features(source.shape), how.layer)
+    check_channels(plugin, source.name, source.shape)
+    _check_count(source, 1, ("fid",))
+    extractor = load_extractor(plugin, how.options, (layer,), device, how.batch_size)
+    with tempfile.TemporaryDirectory(prefix="sagd-") as scratch:
+        surveyor = Surveyor(extractor, FeatureCache() if how.cache else None, Path(scratch), output)
+        side = surveyor.survey(source, Wanted(layer))
+    receipt = {
+        **_describe(source, side),
+        "features": plugin.name,
+        "layer": layer,
+        "weights_sha256": extractor.weights_sha256,
+        "versions": versions(),
+    }
+    return side.gaussians[0], receipt
+
+
+def _check(generated: ImageSource, reference: Reference, how: Measures, plugin: FeaturePlugin) -> None:
+    """Raise what `evaluate` raises before anything is read."""
+    if "isc" in how.metrics and plugin.logits is None:
+        raise UsageError(
+            f"the features {plugin.name} are no classifier's, and isc needs one", "Leave isc out."
+        )
+    check_channels(plugin, generated.name, generated.shape)
+    _check_count(generated, how.repeats, how.metrics)
+    if isinstance(reference, Path):
+        for needed, given in (
+            ("kid", "kid" in how.metrics),
+            ("prc", "prc" in how.metrics),
+            ("--spectra", how.spectra),
+        ):
+            if given:
+                raise UsageError(
+                    f"{reference} holds statistics alone, and {needed} needs the images",
+                    "Give the images as REFERENCE, or ask for --metrics fid.",
+                )
+        return
+    _check_count(reference, 1, how.metrics)
+    if generated.shape != reference.shape:
         raise DataError(
-            f"{generated.name} holds images of shape {generated.images.shape[1:]}, {reference.name} of "
-            f"{reference.images.shape[1:]}: resizing or recolouring changes the figure, so it is not done silently",
+            f"{generated.name} holds images of shape {generated.shape}, {reference.name} of {reference.shape}: resizing "
+            "or recolouring changes the figure, so it is not done silently",
             "Bring both to one size and colour, for example with `sagd data prepare --size N`.",
         )
 
 
-def _build(
-    plugin: FeaturePlugin, options: dict[str, Any], wanted: tuple[str, ...], device: torch.device
-) -> tuple[FeatureExtractorBase, tuple[str, ...]]:
-    """Build the extractor; "isc" in `wanted` stands for the layer the extractor itself names for it."""
-    build = plugin.load()
-    checked = validate(plugin.options, options, f"features {plugin.name}")
-    extractor = build(checked, tuple(name for name in wanted if name != "isc"))
-    if "isc" in wanted:
-        logits = extractor.get_default_feature_layer_for_metric("isc")
-        layers = tuple(dict.fromkeys([*(name for name in wanted if name != "isc"), logits]))
-        extractor = build(checked, layers)
-    return extractor.to(device).eval(), tuple(extractor.get_requested_features_list())
+def _check_count(source: ImageSource, blocks: int, metrics: tuple[str, ...]) -> None:
+    least = max(FEWEST[metric] for metric in metrics)
+    if source.count // blocks < least:
+        part = "" if blocks == 1 else f" in each of {blocks} blocks"
+        raise DataError(
+            f"{source.name} has {source.count // blocks} images{part}; {', '.join(metrics)} need at least {least}"
+        )
 
 
-@torch.inference_mode()
-def _extract(
-    extractor: FeatureExtractorBase,
-    layers: tuple[str, ...],
-    source: ImageSource,
-    plugin: FeaturePlugin,
-    output: Output,
-) -> dict[str, Tensor]:
-    device = next(extractor.parameters()).device
-    parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    starts = range(0, len(source.images), BATCH)
-    with output.progress(f"features of {source.name}", len(starts), 0, BATCH) as bar:
-        for start in starts:
-            part = np.array(source.images[start : start + BATCH])  # torch takes no read-only map of a file
-            batch = torch.from_numpy(part).to(device)
-            repeated = batch.expand(-1, plugin.channels, -1, -1)
-            for layer, values in zip(layers, extractor(repeated), strict=True):
-                parts[layer].append(values.double().cpu())
-            bar.advance()
-    return {layer: torch.cat(values) for layer, values in parts.items()}
+def _known(
+    path: Path, extractor: Extractor, layer: str, generated: ImageSource, output: Output
+) -> tuple[Side, dict[str, Any]]:
+    """The side that a file of statistics is; raise DataError when it is of other features."""
+    gaussian, about = load_statistics(path, extractor.device)
+    dimensions = extractor.dimensions(generated.shape)[layer]
+    if gaussian.dimensions != dimensions:
+        raise DataError(
+            f"{path} holds statistics of {gaussian.dimensions} features, and layer {layer} of "
+            f"{extractor.plugin.name} has {dimensions}",
+            "Choose the features and the --layer the statistics were made with.",
+        )
+    chosen = {
+        "features": extractor.plugin.name,
+        "layer": layer,
+        "weights_sha256": extractor.weights_sha256,
+        "shape": list(generated.shape),
+    }
+    for key, value in chosen.items():
+        if about and about.get(key) != value:
+            raise DataError(
+                f"{path} was made with {key} {about.get(key)}, not {value}", "Make it anew with --save-stats."
+            )
+    if not about:
+        output.warn(
+            f"{path} does not say of which images and weights it is: that it fits {extractor.plugin.name} is taken on "
+            "trust"
+        )
+    return Side([gaussian], {}, None, ""), {"path": str(path), "count": gaussian.count, **about}
+
+
+def _describe(source: ImageSource, side: Side) -> dict[str, Any]:
+    return {
+        "path": source.name,
+        "count": source.count,
+        "shape": list(source.shape),
+        "sha256": side.sha256,
+        **({} if source.sampling is None else {"sampling": dict(source.sampling)}),
+    }
+
+
+def _blocks(one: Side, two: Side, how: Measures, layer: str, plugin: FeaturePlugin) -> list[Figures]:
+    """The figures of each block of the generated images."""
+    parts = {name: rows.parts(how.repeats) for name, rows in one.rows.items()}
+    return [
+        _figures(
+            how.metrics, gaussian, two, {name: rows[k] for name, rows in parts.items()}, layer, plugin.logits
+        )
+        for k, gaussian in enumerate(one.gaussians)
+    ]
 
 
 def _figures(
-    metrics: Sequence[str], one: dict[str, Tensor], two: dict[str, Tensor], layer: str
-) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    count = min(len(one[layer]), len(two[layer]))
+    metrics: tuple[str, ...],
+    gaussian: Gaussian,
+    reference: Side,
+    rows: Mapping[str, Rows],
+    layer: str,
+    logits: str | None,
+) -> Figures:
+    figures: Figures = {}
     if "fid" in metrics:
-        statistics = [fid_features_to_statistics(side[layer]) for side in (one, two)]
-        figures["fd"] = fid_statistics_to_metric(*statistics, False)["frechet_inception_distance"]
+        figures["fd"] = frechet_distance(gaussian, reference.gaussians[0])
     if "kid" in metrics:
-        size = min(KID_SUBSET, max(2, count // 2))  # half, or the subsets would all be the same images
-        kid = kid_features_to_metric(one[layer], two[layer], kid_subset_size=size, verbose=False)
-        figures["kid"] = kid["kernel_inception_distance_mean"]
-        figures["kid_std"] = kid["kernel_inception_distance_std"]
+        mine, theirs = rows[layer], reference.rows[layer]
+        figures["kid"], figures["kid_std"] = kernel_distance(mine.take, len(mine), theirs.take, len(theirs))
     if "prc" in metrics:
-        prc = prc_features_to_metric(one[layer], two[layer], verbose=False)
-        figures["precision"], figures["recall"] = prc["precision"], prc["recall"]
-    if "isc" in metrics:
-        logits = next(reversed(one))
-        score = isc_features_to_metric(one[logits])
+        found = prc_features_to_metric(
+            rows[layer].all(), reference.rows[layer].all(), save_cpu_ram=True, verbose=False
+        )
+        figures["precision"], figures["recall"] = found["precision"], found["recall"]
+    if "isc" in metrics and logits is not None:
+        score = isc_features_to_metric(rows[logits].all())
         figures["isc"], figures["isc_std"] = score["inception_score_mean"], score["inception_score_std"]
     return figures
+
+
+def _subset(one: Side, two: Side, layer: str, how: Measures) -> int:
+    return subset_size(len(one.rows[layer]) // how.repeats, len(two.rows[layer]))
+
+
+def _summarised(blocks: list[Figures]) -> dict[str, Any]:
+    """The figures of one block, or the means over several, with the deviations of their `repeats`."""
+    if len(blocks) == 1:
+        return dict(blocks[0])
+    means = {key: fmean(block[key] for block in blocks) for key in blocks[0]}
+    own = [key for key in means if not key.endswith("_std")]
+    deviations = {key: stdev([block[key] for block in blocks]) for key in own}
+    return {**means, "repeats": {"count": len(blocks), "deviation": deviations, "blocks": blocks}}
+
+
+def _warn_of_chance(
+    figures: dict[str, Any], reference: Gaussian, count: int, label: str, output: Output
+) -> None:
+    """Say how much of a Fréchet distance is due to the counts, and add it to the figures as `fd_floor`."""
+    if "fd" not in figures:
+        return
+    floor = frechet_floor(reference, count)
+    figures["fd_floor"] = floor
+    fewest = min(count, reference.count or count)
+    if floor is None:
+        output.warn(
+            f"{fewest} images for {reference.dimensions} features: the covariance is singular and {label} biased "
+            "upwards, by more the fewer images there are; compare it at equal counts only, or use more images, a smaller "
+            "--layer or KID, which is not biased"
+        )
+    elif floor > CLEAR * figures["fd"]:
+        output.warn(
+            f"of {label} = {figures['fd']:.4g} about {floor:.2g} is what so few images show by chance; compare it at "
+            "equal counts only, or use KID, which is not biased"
+        )

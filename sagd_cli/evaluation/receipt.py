@@ -1,24 +1,11 @@
-"""Receipts: what two sets of images were, in hashes and counts, so that a figure can be reproduced."""
+"""Receipts: what a figure was computed from, in hashes and versions, so that it can be reproduced."""
 
 import hashlib
 from importlib.metadata import version
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from sagd_cli import __version__
-from sagd_cli.datasets import hash_images
-
-
-def describe_images(source: str, images: NDArray[Any]) -> dict[str, Any]:
-    """Return path, count, shape and the sha256 of the pixels, in order."""
-    return {
-        "path": source,
-        "count": len(images),
-        "shape": list(images.shape[1:]),
-        "sha256": hash_images(images),
-    }
 
 
 def hash_weights(module: torch.nn.Module) -> str:

@@ -152,15 +152,20 @@ class BackbonePlugin(Plugin):
 
 @dataclass(frozen=True)
 class FeaturePlugin(Plugin):
-    """Features for Fréchet distances: `build(options, layers) -> torch_fidelity.FeatureExtractorBase`.
+    """Features for distances between sets of images: `build(options, layers) -> torch.nn.Module`.
 
-    `build` is given a tuple of names out of `layers`, whose first is the default; `channels` is the number of
-    channels it takes (grey images are repeated to fill them). `distance` names the figure: only Inception's may
-    be called "FID".
+    `layers` is a tuple of names out of the record's `layers`, whose first is the default, or its `logits`. The module
+    maps uint8 images (B, channels, H, W) to a tuple with the features (B, D) of each of these layers, those of an image
+    whatever the others of its batch; a `FeatureExtractorBase` of torch-fidelity is one.
+
+    `channels` is the number of channels it takes (grey images are repeated to fill them), None any. `distance` names
+    the figure: only Inception's may be called "FID". `logits` is the layer of a classifier's logits, for the Inception
+    score; None where there is none.
     """
 
     layers: tuple[str, ...] = ()
-    channels: int = 3
+    channels: int | None = 3
     distance: str = ""
+    logits: str | None = None
 
     kind: ClassVar[str] = "feature"

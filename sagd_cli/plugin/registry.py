@@ -48,6 +48,8 @@ BUILTIN_MODULES = (
     "sagd_plugins.backbones.dit",
     "sagd_plugins.features.digits",
     "sagd_plugins.features.inception",
+    "sagd_plugins.features.spectrum",
+    "sagd_plugins.features.pixels",
 )
 HOOKS = {
     "sagd_filters": "filter",

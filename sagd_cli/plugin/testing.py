@@ -41,7 +41,8 @@ def check_plugin(plugin: Plugin) -> None:
     _require(callable(build), f"{subject}: build is {type(build).__name__}, not callable")
     if isinstance(plugin, FeaturePlugin):
         _require(plugin.layers, f"{subject}: layers is empty; its first is the default")
-        _require(plugin.channels >= 1, f"{subject}: channels is {plugin.channels}, not at least 1")
+        any_or_some = plugin.channels is None or plugin.channels >= 1
+        _require(any_or_some, f"{subject}: channels is {plugin.channels}, neither None nor at least 1")
         _require(plugin.distance, f"{subject}: distance, the name of its figure, is empty")
 
 

@@ -13,7 +13,8 @@ def sagd_features() -> Iterable[FeaturePlugin]:
         "64 features of a small MNIST classifier of ours, for grey images up to 32 pixels",
         Options,
         "sagd_plugins.features.digits_cnn:build",
-        layers=("64", "logits"),
+        layers=("64",),
         channels=1,
         distance="fd-digits-cnn",
+        logits="logits",
     )

@@ -39,7 +39,7 @@ def build(options: InceptionOptions, layers: tuple[str, ...]) -> "FeatureExtract
     torch.save(read_weights(options.weights), buffer)
     buffer.seek(0)
     try:
-        return FeatureExtractorInceptionV3(
+        network = FeatureExtractorInceptionV3(
             "inception-v3-compat", list(layers), feature_extractor_weights_path=buffer
         )
     except (RuntimeError, AttributeError, TypeError) as error:
@@ -48,6 +48,7 @@ def build(options: InceptionOptions, layers: tuple[str, ...]) -> "FeatureExtract
             f"{options.weights} does not hold the weights of the FID's Inception-v3 ({reason})",
             f"The official file is {SOURCE}.",
         ) from None
+    return network.to(memory_format=torch.channels_last)
 
 
 def read_weights(path: Path) -> "dict[str, Tensor]":
@@ -77,7 +78,8 @@ def sagd_features() -> Iterable[FeaturePlugin]:
         "Inception-v3 of the original FID; needs --weights FILE",
         InceptionOptions,
         build,
-        layers=("2048", "64", "192", "768", "logits_unbiased"),
+        layers=("2048", "64", "192", "768"),
         channels=3,
         distance="FID",
+        logits="logits_unbiased",
     )

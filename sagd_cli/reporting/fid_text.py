@@ -1,0 +1,101 @@
+"""Results of `sagd fid` in words, for the terminal and as Markdown for the page of a CI job."""
+
+from collections.abc import Mapping
+from typing import Any
+
+NAMES = {"fd": "", "kid": "KID", "precision": "precision", "recall": "recall", "isc": "IS"}
+
+
+def fid_text(result: Mapping[str, Any]) -> str:
+    """The figures, a line each, then the receipt."""
+    rows = [(name, f"{value}{note}") for name, value, note in _figures(result)]
+    rows += [(f"power, {band}", text) for band, text in _bands(result)]
+    return "\n".join(f"{name:<22} {text}" for name, text in [*rows, *_receipt(result)])
+
+
+def fid_markdown(result: Mapping[str, Any]) -> str:
+    """The figures and the receipt as two tables of Markdown; cells cannot break out of them."""
+    figures = [(name, value, note.strip()) for name, value, note in _figures(result)]
+    figures += [(f"power, {band}", text, "") for band, text in _bands(result)]
+    lines = [f"### {_cell(result['label'])}", "", "| figure | value | |", "| --- | --- | --- |"]
+    lines += [f"| {' | '.join(map(_cell, row))} |" for row in figures]
+    lines += ["", "<details><summary>Receipt</summary>", "", "| | |", "| --- | --- |"]
+    lines += [f"| {_cell(name)} | {_cell(text)} |" for name, text in _receipt(result)]
+    return "\n".join([*lines, "", "</details>", "", ""])
+
+
+def comparison_text(found: Mapping[str, Any]) -> str:
+    """The object of `sagd fid compare` in words."""
+    lines = []
+    for name, one in found["figures"].items():
+        told = one["deviations"]
+        certainty = (
+            "no deviation is known: repeat both with --repeats" if told is None else f"{told:+.2f} deviations"
+        )
+        lines.append(f"{name:<10} {one['a']:.5g} -> {one['b']:.5g}  {one['difference']:+.4g}  ({certainty})")
+    lines += [f"differs    {reason}" for reason in found["reasons"]]
+    lines += [f"note       {note}" for note in found["notes"]]
+    verdict = "may be compared" if found["comparable"] else "may not be compared"
+    return "\n".join([*lines, f"the two {verdict}"])
+
+
+def _figures(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, value and a remark of each figure that was measured."""
+    ours = "" if result["receipt"]["features"] == "inception" else f" ({result['receipt']['features']})"
+    rows = []
+    for key, name in NAMES.items():
+        if key not in result:
+            continue
+        label = name + ours if key in ("kid", "isc") else name or result["label"]
+        rows.append((label, f"{result[key]:.5g}{_deviation(result, key)}", _remark(result, key)))
+    return rows
+
+
+def _deviation(result: Mapping[str, Any], key: str) -> str:
+    repeated = result.get("repeats")
+    deviation = repeated["deviation"][key] if repeated else result.get(f"{key}_std")
+    return "" if deviation is None else f" ± {deviation:.4g}"
+
+
+def _remark(result: Mapping[str, Any], key: str) -> str:
+    repeated = result.get("repeats")
+    remarks = [f"mean of {repeated['count']}"] if repeated else []
+    if key == "fd" and result.get("fd_floor") is not None:
+        remarks.append(f"{result['fd_floor']:.3g} by chance alone")
+    if key == "kid" and not repeated:
+        remarks.append("over subsets")
+    return f"  ({', '.join(remarks)})" if remarks else ""
+
+
+def _bands(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    bands = result.get("spectra", {}).get("bands", {})
+    return [
+        (name, f"{one['ratio']:.4g} ± {one['ratio_se']:.2g} of the reference's")
+        for name, one in bands.items()
+    ]
+
+
+def _receipt(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    receipt = result["receipt"]
+    rows = [("features", f"{receipt['features']} layer {receipt['layer']}")]
+    for side in ("generated", "reference"):
+        item = receipt[side]
+        count = "?" if item.get("count") is None else item["count"]
+        digest = f"  sha256 {item['sha256'][:12]}" if item.get("sha256") else ""
+        rows.append((side, f"{count} images{digest}  {item['path']}"))
+        if "sampling" in item:
+            drawn = item["sampling"]
+            first, last = drawn["seeds"]
+            how = (
+                f"{drawn['sampler']} with {drawn['steps']} steps, {drawn['spacing']}, seeds {first} to {last}"
+            )
+            rows.append(("drawn", f"{drawn['checkpoint']}  {how}"))
+    rows.append(("weights", f"sha256 {receipt['weights_sha256'][:12]}"))
+    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in receipt["versions"].items())))
+    return rows
+
+
+def _cell(text: str) -> str:
+    """Text that stays one cell of a table and is shown as it is."""
+    escaped = "".join(f"\\{char}" if char in "\\`*_{}[]()#+!|~" else char for char in str(text))
+    return " ".join(escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())

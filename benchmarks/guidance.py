@@ -15,7 +15,8 @@ from sklearn.svm import SVC
 from sagd_cli.console import Output
 from sagd_cli.datasets import load_images
 from sagd_cli.devices import keep_freed_memory
-from sagd_cli.evaluation.fidelity import ImageSource, default_features, evaluate
+from sagd_cli.evaluation.fidelity import Measures, evaluate
+from sagd_cli.evaluation.sources import array_source
 from sagd_cli.training.folder import open_run
 from sagd_cli.training.generator import ImageGenerator, sampling_of
 
@@ -48,8 +49,8 @@ def main() -> None:
         images = generator.draw(seeds)
         labels = ImageGenerator(run.model(CPU), run.config.sampling).labels(seeds)
         read = float(classifier.score(rows_of(images), labels))
-        sides = ImageSource("samples", images), ImageSource(run.config.dataset.name, data.images)
-        found = evaluate(*sides, ["fid"], default_features(images), {}, None, CPU, QUIET)
+        sides = array_source("samples", images), array_source(run.config.dataset.name, data.images)
+        found = evaluate(*sides, Measures(("fid",), cache=False), CPU, QUIET)
         rows.append({"guidance": scale, "read_as_asked": read, "fd": found["fd"]})
         print(
             f"guidance {scale:4g}  read as asked {read:6.1%}  {found['label']} {found['fd']:.3f}", flush=True

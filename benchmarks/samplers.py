@@ -10,32 +10,27 @@ import statistics
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from sagd_cli.console import Output
-from sagd_cli.datasets import load_images
 from sagd_cli.devices import choose_device, keep_freed_memory
-from sagd_cli.evaluation.fidelity import ImageSource, default_features, evaluate
+from sagd_cli.evaluation.fidelity import Measures, evaluate
+from sagd_cli.evaluation.sources import data_source, run_source
 from sagd_cli.training.folder import Run, open_run
-from sagd_cli.training.generator import ImageGenerator, sampling_of
+from sagd_cli.training.generator import sampling_of
 
 SAMPLERS = (
     "dpmpp:10,dpmpp:20,dpmpp:50,unipc:20,heun:20,dpmpp-sde:20,ddim:20,ddim:50,ddpm:20,ddpm:250,ddpm:1000"
 )
-IMAGES, FIRST_SEED, BATCH = 1000, 10_000, 500
+IMAGES, FIRST_SEED = 1000, 10_000
 QUIET = Output(quiet=True)
 
 
 def distance(run: Run, sampler: str, evaluations: int, spacing: str, device: torch.device) -> float:
     """The Fréchet distance of the images of the same seeds, whatever the sampler, to the run's data."""
     sampling = sampling_of(run.config, {"sampler": sampler, "steps": evaluations, "spacing": spacing})
-    generator = ImageGenerator(run.model(device), sampling)
-    seeds = range(FIRST_SEED, FIRST_SEED + IMAGES)
-    images = np.concatenate([generator.draw(seeds[i : i + BATCH]) for i in range(0, IMAGES, BATCH)])
-    data = load_images(run.config.dataset).images
-    sides = ImageSource("samples", images), ImageSource(run.config.dataset.name, data)
-    found = evaluate(*sides, ["fid"], default_features(images), {}, None, device, QUIET)
+    samples = run_source(run, IMAGES, FIRST_SEED, device, sampling)
+    found = evaluate(samples, data_source(run.config.dataset), Measures(("fid",), cache=False), device, QUIET)
     return float(found["fd"])
 
 

@@ -47,6 +47,12 @@ def sagd(capfd, monkeypatch):
     return run
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory):
+    """Features that tests compute are not kept among the user's."""
+    os.environ["SAGD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """Real data beside the checkout, or where SAGD_DATA says; the test is skipped where there is none."""

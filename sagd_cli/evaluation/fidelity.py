@@ -163,8 +163,8 @@ def _check(generated: ImageSource, reference: Reference, how: Measures, plugin: 
     _check_count(reference, 1, how.metrics)
     if generated.shape != reference.shape:
         raise DataError(
-            f"{generated.name} holds images of shape {generated.shape}, {reference.name} of {reference.shape}: resizing "
-            "or recolouring changes the figure, so it is not done silently",
+            f"{generated.name} holds images of shape {generated.shape}, {reference.name} of {reference.shape}: "
+            "resizing or recolouring changes the figure, so it is not done silently",
             "Bring both to one size and colour, for example with `sagd data prepare --size N`.",
         )
 
@@ -281,8 +281,8 @@ def _warn_of_chance(
     if floor is None:
         output.warn(
             f"{fewest} images for {reference.dimensions} features: the covariance is singular and {label} biased "
-            "upwards, by more the fewer images there are; compare it at equal counts only, or use more images, a smaller "
-            "--layer or KID, which is not biased"
+            "upwards, by more the fewer images there are; compare it at equal counts only, or use more images, a "
+            "smaller --layer or KID, which is not biased"
         )
     elif floor > CLEAR * figures["fd"]:
         output.warn(

@@ -104,6 +104,11 @@ def data_source(config: DatasetConfig, name: str | None = None, count: int | Non
     return ImageSource(name, wanted, images.shape[1:], read)
 
 
+def array_source(name: str, images: NDArray[np.uint8]) -> ImageSource:
+    """Return images that are in memory, uint8 (N, C, H, W)."""
+    return ImageSource(name, len(images), images.shape[1:], lambda output: iter(images))
+
+
 def run_source(
     run: Run,
     count: int = DRAWN,

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from sagd_cli.command_names import COMMANDS
+from sagd_cli.commands.common import DefaultGroup
 
 HEAD = """# The command line
 
@@ -38,9 +39,12 @@ def page() -> str:
         children = getattr(command, "commands", None)
         if children is None:
             sections.append(section(f"sagd {name}", command))
-        else:
+            continue
+        if DefaultGroup.DEFAULT not in children:
             sections.append(f"## sagd {name}\n\n{COMMANDS[name]}\n")
-            sections += [section(f"sagd {name} {child}", children[child]) for child in children]
+        for child, command in children.items():
+            path = f"sagd {name}" if child == DefaultGroup.DEFAULT else f"sagd {name} {child}"
+            sections.append(section(path, command))
     return "\n".join([HEAD, *sections])
 
 

@@ -4,6 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class AlikeImages:
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """Read them from the start; raise DataError on one that is not like the first, or not finite."""
-        for index, image in zip(range(len(self)), self._images, strict=True):
+        for index, image in zip(range(len(self)), _each(self._images), strict=True):
             if image.shape != self.shape[1:] or image.dtype != self.dtype:
                 raise DataError(
                     f"image {index} of {self._source} is {image.dtype} of shape {image.shape}, and the first one "
@@ -69,6 +70,22 @@ class AlikeImages:
         if self.dtype.kind == "f":
             deque(self, maxlen=0)  # reads, and so checks, each of them
         return self._images
+
+
+def _each(images: Images) -> Iterator[NDArray[Any]]:
+    """Yield images one by one; those of a mapped file from maps of a part, so that what was read is not held."""
+    if (
+        not isinstance(images, np.memmap)
+        or not isinstance(images.base, mmap)
+        or not images.flags.c_contiguous
+    ):
+        yield from images
+        return
+    size, filename = max(1, BLOCK // max(1, images[0].size)), str(images.filename)
+    for start in range(0, len(images), size):
+        shape = (min(size, len(images) - start), *images.shape[1:])
+        offset = images.offset + start * images[0].nbytes
+        yield from np.memmap(filename, images.dtype, "r", offset, shape)
 
 
 @dataclass(frozen=True, eq=False)

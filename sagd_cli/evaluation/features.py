@@ -18,7 +18,7 @@ from sagd_cli.plugin.records import FeaturePlugin
 from sagd_cli.plugin.registry import registry
 
 # Larger batches are slower on a CPU, whose caches they leave, and take memory.
-BATCH = {"cpu": 16, "cuda": 250}
+BATCH = {"cpu": 8, "cuda": 250}
 
 
 def default_features(shape: tuple[int, ...]) -> str:

@@ -40,6 +40,11 @@ class ImageSource:
     read: Callable[[Output], Iterator[Image]]
     sampling: Mapping[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        """Raise DataError when they are neither grey nor RGB."""
+        if len(self.shape) != 3 or self.shape[0] not in (1, 3):
+            raise DataError(f"{self.name} holds fields of shape {self.shape}, not grey or RGB images")
+
     @property
     def is_stored(self) -> bool:
         """Whether the images are read from somewhere, and not drawn."""
@@ -90,8 +95,6 @@ def data_source(config: DatasetConfig, name: str | None = None, count: int | Non
             f"{name} is {images.dtype} data, which has no black and white, and this takes images",
             "Give uint8 images; latents have to be decoded first.",
         )
-    if len(images.shape) != 4 or images.shape[1] not in (1, 3):
-        raise DataError(f"{name} holds fields of shape {images.shape[1:]}, not grey or RGB images")
     if count is not None and count > len(images):
         raise UsageError(
             f"{name} has {len(images)} images, fewer than the {count} asked for", "Lower --count."

@@ -1,22 +1,28 @@
 """Distances against closed forms, receipts that identify what was compared, weights read safely."""
 
 import io
+import json
 import pickle
-from dataclasses import replace
+import re
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from sagd_plugins.features import inception
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from sagd_cli.console import Output
-from sagd_cli.errors import DataError, SagdError
-from sagd_cli.evaluation import fidelity
-from sagd_cli.evaluation.fidelity import ImageSource, evaluate
-from sagd_cli.evaluation.receipt import describe_images, hash_weights
+from sagd_cli.datasets import hash_images
+from sagd_cli.errors import DataError, SagdError, UsageError
+from sagd_cli.evaluation.cache import FeatureCache
+from sagd_cli.evaluation.features import FeatureSink, load_extractor
+from sagd_cli.evaluation.fidelity import Measures, evaluate
+from sagd_cli.evaluation.receipt import hash_weights
+from sagd_cli.evaluation.sources import array_source
+from sagd_cli.evaluation.spectra import PowerAverage
 from sagd_cli.plugin.registry import registry
+from sagd_cli.spectral.band import Band
+from sagd_cli.spectral.grid import FrequencyGrid
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 
@@ -25,56 +31,41 @@ def digits(part, name="digits"):
     from sklearn.datasets import load_digits
 
     images = np.rint(load_digits().images[part, None] * (255 / 16)).astype(np.uint8)
-    return ImageSource(name, images)
+    return array_source(name, images)
 
 
-def distance(one, two, metrics=("fid",), features="digits-cnn", **options):
-    return evaluate(one, two, metrics, features, options, None, CPU, QUIET)
+def distance(one, two, metrics=("fid",), features="digits-cnn", **settings):
+    return evaluate(one, two, Measures(metrics, features, **settings), CPU, QUIET)
 
 
-class Pixels(FeatureExtractorBase):
-    """Features that are the pixels themselves, so that their moments are known."""
-
-    def __init__(self):
-        super().__init__("pixels", ["pixels"])
-        self.unused = torch.nn.Parameter(torch.zeros(1))
-
-    @staticmethod
-    def get_provided_features_list():
-        return ("pixels",)
-
-    def forward(self, x):
-        return (x.flatten(1).double(),)
+def images_of(source):
+    return np.stack([*source.read(QUIET)])
 
 
 def test_frechet_distance_of_gaussians_with_known_moments():
-    """||mu_1 - mu_2||^2 + sum (s_1 - s_2)^2 for diagonal covariances."""
-    plugin = registry().get("feature", "digits-cnn")
-    plugin = replace(plugin, layers=("pixels",), build=lambda options, layers: Pixels())
+    """Features that are the pixels: ||mu_1 - mu_2||^2 + sum (s_1 - s_2)^2 for diagonal covariances."""
     rows = np.array([[a, b] for a in (-1, 1) for b in (-1, 1)], float)
 
     def source(mean, deviation):
         values = mean + rows * deviation
-        return ImageSource("grid", values.astype(np.uint8).reshape(-1, 1, 1, 2))
+        return array_source("grid", values.astype(np.uint8).reshape(-1, 1, 1, 2))
 
-    one, two = source([100, 60], [10, 20]), source([90, 65], [30, 5])
-    extracted = [fidelity._extract(Pixels(), ("pixels",), side, plugin, QUIET) for side in (one, two)]
-    found = fidelity._figures(["fid"], extracted[0], extracted[1], "pixels")["fd"]
-    unbiased = 4 / 3  # np.cov divides by N - 1
-    exact = 10**2 + 5**2 + unbiased * ((10 - 30) ** 2 + (20 - 5) ** 2)
-    assert found == pytest.approx(exact, rel=1e-9)
+    found = distance(source([100, 60], [10, 20]), source([90, 65], [30, 5]), features="pixels")
+    unbiased = 4 / 3  # the covariance divides by N - 1
+    exact = (10**2 + 5**2 + unbiased * ((10 - 30) ** 2 + (20 - 5) ** 2)) / 127.5**2
+    assert found["fd"] == pytest.approx(exact, rel=1e-6)
 
 
 def test_a_set_has_no_distance_to_itself_and_order_does_not_matter():
     one = digits(slice(0, 400))
-    shuffled = ImageSource("shuffled", one.images[np.random.default_rng(0).permutation(400)])
+    shuffled = array_source("shuffled", images_of(one)[np.random.default_rng(0).permutation(400)])
     assert abs(distance(one, shuffled)["fd"]) < 1e-4
 
 
 def test_distances_rank_damage():
     real, held_out = digits(slice(0, 800)), digits(slice(800, 1600))
-    noisy = held_out.images + np.random.default_rng(0).normal(0, 25, held_out.images.shape)
-    noisy = ImageSource("noisy", noisy.clip(0, 255).astype(np.uint8))
+    noisy = images_of(held_out) + np.random.default_rng(0).normal(0, 25, (held_out.count, *held_out.shape))
+    noisy = array_source("noisy", noisy.clip(0, 255).astype(np.uint8))
     clean = distance(held_out, real, ("fid", "kid"))
     damaged = distance(noisy, real, ("fid", "kid"))
     assert damaged["fd"] > 3 * clean["fd"] and damaged["kid"] > clean["kid"] + 3 * clean["kid_std"]
@@ -94,10 +85,13 @@ def test_a_figure_of_digits_cnn_is_never_called_fid():
 def test_the_receipt_names_images_weights_and_versions():
     one, two = digits(slice(0, 100), "a"), digits(slice(100, 200), "b")
     receipt = distance(one, two)["receipt"]
-    assert receipt["generated"] == describe_images("a", one.images)
-    changed = one.images.copy()
+    hashed = {"path": "a", "count": 100, "shape": [1, 8, 8], "sha256": hash_images(images_of(one))}
+    assert receipt["generated"] == hashed
+    changed = images_of(one)
     changed[3, 0, 1, 1] ^= 1
-    assert describe_images("a", changed)["sha256"] != receipt["generated"]["sha256"]
+    other = distance(array_source("a", changed), two)["receipt"]
+    assert other["generated"]["sha256"] != receipt["generated"]["sha256"]
+    assert other["reference"] == receipt["reference"]
     assert receipt["features"] == "digits-cnn" and receipt["layer"] == "64"
     assert set(receipt["versions"]) == {"sagd", "torch", "torch-fidelity", "numpy"}
 
@@ -113,14 +107,16 @@ def test_the_receipt_names_images_weights_and_versions():
 )
 def test_sets_that_cannot_be_compared(one, two, fragment):
     with pytest.raises(DataError, match=fragment):
-        distance(ImageSource("one", one.astype(np.uint8)), ImageSource("two", two.astype(np.uint8)))
+        distance(array_source("one", one.astype(np.uint8)), array_source("two", two.astype(np.uint8)))
 
 
 def test_few_images_for_many_features_are_warned_of(capsys):
-    evaluate(
-        digits(slice(0, 20)), digits(slice(20, 90)), ["fid"], "digits-cnn", {}, None, CPU, Output(quiet=True)
-    )
+    assert distance(digits(slice(0, 20)), digits(slice(20, 90)))["fd_floor"] is None
     assert "covariance is singular" in capsys.readouterr().err
+    found = distance(digits(slice(0, 400)), digits(slice(400, 800)))
+    assert 0.1 * found["fd"] < found["fd_floor"] < found["fd"]
+    said = capsys.readouterr().err
+    assert f"about {found['fd_floor']:.2g} is what so few images show by chance" in said and "KID" in said
 
 
 def test_the_gate_exits_3_after_printing_the_figure(sagd, tmp_path):
@@ -145,9 +141,9 @@ def random_inception(tmp_path_factory):
 
 def test_inception_takes_pytorch_fid_weights_in_both_formats(random_inception):
     random = np.random.default_rng(0)
-    sides = [ImageSource(f"s{i}", random.integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)) for i in range(2)]
+    sides = [array_source(f"s{i}", random.integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)) for i in range(2)]
     found = [
-        evaluate(*sides, ["fid"], "inception", {"weights": random_inception / name}, "64", CPU, QUIET)
+        distance(*sides, features="inception", options={"weights": random_inception / name}, layer="64")
         for name in ("inception.pth", "inception.safetensors")
     ]
     assert found[0]["fd"] == found[1]["fd"]
@@ -162,7 +158,8 @@ def test_inception_features_equal_torch_fidelity_loading_the_file_itself(random_
     theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["192"], feature_extractor_weights_path=path)
     ours = inception.build(inception.InceptionOptions(weights=path), ("192",))
     x = torch.randint(0, 256, (2, 3, 20, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(theirs(x)[0], ours(x)[0]) and hash_weights(theirs) == hash_weights(ours)
+    torch.testing.assert_close(theirs(x)[0], ours(x)[0], rtol=1e-5, atol=1e-6)
+    assert hash_weights(theirs) == hash_weights(ours)
 
 
 class Canary:
@@ -200,3 +197,192 @@ def test_weights_of_another_architecture_are_named(tmp_path):
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
     with pytest.raises(DataError, match="does not hold the weights of the FID's Inception-v3"):
         inception.build(inception.InceptionOptions(weights=tmp_path / "other.pth"), ("2048",))
+
+
+@pytest.mark.parametrize("features", ["digits-cnn", "spectrum", "pixels", "inception"])
+def test_features_do_not_depend_on_the_batch(random_inception, features):
+    options = {"weights": random_inception / "inception.pth"} if features == "inception" else {}
+    plugin = registry().get("feature", features)
+    images = images_of(digits(slice(0, 64)))
+    found = []
+    for size in (1, 7, 64):
+        extractor = load_extractor(plugin, options, plugin.layers[-1:], CPU, size)
+        parts = [extractor([*images[i : i + size]]) for i in range(0, 64, size)]
+        found.append(torch.cat([part[plugin.layers[-1]] for part in parts]))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-5 * float(found[0].abs().max()))
+
+
+def test_blocks_are_neighbours_whatever_the_batch():
+    """The moments of each third of 31 images, of which one is left over."""
+    plugin = registry().get("feature", "pixels")
+    images = images_of(digits(slice(0, 31)))
+    for size in (1, 4, 64):
+        extractor = load_extractor(plugin, {}, ("32",), CPU, size)
+        sink = FeatureSink(extractor, "32", 31, 3, {})
+        for image in images:
+            sink.add(image)
+        for k, found in enumerate(sink.gaussians()):
+            block = images[10 * k : 10 * k + 10].reshape(10, -1) / 127.5 - 1
+            np.testing.assert_allclose(found.mean, block.mean(axis=0), atol=1e-7)
+            np.testing.assert_allclose(found.covariance, np.cov(block, rowvar=False), atol=1e-6)
+
+
+def test_repeats_give_mean_and_deviation_over_disjoint_parts():
+    real, generated = digits(slice(0, 600)), digits(slice(600, 1500))
+    found = distance(generated, real, ("fid", "kid"), repeats=3)
+    parts = [distance(digits(slice(600 + 300 * k, 900 + 300 * k)), real, ("fid", "kid")) for k in range(3)]
+    assert found["label"] == "fd-digits-cnn@300"
+    assert [block["fd"] for block in found["repeats"]["blocks"]] == pytest.approx([p["fd"] for p in parts])
+    assert found["fd"] == pytest.approx(np.mean([part["fd"] for part in parts]))
+    assert found["repeats"]["deviation"]["kid"] == pytest.approx(np.std([p["kid"] for p in parts], ddof=1))
+
+
+def test_the_power_of_damaged_bands_is_seen():
+    """Noise of amplitude g in a band adds g^2 to its power, and nothing elsewhere."""
+    real, other = (
+        array_source("pale", images_of(digits(part)) // 4 + 96) for part in (slice(0, 700), slice(700, 1400))
+    )
+    mask = Band.parse("high").mask(FrequencyGrid((8, 8)))
+    white = np.random.default_rng(0).standard_normal((700, 1, 8, 8))
+    noise = 15 * np.fft.irfft2(np.fft.rfft2(white) * mask, s=(8, 8))
+    noisy = array_source("noisy", np.rint(images_of(other) + noise).astype(np.uint8))
+    clean, damaged = (distance(side, real, spectra=True)["spectra"]["bands"] for side in (other, noisy))
+    average = PowerAverage(real.shape)
+    for image in images_of(real):
+        average.add(image)
+    added = (15 / 127.5) ** 2 / average.result().bands[2]
+    assert damaged["high"]["ratio"] - clean["high"]["ratio"] == pytest.approx(added, rel=0.1)
+    for name in ("low", "mid"):
+        assert damaged[name]["ratio"] == pytest.approx(clean[name]["ratio"], rel=0.02)
+
+
+def test_a_second_measurement_computes_no_features_of_stored_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAGD_CACHE", str(tmp_path))
+    sides = digits(slice(0, 120)), digits(slice(120, 300))
+    first = distance(*sides, ("fid", "kid", "prc"))
+    monkeypatch.setattr(FeatureSink, "add", None)
+    assert distance(*sides, ("fid", "kid", "prc")) == first
+    with pytest.raises(TypeError):
+        distance(*sides, ("fid", "kid", "prc"), cache=False)
+    with pytest.raises(TypeError):  # other images are others, whatever their name
+        distance(digits(slice(1, 121)), sides[1], ("fid", "kid", "prc"))
+
+
+def test_the_cache_forgets_what_was_not_used_for_longest(tmp_path, monkeypatch):
+    monkeypatch.setattr("sagd_cli.evaluation.cache.LARGEST", 2500)
+    cache = FeatureCache(tmp_path)
+    for name in "abc":
+        if name == "c":
+            assert cache.find({"name": "a"})
+        folder = cache.begin(1000)
+        (folder / "rows.npy").write_bytes(b"x" * 1000)
+        cache.keep(folder, {"name": name})
+    assert cache.find({"name": "a"}) and cache.find({"name": "c"}) and not cache.find({"name": "b"})
+    assert cache.begin(10_000) is None
+    assert len([*(tmp_path / "features").iterdir()]) == 2
+
+
+def test_a_run_is_measured_without_writing_anything(sagd, tiny_run):
+    before = sorted(tiny_run.rglob("*"))
+    command = ["fid", tiny_run, "digits:test", "-n", 30, "--steps", 2, "--json"]
+    found = sagd(*command, "--repeats", 2, "--seed", 7)
+    assert found.code == 0, found.err
+    assert sorted(tiny_run.rglob("*")) == before
+    sampling = found.json["receipt"]["generated"]["sampling"]
+    assert sampling["seeds"] == [7, 66] and sampling["steps"] == 2 and sampling["sampler"] == "dpmpp"
+    alone = sagd(*command, "--seed", 37).json  # the second block
+    assert alone["fd"] == pytest.approx(found.json["repeats"]["blocks"][1]["fd"], rel=1e-9)
+
+
+def test_a_run_is_measured_as_its_samples_are(sagd, tiny_run, tmp_path):
+    sagd("sample", tiny_run, "-n", 40, "--steps", 3, "--output", tmp_path / "samples")
+    written = sagd("fid", tmp_path / "samples", "digits:test", "--json").json
+    drawn = sagd("fid", tiny_run, "digits:test", "-n", 40, "--steps", 3, "--json").json
+    assert drawn["fd"] == written["fd"] and drawn["kid"] == written["kid"]
+    assert drawn["receipt"]["generated"]["sha256"] == written["receipt"]["generated"]["sha256"]
+
+
+def test_the_results_file_and_the_summary(sagd, tmp_path):
+    hostile = tmp_path / "a|b <script>`x`.npy"
+    np.save(hostile, images_of(digits(slice(0, 100))))
+    (tmp_path / "summary.md").write_text("before\n")
+    command = ["fid", hostile, "digits:test", "--output", tmp_path / "deep" / "a.json"]
+    found = sagd(*command, "--summary-md", tmp_path / "summary.md", "--json")
+    assert json.loads((tmp_path / "deep" / "a.json").read_text()) == found.json
+    text = (tmp_path / "summary.md").read_text()
+    assert text.startswith("before\n### fd-digits-cnn@100") and "<script>" not in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(re.sub(r"\\\\.", "", row).count("|") in (3, 4) for row in rows)
+    assert sagd(*command).code == 2  # an existing file is not replaced
+    assert sagd(*command, "--force").code == 0
+
+
+def test_statistics_stand_for_their_images(sagd, tmp_path):
+    saved = sagd("fid", "digits:test", "--save-stats", tmp_path / "s.npz", "--json")
+    assert saved.code == 0 and saved.json["dimensions"] == 64
+    known = sagd("fid", "digits", tmp_path / "s.npz", "--json").json
+    whole = sagd("fid", "digits", "digits:test", "--json").json
+    assert known["fd"] == pytest.approx(whole["fd"], rel=1e-9)
+    assert known["fd_floor"] == pytest.approx(whole["fd_floor"], rel=1e-9)
+    assert "kid" not in known
+    assert known["receipt"]["reference"]["sha256"] == whole["receipt"]["reference"]["sha256"]
+    with np.load(tmp_path / "s.npz") as archive:
+        np.savez(tmp_path / "others.npz", mu=archive["mu"], sigma=archive["sigma"])
+    others = sagd("fid", "digits", tmp_path / "others.npz", "--json")
+    assert others.json["fd"] == known["fd"] and "taken on trust" in others.err
+    assert others.json["receipt"]["reference"]["count"] is None
+
+
+def test_statistics_that_do_not_fit_are_refused(sagd, tmp_path):
+    np.savez(tmp_path / "small.npz", mu=np.zeros(3), sigma=np.eye(3))
+    np.savez(tmp_path / "skew.npz", mu=np.zeros(64), sigma=np.triu(np.ones((64, 64))))
+    np.savez(tmp_path / "nan.npz", mu=np.zeros(64), sigma=np.full((64, 64), np.nan))
+    np.savez(tmp_path / "shape.npz", mu=np.zeros(64), sigma=np.eye(63))
+    sagd("fid", "digits", "--save-stats", tmp_path / "pixels.npz", "--features", "pixels")
+    for name, words in {
+        "small.npz": "3 features, and layer 64 of digits-cnn has 64",
+        "skew.npz": "not symmetric",
+        "nan.npz": "not finite",
+        "shape.npz": "of shape (63, 63)",
+        "pixels.npz": "made with features pixels, not digits-cnn",
+    }.items():
+        refused = sagd("fid", "digits:test", tmp_path / name)
+        assert refused.code == 1 and words in refused.err, (name, refused.err)
+    assert "needs the images" in sagd("fid", "digits:test", tmp_path / "small.npz", "--metrics", "kid").err
+
+
+def test_pickled_statistics_do_not_run(sagd, tmp_path):
+    canary = tmp_path / "canary"
+    np.savez(tmp_path / "s.npz", mu=np.array([Canary(canary)], dtype=object), sigma=np.eye(1))
+    assert sagd("fid", "digits:test", tmp_path / "s.npz").code == 1
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("digits:test",), "give a REFERENCE"),
+        (("digits", "digits:test", "--save-stats", "x.npz"), "give a REFERENCE"),
+        (("digits", "digits:test", "--metrics", "fdi"), "unknown metric 'fdi'. Did you mean fid?"),
+        (("digits", "digits:test", "--metrics", "isc", "--features", "pixels"), "no classifier's"),
+        (("digits", "digits:test", "--steps", "3"), "digits is no run"),
+        (("digits", "digits:test", "-n", "5000"), "fewer than the 5000 asked for"),
+        (("digits", "digits:test", "--max-kid", "1", "--metrics", "fid"), "--max-kid needs kid"),
+        (("digits", "digits:test", "--features", "inceptoin"), "Did you mean inception?"),
+        (("digits", "digits:test", "--layer", "65"), "no layer '65'"),
+    ],
+)
+def test_wrong_use_is_said_before_any_work(sagd, arguments, words):
+    refused = sagd("fid", *arguments)
+    assert refused.code == 2 and words in refused.err
+
+
+def test_too_many_repeats_are_refused():
+    with pytest.raises(DataError, match="has 1 images in each of 100 blocks"):
+        distance(digits(slice(0, 100)), digits(slice(0, 100)), repeats=100)
+
+
+def test_a_score_needs_a_classifier():
+    with pytest.raises(UsageError, match="no classifier's"):
+        distance(digits(slice(0, 100)), digits(slice(0, 100)), ("isc",), features="spectrum")

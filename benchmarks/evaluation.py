@@ -77,37 +77,30 @@ def parity(folders: list[str], weights: Path, count: int) -> dict[str, Any]:
     }
     rows = {}
     for layer in LAYERS:
+        reader = [
+            "--feature-extractor",
+            "inception-v3-compat",
+            "--feature-extractor-weights-path",
+            str(weights),
+        ]
+        layers = [word for metric in ("fid", "kid", "prc") for word in (f"--feature-layer-{metric}", layer)]
+        subset = ["--kid-subset-size", str(min(1000, count // 2))]
+        sides = ["--input1", folders[0], "--input2", folders[1]]
         theirs = printed_json(
-            [
-                "fidelity",
-                "--input1",
-                folders[0],
-                "--input2",
-                folders[1],
-                "--fid",
-                "--kid",
-                "--prc",
-                "-c",
-                "-j",
-            ]
-            + ["--feature-extractor", "inception-v3-compat", "--feature-extractor-weights-path", str(weights)]
-            + [word for metric in ("fid", "kid", "prc") for word in (f"--feature-layer-{metric}", layer)]
-            + ["--kid-subset-size", str(min(1000, count // 2))]
+            ["fidelity", *sides, "--fid", "--kid", "--prc", "-c", "-j", *reader, *layers, *subset]
         )
-        ours = printed_json(
-            [
-                sys.executable,
-                "-m",
-                "sagd_cli",
-                "fid",
-                *folders,
-                "--metrics",
-                "fid,kid,prc",
-                "--json",
-                "--no-cache",
-            ]
-            + ["--features", "inception", "--layer", layer, "--weights", str(weights), "--device", "cpu"]
-        )
+        measures = [
+            "--metrics",
+            "fid,kid,prc",
+            "--features",
+            "inception",
+            "--layer",
+            layer,
+            "--weights",
+            str(weights),
+        ]
+        command = [sys.executable, "-m", "sagd_cli", "fid", *folders, *measures]
+        ours = printed_json([*command, "--device", "cpu", "--no-cache", "--json"])
         rows[layer] = {
             key: {
                 "sagd": ours[key],

@@ -74,11 +74,8 @@ class AlikeImages:
 
 def _each(images: Images) -> Iterator[NDArray[Any]]:
     """Yield images one by one; those of a mapped file from maps of a part, so that what was read is not held."""
-    if (
-        not isinstance(images, np.memmap)
-        or not isinstance(images.base, mmap)
-        or not images.flags.c_contiguous
-    ):
+    file: Any = getattr(images, "base", None)
+    if not (isinstance(images, np.memmap) and isinstance(file, mmap) and images.flags.c_contiguous):
         yield from images
         return
     size, filename = max(1, BLOCK // max(1, images[0].size)), str(images.filename)

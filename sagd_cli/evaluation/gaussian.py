@@ -46,7 +46,7 @@ class Moments:
     def result(self) -> Gaussian:
         """Return the Gaussian of what was added, at least 2 features; the covariance is the unbiased one."""
         mean = self._sum / self.count
-        covariance = (self._products - torch.outer(self._sum, mean)) / (self.count - 1)
+        covariance = torch.addr(self._products, self._sum, mean, alpha=-1).div_(self.count - 1)
         return Gaussian(self._shift + mean, covariance, self.count)
 
 
@@ -57,9 +57,9 @@ def frechet_distance(one: Gaussian, two: Gaussian) -> float:
     symmetric eigendecompositions, on the device of the moments, in place of a matrix square root.
     """
     values, vectors = torch.linalg.eigh(one.covariance)
-    kept = values > values.max() * len(values) * torch.finfo(values.dtype).eps
-    factor = vectors[:, kept] * values[kept].sqrt()
-    cross = torch.linalg.eigvalsh(factor.T @ two.covariance @ factor).clamp(min=0).sqrt().sum()
+    rounding = values.max() * len(values) * torch.finfo(values.dtype).eps
+    factor = vectors.mul_(torch.where(values > rounding, values, 0.0).sqrt())
+    cross = torch.linalg.eigvalsh(factor.T @ (two.covariance @ factor)).clamp(min=0).sqrt().sum()
     spread = torch.trace(one.covariance) + torch.trace(two.covariance) - 2 * cross
     return float((one.mean - two.mean).square().sum() + spread)
 

@@ -4,6 +4,8 @@ import io
 import json
 import pickle
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from sagd_cli.evaluation.fidelity import Measures, evaluate
 from sagd_cli.evaluation.receipt import hash_weights
 from sagd_cli.evaluation.sources import array_source
 from sagd_cli.evaluation.spectra import PowerAverage
+from sagd_cli.images import write_array
 from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -128,11 +131,18 @@ def test_the_gate_exits_3_after_printing_the_figure(sagd, tmp_path):
 
 @pytest.fixture(scope="module")
 def random_inception(tmp_path_factory):
-    """A state dict of Inception-v3 with random weights, as .pth and as .safetensors."""
+    """A state dict of Inception-v3 with random weights, as .pth and as .safetensors.
+
+    With torch's own initial weights what passes through the network fades away, and distances are rounding.
+    """
     from torchvision.models import inception_v3
 
     torch.manual_seed(0)
-    state = inception_v3(weights=None, aux_logits=False, num_classes=1008, init_weights=False).state_dict()
+    network = inception_v3(weights=None, aux_logits=False, num_classes=1008, init_weights=False)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    state = network.state_dict()
     folder = tmp_path_factory.mktemp("weights")
     torch.save(state, folder / "inception.pth")
     save_file(state, folder / "inception.safetensors")
@@ -160,6 +170,61 @@ def test_inception_features_equal_torch_fidelity_loading_the_file_itself(random_
     x = torch.randint(0, 256, (2, 3, 20, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(theirs(x)[0], ours(x)[0], rtol=1e-5, atol=1e-6)
     assert hash_weights(theirs) == hash_weights(ours)
+
+
+def test_figures_equal_those_of_torch_fidelity_on_the_command_line(sagd, random_inception, tmp_path):
+    random = np.random.default_rng(0)
+    waves = np.sin(
+        np.arange(16) * random.uniform(0.2, 1.5, (80, 3, 16, 1))
+    )  # images that differ in more than noise
+    images = (100 + 60 * waves + random.normal(0, 20, (80, 3, 16, 16))).clip(0, 255).astype(np.uint8)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder, part in zip(folders, (images[:40], images[40:]), strict=True):
+        folder.mkdir()
+        for index, image in enumerate(part):
+            write_array(image, folder / f"{index}.png")
+    weights = random_inception / "inception.pth"
+    command = [
+        "fidelity",
+        "--input1",
+        *folders[:1],
+        "--input2",
+        *folders[1:],
+        "--fid",
+        "--kid",
+        "--prc",
+        "--cpu",
+        "--json",
+    ]
+    command += ["--feature-extractor", "inception-v3-compat", "--feature-extractor-weights-path", weights]
+    command += [word for metric in ("fid", "kid", "prc") for word in (f"--feature-layer-{metric}", "192")]
+    command += ["--kid-subset-size", 20, "--no-cache"]
+    main = "import sys; from torch_fidelity.fidelity import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", main, *map(str, command[1:])], capture_output=True, text=True, check=True
+    )
+    theirs = json.loads(done.stdout[done.stdout.index("{") :])
+    ours = sagd(
+        "fid",
+        *folders,
+        "--metrics",
+        "fid,kid,prc",
+        "--features",
+        "inception",
+        "--layer",
+        "192",
+        "--weights",
+        weights,
+        "--json",
+    ).json
+    for key, name in {
+        "fd": "frechet_inception_distance",
+        "kid": "kernel_inception_distance_mean",
+        "kid_std": "kernel_inception_distance_std",
+        "precision": "precision",
+        "recall": "recall",
+    }.items():
+        assert ours[key] == pytest.approx(theirs[name], rel=1e-3), key
 
 
 class Canary:

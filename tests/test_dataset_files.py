@@ -224,3 +224,30 @@ def test_mean_and_deviation_are_those_of_all_values(dtype):
     images = (np.random.default_rng(1).normal(size=(700, 3, 31, 29)) * 20 + 100).astype(dtype)
     whole = images.astype(np.float64)
     assert mean_and_std(images) == pytest.approx((whole.mean(), whole.std()), rel=1e-12)
+
+
+@pytest.mark.skipif(NO_PROC, reason="the peak of memory is read from /proc")
+def test_a_mapped_file_is_read_in_memory_that_does_not_grow_with_it(tmp_path):
+    images = np.lib.format.open_memmap(
+        tmp_path / "a.npy", "w+", np.uint8, (200, 1, 1000, 1000)
+    )  # 200 MB, a hole
+    images[7] = 3
+    images[150:] = 5
+    images.flush()
+    code = """
+import sys, numpy as np
+from pathlib import Path
+from sagd_cli.arguments import parse_dataset
+from sagd_cli.datasets import open_images
+def peak():
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) // 1024
+images = open_images(parse_dataset(sys.argv[1])).images
+before = peak()
+print(*[int(image.max()) for image in images])
+print(peak() - before)
+"""
+    done = child(code, tmp_path / "a.npy")
+    values, grown = done.stdout.splitlines()
+    assert [int(value) for value in values.split()] == [0] * 7 + [3] + [0] * 142 + [5] * 50
+    assert int(grown) < 20

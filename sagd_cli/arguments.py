@@ -17,7 +17,7 @@ def parse_filter(text: str) -> FilterConfig:
     """Read FILE | TYPE[:k=v,...] | - (standard input)."""
     name, _, options = text.partition(":")
     if name in registry().names("filter"):
-        return FilterConfig(type=name, options=parse_options(_split_pairs(options)))
+        return FilterConfig(type=name, options=parse_options(split_list(options)))
     if text == "-" or text.endswith((".yaml", ".yml")) or _is(Path.is_file, text):
         return check_filter_file(read_mapping(text), "standard input" if text == "-" else text)
     if _is(Path.is_dir, text):
@@ -54,7 +54,7 @@ def parse_dataset(text: str) -> DatasetConfig:
             )
         hint = suggest(name, registry().names("dataset"))
         raise UsageError(f"unknown dataset {name!r}, and there is no folder or .npy file of that name", hint)
-    words = _split_pairs(rest)
+    words = split_list(rest)
     splits = [word for word in words if "=" not in word]
     options = parse_options(word for word in words if "=" in word)
     if len(splits) > 1 or any(split not in ("train", "test") for split in splits):
@@ -87,8 +87,8 @@ def _is(test: Callable[[Path], bool], text: str) -> bool:
         return False
 
 
-def _split_pairs(text: str) -> list[str]:
-    """Split at the commas that are not inside brackets."""
+def split_list(text: str) -> list[str]:
+    """Split at the commas that are not inside brackets; empty parts are left out."""
     parts, depth, start = [], 0, 0
     for i, char in enumerate(text):
         depth += (char in "[{(") - (char in "]})")

@@ -9,6 +9,7 @@ COMMANDS = {
     "corrupt": "Add noise confined to a frequency band to images.",
     "omit": "Remove corruption confined to known frequencies from images.",
     "fid": "Fréchet and kernel distances between two sets of images.",
+    "sweep": "Train and measure a grid of settings, with seeds; resumable.",
     "data": "List, prepare and inspect data sets.",
     "plugins": "List and check plug-ins.",
     "config": "Show and validate configurations; print their JSON Schema.",

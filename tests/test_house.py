@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "training": {"training", "design", "diffusion", "spectral"} | FOUNDATION,
     "restoration": {"restoration", "training", "design", "diffusion", "spectral"} | FOUNDATION,
     "evaluation": {"evaluation", "training", "diffusion", "spectral"} | FOUNDATION,
+    "sweep": {"sweep", "evaluation", "training", "reporting", "diffusion", "spectral"} | FOUNDATION,
 }
 TORCH_FREE = [
     "sagd_cli.spectral.grid",
@@ -54,6 +55,10 @@ TORCH_FREE = [
     "sagd_cli.design.measure",
     "sagd_cli.reporting.terminal",
     "sagd_cli.training.store",
+    "sagd_cli.sweep.plan",
+    "sagd_cli.sweep.study",
+    "sagd_cli.sweep.table",
+    "sagd_cli.reporting.sweep_text",
     "sagd_cli.config",
     "sagd_cli.arguments",
     "sagd_cli.datasets",
@@ -120,7 +125,7 @@ def loaded_after(statement: str) -> set[str]:
 
 def test_light_modules_load_neither_torch_nor_diffusers():
     loaded = loaded_after("\n".join(f"import {name}" for name in TORCH_FREE))
-    assert loaded.isdisjoint({"torch", "diffusers", "matplotlib", "sklearn"})
+    assert loaded.isdisjoint({"torch", "diffusers", "matplotlib", "sklearn", "optuna"})
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def data_source(config: DatasetConfig, name: str | None = None, count: int | Non
     Raises UsageError when it holds no pixels or fewer images, DataError when they are neither grey nor RGB. Reading
     raises DataError on images that are not alike.
     """
-    name = name or config.subject
+    name = name or _name(config)
     images = open_images(config).images
     if images.dtype != np.uint8:
         raise UsageError(
@@ -105,6 +105,11 @@ def data_source(config: DatasetConfig, name: str | None = None, count: int | Non
         return islice(images, wanted)
 
     return ImageSource(name, wanted, images.shape[1:], read)
+
+
+def _name(config: DatasetConfig) -> str:
+    split = "" if config.split == "train" else f":{config.split}"
+    return str(config.options.get("path", f"{config.name}{split}"))
 
 
 def array_source(name: str, images: NDArray[np.uint8]) -> ImageSource:

@@ -1,6 +1,5 @@
 """A run folder: what it holds, whether it may be trained in, and opening it to read."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from sagd_cli.config import (
 )
 from sagd_cli.console import Output
 from sagd_cli.errors import UsageError
-from sagd_cli.files import write_text
+from sagd_cli.files import try_lock, write_text
 from sagd_cli.spectral.grid import Array
 from sagd_cli.training import checkpoint
 from sagd_cli.training.backbones import build_backbone, seen_shape
@@ -174,13 +173,9 @@ def write_config(path: Path, config: RunConfig) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold the run `path`, which is made if it is not there; raise UsageError when another process holds it."""
     path.mkdir(parents=True, exist_ok=True)
-    with (path / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"another process is training {path}", "Wait for it or choose --output."
-            ) from None
+    with try_lock(path / LOCK) as held:
+        if not held:
+            raise UsageError(f"another process is training {path}", "Wait for it or choose --output.")
         for left in _half_written(path):
             left.unlink()
         yield

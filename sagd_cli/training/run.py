@@ -46,12 +46,14 @@ def train(
     allow_change: bool = False,
     check_memory: bool = True,
     tensorboard: bool = False,
+    until: int | None = None,
 ) -> dict[str, Any]:
     """Train `config` in the run folder `path`, or go on with what is there; return the result of the run.
 
     Several processes that `torchrun` started train together; the first one writes and speaks. With `allow_change` a
     run goes on with other settings than it was begun with; with `tensorboard` its records are also written for
-    TensorBoard. Raises UsageError when `path` holds something else, other settings or images, or is in use, when the
+    TensorBoard. With `until` it pauses, saved, after that many steps; going on later changes nothing of the result.
+    Raises UsageError when `path` holds something else, other settings or images, or is in use, when the
     package tensorboard is missing, and, with `check_memory`, when the device has less memory free than training takes;
     Interrupted, after saving, when a signal asked to stop.
     """
@@ -60,7 +62,7 @@ def train(
     device = own_device(device)
     with joined(device) as world:
         quiet = output if world.is_first else Output(quiet=True)
-        return _train(config, path, device, quiet, allow_change, check_memory, tensorboard, world)
+        return _train(config, path, device, quiet, allow_change, check_memory, tensorboard, until, world)
 
 
 def _train(
@@ -71,6 +73,7 @@ def _train(
     allow_change: bool,
     check_memory: bool,
     tensorboard: bool,
+    until: int | None,
     world: World,
 ) -> dict[str, Any]:
     task = Task.of(config)
@@ -96,9 +99,15 @@ def _train(
                 write_config(path, config)
         log = stack.enter_context(closing(MetricsLog(path, state.step, world.is_first, tensorboard)))
         sheets = ContactSheets(path, task, at_once, output)
-        finished = _fit(state, loss, task, path, log, sheets, about, stop.requested, output, world)
+        last = config.training.steps if until is None else min(until, config.training.steps)
+
+        def stops() -> bool:
+            return stop.requested() or state.step >= last
+
+        if state.step < last:
+            _fit(state, loss, task, path, log, sheets, about, stops, output, world)
     task.warn_as_learned(state, output)
-    if not finished:
+    if state.step < last:
         raise Interrupted(
             stop.signum or signal.SIGTERM,
             f"stopped at step {state.step} of {settings.steps}; the state is saved in {path}",
@@ -126,8 +135,8 @@ def _fit(
     stop_requested: Callable[[], bool],
     output: Output,
     world: World,
-) -> bool:
-    """Train to the end of the budget, or until a stop is requested, which is False; the folder is this process's."""
+) -> None:
+    """Train to the end of the budget, or until a stop is requested; the folder is this process's."""
     settings = task.config.training
     parts = world.parts(settings.batch_size, settings.accumulate)
     batches = task.batches(state.device, parts)
@@ -150,7 +159,7 @@ def _fit(
 
         try:
             callbacks = Callbacks(record, step_done, save, stop_requested)
-            return fit(state, batches.at, loss, settings, callbacks, world)
+            fit(state, batches.at, loss, settings, callbacks, world)
         except DivergedError as error:
             last, _ = store.newest(path / CHECKPOINTS)
             kept = f"The last good checkpoint is {last.path}." if last else "There is no checkpoint yet."

@@ -1,0 +1,40 @@
+"""The result of a sweep as a table for the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+
+def sweep_text(summary: Mapping[str, Any]) -> RenderableType:
+    """Cells with mean ± deviation over seeds, best and baseline marked, then the test and what failed."""
+    table = Table(box=None, pad_edge=False)
+    metric = summary["label"] or "" if summary["metric"] == "fd" else "KID"
+    for name in ("cell", *(f"seed {seed}" for seed in summary["seeds"]), metric, ""):
+        table.add_column(escape(name), justify="left" if name in ("cell", "") else "right")
+    for cell in summary["cells"]:
+        runs = [_run(run) for run in cell["runs"]]
+        table.add_row(escape(cell["name"]), *runs, _mean(cell), _mark(cell, summary))
+    lines = [summary["test"]["text"]] if summary["test"] else []
+    errors = [(cell, run) for cell in summary["cells"] for run in cell["runs"] if run["state"] == "failed"]
+    lines += [f"failed: {cell['name']}/seed-{run['seed']}: {run['error']}" for cell, run in errors]
+    return Group(table, *map(escape, lines))
+
+
+def _run(run: Mapping[str, Any]) -> str:
+    if run["state"] == "done":
+        return f"{run['value']:.4g}"
+    return f"pruned at {run['images']}" if run["state"] == "pruned" else str(run["state"])
+
+
+def _mean(cell: Mapping[str, Any]) -> str:
+    if cell["mean"] is None:
+        return "–"
+    return f"{cell['mean']:.4g}" + ("" if cell["deviation"] is None else f" ± {cell['deviation']:.2g}")
+
+
+def _mark(cell: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    marks = [name for name in ("best", "baseline") if summary[name] == cell["name"]]
+    return ", ".join(marks)

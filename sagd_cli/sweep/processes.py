@@ -1,0 +1,87 @@
+"""A sweep in several processes of this machine."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+
+import torch
+
+from sagd_cli.console import Output
+from sagd_cli.devices import keep_freed_memory
+from sagd_cli.errors import SagdError
+from sagd_cli.plugin.registry import Sources, current_sources, use_sources
+from sagd_cli.signals import stop_on_signal
+from sagd_cli.sweep.plan import Plan
+from sagd_cli.sweep.work import stopped, work
+
+PARENT_DIES = 1  # prctl's PR_SET_PDEATHSIG
+LOOK = 1.0  # seconds between looks at what is done
+
+
+def run_plan(
+    plan: Plan, jobs: int, device: torch.device, output: Output, recorded: Callable[[], object]
+) -> None:
+    """Do what is left of a plan in `jobs` processes, this one alone for 1; `recorded` is called when more may be done.
+
+    Raises Interrupted when a signal asked to stop, SagdError when a process died.
+    """
+    if jobs == 1:
+        work(plan, device, output, recorded)
+        return
+    context = multiprocessing.get_context("spawn")
+    settings = (plan, output, current_sources(), max(1, torch.get_num_threads() // jobs), os.getpid())
+    workers = [
+        context.Process(target=_worker, args=(*settings, str(_device(device, k)))) for k in range(jobs)
+    ]
+    with stop_on_signal() as stop:
+        for worker in workers:
+            worker.start()
+        asked = False
+        while any(worker.is_alive() for worker in workers):
+            for worker in workers:
+                worker.join(LOOK / jobs)
+                if stop.requested() and not asked:
+                    worker.terminate()
+            asked = stop.requested()
+            recorded()
+        if stop.signum is not None:
+            raise stopped(stop.signum, plan)
+    _check(workers)
+
+
+def _check(workers: list[BaseProcess]) -> None:
+    dead = [worker.exitcode for worker in workers if worker.exitcode]
+    if dead:
+        raise SagdError(
+            f"{len(dead)} of {len(workers)} processes died (exit code {dead[0]})",
+            "Run the same command again to go on, perhaps with fewer --jobs.",
+        )
+
+
+def _device(device: torch.device, index: int) -> torch.device:
+    """Processes share the CUDA devices in turn, unless one was named."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", index % torch.cuda.device_count())
+
+
+def _worker(plan: Plan, output: Output, sources: Sources, threads: int, parent: int, device: str) -> None:
+    """What a process of a sweep does; it stops, saved, when the one that started it dies."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(PARENT_DIES, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before that
+        sys.exit(1)
+    use_sources(sources)
+    torch.set_num_threads(threads)
+    if device == "cpu":
+        keep_freed_memory()
+    try:
+        work(plan, torch.device(device), output, lambda: None)
+    except SagdError as error:
+        output.error(error)
+        sys.exit(error.exit_code)

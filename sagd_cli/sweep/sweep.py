@@ -1,0 +1,107 @@
+"""A whole sweep: checked, run or gone on with, and written down."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sagd_cli.config import differing_keys
+from sagd_cli.console import Output
+from sagd_cli.datasets import data_size
+from sagd_cli.errors import UsageError
+from sagd_cli.evaluation.features import default_features, feature_plugin
+from sagd_cli.evaluation.receipt import versions
+from sagd_cli.files import try_lock, write_text
+from sagd_cli.reporting.figures import save_figure
+from sagd_cli.reporting.sweep_figure import sweep_figure
+from sagd_cli.sweep.plan import Plan
+from sagd_cli.sweep.processes import run_plan
+from sagd_cli.sweep.study import Study
+from sagd_cli.sweep.table import as_csv, summarise
+from sagd_cli.sweep.work import jobs_of
+from sagd_cli.yaml_files import dump_yaml, read_mapping
+
+SWEEP, SUMMARY, TABLE, FIGURE = "sweep.yaml", "sweep.json", "results.csv", Path("figures") / "sweep.png"
+
+
+def check_plan(plan: Plan) -> tuple[int, ...]:
+    """Raise, before anything runs, what would keep a cell from running; return the spatial shape of the data."""
+    for cell in plan.cells:
+        size = data_size(cell.config.dataset, cell.config.class_conditional)
+        cell.config.filter.weights(size.shape[1:])
+        if cell.config.restoration is not None:
+            raise UsageError("a run that restores images draws none to measure", "Leave restoration out.")
+    size = data_size(plan.base.dataset, plan.base.class_conditional)
+    feature_plugin(plan.evaluation.features or default_features(size.shape), plan.evaluation.layer)
+    return size.shape[1:]
+
+
+def check_output(plan: Plan) -> None:
+    """Raise UsageError when the output is something else, or a sweep with other settings than these."""
+    path = plan.output / SWEEP
+    if not path.is_file():
+        if plan.output.exists() and any(item.name != ".sagd-sweep.lock" for item in plan.output.iterdir()):
+            raise UsageError(f"{plan.output} exists and is not a sweep", "Choose another --output.")
+        return
+    differing = differing_keys(read_mapping(path)["identity"], _plain(plan.identity))
+    if differing:
+        raise UsageError(
+            f"{plan.output} is a sweep with other settings: {', '.join(differing)} differ",
+            "Give its own settings, with more cells or seeds if you like, or choose another --output.",
+        )
+
+
+def run_sweep(plan: Plan, jobs: int, device: torch.device, output: Output) -> dict[str, Any]:
+    """Do what is left of a sweep; return its JSON object, which is also written after every run.
+
+    Raises what `check_plan` and `check_output` raise, Interrupted when a signal asked to stop.
+    """
+    shape = check_plan(plan)
+    check_output(plan)
+    document = {
+        "identity": _plain(plan.identity),
+        "storage": plan.storage,
+        "cells": [c.name for c in plan.cells],
+    }
+    write_text(plan.output / SWEEP, dump_yaml(document))
+    study = Study(plan)
+    with try_lock(plan.output / ".sagd-sweep.lock"):
+        study.enqueue([job.key for job in jobs_of(plan)])
+    progress = _Progress(plan, study, shape, output)
+    progress()
+    run_plan(plan, jobs, device, output, progress)
+    return progress()
+
+
+def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(identity)))
+
+
+class _Progress:
+    """Writes down what is known of a sweep whenever that has changed."""
+
+    def __init__(self, plan: Plan, study: Study, shape: tuple[int, ...], output: Output) -> None:
+        self._plan, self._study, self._shape, self._output = plan, study, shape, output
+        self._last: Mapping[str, Any] = {}
+        self._summary: dict[str, Any] = {}
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the summary as it is now."""
+        records = self._study.records()
+        if records != self._last:
+            self._last = records
+            self._summary = summarise(self._plan, records, self._shape, versions())
+            self._write()
+        return self._summary
+
+    def _write(self) -> None:
+        folder, summary = self._plan.output, self._summary
+        write_text(folder / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+        write_text(folder / TABLE, as_csv(summary))
+        runs = [run for cell in summary["cells"] for run in cell["runs"]]
+        ended = [run for run in runs if run["state"] in ("done", "pruned", "failed")]
+        if any(run["state"] == "done" for run in runs):
+            save_figure(sweep_figure(summary), folder / FIGURE, force=True)
+        self._output.note(f"sweep {len(ended)}/{len(runs)} runs")

@@ -1,0 +1,141 @@
+"""What a sweep found: means and deviations over seeds, the best cell, and whether it differs from white noise."""
+
+import csv
+import io
+from collections.abc import Mapping
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+
+from sagd_cli.sweep.plan import Cell, Plan
+from sagd_cli.sweep.study import DONE, FAILED, WAITING, Record
+
+CONFIDENCE = 0.95
+
+
+def summarise(
+    plan: Plan, records: Mapping[str, Record], shape: tuple[int, ...], versions: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the JSON object of `sagd sweep` from what is known of each run; `shape` is that of the fields."""
+    cells = [_cell(plan, cell, records, shape) for cell in plan.cells]
+    complete = [cell for cell in cells if cell["mean"] is not None]
+    best = min(complete, key=lambda cell: float(cell["mean"]), default=None)
+    baseline = next((cell for cell in complete if cell["baseline"]), None)
+    labels = [str(record.result["label"]) for record in records.values() if "label" in record.result]
+    return {
+        "output": str(plan.output),
+        "metric": plan.evaluation.metric,
+        "label": labels[0] if labels else None,
+        "keys": plan.keys,
+        "seeds": list(plan.seeds),
+        "cells": cells,
+        "best": best["name"] if best else None,
+        "baseline": baseline["name"] if baseline else None,
+        "test": _test(cells, best, baseline),
+        "failed": [
+            f"{cell['name']}/seed-{run['seed']}"
+            for cell in cells
+            for run in cell["runs"]
+            if run["state"] == FAILED
+        ],
+        "config": plan.base.document(),
+        "evaluation": plan.evaluation.document(),
+        "versions": dict(versions),
+    }
+
+
+def _cell(plan: Plan, cell: Cell, records: Mapping[str, Record], shape: tuple[int, ...]) -> dict[str, Any]:
+    runs = [_run(plan, cell, seed, records.get(f"{cell.name}/seed-{seed}", Record())) for seed in plan.seeds]
+    values = [run["value"] for run in runs if run["state"] == DONE]
+    return {
+        "name": cell.name,
+        "values": dict(cell.values),
+        "baseline": cell.is_white(shape),
+        "mean": fmean(values) if values else None,
+        "deviation": stdev(values) if len(values) > 1 else None,
+        "count": len(values),
+        "runs": runs,
+    }
+
+
+def _run(plan: Plan, cell: Cell, seed: int, record: Record) -> dict[str, Any]:
+    found = record.result if record.state != WAITING else {}
+    return {
+        "seed": seed,
+        "state": record.state,
+        "value": found.get("value"),
+        **{key: found[key] for key in ("fd", "fd_floor", "kid", "kid_std") if key in found},
+        "images": found.get("images"),
+        "run": str(plan.run_path(cell, seed)),
+        "error": record.error,
+    }
+
+
+def _test(
+    cells: list[dict[str, Any]], best: dict[str, Any] | None, baseline: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """A paired t-test of the best cell against white noise over the seeds both have; None where there is none.
+
+    The best was picked among the others, so p is also given times their number (Bonferroni).
+    """
+    if best is None or baseline is None or best is baseline:
+        return None
+    mine, white = (
+        {run["seed"]: run["value"] for run in cell["runs"] if run["state"] == DONE}
+        for cell in (best, baseline)
+    )
+    seeds = sorted({*mine} & {*white})
+    differences = [mine[seed] - white[seed] for seed in seeds]
+    rivals = sum(cell["mean"] is not None and not cell["baseline"] for cell in cells)
+    return paired_test(differences, rivals, best["name"], baseline["name"])
+
+
+def paired_test(differences: list[float], rivals: int, best: str, baseline: str) -> dict[str, Any] | None:
+    """Test whether the mean of `differences`, best less baseline by seed, is 0; None for fewer than 2 of them.
+
+    Student's t for pairs; the interval holds the mean difference with a confidence of 95 %.
+    """
+    from scipy.stats import ttest_1samp
+
+    pairs = len(differences)
+    if pairs < 2:
+        return None
+    mean = float(np.mean(differences))
+    if np.ptp(differences) == 0:  # t is 0 / 0, or no number
+        p, low, high = (1.0 if mean == 0 else 0.0), mean, mean
+    else:
+        found = ttest_1samp(differences, 0.0)
+        interval = found.confidence_interval(CONFIDENCE)
+        p, low, high = float(found.pvalue), float(interval.low), float(interval.high)
+    corrected = min(1.0, p * rivals)
+    differs = corrected < 1 - CONFIDENCE
+    verdict = "differs from" if differs else "cannot be told from"
+    picked = f", corrected for {rivals} rivals" if rivals > 1 else ""
+    text = (
+        f"{best} {verdict} the baseline {baseline}: difference {mean:+.3g}, 95 % interval {low:+.3g} to {high:+.3g}, "
+        f"p = {corrected:.2g}{picked} (paired over {pairs} seeds)"
+    )
+    return {
+        "difference": mean,
+        "interval": [low, high],
+        "p": p,
+        "p_corrected": corrected,
+        "pairs": pairs,
+        "differs": differs,
+        "text": text,
+    }
+
+
+def as_csv(summary: Mapping[str, Any]) -> str:
+    """One line a run: the swept values, seed, state, figures, images and folder."""
+    figures = ("value", "fd", "fd_floor", "kid", "kid_std", "images", "run", "error")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["cell", *summary["keys"], "baseline", "seed", "state", *figures])
+    for cell in summary["cells"]:
+        values = [cell["values"][key] for key in summary["keys"]]
+        for run in cell["runs"]:
+            rest = [run.get(key) for key in figures]
+            writer.writerow([cell["name"], *values, cell["baseline"], run["seed"], run["state"], *rest])
+    return buffer.getvalue()

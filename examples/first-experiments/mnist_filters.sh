@@ -17,5 +17,5 @@ mkdir -p "$out"
 sagd filter design --type lowpass -o cutoff=0.5 -o floor=0.3 -o transition=0.2 --output "$out/lowpass.yaml" --force
 sagd sweep --config "$here/mnist.yaml" --dataset "$MNIST" --set training.images="$IMAGES" \
     --grid "filter=white,powerlaw:alpha=-0.06,powerlaw:alpha=-0.2,$out/lowpass.yaml" --seeds "$SEEDS" \
-    --reference "${MNIST/mnist/mnist:test}" -n "$N" --jobs "$JOBS" --output "$out/sweep"
+    -n "$N" --jobs "$JOBS" --output "$out/sweep"
 sagd report "$out/sweep" --output "$out/report.html" --force

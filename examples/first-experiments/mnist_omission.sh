@@ -9,7 +9,9 @@ set -euo pipefail
 here=$(dirname "$0")
 out=${1:-first-experiments-output/mnist-omission}
 MNIST=${MNIST:-mnist}
-MNIST_TEST=${MNIST/mnist/mnist:test}
+MNIST_TEST=mnist:test,${MNIST#mnist}
+MNIST_TEST=${MNIST_TEST/,:/,}
+MNIST_TEST=${MNIST_TEST%,}
 IMAGES=${IMAGES:-19200}      # budget of each model, counted with repetition
 STEPS=${STEPS:-200}          # of what `sagd omit` learns
 N=${N:-1000}                 # samples of each model

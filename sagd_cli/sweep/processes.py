@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 
 import torch
@@ -33,7 +33,7 @@ def run_plan(
         work(plan, device, output, recorded)
         return
     context = multiprocessing.get_context("spawn")
-    settings = (plan, output, current_sources(), max(1, torch.get_num_threads() // jobs), os.getpid())
+    settings = (plan, current_sources(), max(1, torch.get_num_threads() // jobs), os.getpid())
     workers = [
         context.Process(target=_worker, args=(*settings, str(_device(device, k)))) for k in range(jobs)
     ]
@@ -53,7 +53,7 @@ def run_plan(
     _check(workers)
 
 
-def _check(workers: list[BaseProcess]) -> None:
+def _check(workers: Sequence[BaseProcess]) -> None:
     dead = [worker.exitcode for worker in workers if worker.exitcode]
     if dead:
         raise SagdError(
@@ -64,13 +64,14 @@ def _check(workers: list[BaseProcess]) -> None:
 
 def _device(device: torch.device, index: int) -> torch.device:
     """Processes share the CUDA devices in turn, unless one was named."""
-    if device.type != "cuda" or device.index is not None:
+    if device != torch.device("cuda"):
         return device
     return torch.device("cuda", index % torch.cuda.device_count())
 
 
-def _worker(plan: Plan, output: Output, sources: Sources, threads: int, parent: int, device: str) -> None:
+def _worker(plan: Plan, sources: Sources, threads: int, parent: int, device: str) -> None:
     """What a process of a sweep does; it stops, saved, when the one that started it dies."""
+    output = Output(quiet=True)  # the lines of several trainings would mix
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(PARENT_DIES, signal.SIGTERM)

@@ -10,6 +10,7 @@ COMMANDS = {
     "omit": "Remove corruption confined to known frequencies from images.",
     "fid": "Fréchet and kernel distances between two sets of images.",
     "sweep": "Train and measure a grid of settings, with seeds; resumable.",
+    "report": "Lay runs and sweeps out on one self-contained page.",
     "data": "List, prepare and inspect data sets.",
     "plugins": "List and check plug-ins.",
     "config": "Show and validate configurations; print their JSON Schema.",

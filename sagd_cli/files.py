@@ -74,6 +74,20 @@ def write_text(path: Path, text: str) -> None:
         ) from error
 
 
+def read_text(path: Path, largest: int) -> str:
+    """Read a text file of at most `largest` characters; raise SagdError on one that cannot be read or is larger."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(largest + 1)
+    except UnicodeDecodeError:
+        raise SagdError(f"{path} is not a text file in UTF-8") from None
+    except OSError as error:
+        raise SagdError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    if len(text) > largest:
+        raise SagdError(f"{path} is larger than {largest:,} characters")
+    return text
+
+
 def append_text(path: Path, text: str) -> None:
     """Add to the end of a text file, which is made where it is missing; raise SagdError that names it on failure."""
     try:

@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "training": {"training", "design", "diffusion", "spectral"} | FOUNDATION,
     "restoration": {"restoration", "training", "design", "diffusion", "spectral"} | FOUNDATION,
     "evaluation": {"evaluation", "training", "diffusion", "spectral"} | FOUNDATION,
+    "report": {"report", "evaluation", "training", "reporting", "diffusion", "spectral"} | FOUNDATION,
     "sweep": {"sweep", "evaluation", "training", "reporting", "diffusion", "spectral"} | FOUNDATION,
 }
 TORCH_FREE = [

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagd_cli.errors import DataError, UsageError
+from sagd_cli.errors import DataError, SagdError, UsageError
+from sagd_cli.files import read_text
 
 # What has to be equal, by the path to it in a result.
 ALIKE = {
@@ -47,13 +48,11 @@ class Difference:
 def read_result(path: Path) -> dict[str, Any]:
     """Read what `sagd fid --json` printed; raise UsageError when there is no file, DataError when it is no result."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError("it is too large")
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = json.loads(read_text(path, LARGEST))
         receipt = result["receipt"]
         known = all(isinstance(receipt[key], dict) for key in ("generated", "reference"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+    except SagdError as error:
+        raise UsageError(error.message) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         known = False
     if not known:

@@ -8,19 +8,17 @@ NAMES = {"fd": "", "kid": "KID", "precision": "precision", "recall": "recall", "
 
 def fid_text(result: Mapping[str, Any]) -> str:
     """The figures, a line each, then the receipt."""
-    rows = [(name, f"{value}{note}") for name, value, note in _figures(result)]
-    rows += [(f"power, {band}", text) for band, text in _bands(result)]
-    return "\n".join(f"{name:<22} {text}" for name, text in [*rows, *_receipt(result)])
+    rows = [(name, f"{value}{note}") for name, value, note in figure_rows(result)]
+    return "\n".join(f"{name:<22} {text}" for name, text in [*rows, *receipt_rows(result)])
 
 
 def fid_markdown(result: Mapping[str, Any]) -> str:
     """The figures and the receipt as two tables of Markdown; cells cannot break out of them."""
-    figures = [(name, value, note.strip()) for name, value, note in _figures(result)]
-    figures += [(f"power, {band}", text, "") for band, text in _bands(result)]
+    figures = [(name, value, note.strip()) for name, value, note in figure_rows(result)]
     lines = [f"### {_cell(result['label'])}", "", "| figure | value | |", "| --- | --- | --- |"]
     lines += [f"| {' | '.join(map(_cell, row))} |" for row in figures]
     lines += ["", "<details><summary>Receipt</summary>", "", "| | |", "| --- | --- |"]
-    lines += [f"| {_cell(name)} | {_cell(text)} |" for name, text in _receipt(result)]
+    lines += [f"| {_cell(name)} | {_cell(text)} |" for name, text in receipt_rows(result)]
     return "\n".join([*lines, "", "</details>", "", ""])
 
 
@@ -39,7 +37,7 @@ def comparison_text(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"the two {verdict}"])
 
 
-def _figures(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def figure_rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name, value and a remark of each figure that was measured."""
     ours = "" if result["receipt"]["features"] == "inception" else f" ({result['receipt']['features']})"
     rows = []
@@ -48,7 +46,7 @@ def _figures(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             continue
         label = name + ours if key in ("kid", "isc") else name or result["label"]
         rows.append((label, f"{result[key]:.5g}{_deviation(result, key)}", _remark(result, key)))
-    return rows
+    return [*rows, *((f"power, {band}", text, "") for band, text in _bands(result))]
 
 
 def _deviation(result: Mapping[str, Any], key: str) -> str:
@@ -75,7 +73,8 @@ def _bands(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _receipt(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+def receipt_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the figures were computed from, a name and a text each."""
     receipt = result["receipt"]
     rows = [("features", f"{receipt['features']} layer {receipt['layer']}")]
     for side in ("generated", "reference"):

@@ -21,8 +21,7 @@ class MetricsLog:
         With `tensorboard` what is written is copied there.
         """
         self._path, self._writes = run / METRICS, writes
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        records = [record for record in map(_parsed, lines) if record and record["step"] <= step]
+        records = [record for record in read_records(run) if record["step"] <= step]
         self.last = records[-1] if records else None
         if writes:
             write_text(self._path, "".join(json.dumps(record) + "\n" for record in records))
@@ -42,6 +41,13 @@ class MetricsLog:
         """End the copy for TensorBoard; the file is whole after every record."""
         if self._copy is not None:
             self._copy.close()
+
+
+def read_records(run: Path) -> list[Record]:
+    """Return the whole records of a run's metrics.jsonl, none where it is missing; a torn line is no record."""
+    path = run / METRICS
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    return [record for record in map(_parsed, lines) if record]
 
 
 def _parsed(line: str) -> Record | None:

@@ -1,0 +1,205 @@
+"""What there is to say of a run: read from its folder, and samples drawn from it, for a report."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sagd_cli.config import RunConfig, validate
+from sagd_cli.console import Output
+from sagd_cli.errors import SagdError
+from sagd_cli.evaluation.spectra import PowerAverage, RadialPower
+from sagd_cli.files import read_text
+from sagd_cli.images import contact_sheet, from_signal, read_image, to_signal
+from sagd_cli.spectral.annuli import Annuli
+from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.training.folder import Run, open_run
+from sagd_cli.training.generator import ImageGenerator
+from sagd_cli.training.metrics import read_records
+from sagd_cli.training.store import CONFIG
+from sagd_cli.yaml_files import dump_yaml, read_mapping
+
+SHOWN, DRAWN_AT_ONCE = 64, 64
+MOST_PIXELS = 700  # of the side of a contact sheet, or fewer images are shown
+MOST_PAIRS, MOST_FIGURES = 4, 6
+LARGEST_RECORD = 20_000_000  # bytes
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """Radial power of data, samples and noise, (K,) each, at `rho`; None for what is not known.
+
+    `samples_se` is the standard error of that of the `count` samples.
+    """
+
+    rho: Array
+    noise: Array
+    data: Array | None
+    samples: Array | None
+    samples_se: Array | None
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """An image before and after an omission, uint8 (C, H, W), with its record."""
+
+    record: dict[str, Any]
+    before: NDArray[np.uint8]
+    after: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Omission:
+    """The JSON object of a `sagd omit`, by the name of its file, and some of its images."""
+
+    name: str
+    result: dict[str, Any]
+    images: list[Restored]
+
+
+@dataclass
+class Portrait:
+    """A run as a report shows it; `missing` says what could not be had, a sentence each."""
+
+    path: Path
+    config: RunConfig
+    records: list[dict[str, Any]] = field(default_factory=list)
+    step: int | None = None
+    filter: SpectralFilter | None = None
+    initial_filter: SpectralFilter | None = None
+    filter_document: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    plugins: list[dict[str, str]] = field(default_factory=list)
+    sheet: NDArray[np.uint8] | None = None
+    spectra: Spectra | None = None
+    results: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    omissions: list[Omission] = field(default_factory=list)
+    figures: list[tuple[str, NDArray[np.uint8]]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def yaml(self) -> str:
+        """Its configuration."""
+        return dump_yaml(self.config.document())
+
+    @property
+    def command(self) -> str:
+        """What trains it again."""
+        return f"sagd train --config {self.path / CONFIG} --output {self.path}"
+
+    def attempt(self, what: str, work: Callable[[], T]) -> T | None:
+        """Return what `work` returns; where it fails, None, and say so under `missing`."""
+        try:
+            return work()
+        except SagdError as error:
+            self.missing.append(f"{what}: {error.message}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.missing.append(f"{what}: {type(error).__name__}: {error}")
+        return None
+
+
+def portray(path: Path, device: torch.device, count: int, output: Output) -> Portrait:
+    """Return what there is to say of a run, with spectra of `count` samples.
+
+    What is damaged or not there is listed in `missing`. Raises UsageError when `path` is no run at all.
+    """
+    portrait = Portrait(path, validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG)))
+    portrait.records = portrait.attempt("the records of the training", lambda: read_records(path)) or []
+    run = portrait.attempt("the checkpoint", lambda: open_run(path, output))
+    if run is not None:
+        _describe(portrait, run)
+        portrait.attempt("samples", lambda: _draw(portrait, run, device, count, output))
+    _read_evaluation(portrait)
+    for file in sorted((path / "figures").glob("*.png"))[:MOST_FIGURES]:
+        pixels = portrait.attempt(f"the figure {file.name}", partial(_bytes_of, file))
+        portrait.figures += [] if pixels is None else [(file.stem, pixels)]
+    return portrait
+
+
+def _describe(portrait: Portrait, run: Run) -> None:
+    shape = run.shape[1:]
+    portrait.step = run.checkpoint.step
+    portrait.versions = dict(run.checkpoint.manifest["versions"])
+    portrait.plugins = list(run.checkpoint.manifest["plugins"])
+    portrait.filter_document = run.filter.document()
+    portrait.filter = run.filter.weights(shape)
+    if run.filter != portrait.config.filter:
+        portrait.initial_filter = portrait.config.filter.weights(shape)
+
+
+def _draw(portrait: Portrait, run: Run, device: torch.device, count: int, output: Output) -> None:
+    """Draw samples; show some of them and measure the spectra of all."""
+    model = run.model(device)
+    generator = ImageGenerator(model, run.config.sampling)
+    average, shown = PowerAverage(run.shape), list[NDArray[Any]]()
+    for _, images in generator.batches(range(count), DRAWN_AT_ONCE, output):
+        for image in images:
+            average.add(image)
+        shown += [*images] if len(shown) < SHOWN else []
+    if model.is_drawable:
+        side = max(1, MOST_PIXELS // max(48, *run.shape[1:]))
+        portrait.sheet = contact_sheet(np.stack(shown[: min(SHOWN, side**2)]))
+    else:
+        portrait.missing.append("a grid of samples: they are no grey or RGB images")
+    data = model.moments.get("power_about_mean")
+    portrait.spectra = _spectra(model.filter, data, average.result(), count)
+
+
+def _spectra(
+    spectral_filter: SpectralFilter, data: Array | None, samples: RadialPower, count: int
+) -> Spectra:
+    annuli = Annuli(FrequencyGrid(spectral_filter.grid.shape))
+    noise = annuli.mean(spectral_filter.weight**2)
+    known = None if data is None else annuli.mean(data)
+    return Spectra(annuli.rho, noise, known, samples.annuli, samples.annuli_se, count)
+
+
+def _read_evaluation(portrait: Portrait) -> None:
+    """Sort what is in the folder `evaluation` into results of `sagd fid` and of `sagd omit`."""
+    for file in sorted((portrait.path / "evaluation").glob("*.json")):
+        found = portrait.attempt(f"{file.name} in evaluation", partial(_json, file))
+        if found is None:
+            continue
+        if isinstance(found.get("receipt"), dict) and isinstance(found.get("label"), str):
+            portrait.results.append((file.stem, found))
+        elif isinstance(found.get("files"), list) and "band" in found:
+            portrait.omissions.append(Omission(file.stem, found, _restored(found["files"])))
+        else:
+            portrait.missing.append(f"{file.name} in evaluation: it is no result of sagd fid or sagd omit")
+
+
+def _json(file: Path) -> dict[str, Any]:
+    found = json.loads(read_text(file, LARGEST_RECORD))
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    return found
+
+
+def _restored(files: list[Any]) -> list[Restored]:
+    """The first images of an omission that are still where they were."""
+    found: list[Restored] = []
+    for record in files:
+        if len(found) == MOST_PAIRS:
+            break
+        try:
+            found.append(
+                Restored(record, _bytes_of(Path(record["input"])), _bytes_of(Path(record["output"])))
+            )
+        except (SagdError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _bytes_of(path: Path) -> NDArray[np.uint8]:
+    pixels = read_image(path).pixels
+    return pixels if pixels.dtype == np.uint8 else from_signal(to_signal(pixels), np.dtype(np.uint8))

@@ -1,0 +1,63 @@
+"""A whole report: of runs and sweeps, one page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sagd_cli import __version__
+from sagd_cli.console import Output
+from sagd_cli.errors import UsageError
+from sagd_cli.files import write_text
+from sagd_cli.report.portrait import portray
+from sagd_cli.report.run_section import run_section
+from sagd_cli.report.sweep_section import is_sweep, read_sweep, runs_to_show, sweep_section
+from sagd_cli.reporting.html import Section, render_page
+from sagd_cli.training.store import CONFIG
+
+LARGEST = 2_000_000  # bytes of a page
+
+
+def check_targets(targets: Sequence[Path]) -> None:
+    """Raise UsageError when one of them is neither a run nor a sweep."""
+    for path in targets:
+        if not (is_sweep(path) or (path / CONFIG).is_file()):
+            raise UsageError(
+                f"{path} is neither a run nor a sweep", "Train one with `sagd train` or `sagd sweep`."
+            )
+
+
+def write_report(
+    targets: Sequence[Path], page: Path, device: torch.device, count: int, output: Output
+) -> dict[str, Any]:
+    """Write the page of `targets`, with `count` samples drawn of each run; return the JSON object of `sagd report`.
+
+    Raises what `check_targets` raises, SagdError when the page cannot be written.
+    """
+    check_targets(targets)
+    sections: list[Section] = []
+    for path in targets:
+        if is_sweep(path):
+            summary = read_sweep(path)
+            sections.append(sweep_section(path, summary))
+            runs = runs_to_show(path, summary)
+        else:
+            runs = [path]
+        for run in runs:
+            sections.append(run_section(portray(run, device, count, output)))
+    names = ", ".join(path.resolve().name for path in targets)
+    text = render_page(f"sagd: {names}", sections, f"Written by sagd {__version__}.")
+    write_text(page, text)
+    size = len(text.encode())
+    if size > LARGEST:
+        output.warn(f"{page} is larger than {LARGEST / 1e6:.0f} MB; report fewer runs at a time")
+    missing = [f"{section.name}: {sentence}" for section in sections for sentence in section.missing]
+    for sentence in missing:
+        output.note(f"missing: {sentence}")
+    return {
+        "output": str(page),
+        "bytes": size,
+        "targets": [str(path) for path in targets],
+        "missing": missing,
+    }

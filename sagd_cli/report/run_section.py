@@ -1,0 +1,183 @@
+"""A run, laid out for the page of a report."""
+
+from functools import partial
+from typing import Any
+
+from sagd_cli.report.portrait import Omission, Portrait
+from sagd_cli.reporting.embed import figure_uri, image_uri
+from sagd_cli.reporting.fid_text import figure_rows, receipt_rows
+from sagd_cli.reporting.filter_figures import filter_figure
+from sagd_cli.reporting.html import Part, Picture, Section, Table
+from sagd_cli.reporting.noise_draws import measure_noise
+from sagd_cli.reporting.run_figures import loss_figure, spectra_figure
+
+LARGEST_SHEET, LARGEST_FIGURE, LARGEST_IMAGE = 250_000, 120_000, 30_000  # bytes
+MOST_ROWS = 12
+
+
+def run_section(portrait: Portrait) -> Section:
+    """Lay a run out; what is not there is left out, and said under `missing`."""
+    parts: list[Part] = []
+    for make in (_samples, _losses, _spectra, _filter, _results, _omissions, _figures, _configuration):
+        parts += portrait.attempt(make.__name__.strip("_"), partial(make, portrait)) or []
+    headline = portrait.attempt("the headline", partial(_headline, portrait)) or ""
+    return Section(portrait.path.name, "run", headline, _facts(portrait), parts, tuple(portrait.missing))
+
+
+def _headline(portrait: Portrait) -> str:
+    """The first figure that was measured, in words."""
+    for _, result in portrait.results:
+        sides = [result["receipt"][side] for side in ("generated", "reference")]
+        rows = figure_rows(result)
+        if rows:
+            name, value, note = rows[0]
+            counts = [side["count"] for side in sides]
+            return f"{name} is {value}{note}: {counts[0]} images beside {counts[1]} of {sides[1]['path']}."
+    return ""
+
+
+def _facts(portrait: Portrait) -> list[tuple[str, str]]:
+    config, last = portrait.config, portrait.records[-1] if portrait.records else {}
+    steps = f"of {config.training.steps:,}"
+    facts = [
+        ("data", str(config.dataset.options.get("path", config.dataset.name))),
+        ("filter", _filter_name(portrait)),
+        ("network", config.backbone.name),
+        ("schedule, prediction", f"{config.schedule}, {config.prediction}"),
+        ("steps", f"{portrait.step:,} {steps}" if portrait.step is not None else f"none saved {steps}"),
+        ("seed", str(config.training.seed)),
+    ]
+    for name, key in (("loss", "loss"), ("whitened loss", "whitened_loss")):
+        if isinstance(last.get(key), int | float):
+            facts.append((name, f"{last[key]:.4g}"))
+    if isinstance(last.get("images"), int):
+        facts.append(("images seen", f"{last['images']:,}"))
+    return facts
+
+
+def _filter_name(portrait: Portrait) -> str:
+    document = portrait.filter_document or portrait.config.filter.document()
+    options = ", ".join(
+        f"{key} = {value}" for key, value in document["options"].items() if not isinstance(value, list)
+    )
+    omitted = f", without {document['omit']}" if document.get("omit") else ""
+    return f"{document['type']}{f' ({options})' if options else ''}{omitted}"
+
+
+def _samples(portrait: Portrait) -> list[Part]:
+    if portrait.sheet is None:
+        return []
+    picture = Picture(
+        image_uri(portrait.sheet, LARGEST_SHEET), "Samples of the seeds from 0 on, not chosen", pixelated=True
+    )
+    return [Part("Samples", pictures=[picture])]
+
+
+def _losses(portrait: Portrait) -> list[Part]:
+    records = [record for record in portrait.records if isinstance(record.get("images"), int)]
+    if not records:
+        return []
+    text = "Plain and whitened loss over the images seen, and the whitened loss in each band of frequencies"
+    words = [
+        "Only the whitened loss compares filters: the plain one falls by itself where noise lies in empty frequencies."
+    ]
+    return [Part("Loss", words, [Picture(figure_uri(loss_figure(records)), text)])]
+
+
+def _spectra(portrait: Portrait) -> list[Part]:
+    found = portrait.spectra
+    if found is None:
+        return []
+    figure = spectra_figure(found.rho, found.noise, found.data, found.samples, found.samples_se)
+    text = f"Radially averaged power of the data, of {found.count} samples and of the noise"
+    return [Part("Spectra", pictures=[Picture(figure_uri(figure), text)])]
+
+
+def _filter(portrait: Portrait) -> list[Part]:
+    shown = portrait.filter
+    if shown is None:
+        return []
+    draw, measured = measure_noise(shown)
+    figure = filter_figure("", shown, draw, measured, portrait.initial_filter)
+    shares = Table(("band", "share of the noise"), [(n, f"{s:.1%}") for n, s in shown.band_shares.items()])
+    return [
+        Part(
+            "Filter",
+            [_filter_name(portrait)],
+            [Picture(figure_uri(figure), "Weight, profile and noise of the filter")],
+            shares,
+        )
+    ]
+
+
+def _results(portrait: Portrait) -> list[Part]:
+    parts = []
+    for name, result in portrait.results:
+        rows = [(figure, value, note.strip(" ()")) for figure, value, note in figure_rows(result)]
+        table = Table(("figure", "value", ""), rows)
+        parts.append(
+            Part(f"Measured: {name}", table=table, folded=[("Receipt", Table((), receipt_rows(result)))])
+        )
+    return parts
+
+
+def _omissions(portrait: Portrait) -> list[Part]:
+    return [_omission(omission) for omission in portrait.omissions]
+
+
+def _omission(omission: Omission) -> Part:
+    result = omission.result
+    words = [
+        f"Band {result['band']}, {result.get('method', 'method not recorded')}, strength {_strength(result)}."
+    ]
+    pictures = []
+    for one in omission.images:
+        name = str(one.record["input"]).rpartition("/")[2]
+        gained = f", {one.record['psnr']:.1f} dB" if isinstance(one.record.get("psnr"), int | float) else ""
+        pictures.append(Picture(image_uri(one.before, LARGEST_IMAGE), f"{name}: before", pixelated=True))
+        pictures.append(
+            Picture(image_uri(one.after, LARGEST_IMAGE), f"{name}: after{gained}", pixelated=True)
+        )
+    keys = [
+        key
+        for key in ("psnr_before", "psnr", "ssim_before", "ssim")
+        if all(key in f for f in result["files"])
+    ]
+    rows = [
+        (str(f["input"]).rpartition("/")[2], *(f"{f[key]:.4g}" for key in keys))
+        for f in result["files"][:MOST_ROWS]
+    ]
+    means = [
+        f"{k} {result[k]:.4g}"
+        for k in ("psnr_before_mean", "psnr_mean", "ssim_before_mean", "ssim_mean")
+        if k in result
+    ]
+    words += [f"Means over {len(result['files'])} images: {', '.join(means)}."] if means else []
+    folded = (
+        [(f"The first {len(rows)} of {len(result['files'])} images", Table(("image", *keys), rows))]
+        if keys
+        else []
+    )
+    return Part(f"Omission: {omission.name}", words, pictures, folded=folded)
+
+
+def _strength(result: dict[str, Any]) -> str:
+    strength = result.get("strength")
+    return f"{strength:.3g}" if isinstance(strength, int | float) else str(strength or "not recorded")
+
+
+def _figures(portrait: Portrait) -> list[Part]:
+    return [
+        Part(f"Figure: {name}", pictures=[Picture(image_uri(pixels, LARGEST_FIGURE), name)])
+        for name, pixels in portrait.figures
+    ]
+
+
+def _configuration(portrait: Portrait) -> list[Part]:
+    versions = [*portrait.versions.items()]
+    versions += [
+        (f"{p['kind']} {p['name']}", f"{p['distribution']} {p['version']}") for p in portrait.plugins
+    ]
+    folded: list[tuple[str, Table | str]] = [("Configuration, defaults written out", portrait.yaml)]
+    folded += [("Versions and plug-ins", Table((), versions))] if versions else []
+    return [Part("Configuration", ["What trains it again:"], code=portrait.command, folded=folded)]

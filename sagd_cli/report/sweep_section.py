@@ -1,0 +1,118 @@
+"""A sweep, laid out for the page of a report: its table, its figure, its best cell beside white noise."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sagd_cli.errors import DataError
+from sagd_cli.files import read_text
+from sagd_cli.reporting.embed import figure_uri
+from sagd_cli.reporting.html import Part, Picture, Section, Table
+from sagd_cli.reporting.sweep_figure import sweep_figure
+from sagd_cli.yaml_files import dump_yaml
+
+LARGEST = 50_000_000  # bytes of sweep.json
+SUMMARY = "sweep.json"
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether `path` is the folder of a sweep."""
+    return (path / SUMMARY).is_file()
+
+
+def read_sweep(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a sweep; raise DataError when it is none."""
+    try:
+        found = json.loads(read_text(path / SUMMARY, LARGEST))
+        known = isinstance(found["cells"], list) and isinstance(found["keys"], list) and "metric" in found
+    except (ValueError, KeyError, TypeError, RecursionError):
+        known = False
+    if not known:
+        raise DataError(
+            f"{path / SUMMARY} is not the summary of a sweep", "Run `sagd sweep` again to write it."
+        )
+    return dict(found)
+
+
+def runs_to_show(path: Path, summary: dict[str, Any]) -> list[Path]:
+    """The first finished run of the best cell, and that of the baseline."""
+    found = []
+    for name in dict.fromkeys([summary["best"], summary["baseline"]]):
+        runs = [run for cell in summary["cells"] if cell["name"] == name for run in cell["runs"]]
+        found += [path / run["run"] for run in runs if run["state"] == "done"][:1]
+    return found
+
+
+def sweep_section(path: Path, summary: dict[str, Any]) -> Section:
+    """Lay a sweep out."""
+    parts = [Part("Cells", pictures=_picture(summary), table=_table(summary))]
+    failed = [
+        (f"{c['name']}, seed {r['seed']}", str(r["error"]))
+        for c in summary["cells"]
+        for r in c["runs"]
+        if r["error"]
+    ]
+    parts += [Part("Failed", table=Table(("run", "why"), failed))] if failed else []
+    folded: list[tuple[str, Table | str]] = [
+        ("Configuration all cells share", dump_yaml(summary["config"])),
+        ("How they were measured", dump_yaml(summary["evaluation"])),
+        ("Versions", Table((), [*summary["versions"].items()])),
+    ]
+    parts.append(Part("Configuration", folded=folded))
+    return Section(path.name, "sweep", _headline(summary), _facts(summary), parts)
+
+
+def _headline(summary: dict[str, Any]) -> str:
+    if summary["best"] is None:
+        return "No run is finished."
+    if summary["test"] is not None:
+        return f"{summary['test']['text'][:1].upper()}{summary['test']['text'][1:]}."
+    best = next(cell for cell in summary["cells"] if cell["name"] == summary["best"])
+    why = {
+        summary["best"]: "The best cell is white noise itself.",
+        None: "There is no white cell to test it against.",
+    }.get(summary["baseline"], "With fewer than two common seeds there is no test against white noise.")
+    return f"Best is {summary['best']} with {best['mean']:.4g}. {why}"
+
+
+def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    runs = [run for cell in summary["cells"] for run in cell["runs"]]
+    states = ", ".join(
+        f"{sum(r['state'] == s for r in runs)} {s}" for s in dict.fromkeys(r["state"] for r in runs)
+    )
+    return [
+        ("metric", f"{summary['label']}" if summary["metric"] == "fd" else f"KID ({summary['label']})"),
+        ("swept", ", ".join(summary["keys"])),
+        ("seeds", ", ".join(map(str, summary["seeds"]))),
+        ("runs", states),
+        ("best", str(summary["best"])),
+        ("baseline", str(summary["baseline"])),
+    ]
+
+
+def _picture(summary: dict[str, Any]) -> list[Picture]:
+    if not any(cell["mean"] is not None for cell in summary["cells"]):
+        return []
+    return [
+        Picture(figure_uri(sweep_figure(summary)), "The metric of every run, means and deviations over seeds")
+    ]
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    rows, marked = [], set()
+    for index, cell in enumerate(summary["cells"]):
+        roles = [role for role in ("best", "baseline") if summary[role] == cell["name"]]
+        marked |= {index} if roles else set()
+        mean = "–" if cell["mean"] is None else f"{cell['mean']:.4g}"
+        deviation = "" if cell["deviation"] is None else f" ± {cell['deviation']:.2g}"
+        rows.append(
+            (cell["name"], f"{mean}{deviation}", *(_run(run) for run in cell["runs"]), ", ".join(roles))
+        )
+    seeds = [f"seed {seed}" for seed in summary["seeds"]]
+    return Table(("cell", "mean ± deviation", *seeds, ""), rows, frozenset(marked))
+
+
+def _run(run: dict[str, Any]) -> str:
+    if run["state"] == "done":
+        return f"{run['value']:.4g}"
+    return f"pruned at {run['images']:,} images" if run["state"] == "pruned" else str(run["state"])

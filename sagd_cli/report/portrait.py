@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Spectra:
-    """Radial power of data, samples and noise, (K,) each, at `rho`; None for what is not known.
+    """Radial power of data, samples and noise, (K,) each, at `rho`; None where that of the data is not known.
 
     `samples_se` is the standard error of that of the `count` samples.
     """
@@ -44,8 +44,8 @@ class Spectra:
     rho: Array
     noise: Array
     data: Array | None
-    samples: Array | None
-    samples_se: Array | None
+    samples: Array
+    samples_se: Array
     count: int
 
 

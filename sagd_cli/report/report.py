@@ -40,12 +40,12 @@ def write_report(
     for path in targets:
         if is_sweep(path):
             summary = read_sweep(path)
-            sections.append(sweep_section(path, summary))
+            sections.append(sweep_section(path.resolve().name, summary))
             runs = runs_to_show(path, summary)
         else:
-            runs = [path]
-        for run in runs:
-            sections.append(run_section(portray(run, device, count, output)))
+            runs = {path.resolve().name: path}
+        for name, run in runs.items():
+            sections.append(run_section(portray(run, device, count, output), name))
     names = ", ".join(path.resolve().name for path in targets)
     text = render_page(f"sagd: {names}", sections, f"Written by sagd {__version__}.")
     write_text(page, text)

@@ -9,19 +9,19 @@ from sagd_cli.reporting.fid_text import figure_rows, receipt_rows
 from sagd_cli.reporting.filter_figures import filter_figure
 from sagd_cli.reporting.html import Part, Picture, Section, Table
 from sagd_cli.reporting.noise_draws import measure_noise
-from sagd_cli.reporting.run_figures import loss_figure, spectra_figure
+from sagd_cli.reporting.run_figures import loss_figure, ratio_figure, shares_figure, spectra_figure
 
 LARGEST_SHEET, LARGEST_FIGURE, LARGEST_IMAGE = 250_000, 120_000, 30_000  # bytes
 MOST_ROWS = 12
 
 
-def run_section(portrait: Portrait) -> Section:
-    """Lay a run out; what is not there is left out, and said under `missing`."""
+def run_section(portrait: Portrait, name: str) -> Section:
+    """Lay a run out under `name`; what is not there is left out, and said under `missing`."""
     parts: list[Part] = []
     for make in (_samples, _losses, _spectra, _filter, _results, _omissions, _figures, _configuration):
         parts += portrait.attempt(make.__name__.strip("_"), partial(make, portrait)) or []
     headline = portrait.attempt("the headline", partial(_headline, portrait)) or ""
-    return Section(portrait.path.name, "run", headline, _facts(portrait), parts, tuple(portrait.missing))
+    return Section(name, "run", headline, _facts(portrait), parts, tuple(portrait.missing))
 
 
 def _headline(portrait: Portrait) -> str:
@@ -77,20 +77,27 @@ def _losses(portrait: Portrait) -> list[Part]:
     records = [record for record in portrait.records if isinstance(record.get("images"), int)]
     if not records:
         return []
-    text = "Plain and whitened loss over the images seen, and the whitened loss in each band of frequencies"
-    words = [
-        "Only the whitened loss compares filters: the plain one falls by itself where noise lies in empty frequencies."
-    ]
-    return [Part("Loss", words, [Picture(figure_uri(loss_figure(records)), text)])]
+    words = "Only the whitened loss compares filters: the plain one falls by itself as noise goes to empty frequencies."
+    shown = [Picture(figure_uri(loss_figure(records)), "Loss over the images seen")]
+    for key, label in (("band_losses", "whitened loss"), ("noise_bands", "share of the noise")):
+        if any(record.get(key) for record in records):
+            picture = figure_uri(shares_figure(records, key, label))
+            shown.append(Picture(picture, f"{label[:1].upper()}{label[1:]} in each band of frequencies"))
+    return [Part("Loss", [words], shown)]
 
 
 def _spectra(portrait: Portrait) -> list[Part]:
     found = portrait.spectra
     if found is None:
         return []
-    figure = spectra_figure(found.rho, found.noise, found.data, found.samples, found.samples_se)
+    powers = {"data": found.data, "samples": found.samples, "noise": found.noise}
+    known = {name: power for name, power in powers.items() if power is not None}
     text = f"Radially averaged power of the data, of {found.count} samples and of the noise"
-    return [Part("Spectra", pictures=[Picture(figure_uri(figure), text)])]
+    shown = [Picture(figure_uri(spectra_figure(found.rho, known)), text)]
+    if found.data is not None:
+        ratio = figure_uri(ratio_figure(found.rho, found.data, found.samples, found.samples_se))
+        shown.append(Picture(ratio, "Samples over data, where 1 is right; shaded: two standard errors"))
+    return [Part("Spectra", pictures=shown)]
 
 
 def _filter(portrait: Portrait) -> list[Part]:

@@ -9,6 +9,7 @@ from sagd_cli.files import read_text
 from sagd_cli.reporting.embed import figure_uri
 from sagd_cli.reporting.html import Part, Picture, Section, Table
 from sagd_cli.reporting.sweep_figure import sweep_figure
+from sagd_cli.reporting.sweep_text import chance
 from sagd_cli.yaml_files import dump_yaml
 
 LARGEST = 50_000_000  # bytes of sweep.json
@@ -34,18 +35,20 @@ def read_sweep(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def runs_to_show(path: Path, summary: dict[str, Any]) -> list[Path]:
-    """The first finished run of the best cell, and that of the baseline."""
-    found = []
+def runs_to_show(path: Path, summary: dict[str, Any]) -> dict[str, Path]:
+    """The first finished run of the best cell, and that of the baseline, by what to call them."""
+    found: dict[str, Path] = {}
     for name in dict.fromkeys([summary["best"], summary["baseline"]]):
         runs = [run for cell in summary["cells"] if cell["name"] == name for run in cell["runs"]]
-        found += [path / run["run"] for run in runs if run["state"] == "done"][:1]
+        done = next((run for run in runs if run["state"] == "done"), None)
+        if done is not None:
+            found[f"{name}, seed {done['seed']}"] = path / done["run"]
     return found
 
 
-def sweep_section(path: Path, summary: dict[str, Any]) -> Section:
-    """Lay a sweep out."""
-    parts = [Part("Cells", pictures=_picture(summary), table=_table(summary))]
+def sweep_section(name: str, summary: dict[str, Any]) -> Section:
+    """Lay a sweep out under `name`."""
+    parts = [Part("Cells", chance(summary), pictures=_picture(summary), table=_table(summary))]
     failed = [
         (f"{c['name']}, seed {r['seed']}", str(r["error"]))
         for c in summary["cells"]
@@ -59,7 +62,7 @@ def sweep_section(path: Path, summary: dict[str, Any]) -> Section:
         ("Versions", Table((), [*summary["versions"].items()])),
     ]
     parts.append(Part("Configuration", folded=folded))
-    return Section(path.name, "sweep", _headline(summary), _facts(summary), parts)
+    return Section(name, "sweep", _headline(summary), _facts(summary), parts)
 
 
 def _headline(summary: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Figures of a training: its losses over the images seen, and the spectra of what it makes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -13,13 +13,13 @@ from sagd_cli.reporting.figures import (
     DASHES,
     STYLE,
     draw_line,
-    legend_below,
     name_rho_axis,
     plain_decades,
 )
 from sagd_cli.spectral.grid import Array
 
 POINTS = 250
+SIZE = (5.2, 3.7)  # inches: two beside each other, or one on a telephone
 Record = dict[str, Any]
 
 
@@ -42,14 +42,22 @@ def _at(record: Record, keys: tuple[str, ...]) -> float | None:
 
 @mpl.rc_context(STYLE)
 def loss_figure(records: Sequence[Record]) -> Figure:
-    """Draw the plain and the whitened loss against images, and beside them the whitened loss of each band."""
-    figure = Figure(figsize=(9.5, 3.6), layout="constrained")
-    panels = figure.subplots(1, 2)
-    _lines(panels[0], {"plain": curve(records, "loss"), "whitened": curve(records, "whitened_loss")})
-    panels[0].set_title("Loss")
-    names = dict.fromkeys(name for record in records for name in record.get("band_losses") or {})
-    _lines(panels[1], {name: curve(records, "band_losses", name) for name in names})
-    panels[1].set_title("Whitened loss by band")
+    """Draw the plain and the whitened loss against the images seen."""
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.subplots()
+    _lines(axes, {"plain": curve(records, "loss"), "whitened": curve(records, "whitened_loss")})
+    axes.set_ylabel("loss")
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def shares_figure(records: Sequence[Record], key: str, label: str) -> Figure:
+    """Draw what the records have for each band under `key`, such as `band_losses`, against the images seen."""
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.subplots()
+    names = dict.fromkeys(name for record in records for name in record.get(key) or {})
+    _lines(axes, {name: curve(records, key, name) for name in names})
+    axes.set_ylabel(label)
     return figure
 
 
@@ -71,29 +79,15 @@ def _lines(axes: Axes, curves: dict[str, tuple[Array, Array]]) -> None:
 
 
 @mpl.rc_context(STYLE)
-def spectra_figure(
-    rho: Array, noise: Array, data: Array | None, samples: Array | None, error: Array | None
-) -> Figure:
-    """Draw the radial power of data, samples and noise and, where both are known, that of samples over data.
-
-    All are (K,); `error` is the standard error of the samples' power, shown twice to each side.
-    """
-    both = data is not None and samples is not None and error is not None
-    figure = Figure(figsize=(9.5 if both else 5.5, 4.0), layout="constrained")
-    panels = figure.subplots(1, 2 if both else 1, squeeze=False)[0]
-    known = {"data": data, "samples": samples, "noise": noise}
-    lines = {
-        name: draw_line(panels[0], rho, _positive(power), index)
-        for index, (name, power) in enumerate(known.items())
-        if power is not None
-    }
-    panels[0].set_yscale("log", nonpositive="mask")
-    panels[0].set_ylabel("power |F x|² / N about the mean image")
-    panels[0].set_title("Spectra")
-    name_rho_axis(panels[0])
-    if data is not None and samples is not None and error is not None:
-        _ratio_panel(panels[1], rho, data, samples, error)
-    legend_below(figure, list(lines.values()), list(lines), wrap=100)
+def spectra_figure(rho: Array, powers: Mapping[str, Array]) -> Figure:
+    """Draw radial powers, (K,) each by name, against `rho`."""
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.subplots()
+    lines = [draw_line(axes, rho, _positive(power), index) for index, power in enumerate(powers.values())]
+    axes.set_yscale("log", nonpositive="mask")
+    axes.set_ylabel("power |F x|² / N about the mean image")
+    axes.legend(lines, [*powers])
+    name_rho_axis(axes)
     return figure
 
 
@@ -101,13 +95,18 @@ def _positive(power: Array) -> Array:
     return np.where(power > 0, power, np.nan)
 
 
-def _ratio_panel(axes: Axes, rho: Array, data: Array, samples: Array, error: Array) -> None:
+@mpl.rc_context(STYLE)
+def ratio_figure(rho: Array, data: Array, samples: Array, error: Array) -> Figure:
+    """Draw the power of samples over that of data, (K,) each, with two standard errors to each side."""
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.subplots()
     safe = _positive(data)
     line = draw_line(axes, rho, samples / safe, 1)
     low, high = (samples - 2 * error) / safe, (samples + 2 * error) / safe
     axes.fill_between(rho, low, high, color=line.get_color(), alpha=0.2, lw=0)
     axes.axhline(1.0, color="0.35", ls=(0, (6, 3)), lw=1.2, zorder=1)
-    axes.set_ylim(0, min(4.0, max(1.5, 1.1 * float(np.nanmax(samples / safe)))))
+    ratio = (samples / safe)[np.isfinite(safe)]
+    axes.set_ylim(0, min(4.0, max(1.5, 1.1 * float(ratio.max(initial=1.0)))))
     axes.set_ylabel("power of samples / power of data")
-    axes.set_title("Samples over data (band: two standard errors)")
     name_rho_axis(axes)
+    return figure

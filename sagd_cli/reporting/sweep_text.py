@@ -18,9 +18,23 @@ def sweep_text(summary: Mapping[str, Any]) -> RenderableType:
         runs = [_run(run) for run in cell["runs"]]
         table.add_row(escape(cell["name"]), *runs, _mean(cell), _mark(cell, summary))
     lines = [summary["test"]["text"]] if summary["test"] else []
+    lines += chance(summary)
     errors = [(cell, run) for cell in summary["cells"] for run in cell["runs"] if run["state"] == "failed"]
     lines += [f"failed: {cell['name']}/seed-{run['seed']}: {run['error']}" for cell, run in errors]
     return Group(table, *map(escape, lines))
+
+
+def chance(summary: Mapping[str, Any]) -> list[str]:
+    """How much of the distances is due to the count of samples, in a sentence, where they are Fréchet distances."""
+    done = [run for cell in summary["cells"] for run in cell["runs"] if run["state"] == "done"]
+    if summary["metric"] != "fd" or not done:
+        return []
+    floor = done[0].get("fd_floor")
+    if floor is None:
+        return [
+            "no more samples than features: the distances are biased upwards, all alike; read them only side by side"
+        ]
+    return [f"about {floor:.2g} of each distance is what so few samples show by chance"]
 
 
 def _run(run: Mapping[str, Any]) -> str:

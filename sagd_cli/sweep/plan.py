@@ -187,16 +187,21 @@ def make_cells(
     grid: Grid, flags: Mapping[str, Any], overrides: Sequence[str], config: str | None, preset: str | None
 ) -> tuple[Cell, ...]:
     """Return the cells of the grid over settings as `config.resolve` takes them; raise ConfigError on invalid ones."""
-    keys = [*grid]
     cells = []
     for values in product(*grid.values()):
-        chosen = dict(zip(keys, values, strict=True))
-        cells.append(
-            Cell(_cell_name(chosen), chosen, resolve({**flags, **chosen}, overrides, config, preset))
-        )
+        resolved = resolve({**flags, **dict(zip(grid, values, strict=True))}, overrides, config, preset)
+        # As the configuration has them: 1e-3, a text in YAML, is a number there.
+        chosen = {key: _at(resolved.document(), key) for key in grid}
+        cells.append(Cell(_cell_name(chosen), chosen, resolved))
     if len({cell.name for cell in cells}) < len(cells):
         cells = [Cell(f"{cell.name}-{_digest(cell.values)}", cell.values, cell.config) for cell in cells]
     return tuple(cells)
+
+
+def _at(document: Mapping[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        document = document[part]
+    return document
 
 
 def _cell_name(values: Mapping[str, Any]) -> str:

@@ -113,8 +113,8 @@ def paired_test(differences: list[float], rivals: int, best: str, baseline: str)
     verdict = "differs from" if differs else "cannot be told from"
     picked = f", corrected for {rivals} rivals" if rivals > 1 else ""
     text = (
-        f"{best} {verdict} the baseline {baseline}: difference {mean:+.3g}, 95 % interval {low:+.3g} to {high:+.3g}, "
-        f"p = {corrected:.2g}{picked} (paired over {pairs} seeds)"
+        f"the best cell, {best}, {verdict} the baseline {baseline}: difference {mean:+.3g}, 95 % interval {low:+.3g} "
+        f"to {high:+.3g}, p = {corrected:.2g}{picked} (paired over {pairs} seeds)"
     )
     return {
         "difference": mean,

@@ -1,0 +1,308 @@
+"""Sweeps as they run: each cell once, whatever kills them; neighbours of what fails; early stopping; processes."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import torch
+from safetensors.torch import load_file
+
+from sagd_cli.config import DatasetConfig, resolve
+from sagd_cli.console import Output
+from sagd_cli.sweep.plan import Evaluation, Plan, make_cells, parse_grid
+from sagd_cli.sweep.study import DONE, Study
+from sagd_cli.training.run import train
+
+TINY = [
+    "--set",
+    "backbone.options={channels: [8, 8], layers_per_block: 1, attention: [false, false]}",
+    *(
+        "--set",
+        "training.batch_size=8",
+        "--set",
+        "training.images=64",
+        "--set",
+        "training.checkpoint_images=16",
+    ),
+    *(
+        "--set",
+        "training.log_steps=1",
+        "--set",
+        "training.warmup_images=8",
+        "--set",
+        "sampling.steps=1",
+        "-n",
+        "12",
+    ),
+]
+
+
+def a_plan(folder, *texts, seeds=(0,)):
+    cells = make_cells(parse_grid(texts), {}, [], None, None)
+    evaluation = Evaluation("fd", 100, DatasetConfig(split="test"))
+    return Plan(
+        cells[0].config, cells, seeds, evaluation, None, folder, f"sqlite:///{folder / 'study.sqlite3'}"
+    )
+
+
+def test_a_run_is_claimed_by_one_and_comes_back_as_the_same_trial(tmp_path, monkeypatch):
+    plan = a_plan(tmp_path, "filter.options.alpha=0,0.1")
+    keys = [f"{cell.name}/seed-0" for cell in plan.cells]
+    study, other = Study(plan), Study(plan)
+    study.enqueue(keys)
+    other.enqueue(keys)
+    trial = study.claim(keys[0])
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    with study.alive(trial):
+        time.sleep(0.3)
+        assert other.claim(keys[0]) is None  # it lives, on another machine
+    monkeypatch.setattr("sagd_cli.sweep.study.STALE", -1.0)
+    assert other.claim(keys[0]) == trial  # it gives no sign of life
+    other.release(trial, "out of luck")
+    assert study.records()[keys[0]].state == "failed" and study.records()[keys[0]].error == "out of luck"
+    assert study.claim(keys[0]) == trial
+    study.finish(trial, {"value": 1.5, "label": "x"})
+    assert other.claim(keys[0]) is None
+    assert other.records()[keys[0]].result == {"value": 1.5, "label": "x"}
+    assert study.records()[keys[1]].state == "waiting"
+
+
+def test_trials_added_twice_at_one_time_count_once(tmp_path):
+    plan = a_plan(tmp_path, "filter.options.alpha=0,0.1")
+    study = Study(plan)
+    for _ in range(2):  # what two machines do that see no trials
+        for key in ("alpha=0/seed-0", "alpha=0.1/seed-0"):
+            study._study.enqueue_trial({}, user_attrs={"key": key})
+    trial = study.claim("alpha=0/seed-0")
+    study.finish(trial, {"value": 1.0})
+    assert study.records()["alpha=0/seed-0"].state == DONE
+    assert study.claim("alpha=0/seed-0") is None
+
+
+def test_a_study_is_shared_by_threads_of_one_machine(tmp_path):
+    """File locks let one of many claim: of 4 workers on 3 runs each run is done by one."""
+    from sagd_cli.files import try_lock
+
+    plan = a_plan(tmp_path, "filter.options.alpha=0,0.1,0.2")
+    keys = [f"{cell.name}/seed-0" for cell in plan.cells]
+    Study(plan).enqueue(keys)
+
+    def worker(_):
+        study, did = Study(plan), []
+        for key in keys:
+            with try_lock(tmp_path / key.replace("/", "-")) as held:
+                trial = study.claim(key) if held else None
+                if trial is not None:
+                    time.sleep(0.1)
+                    study.finish(trial, {"value": 0.0})
+                    did.append(key)
+        return did
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [key for did in pool.map(worker, range(4)) for key in did]
+    assert sorted(done) == sorted(keys)
+
+
+def test_a_sweep_ends_with_its_table_and_the_same_command_does_nothing_more(sagd, tmp_path):
+    command = [
+        "sweep",
+        "--grid",
+        "filter.options.alpha=-0.1,0",
+        "--seeds",
+        "0,1",
+        *TINY,
+        "--output",
+        tmp_path / "s",
+    ]
+    found = sagd(*command, "--json")
+    assert found.code == 0, found.err
+    assert json.loads((tmp_path / "s" / "sweep.json").read_text()) == found.json
+    assert [run["state"] for cell in found.json["cells"] for run in cell["runs"]] == ["done"] * 4
+    assert (tmp_path / "s" / "figures" / "sweep.png").stat().st_size > 1000
+    run = tmp_path / "s" / "cells" / "alpha=0" / "seed-1"
+    assert (
+        json.loads((run / "evaluation" / "sweep.json").read_text())["fd"]
+        == found.json["cells"][1]["runs"][1]["fd"]
+    )
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "s" / "cells").rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }
+    assert sagd(*command, "--json").json == found.json
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    grown = sagd(*command[:2], "filter.options.alpha=-0.1,0,0.1", *command[3:], "--json")
+    assert [cell["count"] for cell in grown.json["cells"]] == [2, 2, 2]
+    assert grown.json["cells"][:2] == found.json["cells"]
+    other = sagd(*command, "--set", "training.learning_rate=1e-4")
+    assert other.code == 2 and "base.training.learning_rate differ" in other.err
+    assert sagd("sample", run, "-n", 2, "--output", tmp_path / "samples").code == 0
+
+
+def test_what_cannot_run_is_refused_before_anything_is_written(sagd, tmp_path):
+    for arguments, words in (
+        (["--grid", "filter.options.alhpa=1"], "Did you mean alpha?"),
+        (["--grid", "filter.options.alpha=1", "--metric", "isc"], "Metrics of a sweep"),
+        (["--grid", "filter.options.alpha=1", "--features", "nosuch"], "unknown feature"),
+        (["--grid", "filter.options.alpha=1", "--set", "filter.omit=0:1"], "zero at every frequency"),
+        (["--grid", "dataset=digits,nosuch"], "unknown dataset"),
+        (["--grid", "filter.options.alpha=1", "--storage", "nosuch://x"], "cannot be opened"),
+        ([], "nothing to sweep"),
+    ):
+        refused = sagd("sweep", *arguments, *TINY, "--output", tmp_path / "s")
+        assert refused.code in (1, 2) and words in refused.err, refused.err
+        assert not list((tmp_path / "s").rglob("cells/*"))
+
+
+def test_a_dry_run_says_what_would_be_done(sagd, tmp_path):
+    found = sagd(
+        "sweep",
+        "--grid",
+        "filter.options.alpha=-0.1,0",
+        "--seeds",
+        "0,1,2",
+        *TINY,
+        "--output",
+        tmp_path / "s",
+        "--dry-run",
+        "--json",
+    )
+    assert found.json["runs"] == 6 and found.json["images"] == 6 * 64 and not (tmp_path / "s").exists()
+
+
+def test_a_run_that_fails_is_listed_and_its_neighbours_are_done(sagd, tmp_path):
+    command = ["sweep", "--grid", "training.learning_rate=1e-3,1e30", *TINY, "--output", tmp_path / "s"]
+    found = sagd(*command, "--json")
+    assert found.code == 1 and "1 ok, 1 failed: learning_rate=1e+30/seed-0" in found.err
+    assert [cell["runs"][0]["state"] for cell in found.json["cells"]] == ["done", "failed"]
+    assert "not finite" in found.json["cells"][1]["runs"][0]["error"]
+    assert sagd(*command, "--json").code == 1  # tried again, and failed again
+
+
+def test_runs_are_stopped_early_and_those_that_go_on_end_the_same(sagd, tmp_path):
+    grid = ["sweep", "--grid", "training.learning_rate=1e-3,1e-9", "--seeds", "0,1", *TINY]
+    plain = sagd(*grid, "--output", tmp_path / "plain", "--json").json
+    halved = sagd(*grid, "--output", tmp_path / "halved", "--halving", 2, "--json").json
+    states = [[run["state"] for run in cell["runs"]] for cell in halved["cells"]]
+    assert "pruned" in states[0] + states[1] and "done" in states[0] + states[1]
+    for cell, other in zip(halved["cells"], plain["cells"], strict=True):
+        for run, whole in zip(cell["runs"], other["runs"], strict=True):
+            if run["state"] == "done":
+                assert run["fd"] == whole["fd"]
+            else:
+                assert run["images"] in (16, 32)
+                assert not (tmp_path / "halved" / run["run"] / "evaluation" / "sweep.json").exists()
+
+
+def test_a_pause_changes_no_bit_of_a_training(tmp_path, tiny_settings):
+    config, quiet, cpu = resolve(tiny_settings), Output(quiet=True), torch.device("cpu")
+    train(config, tmp_path / "one", cpu, quiet)
+    for until in (2, 2, 5, None):
+        result = train(config, tmp_path / "two", cpu, quiet, until=until)
+        assert result["step"] == (until or 8)
+    ends = [
+        load_file(tmp_path / name / "checkpoints" / "step-00000008" / "ema.safetensors")
+        for name in ("one", "two")
+    ]
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "sagd_cli", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def trials(folder):
+    with sqlite3.connect(folder / "study.sqlite3") as database:
+        return database.execute("select number, state from trials order by number").fetchall()
+
+
+def wait_until(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        time.sleep(0.02)
+
+
+def test_killed_twice_it_ends_complete_with_each_cell_run_once(tmp_path):
+    folder = tmp_path / "s"
+    command = [
+        "sweep",
+        "--grid",
+        "filter.options.alpha=-0.1,0,0.1",
+        "--seeds",
+        "0,1",
+        *TINY,
+        "--output",
+        folder,
+    ]
+    process = start(*command)
+    wait_until(lambda: len([*folder.glob("cells/*/*/evaluation/sweep.json")]) >= 1, process)
+    process.kill()
+    process.communicate()
+    process = start(*command)
+    wait_until(lambda: len([*folder.glob("cells/*/*/evaluation/sweep.json")]) >= 3, process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143 and "Run the same command again" in said, said
+    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*/evaluation/sweep.json")}
+    done = subprocess.run(
+        [sys.executable, "-m", "sagd_cli", *map(str, command), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert [run["state"] for cell in found["cells"] for run in cell["runs"]] == ["done"] * 6
+    assert trials(folder) == [(number, "COMPLETE") for number in range(6)]
+    kept = [path for path, stamp in stamps.items() if path.stat().st_mtime_ns == stamp]
+    assert (
+        len(kept) >= len(stamps) - 1
+    )  # what was finished was not done again, but for one that was being recorded
+
+
+def test_several_processes_share_a_sweep_and_die_with_it(tmp_path):
+    folder = tmp_path / "s"
+    command = ["sweep", "--grid", "filter.options.alpha=-0.1,0,0.1", *TINY, "--output", folder, "--jobs", 2]
+    process = start(*command)
+    wait_until(lambda: [*folder.glob("cells/*/*/metrics.jsonl")], process)
+    children = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
+    )
+    process.kill()
+    process.communicate()
+    end = time.monotonic() + 60
+    for pid in map(int, children.stdout.split()):
+        while _is_alive(pid):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    done = subprocess.run(
+        [sys.executable, "-m", "sagd_cli", *map(str, command), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [cell["count"] for cell in json.loads(done.stdout)["cells"]] == [1, 1, 1]
+    assert trials(folder) == [(number, "COMPLETE") for number in range(3)]
+
+
+def _is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+        return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_a_plan_of_another_measure_is_another_study(tmp_path):
+    plan = a_plan(tmp_path, "filter.options.alpha=0,0.1")
+    other = replace(plan, evaluation=replace(plan.evaluation, count=200))
+    assert plan.study != other.study
+    assert plan.study == replace(plan, seeds=(0, 1, 2), cells=plan.cells[:1]).study

@@ -9,8 +9,11 @@ sagd filter show "$out/filter.yaml" --size 8x8
 
 sagd train --filter "$out/filter.yaml" --images 120000 --output "$out/run"
 sagd sample "$out/run" -n 1000 --output "$out/samples" --grid "$out/samples.png" --force
-sagd fid "$out/samples" digits:test
+sagd fid "$out/samples" digits:test --spectra --output "$out/run/evaluation/test.json" --force
 
 sagd data prepare digits:test --output "$out/clean" --force
 sagd corrupt "$out/clean" --band high --strength 0.5 --output "$out/damaged" --force
-sagd omit "$out/damaged" --band high --truth "$out/clean" --output "$out/restored" --force
+sagd omit "$out/damaged" --band high --truth "$out/clean" --output "$out/restored" --force \
+    --record "$out/run/evaluation/omission.json"
+
+sagd report "$out/run" --output "$out/report.html" --force

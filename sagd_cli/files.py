@@ -1,11 +1,13 @@
 """Files that appear whole or not at all."""
 
 import fcntl
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sagd_cli.errors import SagdError, UsageError
 
@@ -72,6 +74,11 @@ def write_text(path: Path, text: str) -> None:
             f"{path} could not be written: {(error.strerror or str(error)).lower()}",
             "Check the disk's space and the folder's permissions.",
         ) from error
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON object as `write_text` does; raise ValueError on numbers that JSON does not have."""
+    write_text(path, json.dumps(data, indent=1, allow_nan=False, default=str) + "\n")
 
 
 def read_text(path: Path, largest: int) -> str:

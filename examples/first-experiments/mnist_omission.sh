@@ -49,8 +49,7 @@ PYTHON
 }
 
 omit() { # omit NAME OPTION...: restore the damaged test images; the result goes where `sagd report` finds it
-    mkdir -p "$out/records"
-    sagd omit "$out/damaged" "${band[@]}" --truth "$out/clean" --output "$out/$1" --force "${@:2}" --json >"$out/records/$1.json"
+    sagd omit "$out/damaged" "${band[@]}" --truth "$out/clean" --output "$out/$1" --force --record "$out/records/$1.json" "${@:2}"
 }
 
 model() { # model NAME DATA OPTION...: train on DATA and measure

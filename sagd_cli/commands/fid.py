@@ -1,6 +1,5 @@
 """`sagd fid`: measure, compare."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -201,13 +200,13 @@ def _measure(
 ) -> dict[str, Any]:
     """Compare, print and write the result."""
     from sagd_cli.evaluation.fidelity import evaluate
-    from sagd_cli.files import append_text, write_text
+    from sagd_cli.files import append_text, write_json
     from sagd_cli.reporting.fid_text import fid_markdown, fid_text
 
     result = evaluate(images, reference, how, device, output())
     output().result(result, fid_text(result))
     if target is not None:
-        write_text(target, json.dumps(result, indent=1, allow_nan=False) + "\n")
+        write_json(target, result)
     if summary is not None:
         append_text(summary, fid_markdown(result))
     return result

@@ -84,6 +84,14 @@ def omit(
         Path | None,
         typer.Option("--figure", metavar="FILE.png", help="Draw the first images: before, after, spectra."),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="FILE.json",
+            help="Also write the JSON object; in RUN/evaluation `sagd report` finds it.",
+        ),
+    ] = None,
     run: Annotated[
         Path | None,
         typer.Option("--save-model", metavar="RUN", help="Keep what was learned, for --model."),
@@ -110,6 +118,7 @@ def omit(
 
       sagd omit --band 0.25:0.5 more-damaged --model runs/mid --uncertainty deviations
     """
+    from sagd_cli.files import refuse_existing, write_json
     from sagd_cli.restoration.estimates import UNTRAINED
     from sagd_cli.restoration.files import raise_if_failed
     from sagd_cli.restoration.omission import Places, omit_files
@@ -125,6 +134,8 @@ def omit(
         from sagd_cli.reporting.figures import check_figure_path
 
         check_figure_path(figure, force)
+    if record is not None:
+        refuse_existing(record, force)
     out, value = output(), _strength(strength)
     chosen = announced_device(device)
     clean = None if reference is None else clean_images(reference)
@@ -150,6 +161,8 @@ def omit(
         _draw(Band.parse(result["band"]), shown, figure, force)
         result["figure"] = str(figure)
     out.result(result, _text(result))
+    if record is not None:
+        write_json(record, result)
     raise_if_failed(result)
 
 

@@ -36,7 +36,7 @@ def report(
     """Lay runs and sweeps out on one self-contained page, to look at, print and pass on.
 
     Shown are the configuration, filter, losses, samples and spectra, and what the folder `evaluation` of a run holds:
-    JSON of `sagd fid --output` and `sagd omit --json`; and PNG files of its folder `figures`.
+    JSON of `sagd fid --output` and `sagd omit --record`; and PNG files of its folder `figures`.
 
     Examples:
 

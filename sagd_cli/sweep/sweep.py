@@ -13,7 +13,7 @@ from sagd_cli.datasets import data_size
 from sagd_cli.errors import UsageError
 from sagd_cli.evaluation.features import default_features, feature_plugin
 from sagd_cli.evaluation.receipt import versions
-from sagd_cli.files import try_lock, write_text
+from sagd_cli.files import try_lock, write_json, write_text
 from sagd_cli.reporting.figures import save_figure
 from sagd_cli.reporting.sweep_figure import sweep_figure
 from sagd_cli.sweep.plan import Plan
@@ -98,7 +98,7 @@ class _Progress:
 
     def _write(self) -> None:
         folder, summary = self._plan.output, self._summary
-        write_text(folder / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+        write_json(folder / SUMMARY, summary)
         write_text(folder / TABLE, as_csv(summary))
         runs = [run for cell in summary["cells"] for run in cell["runs"]]
         ended = [run for run in runs if run["state"] in ("done", "pruned", "failed")]

@@ -1,6 +1,5 @@
 """Running a sweep: one run after the other, claimed, trained, measured and recorded."""
 
-import json
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from sagd_cli.console import Output
 from sagd_cli.errors import Interrupted, SagdError
 from sagd_cli.evaluation.fidelity import Measures, evaluate
 from sagd_cli.evaluation.sources import data_source, run_source
-from sagd_cli.files import try_lock, write_text
+from sagd_cli.files import try_lock, write_json
 from sagd_cli.signals import StopRequest, stop_on_signal
 from sagd_cli.sweep.plan import Cell, Plan
 from sagd_cli.sweep.study import Study
@@ -137,7 +136,7 @@ def _train_and_measure(task: _Work) -> None:
         if images not in task.study.reported(task.trial):
             found = task.measure(how.rung_count)
             task.study.report(task.trial, images, found[metric])
-            _write(task.path / RESULT.with_name(f"rung-{images}.json"), found)
+            write_json(task.path / RESULT.with_name(f"rung-{images}.json"), found)
         check = task.study.reported(task.trial)[images]
         if task.study.should_prune(task.trial):
             task.study.finish(task.trial, {"value": check, "images": images}, pruned=True)
@@ -148,10 +147,6 @@ def _train_and_measure(task: _Work) -> None:
         task.stop, task.plan
     )  # a signal that came outside of training ends the run here, where all is saved
     found = task.measure(how.count)
-    _write(task.path / RESULT, found)
+    write_json(task.path / RESULT, found)
     kept = {key: found[key] for key in KEPT if key in found}
     task.study.finish(task.trial, {"value": found[metric], "images": images, **kept})
-
-
-def _write(path: Path, result: dict[str, Any]) -> None:
-    write_text(path, json.dumps(result, indent=1, allow_nan=False) + "\n")

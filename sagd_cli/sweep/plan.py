@@ -223,7 +223,8 @@ def _shown(value: Any) -> str:
         return "_".join(
             [str(kind), *(f"{key}{option}" for key, option in options.items() if option is not None)]
         )
-    return json.dumps(value) if isinstance(value, list | bool) or value is None else str(value)
+    text = json.dumps(value) if isinstance(value, list | bool) or value is None else str(value)
+    return text.removesuffix(".0") if isinstance(value, float) else text
 
 
 def _digest(value: Any) -> str:

@@ -97,7 +97,7 @@ def test_the_file_holds_the_table(tmp_path):
     found = summary(tmp_path)
     rows = [*csv.DictReader(io.StringIO(as_csv(found)))]
     assert len(rows) == 9
-    assert {row["filter.options.alpha"] for row in rows} == {"-0.1", "0", "0.1"}
+    assert {float(row["filter.options.alpha"]) for row in rows} == {-0.1, 0, 0.1}
     assert [float(row["value"]) for row in rows if row["state"] == "done"] == [
         1.0,
         1.5,

@@ -14,7 +14,7 @@ from sagd_cli.console import Output
 from sagd_cli.devices import keep_freed_memory
 from sagd_cli.errors import SagdError
 from sagd_cli.plugin.registry import Sources, current_sources, use_sources
-from sagd_cli.signals import stop_on_signal
+from sagd_cli.signals import StopRequest, stop_on_signal
 from sagd_cli.sweep.plan import Plan
 from sagd_cli.sweep.work import stopped, work
 
@@ -40,17 +40,23 @@ def run_plan(
     with stop_on_signal() as stop:
         for worker in workers:
             worker.start()
-        asked = False
-        while any(worker.is_alive() for worker in workers):
-            for worker in workers:
-                worker.join(LOOK / jobs)
-                if stop.requested() and not asked:
-                    worker.terminate()
-            asked = stop.requested()
-            recorded()
+        _watch(workers, stop, recorded)
         if stop.signum is not None:
             raise stopped(stop.signum, plan)
     _check(workers)
+
+
+def _watch(workers: Sequence[BaseProcess], stop: StopRequest, recorded: Callable[[], object]) -> None:
+    """Wait for all of them to end, after asking them to when a signal asks for it."""
+    asked = False
+    while any(worker.is_alive() for worker in workers):
+        if stop.requested() and not asked:
+            asked = True
+            for worker in workers:
+                worker.terminate()
+        for worker in workers:
+            worker.join(LOOK / len(workers))
+        recorded()
 
 
 def _check(workers: Sequence[BaseProcess]) -> None:

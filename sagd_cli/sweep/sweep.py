@@ -86,6 +86,7 @@ class _Progress:
         self._plan, self._study, self._shape, self._output = plan, study, shape, output
         self._last: Mapping[str, Any] = {}
         self._summary: dict[str, Any] = {}
+        self._ended = -1
 
     def __call__(self) -> dict[str, Any]:
         """Return the summary as it is now."""
@@ -104,4 +105,6 @@ class _Progress:
         ended = [run for run in runs if run["state"] in ("done", "pruned", "failed")]
         if any(run["state"] == "done" for run in runs):
             save_figure(sweep_figure(summary), folder / FIGURE, force=True)
-        self._output.note(f"sweep {len(ended)}/{len(runs)} runs")
+        if len(ended) != self._ended:
+            self._ended = len(ended)
+            self._output.note(f"sweep {len(ended)}/{len(runs)} runs")

@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -451,3 +452,27 @@ def test_too_many_repeats_are_refused():
 def test_a_score_needs_a_classifier():
     with pytest.raises(UsageError, match="no classifier's"):
         distance(digits(slice(0, 100)), digits(slice(0, 100)), ("isc",), features="spectrum")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    """Rows of 40,000 images of 256 features are 39 MiB, and their pixels 10."""
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "a.npy", random.integers(0, 256, (40_000, 1, 16, 16), dtype=np.uint8))
+    code = """
+import sys, torch
+from sagd_cli.arguments import parse_dataset
+from sagd_cli.console import Output
+from sagd_cli.devices import peak_memory
+from sagd_cli.evaluation.fidelity import Measures, evaluate
+from sagd_cli.evaluation.sources import data_source
+for count in (2000, 40_000):
+    source = data_source(parse_dataset(sys.argv[1]), count=count)
+    evaluate(source, source, Measures(("fid", "kid"), "pixels", cache=False), torch.device("cpu"), Output(quiet=True))
+    print(peak_memory(torch.device("cpu")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.npy"], capture_output=True, text=True, check=True
+    )
+    few, many = map(int, done.stdout.split())
+    assert many - few < 20 * 2**20

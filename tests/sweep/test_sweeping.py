@@ -292,6 +292,27 @@ def test_several_processes_share_a_sweep_and_die_with_it(tmp_path):
     assert trials(folder) == [(number, "COMPLETE") for number in range(3)]
 
 
+def test_several_processes_are_stopped_and_go_on(tmp_path):
+    folder = tmp_path / "s"
+    command = [
+        "sweep",
+        "--grid",
+        "filter.options.alpha=-0.1,0",
+        *TINY,
+        "--set",
+        "training.images=40000",
+        "--output",
+        folder,
+    ]
+    process = start(*command, "--jobs", 2)
+    wait_until(lambda: len([*folder.glob("cells/*/*/metrics.jsonl")]) == 2, process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert len([*folder.glob("cells/*/*/checkpoints/step-*")]) >= 2  # both were saved
+    assert [state for _, state in trials(folder)] == ["WAITING", "WAITING"]
+
+
 def _is_alive(pid):
     try:
         os.kill(pid, 0)

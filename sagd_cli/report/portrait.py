@@ -148,7 +148,9 @@ def _draw(portrait: Portrait, run: Run, device: torch.device, count: int, output
         shown += [*images] if len(shown) < SHOWN else []
     if model.is_drawable:
         side = max(1, MOST_PIXELS // max(48, *run.shape[1:]))
-        portrait.sheet = contact_sheet(np.stack(shown[: min(SHOWN, side**2)]))
+        sheet = contact_sheet(np.stack(shown[: min(SHOWN, side**2)]))
+        factor = max(1, MOST_PIXELS // max(sheet.shape[1:]))
+        portrait.sheet = sheet.repeat(factor, axis=1).repeat(factor, axis=2)
     else:
         portrait.missing.append("a grid of samples: they are no grey or RGB images")
     data = model.moments.get("power_about_mean")

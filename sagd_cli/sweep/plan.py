@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sagd_cli.arguments import parse_dataset, parse_filter, split_list
-from sagd_cli.config import DatasetConfig, RunConfig, resolve
+from sagd_cli.config import DatasetConfig, FilterConfig, RunConfig, resolve
 from sagd_cli.errors import UsageError
 from sagd_cli.yaml_files import parse_yaml
 
@@ -216,12 +216,14 @@ def _last(key: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value in a name: of a filter or data set its type and what is not usual about it."""
+    """A value in a name: of a filter its family and the options that are not the usual ones."""
+    if isinstance(value, dict) and "type" in value:
+        usual = FilterConfig(type=value["type"]).options
+        unusual = [f"{key}{option}" for key, option in value["options"].items() if option != usual[key]]
+        return "_".join([value["type"], *unusual])
     if isinstance(value, dict):
-        kind = value.get("type", value.get("name", ""))
-        options = value.get("options", {})
         return "_".join(
-            [str(kind), *(f"{key}{option}" for key, option in options.items() if option is not None)]
+            [str(value.get("name", "")), *(str(option) for option in value.get("options", {}).values())]
         )
     text = json.dumps(value) if isinstance(value, list | bool) or value is None else str(value)
     return text.removesuffix(".0") if isinstance(value, float) else text

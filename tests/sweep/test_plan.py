@@ -28,10 +28,12 @@ def test_a_grid_is_every_combination():
 
 def test_filters_are_named_as_on_the_command_line(tmp_path):
     (tmp_path / "f.yaml").write_text("{type: lowpass, options: {cutoff: 0.5, floor: 0.3}}")
-    found = cells(f"filter=white,powerlaw:alpha=-0.06,{tmp_path / 'f.yaml'},{{type: exponential}}")
+    found = cells(f"filter=white,powerlaw:alpha=-0.1,{tmp_path / 'f.yaml'},{{type: exponential}}")
     assert [cell.config.filter.type for cell in found] == ["white", "powerlaw", "lowpass", "exponential"]
     assert found[2].config.filter.options["floor"] == 0.3
     assert [cell.is_white((8, 8)) for cell in found] == [True, False, False, False]
+    names = ["filter=white", "filter=powerlaw_alpha-0.1", "filter=lowpass_floor0.3", "filter=exponential"]
+    assert [cell.name for cell in found] == names  # what is usual goes without saying
 
 
 def test_noise_is_white_by_its_weights():

@@ -64,7 +64,7 @@ def _run(arguments: list[str]) -> int:
 
 def _usage(error: TyperException) -> UsageError:
     context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "sagd"
+    command = " ".join(context.command_path.split()) if context is not None else "sagd"
     return UsageError(error.format_message(), f"See `{command} --help`.")
 
 

@@ -230,9 +230,13 @@ def _check_alike(first: np.ndarray, other: np.ndarray, first_path: Path, path: P
     names = _shown(first_path), _shown(path)
     if first.shape[0] != other.shape[0]:
         kinds = ["grey" if image.shape[0] == 1 else "RGB" for image in (first, other)]
-        message = f"{names[0]} is {kinds[0]} and {names[1]} is {kinds[1]}: a training set holds one kind"
+        message = (
+            f"{names[0]} is {kinds[0]} and {names[1]} is {kinds[1]}: the images of a set are of one kind"
+        )
         raise DataError(message, "Convert them all to grey or all to RGB.")
     if first.shape != other.shape:
         sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in (first, other)]
-        message = f"{names[0]} is {sizes[0]} pixels and {names[1]} is {sizes[1]}: a training set has one size"
+        message = (
+            f"{names[0]} is {sizes[0]} pixels and {names[1]} is {sizes[1]}: the images of a set have one size"
+        )
         raise DataError(message, "Add --size N (train, data prepare) to cut and resize them all to N x N.")

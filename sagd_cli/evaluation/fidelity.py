@@ -172,10 +172,10 @@ def _check(generated: ImageSource, reference: Reference, how: Measures, plugin: 
 def _check_count(source: ImageSource, blocks: int, metrics: tuple[str, ...]) -> None:
     least = max(FEWEST[metric] for metric in metrics)
     if source.count // blocks < least:
+        count = source.count // blocks
+        images = f"{count} image{'' if count == 1 else 's'}"
         part = "" if blocks == 1 else f" in each of {blocks} blocks"
-        raise DataError(
-            f"{source.name} has {source.count // blocks} images{part}; {', '.join(metrics)} need at least {least}"
-        )
+        raise DataError(f"{source.name} has {images}{part}; {', '.join(metrics)} need at least {least}")
 
 
 def _known(

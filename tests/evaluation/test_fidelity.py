@@ -103,7 +103,7 @@ def test_the_receipt_names_images_weights_and_versions():
 @pytest.mark.parametrize(
     ("one", "two", "fragment"),
     [
-        (np.zeros((1, 1, 8, 8)), np.zeros((9, 1, 8, 8)), "has 1 images"),
+        (np.zeros((1, 1, 8, 8)), np.zeros((9, 1, 8, 8)), "has 1 image; fid need at least 2"),
         (np.zeros((9, 1, 8, 8)), np.zeros((9, 1, 9, 9)), "resizing or recolouring"),
         (np.zeros((9, 3, 8, 8)), np.zeros((9, 3, 8, 8)), "is in colour"),
         (np.zeros((9, 2, 8, 8)), np.zeros((9, 2, 8, 8)), "not grey or RGB"),
@@ -445,7 +445,7 @@ def test_wrong_use_is_said_before_any_work(sagd, arguments, words):
 
 
 def test_too_many_repeats_are_refused():
-    with pytest.raises(DataError, match="has 1 images in each of 100 blocks"):
+    with pytest.raises(DataError, match="has 1 image in each of 100 blocks"):
         distance(digits(slice(0, 100)), digits(slice(0, 100)), repeats=100)
 
 

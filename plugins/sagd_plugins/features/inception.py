@@ -66,8 +66,12 @@ def read_weights(path: Path) -> "dict[str, Tensor]":
     except OSError as error:
         raise DataError(f"cannot read the weights {path}: {error.strerror or error}") from None
     except Exception as error:  # the unpickler raises anything on what is not a file of weights
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} is not a file of weights that can be read safely ({reason})") from None
+        # Not torch's own words, which advise to load it unsafely.
+        kind = type(error).__name__
+        raise DataError(
+            f"{path} is no file of weights that can be read safely: it holds more than tensors, or is damaged ({kind})",
+            f"Fetch {SOURCE} anew.",
+        ) from None
 
 
 @hookimpl

@@ -53,9 +53,9 @@ class Study:
                     storage=self._storage, study_name=plan.study, pruner=pruner, load_if_exists=True
                 )
         except Exception as error:  # SQLAlchemy and the drivers raise what they like
-            reason = " ".join(str(error).split())[:200]
+            reason = _without_address(" ".join(str(error).split()), plan.storage)[:200]
             raise SagdError(
-                f"the study in {plan.storage} cannot be opened: {reason}",
+                f"the study of the sweep cannot be opened: {reason}",
                 "A storage is a database URL, such as sqlite:///study.sqlite3 or postgresql://HOST/NAME.",
             ) from None
         self._id = self._storage.get_study_id_from_name(plan.study)
@@ -153,6 +153,11 @@ def _record(trial: "FrozenTrial") -> Record:
     error = trial.user_attrs.get(ERROR)
     states = {"WAITING": FAILED if error else WAITING, "RUNNING": RUNNING, "COMPLETE": DONE, "PRUNED": PRUNED}
     return Record(states.get(trial.state.name, FAILED), trial.user_attrs.get(RESULT, {}), error)
+
+
+def _without_address(text: str, url: str) -> str:
+    """A message without the address it may quote, which may hold a password."""
+    return text.replace(url, "the storage").replace(url.partition("://")[2], "the storage")
 
 
 @contextmanager

@@ -60,13 +60,10 @@ def run_sweep(plan: Plan, jobs: int, device: torch.device, output: Output) -> di
     """
     shape = check_plan(plan)
     check_output(plan)
-    document = {
-        "identity": _plain(plan.identity),
-        "storage": plan.storage,
-        "cells": [c.name for c in plan.cells],
-    }
-    write_text(plan.output / SWEEP, dump_yaml(document))
+    plan.output.mkdir(parents=True, exist_ok=True)
     study = Study(plan)
+    # Not the storage, whose address may hold a password.
+    write_text(plan.output / SWEEP, dump_yaml({"identity": _plain(plan.identity)}))
     with try_lock(plan.output / ".sagd-sweep.lock"):
         study.enqueue([job.key for job in jobs_of(plan)])
     progress = _Progress(plan, study, shape, output)

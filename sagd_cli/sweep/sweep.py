@@ -13,7 +13,7 @@ from sagd_cli.datasets import data_size
 from sagd_cli.errors import UsageError
 from sagd_cli.evaluation.features import default_features, feature_plugin
 from sagd_cli.evaluation.receipt import versions
-from sagd_cli.files import try_lock, write_json, write_text
+from sagd_cli.files import write_json, write_text
 from sagd_cli.reporting.figures import save_figure
 from sagd_cli.reporting.sweep_figure import sweep_figure
 from sagd_cli.sweep.plan import Plan
@@ -23,6 +23,7 @@ from sagd_cli.sweep.table import as_csv, summarise
 from sagd_cli.sweep.work import jobs_of
 from sagd_cli.yaml_files import dump_yaml, read_mapping
 
+STUDY = "study.sqlite3"
 SWEEP, SUMMARY, TABLE, FIGURE = "sweep.yaml", "sweep.json", "results.csv", Path("figures") / "sweep.png"
 
 
@@ -42,7 +43,7 @@ def check_output(plan: Plan) -> None:
     """Raise UsageError when the output is something else, or a sweep with other settings than these."""
     path = plan.output / SWEEP
     if not path.is_file():
-        if plan.output.exists() and any(item.name != ".sagd-sweep.lock" for item in plan.output.iterdir()):
+        if plan.output.exists() and not _is_unused(plan.output):
             raise UsageError(f"{plan.output} exists and is not a sweep", "Choose another --output.")
         return
     differing = differing_keys(read_mapping(path)["identity"], _plain(plan.identity))
@@ -51,6 +52,11 @@ def check_output(plan: Plan) -> None:
             f"{plan.output} is a sweep with other settings: {', '.join(differing)} differ",
             "Give its own settings, with more cells or seeds if you like, or choose another --output.",
         )
+
+
+def _is_unused(path: Path) -> bool:
+    """Whether there is nothing in it but what a sweep leaves that was killed before it had begun."""
+    return path.is_dir() and all(item.name.startswith((STUDY, ".sagd-")) for item in path.iterdir())
 
 
 def run_sweep(plan: Plan, jobs: int, device: torch.device, output: Output) -> dict[str, Any]:
@@ -64,8 +70,7 @@ def run_sweep(plan: Plan, jobs: int, device: torch.device, output: Output) -> di
     study = Study(plan)
     # Not the storage, whose address may hold a password.
     write_text(plan.output / SWEEP, dump_yaml({"identity": _plain(plan.identity)}))
-    with try_lock(plan.output / ".sagd-sweep.lock"):
-        study.enqueue([job.key for job in jobs_of(plan)])
+    study.enqueue([job.key for job in jobs_of(plan)])
     progress = _Progress(plan, study, shape, output)
     progress()
     run_plan(plan, jobs, device, output, progress)

@@ -160,6 +160,32 @@ def test_what_cannot_run_is_refused_before_anything_is_written(sagd, tmp_path):
         assert not list((tmp_path / "s").rglob("cells/*"))
 
 
+def test_the_output_may_be_left_by_a_sweep_that_had_not_begun_and_by_nothing_else(sagd, tmp_path):
+    command = ["sweep", "--grid", "filter.options.alpha=0", *TINY, "--dry-run", "--output"]
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "study.sqlite3").write_bytes(b"")
+    assert sagd(*command, tmp_path / "s").code == 0
+    (tmp_path / "s" / "notes.txt").write_text("mine")
+    for path in (tmp_path / "s", tmp_path / "s" / "notes.txt"):
+        assert sagd(*command, path).code == 2
+
+
+def test_an_address_with_a_password_stays_a_secret(sagd, tmp_path):
+    storage = "nosuch://me:secret@localhost/x"
+    command = [
+        "sweep",
+        "--grid",
+        "filter.options.alpha=0",
+        *TINY,
+        "--storage",
+        storage,
+        "--output",
+        tmp_path / "s",
+    ]
+    refused = sagd(*command)
+    assert refused.code == 1 and "secret" not in refused.err and list((tmp_path / "s").iterdir()) == []
+
+
 def test_a_dry_run_says_what_would_be_done(sagd, tmp_path):
     found = sagd(
         "sweep",

@@ -1,6 +1,6 @@
 """Contract checks that plug-in authors run in their own tests; `sagd plugins check` runs the same.
 
-    from sagd_cli.plugin.testing import check_filter, check_plugin
+    from sagd_cli.plugin.testing import check_features, check_filter, check_plugin
 
 Each check returns None, or raises AssertionError with one sentence that says what is not as it must be.
 """
@@ -78,6 +78,43 @@ def check_filter(plugin: FilterPlugin, options: Mapping[str, Any] | None = None)
         raise AssertionError(
             f"{subject}: no shape suits the options {dict(options or {})}: build raises {refusals[0]}"
         )
+
+
+def check_features(plugin: FeaturePlugin, options: Mapping[str, Any] | None = None) -> None:
+    """Raise AssertionError unless a feature extractor keeps the contract with `options` (its defaults if absent).
+
+    Built for each of its layers, and for its logits, it maps uint8 images (B, channels, 16, 16) on the CPU to a tuple
+    of one floating tensor (B, D), finite, the same again and, to 1e-4, the same for an image alone.
+    """
+    import torch
+
+    chosen = _check_options(plugin, options or {})
+    generator = torch.Generator().manual_seed(0)
+    shape = (5, plugin.channels or 3, 16, 16)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    for layer in dict.fromkeys([*plugin.layers, *([plugin.logits] if plugin.logits else [])]):
+        subject = f"feature {plugin.name!r}, layer {layer!r}"
+        network = plugin.load()(chosen, (layer,)).eval()
+        with torch.inference_mode():
+            found = network(images)
+            _require(
+                isinstance(found, tuple) and len(found) == 1,
+                f"{subject}: the result is no tuple of one tensor",
+            )
+            again, alone = network(images)[0], torch.cat([network(image[None])[0] for image in images])
+        (values,) = found
+        _require(
+            values.ndim == 2 and len(values) == 5,
+            f"{subject}: the shape is {tuple(values.shape)}, not (5, D)",
+        )
+        _require(
+            values.is_floating_point(), f"{subject}: the features are {values.dtype}, not floating-point"
+        )
+        _require(values.isfinite().all(), f"{subject}: the features are not finite")
+        _require(torch.equal(values, again), f"{subject}: two runs differ")
+        scale = float(values.abs().max())
+        near = torch.allclose(values, alone, rtol=1e-4, atol=1e-4 * scale)
+        _require(near, f"{subject}: the features of an image depend on the others of its batch")
 
 
 def _check_options(plugin: Plugin, values: Mapping[str, Any]) -> Options:

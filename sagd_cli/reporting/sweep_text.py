@@ -34,7 +34,7 @@ def chance(summary: Mapping[str, Any]) -> list[str]:
         return [
             "no more samples than features: the distances are biased upwards, all alike; read them only side by side"
         ]
-    return [f"about {floor:.2g} of each distance is what so few samples show by chance"]
+    return [f"About {floor:.2g} of each distance is what so few samples show by chance."]
 
 
 def _run(run: Mapping[str, Any]) -> str:

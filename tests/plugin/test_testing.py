@@ -1,6 +1,6 @@
 """The contract checks: every built-in passes, and each way to break the contract is named."""
 
-from itertools import product
+from itertools import count, product
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, field_serializer
 from sagd_cli.errors import ConfigError
 from sagd_cli.plugin import DatasetPlugin, FeaturePlugin, FilterPlugin, Options
 from sagd_cli.plugin.registry import Sources, load_registry
-from sagd_cli.plugin.testing import SHAPES, check_filter, check_plugin
+from sagd_cli.plugin.testing import SHAPES, check_features, check_filter, check_plugin
 
 BUILTIN = load_registry(Sources(frozenset()))
 
@@ -443,3 +443,41 @@ def test_a_summary_has_to_say_something():
 def test_a_feature_extractor_needs_layers_channels_and_a_name_for_its_figure(fields, message):
     with pytest.raises(AssertionError, match=message):
         check_plugin(FeaturePlugin("probe", "a probe", Options, ones, **fields))
+
+
+@pytest.mark.parametrize("name", ["digits-cnn", "spectrum", "pixels"])
+def test_the_built_in_features_keep_the_contract(name):
+    check_features(BUILTIN.get("feature", name))
+
+
+COUNTER = count(1)
+
+
+def _features(forward, **fields):
+    import torch
+
+    class Probe(torch.nn.Module):
+        def forward(self, images):
+            return forward(images.double().flatten(1))
+
+    return FeaturePlugin(
+        "probe", "a probe", Options, lambda options, layers: Probe(), ("1",), 1, "fd-x", **fields
+    )
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda x: x, "no tuple of one tensor"),
+        (lambda x: (x, x), "no tuple of one tensor"),
+        (lambda x: (x.mean(dim=1),), r"the shape is \(5,\)"),
+        (lambda x: (x.long(),), "not floating-point"),
+        (lambda x: (x.log(),), "not finite"),
+        (lambda x: (x - x.mean(dim=0),), "depend on the others of its batch"),
+        (lambda x: (x * next(COUNTER),), "two runs differ"),
+    ],
+)
+def test_each_breach_of_features_is_named(forward, message):
+    check_features(_features(lambda x: (x,)))
+    with pytest.raises(AssertionError, match=message):
+        check_features(_features(forward))

@@ -118,6 +118,7 @@ def portray(path: Path, device: torch.device, count: int, output: Output) -> Por
     run = portrait.attempt("the checkpoint", lambda: open_run(path, output))
     if run is not None:
         _describe(portrait, run)
+    if run is not None and run.config.restoration is None:  # others make no images
         portrait.attempt("samples", lambda: _draw(portrait, run, device, count, output))
     _read_evaluation(portrait)
     for file in sorted((path / "figures").glob("*.png"))[:MOST_FIGURES]:

@@ -102,7 +102,7 @@ def _spectra(portrait: Portrait) -> list[Part]:
 
 def _filter(portrait: Portrait) -> list[Part]:
     shown = portrait.filter
-    if shown is None:
+    if shown is None or portrait.config.restoration is not None:
         return []
     draw, measured = measure_noise(shown)
     figure = filter_figure("", shown, draw, measured, portrait.initial_filter)
@@ -154,18 +154,23 @@ def _omission(omission: Omission) -> Part:
         (str(f["input"]).rpartition("/")[2], *(f"{f[key]:.4g}" for key in keys))
         for f in result["files"][:MOST_ROWS]
     ]
-    means = [
-        f"{k} {result[k]:.4g}"
-        for k in ("psnr_before_mean", "psnr_mean", "ssim_before_mean", "ssim_mean")
-        if k in result
-    ]
-    words += [f"Means over {len(result['files'])} images: {', '.join(means)}."] if means else []
+    means = [_gain(result, *gain) for gain in (("PSNR", "psnr", "dB"), ("SSIM", "ssim", ""))]
+    if any(means):
+        words.append(f"Means over {len(result['files'])} images: {', '.join(filter(None, means))}.")
     folded = (
         [(f"The first {len(rows)} of {len(result['files'])} images", Table(("image", *keys), rows))]
         if keys
         else []
     )
     return Part(f"Omission: {omission.name}", words, pictures, folded=folded)
+
+
+def _gain(result: dict[str, Any], name: str, key: str, unit: str) -> str:
+    """A mean before and after, in words; nothing where it was not measured."""
+    if f"{key}_mean" not in result:
+        return ""
+    before, after = result[f"{key}_before_mean"], result[f"{key}_mean"]
+    return f"{name} {before:.4g} before, {after:.4g} after {unit}".strip()
 
 
 def _strength(result: dict[str, Any]) -> str:

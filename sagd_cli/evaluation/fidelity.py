@@ -32,7 +32,7 @@ from sagd_cli.evaluation.survey import Side, Surveyor, Wanted
 from sagd_cli.plugin.records import FeaturePlugin
 
 METRICS = ("fid", "kid", "prc", "isc")
-FEWEST = {"fid": 2, "kid": 4, "prc": 4, "isc": 10}
+FEWEST = {"fid": 2, "kid": 4, "prc": 4, "isc": 10, "spectra": 3}
 CLEAR = 0.1  # the share of a distance that may be chance before it is said
 
 
@@ -147,7 +147,8 @@ def _check(generated: ImageSource, reference: Reference, how: Measures, plugin: 
             f"the features {plugin.name} are no classifier's, and isc needs one", "Leave isc out."
         )
     check_channels(plugin, generated.name, generated.shape)
-    _check_count(generated, how.repeats, how.metrics)
+    measured = (*how.metrics, *(("spectra",) if how.spectra else ()))
+    _check_count(generated, how.repeats, measured)
     if isinstance(reference, Path):
         for needed, given in (
             ("kid", "kid" in how.metrics),
@@ -160,7 +161,7 @@ def _check(generated: ImageSource, reference: Reference, how: Measures, plugin: 
                     "Give the images as REFERENCE, or ask for --metrics fid.",
                 )
         return
-    _check_count(reference, 1, how.metrics)
+    _check_count(reference, 1, measured)
     if generated.shape != reference.shape:
         raise DataError(
             f"{generated.name} holds images of shape {generated.shape}, {reference.name} of {reference.shape}: "
@@ -169,13 +170,13 @@ def _check(generated: ImageSource, reference: Reference, how: Measures, plugin: 
         )
 
 
-def _check_count(source: ImageSource, blocks: int, metrics: tuple[str, ...]) -> None:
-    least = max(FEWEST[metric] for metric in metrics)
+def _check_count(source: ImageSource, blocks: int, measured: tuple[str, ...]) -> None:
+    least = max(FEWEST[name] for name in measured)
     if source.count // blocks < least:
         count = source.count // blocks
         images = f"{count} image{'' if count == 1 else 's'}"
         part = "" if blocks == 1 else f" in each of {blocks} blocks"
-        raise DataError(f"{source.name} has {images}{part}; {', '.join(metrics)} need at least {least}")
+        raise DataError(f"{source.name} has {images}{part}; {', '.join(measured)} need at least {least}")
 
 
 def _known(

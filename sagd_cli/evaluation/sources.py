@@ -16,6 +16,7 @@ from sagd_cli.console import Output
 from sagd_cli.datasets import open_images
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.evaluation.statistics import is_statistics
+from sagd_cli.plugin.registry import registry
 from sagd_cli.training.folder import Run, open_run
 from sagd_cli.training.generator import ImageGenerator, sampling_of
 from sagd_cli.training.store import CONFIG
@@ -157,8 +158,8 @@ def _sampling_receipt(run: Run, generator: ImageGenerator, seeds: range) -> dict
 
 
 def is_run(text: str) -> bool:
-    """Whether `text` names the folder of a run."""
+    """Whether `text` names the folder of a run; a name of a data set is that, and ./NAME the folder."""
     try:
-        return (Path(text) / CONFIG).is_file()
+        return text not in registry().names("dataset") and (Path(text) / CONFIG).is_file()
     except (OSError, ValueError):
         return False

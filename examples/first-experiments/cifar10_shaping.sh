@@ -12,7 +12,7 @@ REFERENCE=${REFERENCE:-$CIFAR10}   # images that samples are compared with
 FEATURES=${FEATURES:-spectrum}
 WEIGHTS=${WEIGHTS:-}               # of Inception, with FEATURES=inception
 SEEDS=${SEEDS:-0,1,2}
-IMAGES=${IMAGES:-12800}            # budget of each training, counted with repetition
+IMAGES=${IMAGES:-9600}             # budget of each training, counted with repetition
 N=${N:-500}                        # samples of each model
 JOBS=${JOBS:-2}
 

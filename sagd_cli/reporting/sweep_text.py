@@ -32,7 +32,7 @@ def chance(summary: Mapping[str, Any]) -> list[str]:
     floor = done[0].get("fd_floor")
     if floor is None:
         return [
-            "no more samples than features: the distances are biased upwards, all alike; read them only side by side"
+            "No more samples than features: the distances are biased upwards, all alike; read them side by side only."
         ]
     return [f"About {floor:.2g} of each distance is what so few samples show by chance."]
 

@@ -154,7 +154,7 @@ def _omission(omission: Omission) -> Part:
         (str(f["input"]).rpartition("/")[2], *(f"{f[key]:.4g}" for key in keys))
         for f in result["files"][:MOST_ROWS]
     ]
-    means = [_gain(result, *gain) for gain in (("PSNR", "psnr", "dB"), ("SSIM", "ssim", ""))]
+    means = [_gain(result, *gain) for gain in (("PSNR", "psnr", " dB"), ("SSIM", "ssim", ""))]
     if any(means):
         words.append(f"Means over {len(result['files'])} images: {', '.join(filter(None, means))}.")
     folded = (
@@ -170,7 +170,7 @@ def _gain(result: dict[str, Any], name: str, key: str, unit: str) -> str:
     if f"{key}_mean" not in result:
         return ""
     before, after = result[f"{key}_before_mean"], result[f"{key}_mean"]
-    return f"{name} {before:.4g} before, {after:.4g} after {unit}".strip()
+    return f"{name} {before:.4g}{unit} before, {after:.4g}{unit} after"
 
 
 def _strength(result: dict[str, Any]) -> str:

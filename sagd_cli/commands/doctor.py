@@ -25,6 +25,7 @@ ENGINES = (
     "torchvision",
     "diffusers",
     "torch-fidelity",
+    "optuna",
     "numpy",
     "pydantic",
     "typer",

@@ -99,15 +99,11 @@ def _train(
                 write_config(path, config)
         log = stack.enter_context(closing(MetricsLog(path, state.step, world.is_first, tensorboard)))
         sheets = ContactSheets(path, task, at_once, output)
-        last = config.training.steps if until is None else min(until, config.training.steps)
-
-        def stops() -> bool:
-            return stop.requested() or state.step >= last
-
-        if state.step < last:
-            _fit(state, loss, task, path, log, sheets, about, stops, output, world)
+        end = min(settings.steps, until or settings.steps)
+        if state.step < end:
+            _fit(state, loss, task, path, log, sheets, about, end, stop.requested, output, world)
     task.warn_as_learned(state, output)
-    if state.step < last:
+    if state.step < end:
         raise Interrupted(
             stop.signum or signal.SIGTERM,
             f"stopped at step {state.step} of {settings.steps}; the state is saved in {path}",
@@ -132,11 +128,12 @@ def _fit(
     log: MetricsLog,
     sheets: ContactSheets,
     about: dict[str, Any],
+    end: int,
     stop_requested: Callable[[], bool],
     output: Output,
     world: World,
 ) -> None:
-    """Train to the end of the budget, or until a stop is requested; the folder is this process's."""
+    """Train up to the step `end`, or until a stop is requested; the folder is this process's."""
     settings = task.config.training
     parts = world.parts(settings.batch_size, settings.accumulate)
     batches = task.batches(state.device, parts)
@@ -158,7 +155,7 @@ def _fit(
                 write_config(path, task.config)
 
         try:
-            callbacks = Callbacks(record, step_done, save, stop_requested)
+            callbacks = Callbacks(record, step_done, save, lambda: stop_requested() or state.step >= end)
             fit(state, batches.at, loss, settings, callbacks, world)
         except DivergedError as error:
             last, _ = store.newest(path / CHECKPOINTS)

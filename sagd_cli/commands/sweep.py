@@ -128,8 +128,7 @@ def sweep(
     )
     rungs = None if halving is None else Halving.of([cell.config for cell in cells], halving)
     target = folder or default_output(base, cells)
-    url = storage or f"sqlite:///{(target / 'study.sqlite3').resolve()}"
-    plan = Plan(base, cells, parse_seeds(seeds), measure, rungs, target, url)
+    plan = Plan(base, cells, parse_seeds(seeds), measure, rungs, target, storage)
     if dry_run:
         _describe(plan)
     else:

@@ -97,7 +97,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep: the settings all runs share, the cells, the seeds, the measure and where it is all written."""
+    """A sweep: the settings all runs share, the cells, the seeds, the measure and where it is all written.
+
+    `storage` is the address of a database, None for a file in the output.
+    """
 
     base: RunConfig
     cells: tuple[Cell, ...]
@@ -105,7 +108,7 @@ class Plan:
     evaluation: Evaluation
     halving: Halving | None
     output: Path
-    storage: str
+    storage: str | None
 
     @property
     def keys(self) -> list[str]:

@@ -18,12 +18,11 @@ from sagd_cli.reporting.figures import save_figure
 from sagd_cli.reporting.sweep_figure import sweep_figure
 from sagd_cli.sweep.plan import Plan
 from sagd_cli.sweep.processes import run_plan
-from sagd_cli.sweep.study import Study
+from sagd_cli.sweep.study import STUDY, Study
 from sagd_cli.sweep.table import as_csv, summarise
 from sagd_cli.sweep.work import jobs_of
 from sagd_cli.yaml_files import dump_yaml, read_mapping
 
-STUDY = "study.sqlite3"
 SWEEP, SUMMARY, TABLE, FIGURE = "sweep.yaml", "sweep.json", "results.csv", Path("figures") / "sweep.png"
 
 

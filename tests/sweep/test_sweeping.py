@@ -66,6 +66,8 @@ def test_a_run_is_claimed_by_one_and_comes_back_as_the_same_trial(tmp_path, monk
     assert other.claim(keys[0]) == trial  # it gives no sign of life
     other.release(trial, "out of luck")
     assert study.records()[keys[0]].state == "failed" and study.records()[keys[0]].error == "out of luck"
+    assert study.claim(keys[0]) is None  # not twice in one go
+    study.enqueue(keys)
     assert study.claim(keys[0]) == trial
     study.finish(trial, {"value": 1.5, "label": "x"})
     assert other.claim(keys[0]) is None
@@ -324,9 +326,7 @@ def test_several_processes_are_stopped_and_go_on(tmp_path):
         "sweep",
         "--grid",
         "filter.options.alpha=-0.1,0",
-        *TINY,
-        "--set",
-        "training.images=40000",
+        *(text.replace("images=64", "images=40000") for text in TINY),
         "--output",
         folder,
     ]

@@ -43,12 +43,21 @@ def run_plan(
         context.Process(target=_worker, args=(*settings, str(_device(device, k)))) for k in range(jobs)
     ]
     with stop_on_signal() as stop:
-        for worker in workers:
-            worker.start()
+        _start(workers)
         _watch(workers, stop, recorded)
         if stop.signum is not None:
             raise stopped(stop.signum, plan)
     _check(workers)
+
+
+def _start(workers: Sequence[BaseProcess]) -> None:
+    """Start them deaf to Ctrl-C until they can save: a terminal sends it to all, and this process passes it on."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for worker in workers:
+            worker.start()
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _watch(workers: Sequence[BaseProcess], stop: StopRequest, recorded: Callable[[], object]) -> None:

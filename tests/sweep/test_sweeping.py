@@ -311,9 +311,17 @@ def test_a_pause_changes_no_bit_of_a_training(tmp_path, tiny_settings):
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
-def start(*arguments):
+def start(*arguments, **settings):
     command = [sys.executable, "-m", "sagd_cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
+
+
+def children(pid):
+    """Processes that a process has started, but for multiprocessing's tracker of resources."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "spawn_main" in line]
 
 
 def trials(folder):
@@ -370,13 +378,12 @@ def test_several_processes_share_a_sweep_and_die_with_it(tmp_path):
     command = ["sweep", "--grid", "filter.options.alpha=-0.1,0,0.1", *TINY, "--output", folder, "--jobs", 2]
     process = start(*command)
     wait_until(lambda: [*folder.glob("cells/*/*/metrics.jsonl")], process)
-    children = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
-    )
+    workers = children(process.pid)
+    assert len(workers) == 2
     process.kill()
     process.communicate()
     end = time.monotonic() + 60
-    for pid in map(int, children.stdout.split()):
+    for pid in workers:
         while _is_alive(pid):
             assert time.monotonic() < end
             time.sleep(0.1)
@@ -407,6 +414,25 @@ def test_several_processes_are_stopped_and_go_on(tmp_path):
     assert process.returncode == 143, said
     assert len([*folder.glob("cells/*/*/checkpoints/step-*")]) >= 2  # both were saved
     assert [state for _, state in trials(folder)] == ["WAITING", "WAITING"]
+
+
+def test_ctrl_c_while_processes_start_is_one_sentence(tmp_path):
+    command = [
+        "sweep",
+        "--grid",
+        "filter.options.alpha=-0.1,0",
+        *TINY,
+        "--output",
+        tmp_path / "s",
+        "--jobs",
+        2,
+    ]
+    process = start(*command, start_new_session=True)
+    wait_until(lambda: children(process.pid), process)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said and "of 2 runs are done" in said, said
 
 
 def _is_alive(pid):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from sagd_cli.console import Output
 from sagd_cli.errors import Interrupted, SagdError
@@ -21,8 +20,14 @@ from sagd_cli.training.folder import open_run
 from sagd_cli.training.run import train
 
 RESULT = Path("evaluation") / "sweep.json"
-SILENT = Output(quiet=True, console=Console(quiet=True))  # what every run would warn of, the table says once
 KEPT = ("label", "fd", "fd_floor", "kid", "kid_std")
+
+
+class _Calm(Output):
+    """An Output without warnings: what every run would warn of, the table says once."""
+
+    def warn(self, message: str) -> None:
+        """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class _Work:
         measures = Measures(("fid", "kid"), how.features, how.layer, options)
         generated = run_source(run, count, 0, self.device)
         reference = data_source(how.reference)
-        return evaluate(generated, reference, measures, self.device, SILENT)
+        return evaluate(generated, reference, measures, self.device, _Calm(**vars(self.output)))
 
 
 def _run(task: _Work) -> None:

@@ -420,20 +420,24 @@ def read_preset(name: str) -> dict[str, Any]:
 def resolve(
     flags: Mapping[str, Any],
     overrides: Iterable[str] = (),
-    config: Path | str | None = None,
+    config: Path | str | Mapping[str, Any] | None = None,
     preset: str | None = None,
 ) -> RunConfig:
-    """Merge settings: `flags` (dotted keys) > `overrides` (a.b=c) > `config` file > `preset` > defaults."""
+    """Merge settings: `flags` (dotted keys) > `overrides` (a.b=c) > `config` file > `preset` > defaults.
+
+    `config` may be what was read from a file, such as standard input, which can be read once.
+    """
     layers = [
         read_preset(preset) if preset is not None else {},
-        read_mapping(config) if config is not None else {},
+        config if isinstance(config, Mapping) else read_mapping(config) if config is not None else {},
     ]
     document: dict[str, Any] = {}
     for layer in layers:
         document = _merged(document, layer)
     for key, value in [*parse_options(overrides).items(), *flags.items()]:
         document = _merged(document, _nested(key, value))
-    return validate(RunConfig, document, str(config) if config else "configuration")
+    named = config is not None and not isinstance(config, Mapping)
+    return validate(RunConfig, document, str(config) if named else "configuration")
 
 
 def _merged(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:

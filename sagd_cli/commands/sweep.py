@@ -115,11 +115,13 @@ def sweep(
         parse_seeds,
     )
     from sagd_cli.sweep.reference import held_out
+    from sagd_cli.yaml_files import read_mapping
 
     if metric not in METRICS:
         raise UsageError(f"unknown metric {metric!r}", "Metrics of a sweep are fid and kid.")
     flags = {} if dataset is None else {"dataset": parse_dataset(dataset).document()}
-    settings = (flags, overrides or [], config, preset)
+    given = read_mapping(config) if config == "-" else config
+    settings = (flags, overrides or [], given, preset)
     base = resolve(*settings)
     cells = make_cells(parse_grid(grid or []), *settings)
     against = held_out(base.dataset, output()) if reference is None else parse_dataset(reference)
@@ -128,8 +130,7 @@ def sweep(
     )
     rungs = None if halving is None else Halving.of([cell.config for cell in cells], halving)
     target = folder or default_output(base, cells)
-    url = storage or f"sqlite:///{(target / 'study.sqlite3').resolve()}"
-    plan = Plan(base, cells, parse_seeds(seeds), measure, rungs, target, url)
+    plan = Plan(base, cells, parse_seeds(seeds), measure, rungs, target, storage)
     if dry_run:
         _describe(plan)
     else:
@@ -161,11 +162,17 @@ def _run(plan: "Plan", jobs: int, device: str) -> None:
 
     summary = run_sweep(plan, jobs, announced_device(device), output())
     output().result(summary, sweep_text(summary))
-    if summary["baseline"] is None:
+    if not any(cell["baseline"] for cell in summary["cells"]):
         output().note("no cell has white noise, so there is no baseline to test against")
+    states = [run["state"] for cell in summary["cells"] for run in cell["runs"]]
+    elsewhere = states.count("running") + states.count("waiting")
+    if elsewhere:
+        output().note(
+            f"{elsewhere} runs are not done here: other processes have them, or have just left them"
+        )
+        output().note("The same command again goes on, and shows the whole table.")
     if summary["failed"]:
-        ok = sum(run["state"] != "failed" for cell in summary["cells"] for run in cell["runs"])
+        ok, failed = states.count("done") + states.count("pruned"), summary["failed"]
         raise SagdError(
-            f"{ok} ok, {len(summary['failed'])} failed: {', '.join(summary['failed'][:5])}",
-            "The same command tries them again.",
+            f"{ok} ok, {len(failed)} failed: {', '.join(failed[:5])}", "The same command tries them again."
         )

@@ -83,7 +83,7 @@ def evaluate(
     cannot be compared, before features are computed where that can be known.
     """
     plugin, layer = feature_plugin(how.features or default_features(generated.shape), how.layer)
-    _check(generated, reference, how, plugin)
+    check_comparable(generated, reference, how, plugin)
     logits = (plugin.logits,) if "isc" in how.metrics and plugin.logits else ()
     layers = tuple(dict.fromkeys([layer, *logits]))
     extractor = load_extractor(plugin, how.options, layers, device, how.batch_size)
@@ -140,7 +140,9 @@ def statistics_of(
     return side.gaussians[0], receipt
 
 
-def _check(generated: ImageSource, reference: Reference, how: Measures, plugin: FeaturePlugin) -> None:
+def check_comparable(
+    generated: ImageSource, reference: Reference, how: Measures, plugin: FeaturePlugin
+) -> None:
     """Raise what `evaluate` raises before anything is read."""
     if "isc" in how.metrics and plugin.logits is None:
         raise UsageError(

@@ -18,6 +18,8 @@ def sweep_text(summary: Mapping[str, Any]) -> RenderableType:
         runs = [_run(run) for run in cell["runs"]]
         table.add_row(escape(cell["name"]), *runs, _mean(cell), _mark(cell, summary))
     lines = [summary["test"]["text"]] if summary["test"] else []
+    if len(summary["seeds"]) == 1:
+        lines.append("One seed has no deviation and allows no test: give --seeds 0,1,2 or more.")
     lines += chance(summary)
     errors = [(cell, run) for cell in summary["cells"] for run in cell["runs"] if run["state"] == "failed"]
     lines += [f"failed: {cell['name']}/seed-{run['seed']}: {run['error']}" for cell, run in errors]

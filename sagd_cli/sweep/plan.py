@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,10 +13,12 @@ from typing import Any
 from sagd_cli.arguments import parse_dataset, parse_filter, split_list
 from sagd_cli.config import DatasetConfig, FilterConfig, RunConfig, resolve
 from sagd_cli.errors import UsageError
+from sagd_cli.plugin.registry import registry
 from sagd_cli.yaml_files import parse_yaml
 
 LONGEST_NAME = 80
 SEED = "training.seed"
+OF_FILTERS = ("normalize", "units", "omit")  # what makes a filter another one, besides its family and options
 
 Grid = Mapping[str, Sequence[Any]]
 
@@ -90,14 +93,19 @@ class Cell:
         return self.config.model_copy(update={"training": training})
 
     def is_white(self, shape: tuple[int, ...]) -> bool:
-        """Whether its filter is white on fields of `shape`, whatever it is called."""
+        """Whether its filter is white on fields of `shape`, whatever it is called, and stays so in training."""
+        if registry().get("filter", self.config.filter.type).basis is not None:
+            return False
         weight = self.config.filter.weights(shape).weight
         return bool(weight.max() - weight.min() <= 1e-9 * weight.max())
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep: the settings all runs share, the cells, the seeds, the measure and where it is all written."""
+    """A sweep: the settings all runs share, the cells, the seeds, the measure and where it is all written.
+
+    `storage` is the address of a database, None for a file in the output.
+    """
 
     base: RunConfig
     cells: tuple[Cell, ...]
@@ -105,7 +113,7 @@ class Plan:
     evaluation: Evaluation
     halving: Halving | None
     output: Path
-    storage: str
+    storage: str | None
 
     @property
     def keys(self) -> list[str]:
@@ -184,15 +192,26 @@ def default_output(base: RunConfig, cells: Sequence[Cell]) -> Path:
 
 
 def make_cells(
-    grid: Grid, flags: Mapping[str, Any], overrides: Sequence[str], config: str | None, preset: str | None
+    grid: Grid,
+    flags: Mapping[str, Any],
+    overrides: Sequence[str],
+    config: str | Mapping[str, Any] | None,
+    preset: str | None,
 ) -> tuple[Cell, ...]:
-    """Return the cells of the grid over settings as `config.resolve` takes them; raise ConfigError on invalid ones."""
-    cells = []
+    """Return the cells of the grid over settings as `config.resolve` takes them.
+
+    Raises ConfigError on invalid ones, UsageError when two are the same run.
+    """
+    cells: list[Cell] = []
     for values in product(*grid.values()):
         resolved = resolve({**flags, **dict(zip(grid, values, strict=True))}, overrides, config, preset)
         # As the configuration has them: 1e-3, a text in YAML, is a number there.
         chosen = {key: _at(resolved.document(), key) for key in grid}
         cells.append(Cell(_cell_name(chosen), chosen, resolved))
+    counts = Counter(cell.config.sha256() for cell in cells)
+    twice = [cell.name for cell in cells if counts[cell.config.sha256()] > 1]
+    if twice:
+        raise UsageError(f"cells of the grid are the same run: {', '.join(twice)}", "Give every value once.")
     if len({cell.name for cell in cells}) < len(cells):
         cells = [Cell(f"{cell.name}-{_digest(cell.values)}", cell.values, cell.config) for cell in cells]
     return tuple(cells)
@@ -216,15 +235,18 @@ def _last(key: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value in a name: of a filter its family and the options that are not the usual ones."""
+    """A value in a name: of a filter its family and what about it is not usual."""
     if isinstance(value, dict) and "type" in value:
-        usual = FilterConfig(type=value["type"]).options
-        unusual = [f"{key}{option}" for key, option in value["options"].items() if option != usual[key]]
-        return "_".join([value["type"], *unusual])
-    if isinstance(value, dict):
+        usual = FilterConfig(type=value["type"]).document()
+        given = {**value["options"], **{key: value[key] for key in OF_FILTERS if value.get(key) is not None}}
+        known = {**usual["options"], **usual}
         return "_".join(
-            [str(value.get("name", "")), *(str(option) for option in value.get("options", {}).values())]
+            [value["type"], *(f"{key}{item}" for key, item in given.items() if item != known.get(key))]
         )
+    if isinstance(value, dict):
+        held_out = ["test"] if value.get("split") == "test" else []
+        options = [str(option) for option in value.get("options", {}).values()]
+        return "_".join([str(value.get("name", "")), *held_out, *options])
     text = json.dumps(value) if isinstance(value, list | bool) or value is None else str(value)
     return text.removesuffix(".0") if isinstance(value, float) else text
 

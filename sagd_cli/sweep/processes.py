@@ -12,7 +12,7 @@ import torch
 
 from sagd_cli.console import Output
 from sagd_cli.devices import keep_freed_memory
-from sagd_cli.errors import SagdError
+from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.plugin.registry import Sources, current_sources, use_sources
 from sagd_cli.signals import StopRequest, stop_on_signal
 from sagd_cli.sweep.plan import Plan
@@ -27,8 +27,13 @@ def run_plan(
 ) -> None:
     """Do what is left of a plan in `jobs` processes, this one alone for 1; `recorded` is called when more may be done.
 
-    Raises Interrupted when a signal asked to stop, SagdError when a process died.
+    Raises Interrupted when a signal asked to stop, SagdError when a process died, UsageError under torchrun.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "the processes of torchrun train one run together, and those of a sweep each their own",
+            "Use `sagd sweep --jobs J`, once on every machine.",
+        )
     if jobs == 1:
         work(plan, device, output, recorded)
         return

@@ -1,11 +1,14 @@
 """The shared record of a sweep: an Optuna study with a trial for each run, in a database that machines may share.
 
-A trial waits, runs, and is complete or pruned. The kill of its process leaves it running: whoever finds that takes the
-same trial over, so a run is never done twice. On one machine a file lock tells the living from the dead, since SQLite
-alone does not keep two processes from claiming one trial; between machines, a sign of life, renewed every minute.
+A trial waits, runs, and is complete or pruned; one that failed waits with its error until a sweep is started again.
+The kill of its process leaves it running: whoever finds that takes the same trial over. Within one output folder a
+file lock tells the living from the dead, since SQLite alone does not keep two processes from claiming one trial;
+elsewhere, in another output of the same machine too, a sign of life does, renewed every minute. Should a process come
+back that was taken for dead, the run is done twice and counts once, as it was finished first.
 """
 
 import socket
+import sqlite3
 import threading
 import time
 import warnings
@@ -18,10 +21,14 @@ from sagd_cli.errors import SagdError
 from sagd_cli.sweep.plan import Plan
 
 if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
+STUDY = "study.sqlite3"
 RENEWED, STALE = 60.0, 600.0  # seconds between signs of life, and after which a silent one is taken for dead
-KEY, HOST, ALIVE, RESULT, ERROR = "key", "host", "alive", "result", "error"
+PATIENCE = 60.0  # seconds to wait for a SQLite file that another process writes to
+OPENED = 3  # times to try: of several processes that make the tables of a new database at once, one succeeds
+KEY, PLACE, ALIVE, RESULT, ERROR = "key", "place", "alive", "result", "error"
 WAITING, RUNNING, DONE, PRUNED, FAILED = "waiting", "running", "done", "pruned", "failed"
 
 
@@ -42,13 +49,13 @@ class Study:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        halving = plan.halving
+        halving, self._output = plan.halving, plan.output.resolve()
         pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
         if halving is not None:
             pruner = optuna.pruners.SuccessiveHalvingPruner(halving.first_images, halving.factor)
         try:
             with _quiet():
-                self._storage = optuna.storages.RDBStorage(plan.storage)
+                self._storage = _open(plan)
                 self._study = optuna.create_study(
                     storage=self._storage, study_name=plan.study, pruner=pruner, load_if_exists=True
                 )
@@ -61,11 +68,14 @@ class Study:
         self._id = self._storage.get_study_id_from_name(plan.study)
 
     def enqueue(self, keys: list[str]) -> None:
-        """Add a waiting trial for each key that has none."""
+        """Add a waiting trial for each key that has none; let those that failed be tried once more."""
         known = self._trials()
         for key in keys:
             if key not in known:
                 self._study.enqueue_trial({}, user_attrs={KEY: key})
+            elif known[key].user_attrs.get(ERROR) is not None:
+                with _unless_finished():
+                    self._set(self._number(known[key]), ERROR, None)
 
     def _trials(self) -> "dict[str, FrozenTrial]":
         """The trial of each key: the first, where two machines added one at the same time."""
@@ -79,24 +89,42 @@ class Study:
         return {key: _record(trial) for key, trial in self._trials().items()}
 
     def claim(self, key: str) -> int | None:
-        """Take the run `key`, whose file lock the caller holds; return its trial, or None when it is not to be had."""
+        """Take the run `key`, whose file lock the caller holds; return its trial, or None when it is not to be had.
+
+        It is not when it is done, in work, or has failed since the sweep was started.
+        """
         import optuna
 
-        trial = self._trials()[key]
-        number = self._storage.get_trial_id_from_study_id_trial_number(self._id, trial.number)
-        if trial.state.is_finished():
+        found, states = self._trials()[key], optuna.trial.TrialState
+        if found.state.is_finished() or found.user_attrs.get(ERROR) is not None:
             return None
-        if trial.state == optuna.trial.TrialState.RUNNING:
-            here = trial.user_attrs.get(HOST) == socket.gethostname()
-            if not here and time.time() - float(trial.user_attrs.get(ALIVE, 0)) < STALE:
-                return None
-            self.release(number)
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):
-            if self._storage.set_trial_state_values(number, optuna.trial.TrialState.RUNNING):
-                self._set(number, HOST, socket.gethostname())
-                self._set(number, ERROR, None)
-                return number
+        if found.state == states.RUNNING and not self._is_dead(found):
+            return None
+        trial = self._number(found)
+        with _unless_finished():
+            if found.state == states.RUNNING:
+                self.release(trial)
+            # Before it runs, so that nobody sees it run without a sign of life; its place after, as only one wins it.
+            self._set(trial, ALIVE, time.time())
+            if self._storage.set_trial_state_values(trial, states.RUNNING):
+                self._set(trial, PLACE, self._place)
+                return trial
         return None
+
+    @property
+    def _place(self) -> str:
+        """Where the file locks of this process are."""
+        return f"{socket.gethostname()}:{self._output}"
+
+    def _is_dead(self, trial: "FrozenTrial") -> bool:
+        """Whether nobody works on a running trial whose file lock here the caller holds."""
+        if trial.user_attrs.get(PLACE) == self._place:
+            return True
+        return time.time() - float(trial.user_attrs.get(ALIVE, 0)) >= STALE
+
+    def _number(self, trial: "FrozenTrial") -> int:
+        """What the storage knows a trial by."""
+        return int(self._storage.get_trial_id_from_study_id_trial_number(self._id, trial.number))
 
     @contextmanager
     def alive(self, trial: int) -> Iterator[None]:
@@ -122,16 +150,19 @@ class Study:
         """Let a claimed trial wait again, with the error it ended with, if that is why."""
         import optuna
 
-        self._set(trial, ERROR, error)
-        self._storage.set_trial_state_values(trial, optuna.trial.TrialState.WAITING)
+        with _unless_finished():
+            self._set(trial, PLACE, None)
+            self._set(trial, ERROR, error)
+            self._storage.set_trial_state_values(trial, optuna.trial.TrialState.WAITING)
 
     def finish(self, trial: int, result: dict[str, Any], pruned: bool = False) -> None:
-        """End a claimed trial with its result, whose `value` is what counts."""
+        """End a claimed trial with its result, whose `value` is what counts, unless another process has ended it."""
         import optuna
 
-        self._set(trial, RESULT, result)
         state = optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.COMPLETE
-        self._storage.set_trial_state_values(trial, state, [result["value"]])
+        with _unless_finished():
+            self._set(trial, RESULT, result)
+            self._storage.set_trial_state_values(trial, state, [result["value"]])
 
     def reported(self, trial: int) -> dict[int, float]:
         """The values reported of a trial, by images."""
@@ -139,7 +170,8 @@ class Study:
 
     def report(self, trial: int, images: int, value: float) -> None:
         """Report the value of a run after so many images of training."""
-        self._storage.set_trial_intermediate_value(trial, images, value)
+        with _unless_finished():
+            self._storage.set_trial_intermediate_value(trial, images, value)
 
     def should_prune(self, trial: int) -> bool:
         """Whether the run is not among those that go on from the last rung it reported."""
@@ -155,8 +187,39 @@ def _record(trial: "FrozenTrial") -> Record:
     return Record(states.get(trial.state.name, FAILED), trial.user_attrs.get(RESULT, {}), error)
 
 
-def _without_address(text: str, url: str) -> str:
+def _open(plan: Plan) -> "RDBStorage":
+    """Open the database of a plan, the one in its output by default."""
+    import optuna
+    from sqlalchemy.exc import DBAPIError
+
+    options: dict[str, Any] = {
+        "pool_pre_ping": True
+    }  # a server closes what was silent for the hours of a run
+    url = plan.storage or f"sqlite:///{STUDY}"
+    if plan.storage is None:
+        path = plan.output.resolve() / STUDY
+        # By a function, as an address would read ?, % and {} in the path in its own way.
+        options["creator"] = lambda: sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)
+    elif url.startswith("sqlite"):
+        options["connect_args"] = {"timeout": PATIENCE}
+    for _ in range(OPENED - 1):
+        with suppress(DBAPIError):
+            return optuna.storages.RDBStorage(url, options)
+        time.sleep(0.5)
+    return optuna.storages.RDBStorage(url, options)
+
+
+def _unless_finished() -> suppress:
+    """Let what cannot be said of a finished trial go unsaid."""
+    import optuna
+
+    return suppress(optuna.exceptions.UpdateFinishedTrialError)
+
+
+def _without_address(text: str, url: str | None) -> str:
     """A message without the address it may quote, which may hold a password."""
+    if url is None:
+        return text
     return text.replace(url, "the storage").replace(url.partition("://")[2], "the storage")
 
 

@@ -10,21 +10,21 @@ import torch
 from sagd_cli.config import differing_keys
 from sagd_cli.console import Output
 from sagd_cli.datasets import data_size
-from sagd_cli.errors import UsageError
-from sagd_cli.evaluation.features import default_features, feature_plugin
+from sagd_cli.errors import Interrupted, UsageError
 from sagd_cli.evaluation.receipt import versions
 from sagd_cli.files import write_json, write_text
 from sagd_cli.reporting.figures import save_figure
 from sagd_cli.reporting.sweep_figure import sweep_figure
+from sagd_cli.sweep.measure import check_measure
 from sagd_cli.sweep.plan import Plan
 from sagd_cli.sweep.processes import run_plan
-from sagd_cli.sweep.study import Study
+from sagd_cli.sweep.study import STUDY, Study
 from sagd_cli.sweep.table import as_csv, summarise
 from sagd_cli.sweep.work import jobs_of
 from sagd_cli.yaml_files import dump_yaml, read_mapping
 
-STUDY = "study.sqlite3"
 SWEEP, SUMMARY, TABLE, FIGURE = "sweep.yaml", "sweep.json", "results.csv", Path("figures") / "sweep.png"
+ENDED = ("done", "pruned", "failed")
 
 
 def check_plan(plan: Plan) -> tuple[int, ...]:
@@ -34,9 +34,8 @@ def check_plan(plan: Plan) -> tuple[int, ...]:
         cell.config.filter.weights(size.shape[1:])
         if cell.config.restoration is not None:
             raise UsageError("a run that restores images draws none to measure", "Leave restoration out.")
-    size = data_size(plan.base.dataset, plan.base.class_conditional)
-    feature_plugin(plan.evaluation.features or default_features(size.shape), plan.evaluation.layer)
-    return size.shape[1:]
+    check_measure(plan)
+    return data_size(plan.base.dataset, plan.base.class_conditional).shape[1:]
 
 
 def check_output(plan: Plan) -> None:
@@ -73,7 +72,13 @@ def run_sweep(plan: Plan, jobs: int, device: torch.device, output: Output) -> di
     study.enqueue([job.key for job in jobs_of(plan)])
     progress = _Progress(plan, study, shape, output)
     progress()
-    run_plan(plan, jobs, device, output, progress)
+    try:
+        run_plan(plan, jobs, device, output, progress)
+    except Interrupted as error:
+        runs = [run["state"] for cell in progress()["cells"] for run in cell["runs"]]
+        done = sum(state in ENDED for state in runs)
+        message = f"stopped; {done} of {len(runs)} runs are done, in {plan.output}"
+        raise Interrupted(error.exit_code - 128, message, error.hint) from None
     return progress()
 
 
@@ -104,7 +109,7 @@ class _Progress:
         write_json(folder / SUMMARY, summary)
         write_text(folder / TABLE, as_csv(summary))
         runs = [run for cell in summary["cells"] for run in cell["runs"]]
-        ended = [run for run in runs if run["state"] in ("done", "pruned", "failed")]
+        ended = [run for run in runs if run["state"] in ENDED]
         if any(run["state"] == "done" for run in runs):
             save_figure(sweep_figure(summary), folder / FIGURE, force=True)
         if len(ended) != self._ended:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Mapping
 from statistics import fmean, stdev
 from typing import Any
@@ -19,9 +20,10 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the JSON object of `sagd sweep` from what is known of each run; `shape` is that of the fields."""
     cells = [_cell(plan, cell, records, shape) for cell in plan.cells]
-    complete = [cell for cell in cells if cell["mean"] is not None]
-    best = min(complete, key=lambda cell: float(cell["mean"]), default=None)
-    baseline = next((cell for cell in complete if cell["baseline"]), None)
+    # A mean over the seeds that were not stopped early, or did not fail, is better than the cell is.
+    complete = [cell for cell in cells if cell["count"] == len(plan.seeds)]
+    best = _lowest(complete)
+    baseline = _lowest([cell for cell in complete if cell["baseline"]])
     labels = [str(record.result["label"]) for record in records.values() if "label" in record.result]
     return {
         "output": str(plan.output),
@@ -43,6 +45,10 @@ def summarise(
         "evaluation": plan.evaluation.document(),
         "versions": dict(versions),
     }
+
+
+def _lowest(cells: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return min(cells, key=lambda cell: float(cell["mean"]), default=None)
 
 
 def _cell(plan: Plan, cell: Cell, records: Mapping[str, Record], shape: tuple[int, ...]) -> dict[str, Any]:
@@ -87,7 +93,7 @@ def _test(
     )
     seeds = sorted({*mine} & {*white})
     differences = [mine[seed] - white[seed] for seed in seeds]
-    rivals = sum(cell["mean"] is not None and not cell["baseline"] for cell in cells)
+    rivals = sum(not cell["baseline"] for cell in cells)
     return paired_test(differences, rivals, best["name"], baseline["name"])
 
 
@@ -96,18 +102,20 @@ def paired_test(differences: list[float], rivals: int, best: str, baseline: str)
 
     Student's t for pairs; the interval holds the mean difference with a confidence of 95 %.
     """
-    from scipy.stats import ttest_1samp
+    from scipy.stats import t, ttest_1samp
 
     pairs = len(differences)
     if pairs < 2:
         return None
     mean = float(np.mean(differences))
     if np.ptp(differences) == 0:  # t is 0 / 0, or no number
-        p, low, high = (1.0 if mean == 0 else 0.0), mean, mean
+        p, low, high, least = (1.0 if mean == 0 else 0.0), mean, mean, 0.0
     else:
         found = ttest_1samp(differences, 0.0)
         interval = found.confidence_interval(CONFIDENCE)
         p, low, high = float(found.pvalue), float(interval.low), float(interval.high)
+        error = float(np.std(differences, ddof=1)) / math.sqrt(pairs)
+        least = error * float(t.isf((1 - CONFIDENCE) / 2 / rivals, pairs - 1))
     corrected = min(1.0, p * rivals)
     differs = corrected < 1 - CONFIDENCE
     verdict = "differs from" if differs else "cannot be told from"
@@ -116,6 +124,8 @@ def paired_test(differences: list[float], rivals: int, best: str, baseline: str)
         f"the best cell, {best}, {verdict} the baseline {baseline}: difference {mean:+.3g}, 95 % interval {low:+.3g} "
         f"to {high:+.3g}, p = {corrected:.2g}{picked} (paired over {pairs} seeds)"
     )
+    if not differs:
+        text += f"; with this spread {pairs} seeds tell no difference below {least:.3g}"
     return {
         "difference": mean,
         "interval": [low, high],

@@ -1,5 +1,6 @@
 """Running a sweep: one run after the other, claimed, trained, measured and recorded."""
 
+import math
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,25 +10,17 @@ from typing import Any
 import torch
 
 from sagd_cli.console import Output
+from sagd_cli.datasets import data_size
 from sagd_cli.errors import Interrupted, SagdError
-from sagd_cli.evaluation.fidelity import Measures, evaluate
-from sagd_cli.evaluation.sources import data_source, run_source
 from sagd_cli.files import try_lock, write_json
 from sagd_cli.signals import StopRequest, stop_on_signal
+from sagd_cli.sweep.measure import measure
 from sagd_cli.sweep.plan import Cell, Plan
 from sagd_cli.sweep.study import Study
-from sagd_cli.training.folder import open_run
 from sagd_cli.training.run import train
 
-RESULT = Path("evaluation") / "sweep.json"
+RESULTS, RESULT = Path("evaluation"), "sweep.json"
 KEPT = ("label", "fd", "fd_floor", "kid", "kid_std")
-
-
-class _Calm(Output):
-    """An Output without warnings: what every run would warn of, the table says once."""
-
-    def warn(self, message: str) -> None:
-        """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +49,30 @@ def work(plan: Plan, device: torch.device, output: Output, recorded: Callable[[]
     """
     study = Study(plan)
     with stop_on_signal() as stop:
-        for job in jobs_of(plan):
-            path = plan.output / plan.run_path(job.cell, job.seed)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with try_lock(path.with_name(f"{path.name}.lock")) as held:
-                trial = study.claim(job.key) if held else None
-                if trial is None:
-                    continue
-                with study.alive(trial):
-                    _run(_Work(plan, job, path, study, trial, device, output, stop))
-            recorded()
-            _check_stop(stop, plan)
+        found = True
+        while found:  # a run whose dying process still held it at one look may be had at the next
+            found = False
+            for job in jobs_of(plan):
+                _check_stop(stop, plan)
+                if _attempt(plan, job, study, device, output, stop):
+                    found = True
+                    recorded()
+        _check_stop(stop, plan)
+
+
+def _attempt(
+    plan: Plan, job: Job, study: Study, device: torch.device, output: Output, stop: StopRequest
+) -> bool:
+    """Do a run, if it is to be had; return whether it was."""
+    path = plan.output / plan.run_path(job.cell, job.seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with try_lock(path.with_name(f"{path.name}.lock")) as held:
+        trial = study.claim(job.key) if held else None
+        if trial is None:
+            return False
+        with study.alive(trial):
+            _run(_Work(plan, job, path, study, trial, device, output, stop))
+    return True
 
 
 def stopped(signum: int, plan: Plan) -> Interrupted:
@@ -103,15 +109,14 @@ class _Work:
         result = train(config, self.path, self.device, self.output, until=until)
         return int(result["step"]) * config.training.batch_size
 
-    def measure(self, count: int) -> dict[str, Any]:
-        """Return the result of `sagd fid` for `count` samples of the run, of the same seeds for every run."""
+    def measure(self, count: int, name: str) -> dict[str, Any]:
+        """Return the result of `sagd fid` for `count` samples, also written as `name`; raise SagdError on nan."""
         how = self.plan.evaluation
-        run = open_run(self.path, self.output)
-        options = {} if how.weights is None else {"weights": how.weights}
-        measures = Measures(("fid", "kid"), how.features, how.layer, options)
-        generated = run_source(run, count, 0, self.device)
-        reference = data_source(how.reference)
-        return evaluate(generated, reference, measures, self.device, _Calm(**vars(self.output)))
+        found = measure(self.path, how, count, self.device, self.output)
+        if not math.isfinite(found[how.metric]):
+            raise SagdError(f"the {how.metric} of its samples is not finite")
+        write_json(self.path / RESULTS / name, found)
+        return found
 
 
 def _run(task: _Work) -> None:
@@ -135,23 +140,31 @@ def _fail(task: _Work, reason: str) -> None:
 
 
 def _train_and_measure(task: _Work) -> None:
-    how, metric = task.plan.evaluation, task.plan.evaluation.metric
+    how, config = task.plan.evaluation, task.job.cell.config
     for steps in task.plan.halving.rungs if task.plan.halving else ():
-        images = task.train(steps)
-        if images not in task.study.reported(task.trial):
-            found = task.measure(how.rung_count)
-            task.study.report(task.trial, images, found[metric])
-            write_json(task.path / RESULT.with_name(f"rung-{images}.json"), found)
-        check = task.study.reported(task.trial)[images]
-        if task.study.should_prune(task.trial):
-            task.study.finish(task.trial, {"value": check, "images": images}, pruned=True)
+        images = steps * config.training.batch_size
+        reported = task.study.reported(task.trial)
+        if any(later > images for later in reported):
+            continue  # it has gone on from here before
+        if images not in reported:
+            task.train(steps)
+            value = task.measure(how.rung_count, f"rung-{images}.json")[how.metric]
+            task.study.report(task.trial, images, value)
+        if task.study.should_prune(task.trial) and not _is_baseline(task):
+            value = task.study.reported(task.trial)[images]
+            task.study.finish(task.trial, {"value": value, "images": images}, pruned=True)
             return
         _check_stop(task.stop, task.plan)
     images = task.train()
     _check_stop(
         task.stop, task.plan
     )  # a signal that came outside of training ends the run here, where all is saved
-    found = task.measure(how.count)
-    write_json(task.path / RESULT, found)
+    found = task.measure(how.count, RESULT)
     kept = {key: found[key] for key in KEPT if key in found}
-    task.study.finish(task.trial, {"value": found[metric], "images": images, **kept})
+    task.study.finish(task.trial, {"value": found[how.metric], "images": images, **kept})
+
+
+def _is_baseline(task: _Work) -> bool:
+    """Whether all is compared with it, so that it is never stopped early."""
+    config = task.job.cell.config
+    return task.job.cell.is_white(data_size(config.dataset, config.class_conditional).shape[1:])

@@ -36,6 +36,31 @@ def test_filters_are_named_as_on_the_command_line(tmp_path):
     assert [cell.name for cell in found] == names  # what is usual goes without saying
 
 
+def test_one_run_is_no_two_cells():
+    for text in (
+        "filter.options.alpha=0,0.0",
+        "training.learning_rate=1e-3,0.001",
+        "filter=white,{type: white, options: {}}",
+    ):
+        with pytest.raises(UsageError, match="the same run"):
+            cells(text)
+
+
+def test_the_name_of_a_cell_does_not_depend_on_the_others():
+    whole = "filter=white,{type: white, normalize: none},{type: white, omit: high}"
+    names = [cell.name for cell in cells(whole)]
+    assert names[:2] == ["filter=white", "filter=white_normalizenone"] and len({*names}) == 3
+    assert [cell.name for cell in cells("filter=white")] == names[:1]
+    assert [cell.name for cell in cells("dataset=digits,digits:test")] == [
+        "dataset=digits",
+        "dataset=digits_test",
+    ]
+
+
+def test_a_filter_that_is_learned_is_no_baseline():
+    assert not cells("filter=learned")[0].is_white((8, 8))
+
+
 def test_noise_is_white_by_its_weights():
     assert [cell.is_white((8, 8)) for cell in cells("filter.options.alpha=0,0.1,-0.0001")] == [
         True,

@@ -1,5 +1,6 @@
 """Sweeps as they run: each cell once, whatever kills them; neighbours of what fails; early stopping; processes."""
 
+import io
 import json
 import os
 import signal
@@ -10,11 +11,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from sagd_cli.config import DatasetConfig, resolve
 from sagd_cli.console import Output
+from sagd_cli.signals import StopRequest
 from sagd_cli.sweep.plan import Evaluation, Plan, make_cells, parse_grid
 from sagd_cli.sweep.study import DONE, Study
 from sagd_cli.training.run import train
@@ -66,6 +69,8 @@ def test_a_run_is_claimed_by_one_and_comes_back_as_the_same_trial(tmp_path, monk
     assert other.claim(keys[0]) == trial  # it gives no sign of life
     other.release(trial, "out of luck")
     assert study.records()[keys[0]].state == "failed" and study.records()[keys[0]].error == "out of luck"
+    assert study.claim(keys[0]) is None  # not twice in one go
+    study.enqueue(keys)
     assert study.claim(keys[0]) == trial
     study.finish(trial, {"value": 1.5, "label": "x"})
     assert other.claim(keys[0]) is None
@@ -145,7 +150,9 @@ def test_a_sweep_ends_with_its_table_and_the_same_command_does_nothing_more(sagd
     assert sagd("sample", run, "-n", 2, "--output", tmp_path / "samples").code == 0
 
 
-def test_what_cannot_run_is_refused_before_anything_is_written(sagd, tmp_path):
+def test_what_cannot_run_is_refused_before_anything_is_written(sagd, tmp_path, monkeypatch):
+    np.save(tmp_path / "big.npy", np.arange(8 * 256, dtype=np.uint8).reshape(8, 1, 16, 16))
+    np.save(tmp_path / "latents.npy", np.arange(8 * 64, dtype=np.float32).reshape(8, 1, 8, 8))
     for arguments, words in (
         (["--grid", "filter.options.alhpa=1"], "Did you mean alpha?"),
         (["--grid", "filter.options.alpha=1", "--metric", "isc"], "Metrics of a sweep"),
@@ -153,11 +160,76 @@ def test_what_cannot_run_is_refused_before_anything_is_written(sagd, tmp_path):
         (["--grid", "filter.options.alpha=1", "--set", "filter.omit=0:1"], "zero at every frequency"),
         (["--grid", "dataset=digits,nosuch"], "unknown dataset"),
         (["--grid", "filter.options.alpha=1", "--storage", "nosuch://x"], "cannot be opened"),
+        (["--grid", "filter.options.alpha=1", "--features", "inception"], "need the weights"),
+        (["--grid", "filter.options.alpha=1", "--reference", tmp_path / "big.npy"], "of (1, 16, 16)"),
+        (["--grid", "filter.options.alpha=1", "--dataset", tmp_path / "latents.npy"], "no black and white"),
         ([], "nothing to sweep"),
     ):
         refused = sagd("sweep", *arguments, *TINY, "--output", tmp_path / "s")
         assert refused.code in (1, 2) and words in refused.err, refused.err
         assert not list((tmp_path / "s").rglob("cells/*"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused = sagd("sweep", "--grid", "filter.options.alpha=1", *TINY, "--output", tmp_path / "s")
+    assert refused.code == 2 and "torchrun" in refused.err
+
+
+def test_settings_may_come_through_a_pipe(sagd, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("training: {batch_size: 16, images: 320}"))
+    command = ["sweep", "--config", "-", "--grid", "filter.options.alpha=-0.1,0", "--output", tmp_path / "s"]
+    assert sagd(*command, "--dry-run", "--json").json["images"] == 640
+
+
+def test_a_run_whose_process_is_dying_is_had_at_the_next_look(tmp_path, monkeypatch):
+    from contextlib import contextmanager
+
+    from sagd_cli.sweep import work
+
+    held = iter([False, *[True] * 5])
+
+    @contextmanager
+    def lock(path):
+        yield next(held)
+
+    plan, did = a_plan(tmp_path, "filter.options.alpha=0,0.1"), []
+    Study(plan).enqueue([job.key for job in work.jobs_of(plan)])
+    monkeypatch.setattr(work, "try_lock", lock)
+
+    def run(task):
+        did.append(task.job.key)
+        task.study.finish(task.trial, {"value": 0.0})
+
+    monkeypatch.setattr(work, "_run", run)
+    work.work(plan, torch.device("cpu"), Output(quiet=True), lambda: None)
+    assert did == ["alpha=0.1/seed-0", "alpha=0/seed-0"]
+
+
+def test_the_baseline_is_never_stopped_early(sagd, tmp_path, monkeypatch):
+    monkeypatch.setattr("sagd_cli.sweep.study.Study.should_prune", lambda study, trial: True)
+    command = ["sweep", "--grid", "filter.options.alpha=-0.1,0", "--halving", 2, *TINY]
+    found = sagd(*command, "--output", tmp_path / "s", "--json")
+    assert [cell["runs"][0]["state"] for cell in found.json["cells"]] == ["pruned", "done"]
+    assert found.json["best"] == found.json["baseline"] == "alpha=0"
+
+
+def test_a_run_goes_on_from_the_rung_it_has_passed(tmp_path, monkeypatch):
+    from sagd_cli.sweep import work
+    from sagd_cli.sweep.plan import Halving
+
+    plan = a_plan(tmp_path, "filter.options.alpha=0.1")
+    plan = replace(plan, halving=Halving(2, (2, 4), 2 * 128))
+    study, steps = Study(plan), []
+    study.enqueue(["alpha=0.1/seed-0"])
+    trial = study.claim("alpha=0.1/seed-0")
+    for images in (2 * 128, 4 * 128):
+        study.report(trial, images, 1.0)
+    job = next(work.jobs_of(plan))
+    task = work._Work(
+        plan, job, tmp_path, study, trial, torch.device("cpu"), Output(quiet=True), StopRequest()
+    )
+    monkeypatch.setattr(work._Work, "train", lambda self, until=None: steps.append(until) or 8)
+    monkeypatch.setattr(work._Work, "measure", lambda self, count, name: {"fd": 1.0, "label": "x"})
+    work._train_and_measure(task)
+    assert steps == [None] and study.records()["alpha=0.1/seed-0"].state == DONE
 
 
 def test_the_output_may_be_left_by_a_sweep_that_had_not_begun_and_by_nothing_else(sagd, tmp_path):
@@ -324,9 +396,7 @@ def test_several_processes_are_stopped_and_go_on(tmp_path):
         "sweep",
         "--grid",
         "filter.options.alpha=-0.1,0",
-        *TINY,
-        "--set",
-        "training.images=40000",
+        *(text.replace("images=64", "images=40000") for text in TINY),
         "--output",
         folder,
     ]

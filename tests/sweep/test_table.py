@@ -93,6 +93,43 @@ def test_pruned_runs_do_not_count(tmp_path):
     assert found["cells"][1]["runs"][0]["state"] == PRUNED and found["cells"][1]["runs"][0]["images"] == 4
 
 
+def test_a_cell_that_lacks_a_seed_is_neither_best_nor_baseline(tmp_path):
+    """The seeds that were not stopped early are those that began well: their mean flatters the cell."""
+    chosen = plan(tmp_path, "filter.options.alpha=-0.1,0,0.1", seeds=(0, 1))
+    lacking = {
+        "alpha=-0.1/seed-0": done(0.1),
+        "alpha=-0.1/seed-1": Record(PRUNED, {"value": 9.0, "images": 4}),
+    }
+    others = {f"alpha={a}/seed-{k}": done(v + k) for a, v in (("0", 3.0), ("0.1", 2.0)) for k in (0, 1)}
+    found = summarise(chosen, lacking | others, (8, 8), {})
+    assert (found["best"], found["baseline"]) == ("alpha=0.1", "alpha=0")
+    assert found["test"]["p_corrected"] == min(1.0, 2 * found["test"]["p"])  # it was a rival all the same
+    del lacking["alpha=-0.1/seed-1"], others["alpha=0/seed-1"]
+    assert summarise(chosen, lacking | others, (8, 8), {})["baseline"] is None
+
+
+def test_the_baseline_is_the_best_white_cell(tmp_path):
+    """Against a white cell of a bad learning rate the learning rate would be tested."""
+    chosen = plan(tmp_path, "training.learning_rate=0.1,0.001", "filter.options.alpha=0,0.1", seeds=(0,))
+    values = {0.1: (5.0, 4.0), 0.001: (2.0, 1.0)}
+    records = {
+        f"learning_rate={rate},alpha={alpha}/seed-0": done(value)
+        for rate, pair in values.items()
+        for alpha, value in zip(("0", "0.1"), pair, strict=True)
+    }
+    found = summarise(chosen, records, (8, 8), {})
+    assert found["baseline"] == "learning_rate=0.001,alpha=0"
+
+
+def test_a_test_that_tells_nothing_says_what_it_could_have_told():
+    differences = [0.3, -0.1, 0.2, 0.05]
+    found = paired_test(differences, 3, "a", "b")
+    least = float(found["text"].rpartition("below ")[2])
+    moved = [d - np.mean(differences) for d in differences]
+    assert not paired_test([d + 0.98 * least for d in moved], 3, "a", "b")["differs"]
+    assert paired_test([d + 1.02 * least for d in moved], 3, "a", "b")["differs"]
+
+
 def test_the_file_holds_the_table(tmp_path):
     found = summary(tmp_path)
     rows = [*csv.DictReader(io.StringIO(as_csv(found)))]

@@ -100,7 +100,9 @@ def fid(
     ] = None,
     summary: Annotated[
         Path | None,
-        typer.Option("--summary-md", metavar="FILE", help="Append a summary in Markdown, for a CI page."),
+        typer.Option(
+            "--summary-md", metavar="FILE", help="Append a summary in Markdown, for a CI page; - prints it."
+        ),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Images at a time, which changes no figure.")
@@ -204,10 +206,11 @@ def _measure(
     from sagd_cli.reporting.fid_text import fid_markdown, fid_text
 
     result = evaluate(images, reference, how, device, output())
-    output().result(result, fid_text(result))
+    to_stdout = summary == Path("-")
+    output().result(result, fid_markdown(result) if to_stdout else fid_text(result))
     if target is not None:
         write_json(target, result)
-    if summary is not None:
+    if summary is not None and not to_stdout:
         append_text(summary, fid_markdown(result))
     return result
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from sagd_cli.console import Output
 from sagd_cli.evaluation.features import default_features, feature_plugin, load_extractor
@@ -14,13 +13,18 @@ from sagd_cli.evaluation.sources import data_source, run_source
 from sagd_cli.sweep.plan import Evaluation, Plan
 from sagd_cli.training.folder import open_run
 
-SILENT = Output(quiet=True, console=Console(quiet=True))  # what every run would warn of, the table says once
+
+class _Calm(Output):
+    """An Output without warnings: what every run would warn of, the table says once."""
+
+    def warn(self, message: str) -> None:
+        """Say nothing."""
 
 
 def measure(path: Path, how: Evaluation, count: int, device: torch.device, output: Output) -> dict[str, Any]:
     """Return the result of `sagd fid` for `count` samples of the run `path`."""
     generated = run_source(open_run(path, output), count, 0, device)
-    return evaluate(generated, data_source(how.reference), _measures(how), device, SILENT)
+    return evaluate(generated, data_source(how.reference), _measures(how), device, _Calm(**vars(output)))
 
 
 def check_measure(plan: Plan) -> None:

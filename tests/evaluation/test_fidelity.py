@@ -381,6 +381,7 @@ def test_the_results_file_and_the_summary(sagd, tmp_path):
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert all(re.sub(r"\\\\.", "", row).count("|") in (3, 4) for row in rows)
     assert sagd(*command).code == 2  # an existing file is not replaced
+    assert sagd(*command[:3], "--summary-md", "-").out.startswith("### fd-digits-cnn@100")
     assert sagd(*command, "--force").code == 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from sagd_cli.config import RunConfig, TrainingConfig
 from sagd_cli.console import binary_size
@@ -20,6 +20,15 @@ from sagd_cli.training.backbones import build_backbone, laid_out, seen_shape
 CPU_OVERHEAD = 1.5
 # The backward pass multiplies twice where the forward one does once.
 TRAINING_FLOPS = 3
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *rest: Any, **named: Any) -> int:
+    """FLOPs of attention, from shapes."""
+    return int(sdpa_flop_count(query, key, value))
+
+
+# Operations that torch's counter leaves out.
+UNCOUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,7 @@ def forward_cost(
         inputs = (torch.empty(batch_size, *data.shape), torch.zeros(batch_size), *labels)
         with (
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-            FlopCounterMode(display=False) as counter,
+            FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter,
             torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
         ):
             torch.func.functional_call(network, own, inputs)

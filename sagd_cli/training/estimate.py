@@ -24,7 +24,7 @@ TRAINING_FLOPS = 3
 
 def _attention_flops(query: Any, key: Any, value: Any, *rest: Any, **named: Any) -> int:
     """FLOPs of attention, from shapes."""
-    return int(sdpa_flop_count(query, key, value))
+    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
 
 
 # Operations that torch's counter leaves out.

@@ -73,6 +73,8 @@ def compare_results(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any
         for name, path in ALIKE.items()
         if _at(a, path) != _at(b, path) and not _is_of_missing_kid(name, a, b)
     ]
+    if not any(_at(result, ALIKE["reference"]) for result in (a, b)):
+        reasons.append("reference: neither result says of which images")
     counts = _count(a), _count(b)
     reasons += [f"count of generated images: {counts[0]} and {counts[1]}"] if counts[0] != counts[1] else []
     figures = {

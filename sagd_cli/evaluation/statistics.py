@@ -13,6 +13,9 @@ from sagd_cli.errors import DataError, UsageError
 from sagd_cli.evaluation.gaussian import Gaussian
 from sagd_cli.files import atomic_path, refuse_existing
 
+# What NumPy raises on an archive that is empty, damaged, encrypted or none at all.
+UNREADABLE = (OSError, ValueError, EOFError, TypeError, RuntimeError, BadZipFile)
+
 
 def is_statistics(text: str) -> bool:
     """Whether `text` names an archive with mu and sigma."""
@@ -22,7 +25,7 @@ def is_statistics(text: str) -> bool:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {"mu", "sigma"} <= {*archive.files}
-    except (OSError, ValueError, BadZipFile):
+    except UNREADABLE:
         return False
 
 
@@ -37,7 +40,7 @@ def load_statistics(path: Path, device: torch.device) -> tuple[Gaussian, dict[st
             mean = np.asarray(archive["mu"], dtype=np.float64)
             covariance = np.asarray(archive["sigma"], dtype=np.float64)
             about = json.loads(str(archive["receipt"])) if "receipt" in archive.files else {}
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+    except (*UNREADABLE, KeyError) as error:
         raise DataError(
             f"{path} cannot be read as statistics: {error}", "It needs arrays mu and sigma."
         ) from None

@@ -10,6 +10,7 @@ from sagd_cli.reporting.embed import figure_uri
 from sagd_cli.reporting.html import Part, Picture, Section, Table
 from sagd_cli.reporting.sweep_figure import sweep_figure
 from sagd_cli.reporting.sweep_text import chance
+from sagd_cli.training.store import CONFIG
 from sagd_cli.yaml_files import dump_yaml
 
 LARGEST = 50_000_000  # bytes of sweep.json
@@ -36,11 +37,11 @@ def read_sweep(path: Path) -> dict[str, Any]:
 
 
 def runs_to_show(path: Path, summary: dict[str, Any]) -> dict[str, Path]:
-    """The first finished run of the best cell, and that of the baseline, by what to call them."""
+    """The first finished run of the best cell that is here, and that of the baseline, by what to call them."""
     found: dict[str, Path] = {}
     for name in dict.fromkeys([summary["best"], summary["baseline"]]):
         runs = [run for cell in summary["cells"] if cell["name"] == name for run in cell["runs"]]
-        done = next((run for run in runs if run["state"] == "done"), None)
+        done = next((r for r in runs if r["state"] == "done" and (path / r["run"] / CONFIG).is_file()), None)
         if done is not None:
             found[f"{name}, seed {done['seed']}"] = path / done["run"]
     return found

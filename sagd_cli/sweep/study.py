@@ -220,7 +220,9 @@ def _without_address(text: str, url: str | None) -> str:
     """A message without the address it may quote, which may hold a password."""
     if url is None:
         return text
-    return text.replace(url, "the storage").replace(url.partition("://")[2], "the storage")
+    for part in filter(None, (url, url.partition("://")[2])):
+        text = text.replace(part, "the storage")
+    return text
 
 
 @contextmanager

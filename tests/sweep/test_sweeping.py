@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -311,15 +312,29 @@ def test_a_pause_changes_no_bit_of_a_training(tmp_path, tiny_settings):
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
-def start(*arguments, **settings):
-    command = [sys.executable, "-m", "sagd_cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
+@pytest.fixture
+def start():
+    """Start a command; whatever becomes of the test, none outlives it."""
+    started = []
+
+    def run(*arguments, **settings):
+        command = [sys.executable, "-m", "sagd_cli", *map(str, arguments)]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def children(pid):
     """Processes that a process has started, but for multiprocessing's tracker of resources."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    listed = subprocess.run(  # -ww: or long paths are cut, and the name that is looked for with them
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     )
     return [int(line.split()[0]) for line in listed.stdout.splitlines() if "spawn_main" in line]
 
@@ -336,7 +351,7 @@ def wait_until(condition, process, seconds=120):
         time.sleep(0.02)
 
 
-def test_killed_twice_it_ends_complete_with_each_cell_run_once(tmp_path):
+def test_killed_twice_it_ends_complete_with_each_cell_run_once(tmp_path, start):
     folder = tmp_path / "s"
     command = [
         "sweep",
@@ -373,7 +388,7 @@ def test_killed_twice_it_ends_complete_with_each_cell_run_once(tmp_path):
     )  # what was finished was not done again, but for one that was being recorded
 
 
-def test_several_processes_share_a_sweep_and_die_with_it(tmp_path):
+def test_several_processes_share_a_sweep_and_die_with_it(tmp_path, start):
     folder = tmp_path / "s"
     command = ["sweep", "--grid", "filter.options.alpha=-0.1,0,0.1", *TINY, "--output", folder, "--jobs", 2]
     process = start(*command)
@@ -397,7 +412,7 @@ def test_several_processes_share_a_sweep_and_die_with_it(tmp_path):
     assert trials(folder) == [(number, "COMPLETE") for number in range(3)]
 
 
-def test_several_processes_are_stopped_and_go_on(tmp_path):
+def test_several_processes_are_stopped_and_go_on(tmp_path, start):
     folder = tmp_path / "s"
     command = [
         "sweep",
@@ -416,7 +431,7 @@ def test_several_processes_are_stopped_and_go_on(tmp_path):
     assert [state for _, state in trials(folder)] == ["WAITING", "WAITING"]
 
 
-def test_ctrl_c_while_processes_start_is_one_sentence(tmp_path):
+def test_ctrl_c_while_processes_start_is_one_sentence(tmp_path, start):
     command = [
         "sweep",
         "--grid",

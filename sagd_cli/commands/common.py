@@ -91,7 +91,7 @@ class DefaultGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the default command before arguments that begin with none."""
-        named = bool(args) and args[0] in self.commands
+        named = bool(args) and args[0] in self.commands and args[0] != self.DEFAULT
         return super().parse_args(ctx, args if named else [self.DEFAULT, *args])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:

@@ -136,6 +136,21 @@ def fid(
 
     if (reference is None) == (save_stats is None):
         raise UsageError("give a REFERENCE to compare with, or else --save-stats FILE.npz")
+    if save_stats is not None:
+        _refuse(
+            "--save-stats measures nothing",
+            {
+                "--metrics": metrics,
+                "--repeats": repeats > 1,
+                "--spectra": spectra,
+                "--max-fid": max_fid,
+                "--max-kid": max_kid,
+                "--output": target,
+                "--summary-md": summary,
+            },
+        )
+    if output().json:
+        _refuse("--json has standard output for itself", {"--summary-md -": summary == Path("-")})
     against = None if reference is None else open_reference(reference)
     how = Measures(
         chosen_metrics(metrics, against),
@@ -183,13 +198,21 @@ def compare(
 
       sagd fid compare runs/white/evaluation/test.json runs/shaped/evaluation/test.json
     """
-    from sagd_cli.evaluation.compare import compare_results, read_result
+    from sagd_cli.evaluation.compare import compare_results
+    from sagd_cli.evaluation.result import read_result
     from sagd_cli.reporting.fid_text import comparison_text
 
     found = compare_results(read_result(first), read_result(second))
     output().result(found, comparison_text(found))
     if not found["comparable"]:
         raise GateError(f"{first} and {second} may not be compared: {found['reasons'][0]}")
+
+
+def _refuse(why: str, options: dict[str, Any]) -> None:
+    """Raise UsageError when one of the options was given."""
+    given = [name for name, value in options.items() if value not in (None, False)]
+    if given:
+        raise UsageError(f"{why}, so {', '.join(given)} cannot be had with it")
 
 
 def _measure(
@@ -200,18 +223,20 @@ def _measure(
     target: Path | None,
     summary: Path | None,
 ) -> dict[str, Any]:
-    """Compare, print and write the result."""
+    """Compare, write and print the result."""
     from sagd_cli.evaluation.fidelity import evaluate
     from sagd_cli.files import append_text, write_json
     from sagd_cli.reporting.fid_text import fid_markdown, fid_text
 
     result = evaluate(images, reference, how, device, output())
     to_stdout = summary == Path("-")
-    output().result(result, fid_markdown(result) if to_stdout else fid_text(result))
-    if target is not None:
-        write_json(target, result)
-    if summary is not None and not to_stdout:
-        append_text(summary, fid_markdown(result))
+    try:
+        if target is not None:
+            write_json(target, result)
+        if summary is not None and not to_stdout:
+            append_text(summary, fid_markdown(result))
+    finally:  # what was measured is shown, whether there was room for it or not
+        output().result(result, fid_markdown(result) if to_stdout else fid_text(result))
     return result
 
 

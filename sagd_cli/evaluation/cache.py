@@ -13,9 +13,8 @@ from typing import Any
 from sagd_cli.files import sync
 
 LARGEST = 10 * 2**30  # bytes; what was not used for longest goes first
-ABANDONED = (
-    24 * 3600
-)  # seconds after which an entry that was never finished is taken for that of a dead process
+# Seconds for which a process may still read an entry it has found, and fill one it has begun.
+IN_USE, BEING_FILLED = 3600, 24 * 3600
 
 
 def cache_folder() -> Path:
@@ -45,6 +44,10 @@ class FeatureCache:
             return None
         return path
 
+    def drop(self, entry: Path) -> None:
+        """Remove an entry that `find` gave and that cannot be read."""
+        shutil.rmtree(entry, ignore_errors=True)
+
     def begin(self, size: int) -> Path | None:
         """Return a new folder for `size` bytes, to be filled and given to `keep`; None where there is no room."""
         try:
@@ -72,7 +75,8 @@ class FeatureCache:
         used = _size(newest) + sum(map(_size, entries))
         for path in entries:
             unfinished = path.name.startswith(".tmp-")
-            if time.time() - _last_used(path) > ABANDONED if unfinished else used > LARGEST:
+            idle = time.time() - _last_used(path)
+            if idle > BEING_FILLED if unfinished else idle > IN_USE and used > LARGEST:
                 used -= _size(path)
                 shutil.rmtree(path, ignore_errors=True)
 

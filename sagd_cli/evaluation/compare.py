@@ -1,17 +1,14 @@
 """Whether two results of `sagd fid` may be compared, and by how many deviations they differ."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from sagd_cli.errors import DataError, SagdError, UsageError
-from sagd_cli.files import read_text
 
 # What has to be equal, by the path to it in a result.
 ALIKE = {
     "features": ("receipt", "features"),
+    "distribution of the features": ("receipt", "distribution"),
+    "options of the features": ("receipt", "options"),
     "layer": ("receipt", "layer"),
     "weights": ("receipt", "weights_sha256"),
     "reference": ("receipt", "reference", "sha256"),
@@ -20,7 +17,6 @@ ALIKE = {
     "size of KID's subsets": ("receipt", "kid_subset_size"),
 }
 FIGURES = ("fd", "kid", "precision", "recall", "isc")
-LARGEST = 100_000_000  # bytes of a file that may hold a result
 
 
 @dataclass(frozen=True)
@@ -45,23 +41,6 @@ class Difference:
         }
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """Read what `sagd fid --json` printed; raise UsageError when there is no file, DataError when it is no result."""
-    try:
-        result = json.loads(read_text(path, LARGEST))
-        receipt = result["receipt"]
-        known = all(isinstance(receipt[key], dict) for key in ("generated", "reference"))
-    except SagdError as error:
-        raise UsageError(error.message) from None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        known = False
-    if not known:
-        raise DataError(
-            f"{path} holds no result of sagd fid", "Write one with `sagd fid … --output FILE.json`."
-        )
-    return dict(result)
-
-
 def compare_results(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     """Return {"comparable", "reasons", "figures"}: what keeps the two from being compared, and how they differ.
 
@@ -80,7 +59,7 @@ def compare_results(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any
     figures = {
         key: Difference(a[key], b[key], _error(key, a, b)).document
         for key in FIGURES
-        if key in a and key in b
+        if a.get(key) is not None and b.get(key) is not None
     }
     if not figures:
         reasons.append("they have no figure in common")

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from sagd_cli.config import validate
 from sagd_cli.errors import DataError, UsageError, suggest
 from sagd_cli.evaluation.gaussian import Gaussian, Moments
-from sagd_cli.evaluation.receipt import hash_weights
+from sagd_cli.evaluation.receipt import hash_weights, versions
 from sagd_cli.evaluation.rows import RowsWriter
 from sagd_cli.plugin.records import FeaturePlugin
-from sagd_cli.plugin.registry import registry
+from sagd_cli.plugin.registry import Provider, registry
 
 # Larger batches are slower on a CPU, whose caches they leave, and take memory.
 BATCH = {"cpu": 8, "cuda": 250}
@@ -30,15 +30,34 @@ def default_features(shape: tuple[int, ...]) -> str:
 class Extractor:
     """A network that maps uint8 images (B, C, H, W) to features (B, D) of each of its `layers`.
 
-    `weights_sha256` is the hash of its weights by value, whatever file they came from.
+    `weights_sha256` is the hash of its weights by value, whatever file they came from; `options` are those of the
+    plug-in, `weights` aside.
     """
 
     plugin: FeaturePlugin
+    options: Mapping[str, Any]
     network: nn.Module
     layers: tuple[str, ...]
     device: torch.device
     batch_size: int
     weights_sha256: str
+
+    @property
+    def provider(self) -> Provider:
+        """Where the plug-in comes from."""
+        return registry().entry("feature", self.plugin.name).provider
+
+    def receipt(self, layer: str) -> dict[str, Any]:
+        """What the features of a layer are a function of, besides the images."""
+        return {
+            "features": self.plugin.name,
+            "distribution": self.provider.distribution,
+            "options": self.options,
+            "layer": layer,
+            "weights_sha256": self.weights_sha256,
+            "device": self.device.type,
+            "versions": {**versions(), self.provider.distribution: self.provider.version},
+        }
 
     @torch.inference_mode()
     def __call__(self, images: list[NDArray[np.uint8]]) -> dict[str, Tensor]:
@@ -80,7 +99,9 @@ def load_extractor(
     checked = validate(plugin.options, options, f"features {plugin.name}")
     network = cast(nn.Module, plugin.load()(checked, layers)).to(device).eval()
     size = batch_size or BATCH.get(device.type, BATCH["cpu"])
-    return Extractor(plugin, network, layers, device, size, hash_weights(network))
+    # Weights are known by their values.
+    kept = checked.model_dump(mode="json", exclude={"weights"})
+    return Extractor(plugin, kept, network, layers, device, size, hash_weights(network))
 
 
 class FeatureSink:

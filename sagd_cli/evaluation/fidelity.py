@@ -4,12 +4,9 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from torch_fidelity.metric_isc import isc_features_to_metric
-from torch_fidelity.metric_prc import prc_features_to_metric
 
 from sagd_cli.console import Output
 from sagd_cli.errors import DataError, UsageError, suggest
@@ -21,17 +18,15 @@ from sagd_cli.evaluation.features import (
     feature_plugin,
     load_extractor,
 )
-from sagd_cli.evaluation.gaussian import Gaussian, frechet_distance, frechet_floor
-from sagd_cli.evaluation.kernel import kernel_distance, subset_size
-from sagd_cli.evaluation.receipt import versions
-from sagd_cli.evaluation.rows import Rows
+from sagd_cli.evaluation.gaussian import Gaussian, frechet_floor
+from sagd_cli.evaluation.kernel import subset_size
+from sagd_cli.evaluation.metrics import METRICS, figures_of
 from sagd_cli.evaluation.sources import ImageSource, Reference
 from sagd_cli.evaluation.spectra import compare_power
 from sagd_cli.evaluation.statistics import load_statistics
 from sagd_cli.evaluation.survey import Side, Surveyor, Wanted
 from sagd_cli.plugin.records import FeaturePlugin
 
-METRICS = ("fid", "kid", "prc", "isc")
 FEWEST = {"fid": 2, "kid": 4, "prc": 4, "isc": 10, "spectra": 3}
 CLEAR = 0.1  # the share of a distance that may be chance before it is said
 
@@ -61,9 +56,6 @@ class Measures:
                 raise UsageError(f"unknown metric {metric!r}", suggest(metric, METRICS))
         if not self.metrics:
             raise UsageError("no metric is asked for", f"Choose any of {', '.join(METRICS)}.")
-
-
-Figures = dict[str, float]
 
 
 def chosen_metrics(text: str | None, reference: Reference | None) -> tuple[str, ...]:
@@ -99,8 +91,7 @@ def evaluate(
             two = surveyor.survey(reference, Wanted(layer, rows, how.spectra))
             about = _describe(reference, two)
         assert two is not None
-        blocks = _blocks(one, two, how, layer, plugin)
-    figures = _summarised(blocks)
+        figures = figures_of(how.metrics, one, two, layer, plugin.logits)
     size = generated.count // how.repeats
     named = plugin.distance if layer == plugin.layers[0] else f"{plugin.distance}-{layer}"
     label = f"{named}@{size}"
@@ -108,12 +99,12 @@ def evaluate(
     receipt = {
         "generated": _describe(generated, one),
         "reference": about,
-        "features": plugin.name,
-        "layer": layer,
-        "weights_sha256": extractor.weights_sha256,
-        **({"kid_subset_size": _subset(one, two, layer, how)} if "kid" in how.metrics else {}),
-        "device": str(device),
-        "versions": versions(),
+        **extractor.receipt(layer),
+        **(
+            {}
+            if "kid" not in figures
+            else {"kid_subset_size": subset_size(size, two.gaussians[0].count or 0)}
+        ),
     }
     spectra = compare_power(one.power, two.power) if one.power and two.power else None
     return {"label": label, **figures, **({"spectra": spectra} if spectra else {}), "receipt": receipt}
@@ -130,14 +121,7 @@ def statistics_of(
     with tempfile.TemporaryDirectory(prefix="sagd-") as scratch:
         surveyor = Surveyor(extractor, FeatureCache() if how.cache else None, Path(scratch), output)
         side = surveyor.survey(source, Wanted(layer))
-    receipt = {
-        **_describe(source, side),
-        "features": plugin.name,
-        "layer": layer,
-        "weights_sha256": extractor.weights_sha256,
-        "versions": versions(),
-    }
-    return side.gaussians[0], receipt
+    return side.gaussians[0], {**_describe(source, side), **extractor.receipt(layer)}
 
 
 def check_comparable(
@@ -163,7 +147,8 @@ def check_comparable(
                     "Give the images as REFERENCE, or ask for --metrics fid.",
                 )
         return
-    _check_count(reference, 1, measured)
+    # The score is that of the generated images alone.
+    _check_count(reference, 1, tuple(name for name in measured if name != "isc"))
     if generated.shape != reference.shape:
         raise DataError(
             f"{generated.name} holds images of shape {generated.shape}, {reference.name} of {reference.shape}: "
@@ -173,7 +158,7 @@ def check_comparable(
 
 
 def _check_count(source: ImageSource, blocks: int, measured: tuple[str, ...]) -> None:
-    least = max(FEWEST[name] for name in measured)
+    least = max((FEWEST[name] for name in measured), default=1)
     if source.count // blocks < least:
         count = source.count // blocks
         images = f"{count} image{'' if count == 1 else 's'}"
@@ -193,18 +178,15 @@ def _known(
             f"{extractor.plugin.name} has {dimensions}",
             "Choose the features and the --layer the statistics were made with.",
         )
-    chosen = {
-        "features": extractor.plugin.name,
-        "layer": layer,
-        "weights_sha256": extractor.weights_sha256,
-        "shape": list(generated.shape),
-    }
-    for key, value in chosen.items():
-        if about and about.get(key) != value:
+    chosen = {**extractor.receipt(layer), "shape": list(generated.shape)}
+    is_ours = "features" in about
+    for key in ("features", "distribution", "options", "layer", "weights_sha256", "shape") if is_ours else ():
+        if about.get(key) != chosen[key]:
             raise DataError(
-                f"{path} was made with {key} {about.get(key)}, not {value}", "Make it anew with --save-stats."
+                f"{path} was made with {key} {about.get(key)}, not {chosen[key]}",
+                "Make it anew with --save-stats.",
             )
-    if not about:
+    if not is_ours:
         output.warn(
             f"{path} does not say of which images and weights it is: that it fits {extractor.plugin.name} is taken on "
             "trust"
@@ -220,56 +202,6 @@ def _describe(source: ImageSource, side: Side) -> dict[str, Any]:
         "sha256": side.sha256,
         **({} if source.sampling is None else {"sampling": dict(source.sampling)}),
     }
-
-
-def _blocks(one: Side, two: Side, how: Measures, layer: str, plugin: FeaturePlugin) -> list[Figures]:
-    """The figures of each block of the generated images."""
-    parts = {name: rows.parts(how.repeats) for name, rows in one.rows.items()}
-    return [
-        _figures(
-            how.metrics, gaussian, two, {name: rows[k] for name, rows in parts.items()}, layer, plugin.logits
-        )
-        for k, gaussian in enumerate(one.gaussians)
-    ]
-
-
-def _figures(
-    metrics: tuple[str, ...],
-    gaussian: Gaussian,
-    reference: Side,
-    rows: Mapping[str, Rows],
-    layer: str,
-    logits: str | None,
-) -> Figures:
-    figures: Figures = {}
-    if "fid" in metrics:
-        figures["fd"] = frechet_distance(gaussian, reference.gaussians[0])
-    if "kid" in metrics:
-        mine, theirs = rows[layer], reference.rows[layer]
-        figures["kid"], figures["kid_std"] = kernel_distance(mine.take, len(mine), theirs.take, len(theirs))
-    if "prc" in metrics:
-        found = prc_features_to_metric(
-            rows[layer].all(), reference.rows[layer].all(), save_cpu_ram=True, verbose=False
-        )
-        figures["precision"], figures["recall"] = found["precision"], found["recall"]
-    if "isc" in metrics and logits is not None:
-        score = isc_features_to_metric(rows[logits].all())
-        figures["isc"], figures["isc_std"] = score["inception_score_mean"], score["inception_score_std"]
-    return figures
-
-
-def _subset(one: Side, two: Side, layer: str, how: Measures) -> int:
-    return subset_size(len(one.rows[layer]) // how.repeats, len(two.rows[layer]))
-
-
-def _summarised(blocks: list[Figures]) -> dict[str, Any]:
-    """The figures of one block, or the means over several, with the deviations of their `repeats`."""
-    if len(blocks) == 1:
-        return dict(blocks[0])
-    means = {key: fmean(block[key] for block in blocks) for key in blocks[0]}
-    own = [key for key in means if not key.endswith("_std")]
-    deviations = {key: stdev([block[key] for block in blocks]) for key in own}
-    return {**means, "repeats": {"count": len(blocks), "deviation": deviations, "blocks": blocks}}
 
 
 def _warn_of_chance(

@@ -21,6 +21,11 @@ class Rows:
         """Return their number."""
         return len(self.part)
 
+    def check(self) -> None:
+        """Raise OSError or ValueError when the file does not hold them."""
+        if np.load(self.path, mmap_mode="r").shape[0] < self.part.stop:
+            raise ValueError(f"{self.path} holds fewer than {self.part.stop} rows")
+
     def take(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the rows at `places` of the part (M,), as an array (M, D)."""
         # The map is dropped at once, or all that was ever read would count as this process's memory.

@@ -75,11 +75,20 @@ def open_source(
         return run_source(run, (count or DRAWN) * repeats, seed, device, sampling_of(run.config, chosen))
     if chosen or seed:
         raise UsageError(f"{text} is no run, and settings of sampling are for the samples of one")
+    if is_statistics(text):
+        raise UsageError(
+            f"{text} holds statistics, and GENERATED has to be images", "Give statistics as REFERENCE."
+        )
     return data_source(parse_dataset(text), text, None if count is None else count * repeats)
 
 
 def open_reference(text: str) -> Reference:
-    """Return what REFERENCE names: DATA, or the path of a file of statistics."""
+    """Return what REFERENCE names: DATA, or the path of a file of statistics; raise UsageError when it is a run."""
+    if is_run(text):
+        raise UsageError(
+            f"{text} is a run, and REFERENCE has to be images or statistics",
+            "Draw its samples with `sagd sample`, or save their statistics with `sagd fid RUN --save-stats FILE.npz`.",
+        )
     return Path(text) if is_statistics(text) else data_source(parse_dataset(text), text)
 
 

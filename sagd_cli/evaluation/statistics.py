@@ -1,20 +1,24 @@
 """Files of statistics: mu and sigma, as ADM, EDM and pytorch-fid write them, and ours, which say of what they are."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.evaluation.gaussian import Gaussian
 from sagd_cli.files import atomic_path, refuse_existing
 
-# What NumPy raises on an archive that is empty, damaged, encrypted or none at all.
-UNREADABLE = (OSError, ValueError, EOFError, TypeError, RuntimeError, BadZipFile)
+# What NumPy and JSON raise on an archive that is empty, damaged, encrypted or none at all, or that lacks an array.
+UNREADABLE = (OSError, ValueError, EOFError, TypeError, KeyError, RuntimeError, BadZipFile)
+NEGATIVE = 1e-5  # of the largest eigenvalue: what rounding to float32 may leave of one that is 0
 
 
 def is_statistics(text: str) -> bool:
@@ -23,24 +27,25 @@ def is_statistics(text: str) -> bool:
     if path.suffix.lower() != ".npz" or not path.is_file():
         return False
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with _archive(path) as archive:
             return {"mu", "sigma"} <= {*archive.files}
     except UNREADABLE:
         return False
 
 
 def load_statistics(path: Path, device: torch.device) -> tuple[Gaussian, dict[str, Any]]:
-    """Return the Gaussian, on `device`, and what the file says of its images and features: nothing in others' files.
+    """Return the Gaussian, on `device`, and what the file says of its images and features.
 
-    Raises DataError on a damaged file, on one with pickled content, which is never executed, and on a mu and sigma that
-    are no moments.
+    Of others' files that is the sha256 of mu and sigma alone. Raises DataError on a damaged file, on one with pickled
+    content, which is never executed, and on a mu and sigma that are no moments.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            mean = np.asarray(archive["mu"], dtype=np.float64)
-            covariance = np.asarray(archive["sigma"], dtype=np.float64)
+        mean, covariance = read_moments(path)
+        with _archive(path) as archive:
             about = json.loads(str(archive["receipt"])) if "receipt" in archive.files else {}
-    except (*UNREADABLE, KeyError) as error:
+        if not isinstance(about, dict):
+            raise ValueError("its receipt is no JSON object")
+    except UNREADABLE as error:
         raise DataError(
             f"{path} cannot be read as statistics: {error}", "It needs arrays mu and sigma."
         ) from None
@@ -50,8 +55,12 @@ def load_statistics(path: Path, device: torch.device) -> tuple[Gaussian, dict[st
         raise DataError(f"{path} holds values that are not finite")
     if not np.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-8 * np.abs(covariance).max()):
         raise DataError(f"{path} holds a sigma that is not symmetric, so it is no covariance")
-    count = about.get("count")
     mu, sigma = (torch.from_numpy(values).to(device) for values in (mean, (covariance + covariance.T) / 2))
+    eigenvalues = torch.linalg.eigvalsh(sigma)
+    if eigenvalues[0] < -NEGATIVE * eigenvalues[-1].abs():
+        raise DataError(f"{path} holds a sigma with negative eigenvalues, so it is no covariance")
+    about = about or {"sha256": hashlib.sha256(mean.tobytes() + covariance.tobytes()).hexdigest()}
+    count = about.get("count")
     return Gaussian(mu, sigma, count if isinstance(count, int) else None), about
 
 
@@ -64,6 +73,23 @@ def save_statistics(path: Path, gaussian: Gaussian, receipt: Mapping[str, Any], 
         raise UsageError(f"statistics are written to an .npz file, not {path}", "Name it FILE.npz.")
     refuse_existing(path, force)
     path.parent.mkdir(parents=True, exist_ok=True)
-    mu, sigma = gaussian.mean.cpu().numpy(), gaussian.covariance.cpu().numpy()
     with atomic_path(path) as temporary:
-        np.savez(temporary, mu=mu, sigma=sigma, receipt=np.array(json.dumps(dict(receipt))))
+        write_moments(temporary, gaussian, receipt=np.array(json.dumps(dict(receipt))))
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[Any]:
+    """Open an .npz; pickled content raises ValueError. NumPy itself leaves the file of a damaged one open."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        yield archive
+
+
+def read_moments(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mu and sigma of an .npz file; raise one of UNREADABLE."""
+    with _archive(path) as archive:
+        return np.asarray(archive["mu"], np.float64), np.asarray(archive["sigma"], np.float64)
+
+
+def write_moments(path: Path, gaussian: Gaussian, **more: NDArray[Any]) -> None:
+    """Write mu, sigma and `more` arrays to an .npz file."""
+    np.savez(path, mu=gaussian.mean.cpu().numpy(), sigma=gaussian.covariance.cpu().numpy(), **more)  # type: ignore[arg-type]

@@ -18,10 +18,10 @@ from sagd_cli.errors import SagdError
 from sagd_cli.evaluation.cache import FeatureCache
 from sagd_cli.evaluation.features import Extractor, FeatureSink
 from sagd_cli.evaluation.gaussian import Gaussian
-from sagd_cli.evaluation.receipt import versions
 from sagd_cli.evaluation.rows import Rows, RowsWriter
 from sagd_cli.evaluation.sources import ImageSource
 from sagd_cli.evaluation.spectra import PowerAverage, RadialPower
+from sagd_cli.evaluation.statistics import UNREADABLE, read_moments, write_moments
 
 MOMENTS = "moments.npz"
 
@@ -60,13 +60,20 @@ class Surveyor:
     def survey(self, source: ImageSource, wanted: Wanted) -> Side:
         """Read or draw the images of `source`; images that are stored and were seen before only to know them again.
 
+        Features of a plug-in without a version, which may be another at any time, are not kept.
+
         Raises DataError on images that are not alike, SagdError when there is no room for their features.
         """
         digest = ImageHash(source.count)
         average = PowerAverage(source.shape) if wanted.power else None
         observers = [digest.add, *([average.add] if average else [])]
         cached = None
-        if self._cache is not None and source.is_stored and wanted.blocks == 1:
+        if (
+            self._cache is not None
+            and self._extractor.provider.version
+            and source.is_stored
+            and wanted.blocks == 1
+        ):
             self._pass(source, observers, "read")
             observers = []
             cached = self._recall(source, wanted, digest.hexdigest())
@@ -94,7 +101,11 @@ class Surveyor:
         for layers in (wanted.rows, *([(wanted.layer,)] if not wanted.rows else [])):
             found = cache.find(self._identity(sha256, wanted.layer, layers))
             if found is not None:
-                return self._load(found, source, wanted)
+                try:
+                    return self._load(found, source, wanted)
+                except UNREADABLE:
+                    self._output.detail(f"the kept features of {source.name} are damaged: computed anew")
+                    cache.drop(found)
         folder = cache.begin(self._bytes(source, wanted))
         if folder is None:
             self._output.detail(f"no room to keep the features of {source.name} for another time")
@@ -104,32 +115,22 @@ class Surveyor:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        (gaussian,) = gaussians
-        mu, sigma = gaussian.mean.cpu().numpy(), gaussian.covariance.cpu().numpy()
-        np.savez(folder / MOMENTS, mu=mu, sigma=sigma)
+        write_moments(folder / MOMENTS, *gaussians)
         return self._load(
             cache.keep(folder, self._identity(sha256, wanted.layer, wanted.rows)), source, wanted
         )
 
     def _identity(self, sha256: str, layer: str, rows: tuple[str, ...]) -> dict[str, Any]:
-        extractor = self._extractor
-        return {
-            "images_sha256": sha256,
-            "features": extractor.plugin.name,
-            "weights_sha256": extractor.weights_sha256,
-            "layer": layer,
-            "rows": sorted(rows),
-            "device": extractor.device.type,
-            "versions": versions(),
-        }
+        return {"images_sha256": sha256, "rows": sorted(rows), **self._extractor.receipt(layer)}
 
     def _load(
         self, folder: Path, source: ImageSource, wanted: Wanted
     ) -> tuple[list[Gaussian], dict[str, Rows]]:
         device = self._extractor.device
-        with np.load(folder / MOMENTS, allow_pickle=False) as archive:
-            mean, covariance = (torch.from_numpy(archive[key]).to(device) for key in ("mu", "sigma"))
+        mean, covariance = (torch.from_numpy(values).to(device) for values in read_moments(folder / MOMENTS))
         rows = {layer: Rows(folder / _file(layer), range(source.count)) for layer in wanted.rows}
+        for part in rows.values():
+            part.check()
         return [Gaussian(mean, covariance, source.count)], rows
 
     def _extract(

@@ -42,7 +42,7 @@ def figure_rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ours = "" if result["receipt"]["features"] == "inception" else f" ({result['receipt']['features']})"
     rows = []
     for key, name in NAMES.items():
-        if key not in result:
+        if result.get(key) is None:
             continue
         label = name + ours if key in ("kid", "isc") else name or result["label"]
         rows.append((label, f"{result[key]:.5g}{_deviation(result, key)}", _remark(result, key)))
@@ -51,7 +51,7 @@ def figure_rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def _deviation(result: Mapping[str, Any], key: str) -> str:
     repeated = result.get("repeats")
-    deviation = repeated["deviation"][key] if repeated else result.get(f"{key}_std")
+    deviation = repeated["deviation"].get(key) if repeated else result.get(f"{key}_std")
     return "" if deviation is None else f" ± {deviation:.4g}"
 
 
@@ -66,7 +66,7 @@ def _remark(result: Mapping[str, Any], key: str) -> str:
 
 
 def _bands(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    bands = result.get("spectra", {}).get("bands", {})
+    bands = (result.get("spectra") or {}).get("bands", {})
     return [
         (name, f"{one['ratio']:.4g} ± {one['ratio_se']:.2g} of the reference's")
         for name, one in bands.items()
@@ -82,8 +82,8 @@ def receipt_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         count = "?" if item.get("count") is None else item["count"]
         digest = f"  sha256 {item['sha256'][:12]}" if item.get("sha256") else ""
         rows.append((side, f"{count} images{digest}  {item['path']}"))
-        if "sampling" in item:
-            drawn = item["sampling"]
+        drawn = item.get("sampling")
+        if drawn:
             first, last = drawn["seeds"]
             how = (
                 f"{drawn['sampler']} with {drawn['steps']} steps, {drawn['spacing']}, seeds {first} to {last}"

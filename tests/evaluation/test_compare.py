@@ -6,7 +6,9 @@ from copy import deepcopy
 import pytest
 
 from sagd_cli.errors import DataError
-from sagd_cli.evaluation.compare import compare_results, read_result
+from sagd_cli.evaluation.compare import compare_results
+from sagd_cli.evaluation.result import read_result
+from sagd_cli.reporting.fid_text import comparison_text, fid_markdown, fid_text
 
 RESULT = {
     "label": "fd-digits-cnn@500",
@@ -17,6 +19,8 @@ RESULT = {
         "generated": {"path": "a", "count": 2000, "shape": [1, 8, 8], "sha256": "a" * 64},
         "reference": {"path": "r", "count": 297, "shape": [1, 8, 8], "sha256": "b" * 64},
         "features": "digits-cnn",
+        "distribution": "sagd",
+        "options": {},
         "layer": "64",
         "weights_sha256": "c" * 64,
         "kid_subset_size": 148,
@@ -55,6 +59,8 @@ def test_without_repeats_no_deviation_is_known():
     ("path", "value", "reason"),
     [
         (("receipt", "features"), "inception", "features: digits-cnn and inception"),
+        (("receipt", "distribution"), "other", "distribution of the features: sagd and other"),
+        (("receipt", "options"), {"bins": 3}, "options of the features: {} and {'bins': 3}"),
         (("receipt", "layer"), "logits", "layer: 64 and logits"),
         (("receipt", "weights_sha256"), "d" * 64, "weights: cccccccccccc and dddddddddddd"),
         (("receipt", "generated", "count"), 4000, "count of generated images: 500 and 1000"),
@@ -79,8 +85,51 @@ def test_versions_and_samples_may_differ():
 )
 def test_what_is_no_result_is_said_so(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(DataError, match="holds no result"):
+    with pytest.raises(DataError, match="holds no"):
         read_result(tmp_path / "a.json")
+
+
+WHOLE = deepcopy(RESULT) | {
+    "fd_floor": 0.5,
+    "kid_std": 0.1,
+    "spectra": {"profile": [[0.0, 1.0, 0.1]], "bands": {"low": {"ratio": 1.0, "ratio_se": 0.1}}},
+}
+WHOLE["receipt"]["generated"]["sampling"] = {
+    "checkpoint": "step-8",
+    "sampler": "dpmpp",
+    "steps": 20,
+    "spacing": "uniform",
+    "seeds": [0, 9],
+}
+
+
+def places(value, path=()):
+    """Every path into nested dictionaries and lists."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from places(item, (*path, key))
+
+
+@pytest.mark.parametrize("value", [None, True, -1, 1e400, "x", [], ["x"], {}, {"x": 1}], ids=repr)
+def test_a_result_that_is_read_can_be_shown_and_compared(tmp_path, value):
+    """Whatever stands anywhere in the file."""
+    for path in places(WHOLE):
+        odd = deepcopy(WHOLE)
+        place = odd
+        for key in path[:-1]:
+            place = place[key]
+        if path:
+            place[path[-1]] = value
+        (tmp_path / "a.json").write_text(json.dumps(odd if path else value))
+        try:
+            result = read_result(tmp_path / "a.json")
+        except DataError:
+            continue
+        assert fid_text(result) and fid_markdown(result)
+        assert comparison_text(compare_results(result, WHOLE)) and comparison_text(
+            compare_results(WHOLE, result)
+        )
 
 
 def test_the_command_exits_3_when_they_may_not_be_compared(sagd, tmp_path):

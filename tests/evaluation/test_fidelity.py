@@ -335,8 +335,61 @@ def test_a_second_measurement_computes_no_features_of_stored_images(tmp_path, mo
         distance(digits(slice(1, 121)), sides[1], ("fid", "kid", "prc"))
 
 
+@pytest.mark.parametrize(
+    ("pattern", "damage"),
+    [
+        ("moments.npz", lambda data: b""),
+        ("moments.npz", lambda data: data[: len(data) // 2]),
+        ("rows-*.npy", lambda data: data[: len(data) // 2]),
+        ("rows-*.npy", lambda data: b"nothing"),
+        ("rows-*.npy", None),
+    ],
+)
+def test_damaged_features_are_computed_anew(tmp_path, monkeypatch, pattern, damage):
+    monkeypatch.setenv("SAGD_CACHE", str(tmp_path))
+    sides = digits(slice(0, 80)), digits(slice(80, 160))
+    first = distance(*sides, ("fid", "kid"))
+    files = [*tmp_path.glob(f"features/*/{pattern}")]
+    assert len(files) == 2
+    for file in files:
+        if damage is None:
+            file.unlink()
+        else:
+            file.write_bytes(damage(file.read_bytes()))
+    assert distance(*sides, ("fid", "kid")) == first
+    monkeypatch.setattr(FeatureSink, "add", None)
+    assert distance(*sides, ("fid", "kid")) == first  # what was damaged is whole again
+
+
+PLUGIN = """
+import torch
+from sagd_cli.plugin import FeaturePlugin, Options, hookimpl
+
+class Mean(torch.nn.Module):
+    def forward(self, images):
+        return (images.double().mean(dim=(2, 3)) * {factor},)
+
+@hookimpl
+def sagd_features():
+    fields = {{"layers": ("c",), "channels": None, "distance": "fd-means"}}
+    yield FeaturePlugin("means", "Means.", Options, lambda options, layers: Mean(), **fields)
+"""
+
+
+def test_features_of_a_plugin_without_a_version_are_not_kept(sagd, tmp_path):
+    """A file has none: what it computes may be another thing the next time."""
+    found = []
+    for factor in (1, 10):
+        (tmp_path / "means.py").write_text(PLUGIN.format(factor=factor))
+        command = ["--plugin", tmp_path / "means.py", "fid", "digits", "digits:test", "--features", "means"]
+        found.append(sagd(*command, "--json").json)
+    assert found[1]["fd"] == pytest.approx(100 * found[0]["fd"])
+    assert found[0]["receipt"]["distribution"].endswith("means.py")
+
+
 def test_the_cache_forgets_what_was_not_used_for_longest(tmp_path, monkeypatch):
     monkeypatch.setattr("sagd_cli.evaluation.cache.LARGEST", 2500)
+    monkeypatch.setattr("sagd_cli.evaluation.cache.IN_USE", -1)
     cache = FeatureCache(tmp_path)
     for name in "abc":
         if name == "c":
@@ -346,6 +399,11 @@ def test_the_cache_forgets_what_was_not_used_for_longest(tmp_path, monkeypatch):
         cache.keep(folder, {"name": name})
     assert cache.find({"name": "a"}) and cache.find({"name": "c"}) and not cache.find({"name": "b"})
     assert cache.begin(10_000) is None
+    monkeypatch.setattr("sagd_cli.evaluation.cache.IN_USE", 60)
+    cache.keep(cache.begin(1000), {"name": "d"})
+    assert cache.find({"name": "a"}) and cache.find({"name": "c"})  # another process may be reading them
+    cache.drop(cache.find({"name": "d"}))
+    assert not cache.find({"name": "d"})
     assert len([*(tmp_path / "features").iterdir()]) == 2
 
 
@@ -398,7 +456,15 @@ def test_statistics_stand_for_their_images(sagd, tmp_path):
         np.savez(tmp_path / "others.npz", mu=archive["mu"], sigma=archive["sigma"])
     others = sagd("fid", "digits", tmp_path / "others.npz", "--json")
     assert others.json["fd"] == known["fd"] and "taken on trust" in others.err
-    assert others.json["receipt"]["reference"]["count"] is None
+    reference = others.json["receipt"]["reference"]
+    assert reference["count"] is None and reference["sha256"] != known["receipt"]["reference"]["sha256"]
+    with np.load(tmp_path / "s.npz") as archive:
+        np.savez(tmp_path / "near.npz", mu=archive["mu"], sigma=archive["sigma"].astype(np.float32))
+    near = sagd(
+        "fid", "digits", tmp_path / "near.npz", "--json"
+    ).json  # rounded, and still no negative variance
+    assert near["fd"] == pytest.approx(known["fd"], rel=1e-4)
+    assert near["receipt"]["reference"]["sha256"] != reference["sha256"]
 
 
 def test_statistics_that_do_not_fit_are_refused(sagd, tmp_path):
@@ -406,6 +472,9 @@ def test_statistics_that_do_not_fit_are_refused(sagd, tmp_path):
     np.savez(tmp_path / "skew.npz", mu=np.zeros(64), sigma=np.triu(np.ones((64, 64))))
     np.savez(tmp_path / "nan.npz", mu=np.zeros(64), sigma=np.full((64, 64), np.nan))
     np.savez(tmp_path / "shape.npz", mu=np.zeros(64), sigma=np.eye(63))
+    np.savez(tmp_path / "negative.npz", mu=np.zeros(64), sigma=np.diag([-1.0, *np.ones(63)]))
+    for name, receipt in {"list": "[1]", "torn": "{", "deep": "[" * 20_000}.items():
+        np.savez(tmp_path / f"{name}.npz", mu=np.zeros(64), sigma=np.eye(64), receipt=np.array(receipt))
     sagd("fid", "digits", "--save-stats", tmp_path / "pixels.npz", "--features", "pixels")
     for name, words in {
         "small.npz": "3 features, and layer 64 of digits-cnn has 64",
@@ -413,6 +482,10 @@ def test_statistics_that_do_not_fit_are_refused(sagd, tmp_path):
         "nan.npz": "not finite",
         "shape.npz": "of shape (63, 63)",
         "pixels.npz": "made with features pixels, not digits-cnn",
+        "negative.npz": "negative eigenvalues",
+        "list.npz": "receipt is no JSON object",
+        "torn.npz": "cannot be read as statistics",
+        "deep.npz": "cannot be read as statistics",
     }.items():
         refused = sagd("fid", "digits:test", tmp_path / name)
         assert refused.code == 1 and words in refused.err, (name, refused.err)
@@ -431,6 +504,12 @@ def test_pickled_statistics_do_not_run(sagd, tmp_path):
     [
         (("digits:test",), "give a REFERENCE"),
         (("digits", "digits:test", "--save-stats", "x.npz"), "give a REFERENCE"),
+        (
+            ("digits", "--save-stats", "x.npz", "--repeats", "2", "--spectra"),
+            "--repeats, --spectra cannot be",
+        ),
+        (("digits", "--save-stats", "x.npz", "--output", "x.json"), "so --output cannot be had"),
+        (("digits", "digits:test", "--json", "--summary-md", "-"), "so --summary-md - cannot be had"),
         (("digits", "digits:test", "--metrics", "fdi"), "unknown metric 'fdi'. Did you mean fid?"),
         (("digits", "digits:test", "--metrics", "isc", "--features", "pixels"), "no classifier's"),
         (("digits", "digits:test", "--steps", "3"), "digits is no run"),
@@ -443,6 +522,35 @@ def test_pickled_statistics_do_not_run(sagd, tmp_path):
 def test_wrong_use_is_said_before_any_work(sagd, arguments, words):
     refused = sagd("fid", *arguments)
     assert refused.code == 2 and words in refused.err
+
+
+def test_runs_and_statistics_have_their_side(sagd, tiny_run, tmp_path):
+    sagd("fid", "digits:test", "--save-stats", tmp_path / "s.npz")
+    refused = sagd("fid", "digits:test", tiny_run)
+    assert refused.code == 2 and "is a run, and REFERENCE" in refused.err
+    refused = sagd("fid", tmp_path / "s.npz", "digits:test")
+    assert refused.code == 2 and "GENERATED has to be images" in refused.err
+
+
+def test_a_folder_may_have_any_name(sagd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "images.npy", images_of(digits(slice(0, 9))))
+    for name in ("default", "other"):
+        (tmp_path / name).mkdir()
+        write_array(images_of(digits(slice(0, 9)))[0], tmp_path / name / "a.png")
+        refused = sagd("fid", name, "images.npy", "--metrics", "fid")
+        assert refused.code == 1 and f"{name} has 1 image" in refused.err
+
+
+def test_the_score_needs_no_images_beside(capsys):
+    found = distance(digits(slice(0, 100)), digits(slice(100, 102)), ("isc",))
+    assert found["isc"] == distance(digits(slice(0, 100)), digits(slice(100, 300)), ("isc",))["isc"]
+
+
+def test_what_was_measured_is_shown_when_it_cannot_be_written(sagd, tmp_path):
+    (tmp_path / "file").write_text("")
+    found = sagd("fid", "digits", "digits:test", "--output", tmp_path / "file" / "a.json", "--json")
+    assert found.code == 1 and "could not be written" in found.err and found.json["fd"] > 0
 
 
 def test_too_many_repeats_are_refused():

@@ -380,11 +380,12 @@ def test_features_of_a_plugin_without_a_version_are_not_kept(sagd, tmp_path):
     """A file has none: what it computes may be another thing the next time."""
     found = []
     for factor in (1, 10):
-        (tmp_path / "means.py").write_text(PLUGIN.format(factor=factor))
-        command = ["--plugin", tmp_path / "means.py", "fid", "digits", "digits:test", "--features", "means"]
+        path = tmp_path / f"means-{factor}.py"
+        path.write_text(PLUGIN.format(factor=factor))
+        command = ["--plugin", path, "fid", "digits", "digits:test", "--features", "means"]
         found.append(sagd(*command, "--json").json)
     assert found[1]["fd"] == pytest.approx(100 * found[0]["fd"])
-    assert found[0]["receipt"]["distribution"].endswith("means.py")
+    assert found[0]["receipt"]["distribution"].endswith("means-1.py")
 
 
 def test_the_cache_forgets_what_was_not_used_for_longest(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.errors import DataError, SagdError, UsageError
 
 
 def refuse_existing(path: Path, force: bool) -> None:
@@ -93,6 +93,18 @@ def read_text(path: Path, largest: int) -> str:
     if len(text) > largest:
         raise SagdError(f"{path} is larger than {largest:,} characters")
     return text
+
+
+def read_json(path: Path, largest: int) -> dict[str, Any]:
+    """Read a JSON object as `read_text` does; raise DataError when the file holds something else."""
+    text = read_text(path, largest)
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise DataError(f"{path} holds no JSON object")
+    return document
 
 
 def append_text(path: Path, text: str) -> None:

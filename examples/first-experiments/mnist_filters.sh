@@ -9,7 +9,7 @@ here=$(dirname "$0")
 out=${1:-first-experiments-output/mnist-filters}
 MNIST=${MNIST:-mnist}
 SEEDS=${SEEDS:-0,1,2}
-IMAGES=${IMAGES:-25600}      # budget of each training, counted with repetition
+IMAGES=${IMAGES:-19200}      # budget of each training, counted with repetition
 N=${N:-1000}                 # samples of each model
 JOBS=${JOBS:-2}
 

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from sagd_cli.console import Output, output, use_output
+from sagd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -98,6 +99,13 @@ class DefaultGroup(TyperGroup):
         """Find the command; the default one has no name in usage lines."""
         name, command, rest = super().resolve_command(ctx, args)
         return None if name == self.DEFAULT else name, command, rest
+
+
+def refuse_given(why: str, options: dict[str, Any]) -> None:
+    """Raise UsageError when one of the options, by its name, has a value."""
+    given = [name for name, value in options.items() if value not in (None, False)]
+    if given:
+        raise UsageError(f"{why}, so {', '.join(given)} cannot be had with it")
 
 
 def single() -> typer.Typer:

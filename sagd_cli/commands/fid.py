@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sagd_cli.commands.common import DefaultGroup, DeviceOption, ForceOption, announced_device, common
+from sagd_cli.commands.common import (
+    DefaultGroup,
+    DeviceOption,
+    ForceOption,
+    announced_device,
+    common,
+    refuse_given,
+)
 from sagd_cli.console import output
 from sagd_cli.errors import GateError, UsageError
 
@@ -137,7 +144,7 @@ def fid(
     if (reference is None) == (save_stats is None):
         raise UsageError("give a REFERENCE to compare with, or else --save-stats FILE.npz")
     if save_stats is not None:
-        _refuse(
+        refuse_given(
             "--save-stats measures nothing",
             {
                 "--metrics": metrics,
@@ -150,7 +157,7 @@ def fid(
             },
         )
     if output().json:
-        _refuse("--json has standard output for itself", {"--summary-md -": summary == Path("-")})
+        refuse_given("--json has standard output for itself", {"--summary-md -": summary == Path("-")})
     against = None if reference is None else open_reference(reference)
     how = Measures(
         chosen_metrics(metrics, against),
@@ -206,13 +213,6 @@ def compare(
     output().result(found, comparison_text(found))
     if not found["comparable"]:
         raise GateError(f"{first} and {second} may not be compared: {found['reasons'][0]}")
-
-
-def _refuse(why: str, options: dict[str, Any]) -> None:
-    """Raise UsageError when one of the options was given."""
-    given = [name for name, value in options.items() if value not in (None, False)]
-    if given:
-        raise UsageError(f"{why}, so {', '.join(given)} cannot be had with it")
 
 
 def _measure(

@@ -1,7 +1,7 @@
 """`sagd sweep`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from sagd_cli.commands.common import (
     SetOption,
     announced_device,
     common,
+    refuse_given,
     single,
 )
 from sagd_cli.console import output
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 app = single()
 
 METRICS = {"fid": "fd", "kid": "kid"}
+SAMPLES = 500
 
 
 @app.command()
@@ -33,10 +35,13 @@ def sweep(
         typer.Option(
             "--grid",
             metavar="KEY=V,V,...",
-            help="Values of any key of the configuration; several make all combinations.",
+            help="Values of any key of the configuration; several make all combinations. None: go on with --output.",
         ),
     ] = None,
-    seeds: Annotated[str, typer.Option("--seeds", metavar="N,N,...", help="Seeds of the trainings.")] = "0",
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", metavar="N,N,...", help="Seeds of the trainings; 0 by default."),
+    ] = None,
     config: ConfigOption = None,
     preset: PresetOption = None,
     overrides: SetOption = None,
@@ -44,8 +49,9 @@ def sweep(
         str | None, typer.Option("--dataset", metavar="DATA", help="What to train on.")
     ] = None,
     metric: Annotated[
-        str, typer.Option("--metric", help="What counts: fid (the Fréchet distance) or kid.")
-    ] = "fid",
+        str | None,
+        typer.Option("--metric", help="What counts: fid (the Fréchet distance), the default, or kid."),
+    ] = None,
     features: Annotated[str | None, typer.Option("--features", help="Features, as in `sagd fid`.")] = None,
     layer: Annotated[str | None, typer.Option("--layer", help="Layer of the features.")] = None,
     weights: Annotated[
@@ -59,7 +65,9 @@ def sweep(
             help="What samples are compared with; the held-out images, where there are any, by default.",
         ),
     ] = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=10, help="Samples of each run.")] = 500,
+    count: Annotated[
+        int | None, typer.Option("-n", "--count", min=10, help="Samples of each run; 500 by default.")
+    ] = None,
     halving: Annotated[
         int | None,
         typer.Option(
@@ -91,9 +99,9 @@ def sweep(
 ) -> None:
     """Train and measure a grid of settings, with several seeds each; the same command again goes on.
 
-    Every run is a run folder. What is finished is skipped, what failed is listed and tried again the next time;
-    cells and seeds may be added. White noise, where it is among the cells, is the baseline that the best cell is
-    tested against.
+    Every run is a run folder. What is finished is skipped, what failed is listed and tried again the next time.
+    Further values and seeds are added to what --output holds. White noise, where it is among the cells, is the
+    baseline that the best cell is tested against.
 
     Examples:
 
@@ -101,8 +109,51 @@ def sweep(
 
       sagd sweep --grid filter=white,powerlaw:alpha=-0.06,mine.yaml --seeds 0,1 --jobs 2 --output sweeps/filters
 
+      sagd sweep --output sweeps/filters --seeds 2
+
       sagd sweep --config mnist.yaml --grid filter.options.alpha=-0.2,-0.1,0 --halving 3 --storage postgresql://host/sweeps
     """
+    from sagd_cli.sweep.folder import is_sweep
+
+    settings = {
+        "--config": config,
+        "--preset": preset,
+        "--set": overrides,
+        "--dataset": dataset,
+        "--metric": metric,
+        "--features": features,
+        "--layer": layer,
+        "--weights": weights,
+        "--reference": reference,
+        "--count": count,
+        "--halving": halving,
+    }
+    if not grid and folder is not None and is_sweep(folder):
+        refuse_given(f"without --grid the settings are those of {folder}", settings)
+        plan = _stored(folder, seeds, storage)
+    else:
+        plan = _asked(settings, grid or [], seeds, folder, storage)
+    if dry_run:
+        _describe(plan)
+    else:
+        _run(plan, jobs, device)
+
+
+def _stored(folder: Path, seeds: str | None, storage: str | None) -> "Plan":
+    """The plan that a folder holds, with more seeds."""
+    from dataclasses import replace
+
+    from sagd_cli.sweep.folder import read_plan
+    from sagd_cli.sweep.plan import parse_seeds
+
+    plan = read_plan(folder, storage)
+    return plan if seeds is None else replace(plan, seeds=parse_seeds(seeds))
+
+
+def _asked(
+    settings: dict[str, Any], grid: list[str], seeds: str | None, folder: Path | None, storage: str | None
+) -> "Plan":
+    """The plan of the settings by the names of their options."""
     from sagd_cli.arguments import parse_dataset
     from sagd_cli.config import resolve
     from sagd_cli.sweep.plan import (
@@ -110,6 +161,7 @@ def sweep(
         Halving,
         Plan,
         default_output,
+        hash_file,
         make_cells,
         parse_grid,
         parse_seeds,
@@ -117,31 +169,50 @@ def sweep(
     from sagd_cli.sweep.reference import held_out
     from sagd_cli.yaml_files import read_mapping
 
+    metric = settings["--metric"] or "fid"
     if metric not in METRICS:
         raise UsageError(f"unknown metric {metric!r}", "Metrics of a sweep are fid and kid.")
+    dataset, config, reference = (settings[name] for name in ("--dataset", "--config", "--reference"))
     flags = {} if dataset is None else {"dataset": parse_dataset(dataset).document()}
     given = read_mapping(config) if config == "-" else config
-    settings = (flags, overrides or [], given, preset)
-    base = resolve(*settings)
-    cells = make_cells(parse_grid(grid or []), *settings)
-    against = held_out(base.dataset, output()) if reference is None else parse_dataset(reference)
+    layers = (flags, settings["--set"] or [], given, settings["--preset"])
+    base = resolve(*layers)
+    values = parse_grid(grid)
+    if reference is None and any(key.partition(".")[0] == "dataset" for key in values):
+        raise UsageError(
+            "the data are swept, so their own held-out images are no common reference",
+            "Name the images that samples of all cells are compared with: --reference DATA.",
+        )
+    cells = make_cells(values, *layers)
+    weights = settings["--weights"]
     measure = Evaluation(
-        METRICS[metric], count, against, features, layer, None if weights is None else str(weights)
+        METRICS[metric],
+        settings["--count"] or SAMPLES,
+        held_out(base.dataset, output()) if reference is None else parse_dataset(reference),
+        settings["--features"],
+        settings["--layer"],
+        None if weights is None else str(weights),
+        None if weights is None else hash_file(weights),
     )
+    halving = settings["--halving"]
     rungs = None if halving is None else Halving.of([cell.config for cell in cells], halving)
-    target = folder or default_output(base, cells)
-    plan = Plan(base, cells, parse_seeds(seeds), measure, rungs, target, storage)
-    if dry_run:
-        _describe(plan)
-    else:
-        _run(plan, jobs, device)
+    return Plan(
+        base,
+        cells,
+        () if seeds is None else parse_seeds(seeds),
+        measure,
+        rungs,
+        folder or default_output(base, cells),
+        storage,
+    )
 
 
 def _describe(plan: "Plan") -> None:
-    from sagd_cli.sweep.sweep import check_output, check_plan
+    from sagd_cli.sweep.folder import joined
+    from sagd_cli.sweep.sweep import check_plan
 
+    plan = joined(plan)
     check_plan(plan)
-    check_output(plan)
     runs = len(plan.cells) * len(plan.seeds)
     images = sum(cell.config.training.images for cell in plan.cells) * len(plan.seeds)
     names = [cell.name for cell in plan.cells]

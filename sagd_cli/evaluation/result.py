@@ -1,6 +1,5 @@
 """The results of `sagd fid` as files: what of one may be relied on once it was read."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sagd_cli.config import validate
 from sagd_cli.errors import ConfigError, DataError, SagdError, UsageError
-from sagd_cli.files import read_text
+from sagd_cli.files import read_json
 
 LARGEST = 100_000_000  # bytes of a file that may hold a result
 
@@ -90,13 +89,8 @@ def check_result(document: dict[str, Any], name: str) -> dict[str, Any]:
 def read_result(path: Path) -> dict[str, Any]:
     """Read what `sagd fid --json` printed; raise UsageError when there is no file, DataError when it is no result."""
     try:
-        document = json.loads(read_text(path, LARGEST))
+        return check_result(read_json(path, LARGEST), str(path))
+    except DataError:
+        raise
     except SagdError as error:
         raise UsageError(error.message) from None
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise DataError(
-            f"{path} holds no JSON object", "Write a result with `sagd fid … --output FILE.json`."
-        )
-    return check_result(document, str(path))

@@ -1,6 +1,6 @@
 """What there is to say of a run: read from its folder, and samples drawn from it, for a report."""
 
-import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from sagd_cli.config import RunConfig, validate
 from sagd_cli.console import Output
-from sagd_cli.errors import SagdError
+from sagd_cli.errors import DataError, SagdError
+from sagd_cli.evaluation.result import check_result
 from sagd_cli.evaluation.spectra import PowerAverage, RadialPower
-from sagd_cli.files import read_text
+from sagd_cli.files import read_json
 from sagd_cli.images import contact_sheet, from_signal, read_image, to_signal
 from sagd_cli.spectral.annuli import Annuli
 from sagd_cli.spectral.filter import SpectralFilter
@@ -94,18 +95,23 @@ class Portrait:
 
     @property
     def command(self) -> str:
-        """What trains it again."""
-        return f"sagd train --config {self.path / CONFIG} --output {self.path}"
+        """What trains it again, into a folder beside it."""
+        again = self.path.with_name(f"{self.path.resolve().name}-again")
+        return shlex.join(["sagd", "train", "--config", str(self.path / CONFIG), "--output", str(again)])
 
     def attempt(self, what: str, work: Callable[[], T]) -> T | None:
         """Return what `work` returns; where it fails, None, and say so under `missing`."""
         try:
             return work()
         except SagdError as error:
-            self.missing.append(f"{what}: {error.message}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            self.missing.append(f"{what}: {type(error).__name__}: {error}")
+            self._miss(f"{what}: {error.message}")
+        except Exception as error:  # files may hold anything, and the rest of the page is worth having
+            self._miss(f"{what}: {type(error).__name__}: {error}")
         return None
+
+    def _miss(self, sentence: str) -> None:
+        if sentence not in self.missing:  # a page that is too large is laid out again
+            self.missing.append(sentence)
 
 
 def portray(path: Path, device: torch.device, count: int, output: Output) -> Portrait:
@@ -170,22 +176,20 @@ def _spectra(
 def _read_evaluation(portrait: Portrait) -> None:
     """Sort what is in the folder `evaluation` into results of `sagd fid` and of `sagd omit`."""
     for file in sorted((portrait.path / "evaluation").glob("*.json")):
-        found = portrait.attempt(f"{file.name} in evaluation", partial(_json, file))
-        if found is None:
-            continue
-        if isinstance(found.get("receipt"), dict) and isinstance(found.get("label"), str):
-            portrait.results.append((file.stem, found))
-        elif isinstance(found.get("files"), list) and "band" in found:
-            portrait.omissions.append(Omission(file.stem, found, _restored(found["files"])))
-        else:
-            portrait.missing.append(f"{file.name} in evaluation: it is no result of sagd fid or sagd omit")
+        portrait.attempt(f"{file.name} in evaluation", partial(_read_record, portrait, file))
 
 
-def _json(file: Path) -> dict[str, Any]:
-    found = json.loads(read_text(file, LARGEST_RECORD))
-    if not isinstance(found, dict):
-        raise ValueError("it is no JSON object")
-    return found
+def _read_record(portrait: Portrait, file: Path) -> None:
+    found = read_json(file, LARGEST_RECORD)
+    if "receipt" in found:
+        portrait.results.append((file.stem, check_result(found, file.name)))
+        return
+    if not (isinstance(found.get("files"), list) and isinstance(found.get("band"), str)):
+        raise DataError("it is no result of sagd fid or sagd omit")
+    omission = Omission(file.stem, found, _restored(found["files"]))
+    portrait.omissions.append(omission)
+    if found["files"] and not omission.images:
+        raise DataError("its images are not where they were")
 
 
 def _restored(files: list[Any]) -> list[Restored]:

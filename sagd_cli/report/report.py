@@ -1,6 +1,7 @@
 """A whole report: of runs and sweeps, one page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,20 @@ from sagd_cli.errors import UsageError
 from sagd_cli.files import write_text
 from sagd_cli.report.portrait import portray
 from sagd_cli.report.run_section import run_section
-from sagd_cli.report.sweep_section import is_sweep, read_sweep, runs_to_show, sweep_section
+from sagd_cli.report.summary import is_sweep, read_sweep, runs_to_show
+from sagd_cli.report.sweep_section import sweep_section
+from sagd_cli.reporting.embed import Embedding
 from sagd_cli.reporting.html import Section, render_page
 from sagd_cli.training.store import CONFIG
 
 LARGEST = 2_000_000  # bytes of a page
+SHARES = (
+    1,
+    1 / 2,
+    1 / 4,
+    1 / 8,
+    1 / 16,
+)  # of their usual bytes that pictures may take, tried one after the other
 
 
 def check_targets(targets: Sequence[Path]) -> None:
@@ -36,20 +46,25 @@ def write_report(
     Raises what `check_targets` raises, SagdError when the page cannot be written.
     """
     check_targets(targets)
-    sections: list[Section] = []
+    subjects: list[Callable[[Embedding], Section]] = []
     for path in targets:
         if is_sweep(path):
             summary = read_sweep(path)
-            sections.append(sweep_section(path.resolve().name, summary))
+            subjects.append(partial(sweep_section, path, summary))
             runs = runs_to_show(path, summary)
         else:
             runs = {path.resolve().name: path}
-        for name, run in runs.items():
-            sections.append(run_section(portray(run, device, count, output), name))
+        subjects += [
+            partial(run_section, portray(run, device, count, output), name) for name, run in runs.items()
+        ]
     names = ", ".join(path.resolve().name for path in targets)
-    text = render_page(f"sagd: {names}", sections, f"Written by sagd {__version__}.")
+    for share in SHARES:
+        sections = [subject(Embedding(share)) for subject in subjects]
+        text = render_page(f"sagd: {names}", sections, f"Written by sagd {__version__}.")
+        size = len(text.encode())
+        if size <= LARGEST:
+            break
     write_text(page, text)
-    size = len(text.encode())
     if size > LARGEST:
         output.warn(f"{page} is larger than {LARGEST / 1e6:.0f} MB; report fewer runs at a time")
     missing = [f"{section.name}: {sentence}" for section in sections for sentence in section.missing]

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from sagd_cli.report.portrait import Omission, Portrait
-from sagd_cli.reporting.embed import figure_uri, image_uri
+from sagd_cli.reporting.embed import Embedding
 from sagd_cli.reporting.fid_text import figure_rows, receipt_rows
 from sagd_cli.reporting.filter_figures import filter_figure
 from sagd_cli.reporting.html import Part, Picture, Section, Table
@@ -15,13 +15,17 @@ LARGEST_SHEET, LARGEST_FIGURE, LARGEST_IMAGE = 250_000, 120_000, 30_000  # bytes
 MOST_ROWS = 12
 
 
-def run_section(portrait: Portrait, name: str) -> Section:
+def run_section(portrait: Portrait, name: str, embed: Embedding) -> Section:
     """Lay a run out under `name`; what is not there is left out, and said under `missing`."""
     parts: list[Part] = []
-    for make in (_samples, _losses, _spectra, _filter, _results, _omissions, _figures, _configuration):
-        parts += portrait.attempt(make.__name__.strip("_"), partial(make, portrait)) or []
-    headline = portrait.attempt("the headline", partial(_headline, portrait)) or ""
-    return Section(name, "run", headline, _facts(portrait), parts, tuple(portrait.missing))
+    for make in (_samples, _losses, _spectra, _filter):
+        parts += portrait.attempt(make.__name__.strip("_"), partial(make, portrait, embed)) or []
+    parts += [_result(*result) for result in portrait.results]
+    for omission in portrait.omissions:
+        part = portrait.attempt(f"the omission {omission.name}", partial(_omission, omission, embed))
+        parts += [] if part is None else [part]
+    parts += [*_figures(portrait, embed), _configuration(portrait)]
+    return Section(name, "run", _headline(portrait), _facts(portrait), parts, tuple(portrait.missing))
 
 
 def _headline(portrait: Portrait) -> str:
@@ -64,43 +68,45 @@ def _filter_name(portrait: Portrait) -> str:
     return f"{document['type']}{f' ({options})' if options else ''}{omitted}"
 
 
-def _samples(portrait: Portrait) -> list[Part]:
+def _samples(portrait: Portrait, embed: Embedding) -> list[Part]:
     if portrait.sheet is None:
         return []
     picture = Picture(
-        image_uri(portrait.sheet, LARGEST_SHEET), "Samples of the seeds from 0 on, not chosen", pixelated=True
+        embed.image(portrait.sheet, LARGEST_SHEET),
+        "Samples of the seeds from 0 on, not chosen",
+        pixelated=True,
     )
     return [Part("Samples", pictures=[picture])]
 
 
-def _losses(portrait: Portrait) -> list[Part]:
+def _losses(portrait: Portrait, embed: Embedding) -> list[Part]:
     records = [record for record in portrait.records if isinstance(record.get("images"), int)]
     if not records:
         return []
     words = "Only the whitened loss compares filters: the plain one falls by itself as noise goes to empty frequencies."
-    shown = [Picture(figure_uri(loss_figure(records)), "Loss over the images seen")]
+    shown = [Picture(embed.figure(loss_figure(records)), "Loss over the images seen")]
     for key, label in (("band_losses", "whitened loss"), ("noise_bands", "share of the noise")):
         if any(record.get(key) for record in records):
-            picture = figure_uri(shares_figure(records, key, label))
+            picture = embed.figure(shares_figure(records, key, label))
             shown.append(Picture(picture, f"{label[:1].upper()}{label[1:]} in each band of frequencies"))
     return [Part("Loss", [words], shown)]
 
 
-def _spectra(portrait: Portrait) -> list[Part]:
+def _spectra(portrait: Portrait, embed: Embedding) -> list[Part]:
     found = portrait.spectra
     if found is None:
         return []
     powers = {"data": found.data, "samples": found.samples, "noise": found.noise}
     known = {name: power for name, power in powers.items() if power is not None}
     text = f"Radially averaged power of the data, of {found.count} samples and of the noise"
-    shown = [Picture(figure_uri(spectra_figure(found.rho, known)), text)]
+    shown = [Picture(embed.figure(spectra_figure(found.rho, known)), text)]
     if found.data is not None:
-        ratio = figure_uri(ratio_figure(found.rho, found.data, found.samples, found.samples_se))
+        ratio = embed.figure(ratio_figure(found.rho, found.data, found.samples, found.samples_se))
         shown.append(Picture(ratio, "Samples over data, where 1 is right; shaded: two standard errors"))
     return [Part("Spectra", pictures=shown)]
 
 
-def _filter(portrait: Portrait) -> list[Part]:
+def _filter(portrait: Portrait, embed: Embedding) -> list[Part]:
     shown = portrait.filter
     if shown is None or portrait.config.restoration is not None:
         return []
@@ -111,28 +117,21 @@ def _filter(portrait: Portrait) -> list[Part]:
         Part(
             "Filter",
             [_filter_name(portrait)],
-            [Picture(figure_uri(figure), "Weight, profile and noise of the filter")],
+            [Picture(embed.figure(figure), "Weight, profile and noise of the filter")],
             shares,
         )
     ]
 
 
-def _results(portrait: Portrait) -> list[Part]:
-    parts = []
-    for name, result in portrait.results:
-        rows = [(figure, value, note.strip(" ()")) for figure, value, note in figure_rows(result)]
-        table = Table(("figure", "value", ""), rows)
-        parts.append(
-            Part(f"Measured: {name}", table=table, folded=[("Receipt", Table((), receipt_rows(result)))])
-        )
-    return parts
+def _result(name: str, result: dict[str, Any]) -> Part:
+    rows = [(figure, value, note.strip(" ()")) for figure, value, note in figure_rows(result)]
+    receipt = Table((), receipt_rows(result))
+    return Part(
+        f"Measured: {name}", table=Table(("figure", "value", ""), rows), folded=[("Receipt", receipt)]
+    )
 
 
-def _omissions(portrait: Portrait) -> list[Part]:
-    return [_omission(omission) for omission in portrait.omissions]
-
-
-def _omission(omission: Omission) -> Part:
+def _omission(omission: Omission, embed: Embedding) -> Part:
     result = omission.result
     words = [
         f"Band {result['band']}, {result.get('method', 'method not recorded')}, strength {_strength(result)}."
@@ -141,9 +140,9 @@ def _omission(omission: Omission) -> Part:
     for one in omission.images:
         name = str(one.record["input"]).rpartition("/")[2]
         gained = f", {one.record['psnr']:.1f} dB" if isinstance(one.record.get("psnr"), int | float) else ""
-        pictures.append(Picture(image_uri(one.before, LARGEST_IMAGE), f"{name}: before", pixelated=True))
+        pictures.append(Picture(embed.image(one.before, LARGEST_IMAGE), f"{name}: before", pixelated=True))
         pictures.append(
-            Picture(image_uri(one.after, LARGEST_IMAGE), f"{name}: after{gained}", pixelated=True)
+            Picture(embed.image(one.after, LARGEST_IMAGE), f"{name}: after{gained}", pixelated=True)
         )
     keys = [
         key
@@ -178,18 +177,18 @@ def _strength(result: dict[str, Any]) -> str:
     return f"{strength:.3g}" if isinstance(strength, int | float) else str(strength or "not recorded")
 
 
-def _figures(portrait: Portrait) -> list[Part]:
+def _figures(portrait: Portrait, embed: Embedding) -> list[Part]:
     return [
-        Part(f"Figure: {name}", pictures=[Picture(image_uri(pixels, LARGEST_FIGURE), name)])
+        Part(f"Figure: {name}", pictures=[Picture(embed.image(pixels, LARGEST_FIGURE), name)])
         for name, pixels in portrait.figures
     ]
 
 
-def _configuration(portrait: Portrait) -> list[Part]:
+def _configuration(portrait: Portrait) -> Part:
     versions = [*portrait.versions.items()]
     versions += [
         (f"{p['kind']} {p['name']}", f"{p['distribution']} {p['version']}") for p in portrait.plugins
     ]
     folded: list[tuple[str, Table | str]] = [("Configuration, defaults written out", portrait.yaml)]
     folded += [("Versions and plug-ins", Table((), versions))] if versions else []
-    return [Part("Configuration", ["What trains it again:"], code=portrait.command, folded=folded)]
+    return Part("Configuration", ["What trains it again, beside it:"], code=portrait.command, folded=folded)

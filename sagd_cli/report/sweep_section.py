@@ -1,55 +1,19 @@
 """A sweep, laid out for the page of a report: its table, its figure, its best cell beside white noise."""
 
-import json
+import shlex
 from pathlib import Path
 from typing import Any
 
-from sagd_cli.errors import DataError
-from sagd_cli.files import read_text
-from sagd_cli.reporting.embed import figure_uri
+from sagd_cli.reporting.embed import Embedding
 from sagd_cli.reporting.html import Part, Picture, Section, Table
 from sagd_cli.reporting.sweep_figure import sweep_figure
 from sagd_cli.reporting.sweep_text import chance
-from sagd_cli.training.store import CONFIG
 from sagd_cli.yaml_files import dump_yaml
 
-LARGEST = 50_000_000  # bytes of sweep.json
-SUMMARY = "sweep.json"
 
-
-def is_sweep(path: Path) -> bool:
-    """Whether `path` is the folder of a sweep."""
-    return (path / SUMMARY).is_file()
-
-
-def read_sweep(path: Path) -> dict[str, Any]:
-    """Return the JSON object of a sweep; raise DataError when it is none."""
-    try:
-        found = json.loads(read_text(path / SUMMARY, LARGEST))
-        known = isinstance(found["cells"], list) and isinstance(found["keys"], list) and "metric" in found
-    except (ValueError, KeyError, TypeError, RecursionError):
-        known = False
-    if not known:
-        raise DataError(
-            f"{path / SUMMARY} is not the summary of a sweep", "Run `sagd sweep` again to write it."
-        )
-    return dict(found)
-
-
-def runs_to_show(path: Path, summary: dict[str, Any]) -> dict[str, Path]:
-    """The first finished run of the best cell that is here, and that of the baseline, by what to call them."""
-    found: dict[str, Path] = {}
-    for name in dict.fromkeys([summary["best"], summary["baseline"]]):
-        runs = [run for cell in summary["cells"] if cell["name"] == name for run in cell["runs"]]
-        done = next((r for r in runs if r["state"] == "done" and (path / r["run"] / CONFIG).is_file()), None)
-        if done is not None:
-            found[f"{name}, seed {done['seed']}"] = path / done["run"]
-    return found
-
-
-def sweep_section(name: str, summary: dict[str, Any]) -> Section:
-    """Lay a sweep out under `name`."""
-    parts = [Part("Cells", chance(summary), pictures=_picture(summary), table=_table(summary))]
+def sweep_section(path: Path, summary: dict[str, Any], embed: Embedding) -> Section:
+    """Lay the sweep in the folder `path` out."""
+    parts = [Part("Cells", chance(summary), pictures=_picture(summary, embed), table=_table(summary))]
     failed = [
         (f"{c['name']}, seed {r['seed']}", str(r["error"]))
         for c in summary["cells"]
@@ -62,8 +26,10 @@ def sweep_section(name: str, summary: dict[str, Any]) -> Section:
         ("How they were measured", dump_yaml(summary["evaluation"])),
         ("Versions", Table((), [*summary["versions"].items()])),
     ]
-    parts.append(Part("Configuration", folded=folded))
-    return Section(name, "sweep", _headline(summary), _facts(summary), parts)
+    command = shlex.join(["sagd", "sweep", "--output", str(path)])
+    words = "What goes on with it, and adds what --grid and --seeds name:"
+    parts.append(Part("Configuration", [words], code=command, folded=folded))
+    return Section(path.resolve().name, "sweep", _headline(summary), _facts(summary), parts)
 
 
 def _headline(summary: dict[str, Any]) -> str:
@@ -94,11 +60,13 @@ def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _picture(summary: dict[str, Any]) -> list[Picture]:
+def _picture(summary: dict[str, Any], embed: Embedding) -> list[Picture]:
     if not any(cell["mean"] is not None for cell in summary["cells"]):
         return []
     return [
-        Picture(figure_uri(sweep_figure(summary)), "The metric of every run, means and deviations over seeds")
+        Picture(
+            embed.figure(sweep_figure(summary)), "The metric of every run, means and deviations over seeds"
+        )
     ]
 
 

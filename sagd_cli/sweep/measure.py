@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from sagd_cli.console import Output
+from sagd_cli.errors import UsageError
 from sagd_cli.evaluation.features import default_features, feature_plugin, load_extractor
 from sagd_cli.evaluation.fidelity import Measures, check_comparable, evaluate
 from sagd_cli.evaluation.sources import data_source, run_source
-from sagd_cli.sweep.plan import Evaluation, Plan
+from sagd_cli.sweep.plan import Evaluation, Plan, hash_file
 from sagd_cli.training.folder import open_run
 
 
@@ -30,6 +31,11 @@ def measure(path: Path, how: Evaluation, count: int, device: torch.device, outpu
 def check_measure(plan: Plan) -> None:
     """Raise, before anything is trained, what would keep the samples of a cell from being measured."""
     how = plan.evaluation
+    if how.weights is not None and hash_file(Path(how.weights)) != how.weights_sha256:
+        raise UsageError(
+            f"{how.weights} is not the file that runs of this sweep were measured with",
+            "Choose another --output.",
+        )
     reference = data_source(how.reference)
     for cell in {cell.config.dataset.sha256(): cell for cell in plan.cells}.values():
         data = data_source(cell.config.dataset)

@@ -5,7 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sagd_cli.yaml_files import parse_yaml
 
 LONGEST_NAME = 80
 SEED = "training.seed"
+CELLS = "cells"
 OF_FILTERS = ("normalize", "units", "omit")  # what makes a filter another one, besides its family and options
 
 Grid = Mapping[str, Sequence[Any]]
@@ -27,7 +28,8 @@ Grid = Mapping[str, Sequence[Any]]
 class Evaluation:
     """How runs are compared: the `metric` (fd or kid) of `count` samples, in features, against a reference.
 
-    `weights` is a file's path. `rung_count` samples are taken where a run may be stopped early.
+    `weights` is a file's path and `weights_sha256` the hash of its bytes, which is what counts. `rung_count` samples
+    are taken where a run may be stopped early.
     """
 
     metric: str
@@ -36,10 +38,12 @@ class Evaluation:
     features: str | None = None
     layer: str | None = None
     weights: str | None = None
+    weights_sha256: str | None = None
 
     def document(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {**vars(self), "reference": self.reference.document()}
+        """Return it as plain values, without the path of the weights, which may be another on another machine."""
+        rest = {key: value for key, value in vars(self).items() if key != "weights"}
+        return {**rest, "reference": self.reference.document()}
 
     @property
     def rung_count(self) -> int:
@@ -92,6 +96,10 @@ class Cell:
         training = self.config.training.model_copy(update={"seed": seed})
         return self.config.model_copy(update={"training": training})
 
+    def told_apart(self) -> "Cell":
+        """The same cell by a longer name, which a hash of its values makes its own."""
+        return replace(self, name=f"{self.name}-{_digest(self.values)}")
+
     def is_white(self, shape: tuple[int, ...]) -> bool:
         """Whether its filter is white on fields of `shape`, whatever it is called, and stays so in training."""
         if registry().get("filter", self.config.filter.type).basis is not None:
@@ -104,7 +112,8 @@ class Cell:
 class Plan:
     """A sweep: the settings all runs share, the cells, the seeds, the measure and where it is all written.
 
-    `storage` is the address of a database, None for a file in the output.
+    Without seeds, they are those that the output has already. `storage` is the address of a database, None for a file
+    in the output.
     """
 
     base: RunConfig
@@ -136,7 +145,16 @@ class Plan:
 
     def run_path(self, cell: Cell, seed: int) -> Path:
         """Where a run is, relative to the output."""
-        return Path("cells") / cell.name / f"seed-{seed}"
+        return Path(CELLS) / cell.name / f"seed-{seed}"
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 of the bytes of a file; raise UsageError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
 def parse_grid(texts: Iterable[str]) -> dict[str, list[Any]]:
@@ -213,7 +231,7 @@ def make_cells(
     if twice:
         raise UsageError(f"cells of the grid are the same run: {', '.join(twice)}", "Give every value once.")
     if len({cell.name for cell in cells}) < len(cells):
-        cells = [Cell(f"{cell.name}-{_digest(cell.values)}", cell.values, cell.config) for cell in cells]
+        cells = [cell.told_apart() for cell in cells]
     return tuple(cells)
 
 

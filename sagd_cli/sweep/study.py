@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sagd_cli.errors import SagdError
+from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.sweep.plan import Plan
 
 if TYPE_CHECKING:
@@ -214,6 +214,32 @@ def _unless_finished() -> suppress:
     import optuna
 
     return suppress(optuna.exceptions.UpdateFinishedTrialError)
+
+
+def check_storage(url: str) -> None:
+    """Raise UsageError when `url` is no address of a database, or of one whose driver is not installed."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        make_url(url).get_dialect().import_dbapi()
+    except (SQLAlchemyError, ValueError):  # what it says may quote a password
+        raise UsageError(
+            "--storage is no address of a database that SQLAlchemy knows",
+            "For example sqlite:///study.sqlite3 or postgresql://HOST/NAME.",
+        ) from None
+    except ImportError as error:
+        raise UsageError(
+            f"the driver of the database of --storage is not installed: {error}",
+            "For example, PostgreSQL needs `pip install psycopg2-binary`.",
+        ) from None
+
+
+def without_password(url: str) -> str:
+    """An address as it may be written down: *** stands for the password."""
+    from sqlalchemy.engine import make_url
+
+    return make_url(url).render_as_string(hide_password=True)
 
 
 def _without_address(text: str, url: str | None) -> str:

@@ -1,13 +1,11 @@
 """A whole sweep: checked, run or gone on with, and written down."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sagd_cli.config import differing_keys
 from sagd_cli.console import Output
 from sagd_cli.datasets import data_size
 from sagd_cli.errors import Interrupted, UsageError
@@ -15,20 +13,22 @@ from sagd_cli.evaluation.receipt import versions
 from sagd_cli.files import write_json, write_text
 from sagd_cli.reporting.figures import save_figure
 from sagd_cli.reporting.sweep_figure import sweep_figure
+from sagd_cli.sweep.folder import joined, write_plan
 from sagd_cli.sweep.measure import check_measure
 from sagd_cli.sweep.plan import Plan
 from sagd_cli.sweep.processes import run_plan
-from sagd_cli.sweep.study import STUDY, Study
+from sagd_cli.sweep.study import Study, check_storage
 from sagd_cli.sweep.table import as_csv, summarise
 from sagd_cli.sweep.work import jobs_of
-from sagd_cli.yaml_files import dump_yaml, read_mapping
 
-SWEEP, SUMMARY, TABLE, FIGURE = "sweep.yaml", "sweep.json", "results.csv", Path("figures") / "sweep.png"
+SUMMARY, TABLE, FIGURE = "sweep.json", "results.csv", Path("figures") / "sweep.png"
 ENDED = ("done", "pruned", "failed")
 
 
 def check_plan(plan: Plan) -> tuple[int, ...]:
     """Raise, before anything runs, what would keep a cell from running; return the spatial shape of the data."""
+    if plan.storage is not None:
+        check_storage(plan.storage)
     for cell in plan.cells:
         size = data_size(cell.config.dataset, cell.config.class_conditional)
         cell.config.filter.weights(size.shape[1:])
@@ -38,37 +38,17 @@ def check_plan(plan: Plan) -> tuple[int, ...]:
     return data_size(plan.base.dataset, plan.base.class_conditional).shape[1:]
 
 
-def check_output(plan: Plan) -> None:
-    """Raise UsageError when the output is something else, or a sweep with other settings than these."""
-    path = plan.output / SWEEP
-    if not path.is_file():
-        if plan.output.exists() and not _is_unused(plan.output):
-            raise UsageError(f"{plan.output} exists and is not a sweep", "Choose another --output.")
-        return
-    differing = differing_keys(read_mapping(path)["identity"], _plain(plan.identity))
-    if differing:
-        raise UsageError(
-            f"{plan.output} is a sweep with other settings: {', '.join(differing)} differ",
-            "Give its own settings, with more cells or seeds if you like, or choose another --output.",
-        )
-
-
-def _is_unused(path: Path) -> bool:
-    """Whether there is nothing in it but what a sweep leaves that was killed before it had begun."""
-    return path.is_dir() and all(item.name.startswith((STUDY, ".sagd-")) for item in path.iterdir())
-
-
 def run_sweep(plan: Plan, jobs: int, device: torch.device, output: Output) -> dict[str, Any]:
     """Do what is left of a sweep; return its JSON object, which is also written after every run.
 
-    Raises what `check_plan` and `check_output` raise, Interrupted when a signal asked to stop.
+    What its output holds already is part of it. Raises what `joined` and `check_plan` raise, Interrupted when a signal
+    asked to stop.
     """
+    plan = joined(plan)
     shape = check_plan(plan)
-    check_output(plan)
     plan.output.mkdir(parents=True, exist_ok=True)
     study = Study(plan)
-    # Not the storage, whose address may hold a password.
-    write_text(plan.output / SWEEP, dump_yaml({"identity": _plain(plan.identity)}))
+    write_plan(plan)
     study.enqueue([job.key for job in jobs_of(plan)])
     progress = _Progress(plan, study, shape, output)
     progress()
@@ -80,10 +60,6 @@ def run_sweep(plan: Plan, jobs: int, device: torch.device, output: Output) -> di
         message = f"stopped; {done} of {len(runs)} runs are done, in {plan.output}"
         raise Interrupted(error.exit_code - 128, message, error.hint) from None
     return progress()
-
-
-def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(json.loads(json.dumps(identity)))
 
 
 class _Progress:

@@ -23,7 +23,7 @@ def summarise(
     # A mean over the seeds that were not stopped early, or did not fail, is better than the cell is.
     complete = [cell for cell in cells if cell["count"] == len(plan.seeds)]
     best = _lowest(complete)
-    baseline = _lowest([cell for cell in complete if cell["baseline"]])
+    baseline = _baseline(complete, best)
     labels = [str(record.result["label"]) for record in records.values() if "label" in record.result]
     return {
         "output": str(plan.output),
@@ -34,7 +34,7 @@ def summarise(
         "cells": cells,
         "best": best["name"] if best else None,
         "baseline": baseline["name"] if baseline else None,
-        "test": _test(cells, best, baseline),
+        "test": None if best is None or baseline is None else _test(cells, best, baseline),
         "failed": [
             f"{cell['name']}/seed-{run['seed']}"
             for cell in cells
@@ -49,6 +49,22 @@ def summarise(
 
 def _lowest(cells: list[dict[str, Any]]) -> dict[str, Any] | None:
     return min(cells, key=lambda cell: float(cell["mean"]), default=None)
+
+
+def _baseline(complete: list[dict[str, Any]], best: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The white cell that the best one is tested against: one with all its other settings, if there is one."""
+    white = [cell for cell in complete if cell["baseline"]]
+    alike = [cell for cell in white if best is not None and not _other_settings(cell, best)]
+    return _lowest(alike or white)
+
+
+def _other_settings(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
+    """Swept keys, other than those of the filter, in which two cells differ."""
+    return [
+        key
+        for key, value in one["values"].items()
+        if key.partition(".")[0] != "filter" and value != two["values"][key]
+    ]
 
 
 def _cell(plan: Plan, cell: Cell, records: Mapping[str, Record], shape: tuple[int, ...]) -> dict[str, Any]:
@@ -79,13 +95,13 @@ def _run(plan: Plan, cell: Cell, seed: int, record: Record) -> dict[str, Any]:
 
 
 def _test(
-    cells: list[dict[str, Any]], best: dict[str, Any] | None, baseline: dict[str, Any] | None
+    cells: list[dict[str, Any]], best: dict[str, Any], baseline: dict[str, Any]
 ) -> dict[str, Any] | None:
     """A paired t-test of the best cell against white noise over the seeds both have; None where there is none.
 
-    The best was picked among the others, so p is also given times their number (Bonferroni).
+    The best was picked among the others, so it is corrected for their number (Bonferroni).
     """
-    if best is None or baseline is None or best is baseline:
+    if best is baseline:
         return None
     mine, white = (
         {run["seed"]: run["value"] for run in cell["runs"] if run["state"] == DONE}
@@ -94,13 +110,18 @@ def _test(
     seeds = sorted({*mine} & {*white})
     differences = [mine[seed] - white[seed] for seed in seeds]
     rivals = sum(not cell["baseline"] for cell in cells)
-    return paired_test(differences, rivals, best["name"], baseline["name"])
+    found = paired_test(differences, rivals, best["name"], baseline["name"])
+    others = _other_settings(best, baseline)
+    if found is not None and others:
+        found["text"] += f"; they differ in {', '.join(others)} too, not in the filter alone"
+    return found
 
 
 def paired_test(differences: list[float], rivals: int, best: str, baseline: str) -> dict[str, Any] | None:
     """Test whether the mean of `differences`, best less baseline by seed, is 0; None for fewer than 2 of them.
 
-    Student's t for pairs; the interval holds the mean difference with a confidence of 95 %.
+    Student's t for pairs. p is also given corrected for the number of rivals the best was picked from, and the interval
+    is: it holds the mean difference, whichever rival is the best, with a confidence of 95 % (Bonferroni).
     """
     from scipy.stats import t, ttest_1samp
 
@@ -112,14 +133,13 @@ def paired_test(differences: list[float], rivals: int, best: str, baseline: str)
         p, low, high, least = (1.0 if mean == 0 else 0.0), mean, mean, 0.0
     else:
         found = ttest_1samp(differences, 0.0)
-        interval = found.confidence_interval(CONFIDENCE)
-        p, low, high = float(found.pvalue), float(interval.low), float(interval.high)
         error = float(np.std(differences, ddof=1)) / math.sqrt(pairs)
         least = error * float(t.isf((1 - CONFIDENCE) / 2 / rivals, pairs - 1))
+        p, low, high = float(found.pvalue), mean - least, mean + least
     corrected = min(1.0, p * rivals)
     differs = corrected < 1 - CONFIDENCE
     verdict = "differs from" if differs else "cannot be told from"
-    picked = f", corrected for {rivals} rivals" if rivals > 1 else ""
+    picked = f", both corrected for {rivals} rivals" if rivals > 1 else ""
     text = (
         f"the best cell, {best}, {verdict} the baseline {baseline}: difference {mean:+.3g}, 95 % interval {low:+.3g} "
         f"to {high:+.3g}, p = {corrected:.2g}{picked} (paired over {pairs} seeds)"

@@ -2,7 +2,7 @@
 
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from sagd_cli.training.run import train
 
 RESULTS, RESULT = Path("evaluation"), "sweep.json"
 KEPT = ("label", "fd", "fd_floor", "kid", "kid_std")
+MEASURED_WITH = "measured_with"
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,9 @@ class _Work:
         found = measure(self.path, how, count, self.device, self.output)
         if not math.isfinite(found[how.metric]):
             raise SagdError(f"the {how.metric} of its samples is not finite")
+        others = {record.result.get(MEASURED_WITH) for record in self.study.records().values()}
+        if not others <= {None, _measured_with(found)}:
+            raise SagdError("the reference's images or the features are not those of the runs before")
         write_json(self.path / RESULTS / name, found)
         return found
 
@@ -160,8 +164,13 @@ def _train_and_measure(task: _Work) -> None:
         task.stop, task.plan
     )  # a signal that came outside of training ends the run here, where all is saved
     found = task.measure(how.count, RESULT)
-    kept = {key: found[key] for key in KEPT if key in found}
+    kept = {key: found[key] for key in KEPT if key in found} | {MEASURED_WITH: _measured_with(found)}
     task.study.finish(task.trial, {"value": found[how.metric], "images": images, **kept})
+
+
+def _measured_with(result: Mapping[str, Any]) -> str:
+    """What has to be the same for all runs: images of the reference and weights of the features, by their hashes."""
+    return f"{result['receipt']['reference']['sha256']} {result['receipt']['weights_sha256']}"
 
 
 def _is_baseline(task: _Work) -> bool:

@@ -1,8 +1,10 @@
 """The page of a report: whole, small, honest about what is missing, and deaf to what names try to say."""
 
 import base64
+import copy
 import io
 import json
+import shlex
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
@@ -11,7 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sagd_cli.reporting.embed import image_uri
+from sagd_cli.errors import DataError
+from sagd_cli.report.summary import read_sweep, runs_to_show
+from sagd_cli.report.sweep_section import sweep_section
+from sagd_cli.reporting.embed import Embedding
 from sagd_cli.reporting.html import Part, Section, Table, render_page
 from sagd_cli.reporting.run_figures import POINTS, curve, loss_figure, ratio_figure
 
@@ -143,7 +148,7 @@ def test_a_page_holds_all_there_is_and_nothing_from_elsewhere(sagd, measured_run
     words = " ".join(page.text)
     result = json.loads((measured_run / "evaluation" / "test.json").read_text())
     assert f"{result['fd']:.5g}" in words and result["receipt"]["reference"]["sha256"][:12] in words
-    assert f"sagd train --config {measured_run / 'config.yaml'} --output {measured_run}" in words
+    assert f"sagd train --config {measured_run / 'config.yaml'} --output {measured_run}-again" in words
     assert "ema_half_life_images" in words and "torch" in words and "20.5 dB" in words
     images = [
         base64.b64decode(source.partition(",")[2]) for source in page.sources if source.startswith("data:")
@@ -170,6 +175,9 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(sagd, measured_run, tmp_p
     (run / "evaluation" / "torn.json").write_text("{")
     (run / "evaluation" / "other.json").write_text('{"a": 1}')
     (run / "evaluation" / "half.json").write_text('{"label": "x", "receipt": {}}')
+    (run / "evaluation" / "odd.json").write_text(
+        '{"band": "high", "files": [{"input": 3, "psnr": "x"}], "psnr_mean": 1}'
+    )
     (run / "figures" / "bad.png").write_bytes(b"no picture")
     found = report(sagd, run, "--output", tmp_path / "r.html")
     said = "\n".join(found["missing"])
@@ -178,7 +186,9 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(sagd, measured_run, tmp_p
         "torn.json",
         "other.json in evaluation: it is no result",
         "bad.png",
-        "the headline",
+        "half.json holds no result of sagd fid: receipt",
+        "odd.json in evaluation: its images are not where they were",
+        "the omission odd",
     ):
         assert words in said, said
     page = Page((tmp_path / "r.html").read_text())
@@ -235,6 +245,8 @@ def test_a_hostile_run_is_shown_as_it_is_called(sagd, measured_run, tmp_path):
     report(sagd, run, "--output", tmp_path / "hostile.html")
     plain, hostile = (Page((tmp_path / name).read_text()) for name in ("plain.html", "hostile.html"))
     assert hostile.elements.keys() == plain.elements.keys()
+    command = next(text for text in hostile.text if text.startswith("sagd train"))
+    assert shlex.split(command)[3:] == [str(run / "config.yaml"), "--output", f"{run}-again"]
 
 
 SWEEP = {
@@ -297,6 +309,39 @@ def test_a_sweep_is_its_table_its_best_run_and_white_noise(sagd, tiny_run, tmp_p
     assert sagd("report", folder, "--force").code == 1
 
 
+@pytest.mark.parametrize("value", [None, -1, "x", [], {"x": 1}], ids=repr)
+def test_a_table_that_is_read_can_be_laid_out(tmp_path, monkeypatch, value):
+    """Whatever stands anywhere in the file."""
+    monkeypatch.setattr(Embedding, "figure", lambda self, figure: "data:")
+    laid_out = 0
+    for path in places(SWEEP):
+        odd = copy.deepcopy(SWEEP)
+        place = odd
+        for key in path[:-1]:
+            place = place[key]
+        if path:
+            place[path[-1]] = value
+        (tmp_path / "sweep.json").write_text(json.dumps(odd if path else value))
+        try:
+            summary = read_sweep(tmp_path)
+        except DataError:
+            continue
+        laid_out += 1
+        runs_to_show(tmp_path, summary)
+        assert sweep_section(tmp_path, summary, Embedding()).parts
+    assert 0 < laid_out < 60
+
+
+def places(value, path=()):
+    """Every path into nested dictionaries and lists, of lists to the first item alone."""
+    yield path
+    items = (
+        value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    )
+    for key, item in items:
+        yield from places(item, (*path, key))
+
+
 def test_the_worst_page_is_below_two_megabytes(sagd, tiny_run, tmp_path):
     """Samples of noise in colour, which nothing compresses, and large figures of noise."""
     run = tmp_path / "run"
@@ -308,13 +353,15 @@ def test_the_worst_page_is_below_two_megabytes(sagd, tiny_run, tmp_path):
             run / "figures" / f"{i}.png"
         )
     assert report(sagd, run, "--output", tmp_path / "r.html")["bytes"] < 2_000_000
+    assert report(sagd, *[run] * 4, "--output", tmp_path / "four.html")["bytes"] < 2_000_000
+    assert len(Page((tmp_path / "four.html").read_text()).sources) >= 4 * 12
     sheet = random.integers(0, 256, (3, 700, 700), dtype=np.uint8)
-    assert len(image_uri(sheet, 250_000)) < 350_000
+    assert len(Embedding().image(sheet, 250_000)) < 350_000
 
 
 def test_small_images_are_kept_to_the_pixel():
     pixels = np.random.default_rng(0).integers(0, 256, (3, 9, 7), dtype=np.uint8)
-    data = base64.b64decode(image_uri(pixels, 30_000).partition(",")[2])
+    data = base64.b64decode(Embedding().image(pixels, 30_000).partition(",")[2])
     assert np.array_equal(np.moveaxis(np.asarray(Image.open(io.BytesIO(data))), 2, 0), pixels)
 
 

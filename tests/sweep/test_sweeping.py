@@ -18,8 +18,11 @@ from safetensors.torch import load_file
 
 from sagd_cli.config import DatasetConfig, resolve
 from sagd_cli.console import Output
+from sagd_cli.errors import ConfigError, UsageError
 from sagd_cli.signals import StopRequest
-from sagd_cli.sweep.plan import Evaluation, Plan, make_cells, parse_grid
+from sagd_cli.sweep.folder import joined, read_plan, write_plan
+from sagd_cli.sweep.measure import check_measure
+from sagd_cli.sweep.plan import Evaluation, Plan, hash_file, make_cells, parse_grid
 from sagd_cli.sweep.study import DONE, Study
 from sagd_cli.training.run import train
 
@@ -146,6 +149,18 @@ def test_a_sweep_ends_with_its_table_and_the_same_command_does_nothing_more(sagd
     grown = sagd(*command[:2], "filter.options.alpha=-0.1,0,0.1", *command[3:], "--json")
     assert [cell["count"] for cell in grown.json["cells"]] == [2, 2, 2]
     assert grown.json["cells"][:2] == found.json["cells"]
+    narrower = sagd(*command[:2], "filter.options.alpha=0.1", *command[5:], "--json")  # and without its seeds
+    assert (
+        narrower.json == grown.json and json.loads((tmp_path / "s" / "sweep.json").read_text()) == grown.json
+    )
+    bare = ["sweep", "--output", tmp_path / "s"]
+    assert sagd(*bare, "--json").json == grown.json
+    more = sagd(*bare, "--seeds", "2", "--dry-run", "--json").json
+    assert more["seeds"] == [0, 1, 2] and more["cells"] == [cell["name"] for cell in grown.json["cells"]]
+    refused = sagd(*bare, "--set", "training.learning_rate=1e-4", "--count", 12)
+    assert refused.code == 2 and "so --set, --count cannot be had" in refused.err
+    refused = sagd(*command[:2], "training.flips=true", *command[3:])
+    assert refused.code == 2 and "sweeps filter.options.alpha, not training.flips" in refused.err
     other = sagd(*command, "--set", "training.learning_rate=1e-4")
     assert other.code == 2 and "base.training.learning_rate differ" in other.err
     assert sagd("sample", run, "-n", 2, "--output", tmp_path / "samples").code == 0
@@ -159,16 +174,21 @@ def test_what_cannot_run_is_refused_before_anything_is_written(sagd, tmp_path, m
         (["--grid", "filter.options.alpha=1", "--metric", "isc"], "Metrics of a sweep"),
         (["--grid", "filter.options.alpha=1", "--features", "nosuch"], "unknown feature"),
         (["--grid", "filter.options.alpha=1", "--set", "filter.omit=0:1"], "zero at every frequency"),
-        (["--grid", "dataset=digits,nosuch"], "unknown dataset"),
-        (["--grid", "filter.options.alpha=1", "--storage", "nosuch://x"], "cannot be opened"),
+        (["--grid", "dataset=digits,nosuch", "--reference", "digits:test"], "unknown dataset"),
+        (["--grid", "filter.options.alpha=1", "--storage", "nosuch://x"], "no address of a database"),
+        (["--grid", "filter.options.alpha=1", "--storage", "somewhere"], "no address of a database"),
+        (["--grid", "filter.options.alpha=1", "--storage", "mssql+pymssql://x/y"], "driver of the database"),
+        (["--grid", "filter.options.alpha=1", "--weights", tmp_path / "none"], "none cannot be read"),
+        (["--grid", "dataset=digits,digits:test"], "no common reference"),
         (["--grid", "filter.options.alpha=1", "--features", "inception"], "need the weights"),
         (["--grid", "filter.options.alpha=1", "--reference", tmp_path / "big.npy"], "of (1, 16, 16)"),
         (["--grid", "filter.options.alpha=1", "--dataset", tmp_path / "latents.npy"], "no black and white"),
         ([], "nothing to sweep"),
     ):
-        refused = sagd("sweep", *arguments, *TINY, "--output", tmp_path / "s")
-        assert refused.code in (1, 2) and words in refused.err, refused.err
-        assert not list((tmp_path / "s").rglob("cells/*"))
+        for dry in ([], ["--dry-run"]):
+            refused = sagd("sweep", *arguments, *TINY, *dry, "--output", tmp_path / "s")
+            assert refused.code in (1, 2) and words in refused.err, refused.err
+            assert not (tmp_path / "s").exists()
     monkeypatch.setenv("WORLD_SIZE", "2")
     refused = sagd("sweep", "--grid", "filter.options.alpha=1", *TINY, "--output", tmp_path / "s")
     assert refused.code == 2 and "torchrun" in refused.err
@@ -228,7 +248,9 @@ def test_a_run_goes_on_from_the_rung_it_has_passed(tmp_path, monkeypatch):
         plan, job, tmp_path, study, trial, torch.device("cpu"), Output(quiet=True), StopRequest()
     )
     monkeypatch.setattr(work._Work, "train", lambda self, until=None: steps.append(until) or 8)
-    monkeypatch.setattr(work._Work, "measure", lambda self, count, name: {"fd": 1.0, "label": "x"})
+    receipt = {"reference": {"sha256": "r"}, "weights_sha256": "w"}
+    found = {"fd": 1.0, "label": "x", "receipt": receipt}
+    monkeypatch.setattr(work._Work, "measure", lambda self, count, name: found)
     work._train_and_measure(task)
     assert steps == [None] and study.records()["alpha=0.1/seed-0"].state == DONE
 
@@ -244,7 +266,7 @@ def test_the_output_may_be_left_by_a_sweep_that_had_not_begun_and_by_nothing_els
 
 
 def test_an_address_with_a_password_stays_a_secret(sagd, tmp_path):
-    storage = "nosuch://me:secret@localhost/x"
+    storage = f"sqlite://me:secret@/{tmp_path}/none/x.sqlite3"
     command = [
         "sweep",
         "--grid",
@@ -257,6 +279,83 @@ def test_an_address_with_a_password_stays_a_secret(sagd, tmp_path):
     ]
     refused = sagd(*command)
     assert refused.code == 1 and "secret" not in refused.err and list((tmp_path / "s").iterdir()) == []
+    for address in ("nosuch://me:secret@localhost/x", "mysql+pymysql://me:secret@localhost:x/y"):
+        refused = sagd(*command, "--storage", address)
+        assert refused.code == 2 and "secret" not in refused.err
+    plan = a_plan(tmp_path / "s", "filter.options.alpha=0")
+    write_plan(replace(plan, storage="postgresql://me:secret@host/x"))
+    assert all("secret" not in path.read_text() for path in (tmp_path / "s").rglob("*.yaml"))
+    with pytest.raises(UsageError, match="whose password is not kept"):
+        read_plan(tmp_path / "s")
+    assert read_plan(tmp_path / "s", plan.storage) == plan
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path):
+    grid = ["filter=white,powerlaw:alpha=-0.1,{type: white, omit: high}", "schedule=linear,cosine"]
+    plan = replace(a_plan(tmp_path / "s", *grid, seeds=(0, 3)), storage="sqlite:///x.sqlite3")
+    write_plan(plan)
+    assert read_plan(tmp_path / "s") == plan and joined(plan) == plan
+    assert read_plan(tmp_path / "s").study == plan.study
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("sweep.yaml", "", "sweep.yaml is empty"),
+        ("sweep.yaml", "{identity: 1}", "sweep.yaml: "),
+        ("sweep.yaml", "{cells: [", "sweep.yaml, line 1"),
+        ("cells/alpha=0/cell.yaml", "{a: 1}", "cell.yaml: unknown key 'a'"),
+        ("cells/alpha=0/cell.yaml", None, "cannot read"),
+    ],
+)
+def test_a_damaged_plan_is_one_sentence(sagd, tmp_path, file, text, words):
+    write_plan(a_plan(tmp_path / "s", "filter.options.alpha=0"))
+    if text is None:
+        (tmp_path / "s" / file).unlink()
+    else:
+        (tmp_path / "s" / file).write_text(text)
+    for command in (["sweep"], ["sweep", "--grid", "filter.options.alpha=0"]):
+        refused = sagd(*command, "--output", tmp_path / "s")
+        assert refused.code == 2 and words in refused.err and "Traceback" not in refused.err
+
+
+def test_a_cell_cannot_lead_out_of_the_folder(tmp_path):
+    write_plan(a_plan(tmp_path / "s", "filter.options.alpha=0"))
+    plan = (tmp_path / "s" / "sweep.yaml").read_text()
+    for name in ("../../x", ".", "..", "a/b", "/x"):
+        (tmp_path / "s" / "sweep.yaml").write_text(plan.replace("alpha=0:", f"{name}:"))
+        with pytest.raises(ConfigError, match="cells"):
+            read_plan(tmp_path / "s")
+
+
+def test_weights_are_known_by_their_content(tmp_path):
+    """At another path they make the same study; another file at the same path is refused before anything runs."""
+    digest = {}
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"weights")
+        digest[name] = hash_file(tmp_path / f"{name}.safetensors")
+    plan = a_plan(tmp_path / "s", "filter.options.alpha=0")
+    one, two = (
+        replace(
+            plan, evaluation=replace(plan.evaluation, weights=f"{tmp_path}/{n}.safetensors", weights_sha256=d)
+        )
+        for n, d in digest.items()
+    )
+    assert one.study == two.study != plan.study
+    (tmp_path / "a.safetensors").write_bytes(b"others")
+    with pytest.raises(UsageError, match="is not the file that runs of this sweep"):
+        check_measure(one)
+
+
+def test_runs_are_measured_against_the_same_images(sagd, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "r.npy", images)
+    command = ["sweep", "--grid", "filter.options.alpha=0", *TINY, "--reference", tmp_path / "r.npy"]
+    assert sagd(*command, "--output", tmp_path / "s").code == 0
+    np.save(tmp_path / "r.npy", images[::-1])
+    found = sagd(*command, "--output", tmp_path / "s", "--seeds", "1", "--json")
+    assert found.code == 1 and [run["state"] for run in found.json["cells"][0]["runs"]] == ["done", "failed"]
+    assert "not those of the runs before" in found.json["cells"][0]["runs"][1]["error"]
 
 
 def test_a_dry_run_says_what_would_be_done(sagd, tmp_path):

@@ -57,7 +57,7 @@ def test_means_deviations_best_and_baseline(tmp_path):
         test["p"] == pytest.approx(p) and test["p_corrected"] == pytest.approx(2 * p) and test["pairs"] == 3
     )
     assert test["interval"][1] - test["difference"] == pytest.approx(
-        stats.t.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
+        stats.t.ppf(1 - 0.025 / 2, 2) * differences.std(ddof=1) / np.sqrt(3)  # of two rivals
     )
     assert test["differs"] and "differs from the baseline alpha=0" in test["text"]
 
@@ -75,6 +75,7 @@ def test_any_differences_have_a_verdict(differences, rivals):
     assert 0 <= found["p"] <= found["p_corrected"] <= 1
     low, high = found["interval"]
     assert low <= found["difference"] <= high
+    assert found["differs"] == (not low <= 0 <= high) or abs(found["p_corrected"] - 0.05) < 1e-6
 
 
 def test_one_seed_is_no_test(tmp_path):
@@ -108,17 +109,27 @@ def test_a_cell_that_lacks_a_seed_is_neither_best_nor_baseline(tmp_path):
     assert summarise(chosen, lacking | others, (8, 8), {})["baseline"] is None
 
 
-def test_the_baseline_is_the_best_white_cell(tmp_path):
-    """Against a white cell of a bad learning rate the learning rate would be tested."""
-    chosen = plan(tmp_path, "training.learning_rate=0.1,0.001", "filter.options.alpha=0,0.1", seeds=(0,))
-    values = {0.1: (5.0, 4.0), 0.001: (2.0, 1.0)}
+@pytest.mark.parametrize("shaped", [1.0, 3.0])
+def test_the_baseline_is_the_white_cell_with_the_settings_of_the_best(tmp_path, shaped):
+    """Against a white cell of another learning rate the learning rate would be tested."""
+    chosen = plan(tmp_path, "training.learning_rate=0.1,0.001", "filter.options.alpha=0,0.1", seeds=(0, 1))
+    values = {0.1: (5.0, shaped + 0.5), 0.001: (2.0, shaped)}
     records = {
-        f"learning_rate={rate},alpha={alpha}/seed-0": done(value)
+        f"learning_rate={rate},alpha={alpha}/seed-{seed}": done(value + seed)
         for rate, pair in values.items()
         for alpha, value in zip(("0", "0.1"), pair, strict=True)
+        for seed in (0, 1)
     }
     found = summarise(chosen, records, (8, 8), {})
     assert found["baseline"] == "learning_rate=0.001,alpha=0"
+    assert (found["test"] is None) == (shaped == 3.0)
+    del records["learning_rate=0.001,alpha=0/seed-1"]
+    found = summarise(chosen, records, (8, 8), {})
+    assert found["best"] == "learning_rate=0.001,alpha=0.1"
+    assert found["baseline"] == "learning_rate=0.1,alpha=0"  # there is no better one
+    assert found["test"]["text"].endswith(
+        "they differ in training.learning_rate too, not in the filter alone"
+    )
 
 
 def test_a_test_that_tells_nothing_says_what_it_could_have_told():

@@ -24,6 +24,7 @@ FOUNDATION = {
     "console",
     "datasets",
     "dataset_files",
+    "documents",
     "devices",
     "signals",
     "__init__",

@@ -103,7 +103,7 @@ class DefaultGroup(TyperGroup):
 
 def refuse_given(why: str, options: dict[str, Any]) -> None:
     """Raise UsageError when one of the options, by its name, has a value."""
-    given = [name for name, value in options.items() if value not in (None, False)]
+    given = [name for name, value in options.items() if value not in (None, []) and value is not False]
     if given:
         raise UsageError(f"{why}, so {', '.join(given)} cannot be had with it")
 

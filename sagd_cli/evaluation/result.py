@@ -3,24 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from sagd_cli.config import validate
-from sagd_cli.errors import ConfigError, DataError, SagdError, UsageError
+from sagd_cli.documents import Document, Number, check_document
+from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.files import read_json
 
 LARGEST = 100_000_000  # bytes of a file that may hold a result
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
 
-
-class _Lenient(BaseModel):
-    """Text is no number here, and keys that are not named here may be there."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-
-class _Sampling(_Lenient):
+class _Sampling(Document):
     checkpoint: str
     sampler: str
     steps: int
@@ -28,7 +20,7 @@ class _Sampling(_Lenient):
     seeds: Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
-class _Images(_Lenient):
+class _Images(Document):
     path: str
     count: int | None = None
     shape: list[int] | None = None
@@ -36,7 +28,7 @@ class _Images(_Lenient):
     sampling: _Sampling | None = None
 
 
-class _Receipt(_Lenient):
+class _Receipt(Document):
     generated: _Images
     reference: _Images
     features: str
@@ -45,21 +37,21 @@ class _Receipt(_Lenient):
     versions: dict[str, str]
 
 
-class _Repeats(_Lenient):
+class _Repeats(Document):
     count: Annotated[int, Field(ge=2)]
     deviation: dict[str, Number]
 
 
-class _Band(_Lenient):
+class _Band(Document):
     ratio: Number
     ratio_se: Number
 
 
-class _Spectra(_Lenient):
+class _Spectra(Document):
     bands: dict[str, _Band]
 
 
-class _Result(_Lenient):
+class _Result(Document):
     label: str
     receipt: _Receipt
     fd: Number | None = None
@@ -76,13 +68,8 @@ class _Result(_Lenient):
 
 def check_result(document: dict[str, Any], name: str) -> dict[str, Any]:
     """Return what was read from the file `name`; raise DataError when it is no result of `sagd fid`."""
-    try:
-        validate(_Result, document, name)
-    except ConfigError as error:
-        raise DataError(
-            f"{name} holds no result of sagd fid: {error.message.removeprefix(f'{name}: ')}",
-            "Write one with `sagd fid … --output FILE.json`.",
-        ) from None
+    hint = "Write one with `sagd fid … --output FILE.json`."
+    check_document(_Result, document, name, "result of sagd fid", hint)
     return document
 
 

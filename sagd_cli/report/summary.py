@@ -3,26 +3,17 @@
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from sagd_cli.config import validate
-from sagd_cli.errors import ConfigError, DataError
+from sagd_cli.documents import Document, Number, check_document
 from sagd_cli.files import read_json
 from sagd_cli.training.store import CONFIG
 
 LARGEST = 50_000_000  # bytes of sweep.json
 SUMMARY = "sweep.json"
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
 
-
-class _Lenient(BaseModel):
-    """Text is no number here, and keys that are not named here may be there."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-
-class _Run(_Lenient):
+class _Run(Document):
     seed: int
     state: str
     run: str
@@ -38,7 +29,7 @@ class _Run(_Lenient):
         return self
 
 
-class _Cell(_Lenient):
+class _Cell(Document):
     name: str
     values: dict[str, Any]
     baseline: bool
@@ -47,11 +38,11 @@ class _Cell(_Lenient):
     runs: list[_Run]
 
 
-class _Test(_Lenient):
+class _Test(Document):
     text: str
 
 
-class _Summary(_Lenient):
+class _Summary(Document):
     metric: str
     label: str | None
     keys: Annotated[list[str], Field(min_length=1)]
@@ -84,13 +75,7 @@ def read_sweep(path: Path) -> dict[str, Any]:
     """Return the JSON object of a sweep; raise DataError when it is none."""
     file = path / SUMMARY
     found = read_json(file, LARGEST)
-    try:
-        validate(_Summary, found, str(file))
-    except ConfigError as error:
-        raise DataError(
-            f"{file} is not the summary of a sweep: {error.message.removeprefix(f'{file}: ')}",
-            "Run `sagd sweep` again to write it.",
-        ) from None
+    check_document(_Summary, found, str(file), "summary of a sweep", "Run `sagd sweep` again to write it.")
     return found
 
 

@@ -510,6 +510,7 @@ def test_pickled_statistics_do_not_run(sagd, tmp_path):
             "--repeats, --spectra cannot be",
         ),
         (("digits", "--save-stats", "x.npz", "--output", "x.json"), "so --output cannot be had"),
+        (("digits", "--save-stats", "x.npz", "--max-fid", "0"), "so --max-fid cannot be had"),
         (("digits", "digits:test", "--json", "--summary-md", "-"), "so --summary-md - cannot be had"),
         (("digits", "digits:test", "--metrics", "fdi"), "unknown metric 'fdi'. Did you mean fid?"),
         (("digits", "digits:test", "--metrics", "isc", "--features", "pixels"), "no classifier's"),

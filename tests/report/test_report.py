@@ -186,7 +186,7 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(sagd, measured_run, tmp_p
         "torn.json",
         "other.json in evaluation: it is no result",
         "bad.png",
-        "half.json holds no result of sagd fid: receipt",
+        "half.json is no result of sagd fid: receipt",
         "odd.json in evaluation: its images are not where they were",
         "the omission odd",
     ):

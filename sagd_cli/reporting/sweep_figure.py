@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from sagd_cli.reporting.figures import COLOURS, DASHES, STYLE, legend_below, plain
 
 MOST_TICKS = 40
-LONGEST_TICK = 28
+LONGEST_TICK = 42
 
 
 @mpl.rc_context(STYLE)
@@ -43,7 +43,7 @@ def sweep_figure(summary: Mapping[str, Any]) -> Figure:
     if axis is not None:
         axes.set_xlabel(axis)
     else:
-        _name_cells(axes, names)
+        _name_cells(axes, names, summary["keys"])
     legend_below(figure, handles, labels, wrap=85)
     return figure
 
@@ -81,10 +81,15 @@ def _draw(axes: Axes, places: list[float], cells: list[dict[str, Any]], index: i
     return line
 
 
-def _name_cells(axes: Axes, names: list[str]) -> None:
+def _name_cells(axes: Axes, names: list[str], keys: Sequence[str]) -> None:
+    """Name the places of an axis of cells; a single key is named once, below."""
     shown = names if len(names) <= MOST_TICKS else []
+    if len(keys) == 1:
+        axes.set_xlabel(plain(keys[0], 80), parse_math=False)
+        shown = [name.removeprefix(f"{keys[0].rpartition('.')[2]}=") for name in shown]
     short = [
-        plain(name if len(name) <= LONGEST_TICK else name[: LONGEST_TICK - 1] + "…", 14) for name in shown
+        plain((name if len(name) <= LONGEST_TICK else name[: LONGEST_TICK - 1] + "…").replace("_", " "), 14)
+        for name in shown
     ]
     axes.set_xticks(np.arange(len(shown)), short, rotation=0 if len(shown) <= 6 else 60)
     for label in axes.get_xticklabels():

@@ -177,6 +177,11 @@ def test_cells_of_names_are_an_axis_of_names(tmp_path):
     chosen = plan(tmp_path, "filter=white,powerlaw:alpha=-0.2", "schedule=linear,cosine", seeds=(0,))
     found = summarise(chosen, {f"{cell.name}/seed-0": done(1.0) for cell in chosen.cells}, (8, 8), {})
     assert len(sweep_figure(found).axes[0].get_xticklabels()) == 4
+    chosen = plan(tmp_path, "filter=white,powerlaw:alpha=-0.2", seeds=(0,))
+    found = summarise(chosen, {f"{cell.name}/seed-0": done(1.0) for cell in chosen.cells}, (8, 8), {})
+    axes = sweep_figure(found).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["white", "powerlaw\nalpha-0.2"]
+    assert axes.get_xlabel() == "filter"
 
 
 def test_the_table_of_the_terminal_takes_any_name(tmp_path):

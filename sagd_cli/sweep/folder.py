@@ -102,6 +102,16 @@ def _is_unused(path: Path) -> bool:
     )
 
 
+def keep_joined(plan: Plan) -> Plan:
+    """Return the plan with what its output holds, which another command may have added to, and write it there."""
+    if is_sweep(plan.output):
+        plan = joined(plan)
+        if read_plan(plan.output, plan.storage) == plan:
+            return plan
+    write_plan(plan)
+    return plan
+
+
 def write_plan(plan: Plan) -> None:
     """Write a plan into its output, the cells before the list of them."""
     for cell in plan.cells:

@@ -13,7 +13,7 @@ from sagd_cli.evaluation.receipt import versions
 from sagd_cli.files import write_json, write_text
 from sagd_cli.reporting.figures import save_figure
 from sagd_cli.reporting.sweep_figure import sweep_figure
-from sagd_cli.sweep.folder import joined, write_plan
+from sagd_cli.sweep.folder import joined, keep_joined
 from sagd_cli.sweep.measure import check_measure
 from sagd_cli.sweep.plan import Plan
 from sagd_cli.sweep.processes import run_plan
@@ -48,7 +48,7 @@ def run_sweep(plan: Plan, jobs: int, device: torch.device, output: Output) -> di
     shape = check_plan(plan)
     plan.output.mkdir(parents=True, exist_ok=True)
     study = Study(plan)
-    write_plan(plan)
+    plan = keep_joined(plan)
     study.enqueue([job.key for job in jobs_of(plan)])
     progress = _Progress(plan, study, shape, output)
     progress()
@@ -76,6 +76,7 @@ class _Progress:
         records = self._study.records()
         if records != self._last:
             self._last = records
+            self._plan = keep_joined(self._plan)
             self._summary = summarise(self._plan, records, self._shape, versions())
             self._write()
         return self._summary

@@ -328,6 +328,26 @@ def test_a_cell_cannot_lead_out_of_the_folder(tmp_path):
             read_plan(tmp_path / "s")
 
 
+def test_two_commands_in_one_folder_lose_nothing_of_each_other(sagd, tmp_path, monkeypatch):
+    from sagd_cli.sweep import sweep
+
+    command = ["sweep", *TINY, "--output", tmp_path / "s", "--json", "--grid"]
+    original, found = sweep.run_plan, []
+
+    def run_while_another_does(*arguments):
+        monkeypatch.setattr(sweep, "run_plan", original)
+        found.append(sagd(*command, "filter.options.alpha=0.1", "--seeds", "1").json)
+        original(*arguments)
+
+    monkeypatch.setattr(sweep, "run_plan", run_while_another_does)
+    found.append(sagd(*command, "filter.options.alpha=0", "--seeds", "0").json)
+    for one in (*found, json.loads((tmp_path / "s" / "sweep.json").read_text())):
+        assert one["seeds"] == [0, 1] and [cell["count"] for cell in one["cells"]] == [2, 2]
+    monkeypatch.setattr(sweep, "run_plan", original)
+    write_plan(replace(read_plan(tmp_path / "s"), seeds=(0,)))  # as one that began at the same moment
+    assert sagd(*command, "filter.options.alpha=0", "--seeds", "1").json == found[1]
+
+
 def test_weights_are_known_by_their_content(tmp_path):
     """At another path they make the same study; another file at the same path is refused before anything runs."""
     digest = {}

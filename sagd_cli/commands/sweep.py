@@ -1,7 +1,7 @@
 """`sagd sweep`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,8 @@ from sagd_cli.console import output
 from sagd_cli.errors import SagdError, UsageError
 
 if TYPE_CHECKING:
-    from sagd_cli.sweep.plan import Plan
+    from sagd_cli.config import DatasetConfig, RunConfig
+    from sagd_cli.sweep.plan import Evaluation, Grid, Plan
 
 app = single()
 
@@ -113,98 +114,82 @@ def sweep(
 
       sagd sweep --config mnist.yaml --grid filter.options.alpha=-0.2,-0.1,0 --halving 3 --storage postgresql://host/sweeps
     """
+    from sagd_cli.arguments import parse_dataset
+    from sagd_cli.config import resolve
     from sagd_cli.sweep.folder import is_sweep
+    from sagd_cli.sweep.plan import Halving, Plan, default_output, make_cells, parse_grid, parse_seeds
+    from sagd_cli.yaml_files import read_mapping
 
-    settings = {
-        "--config": config,
-        "--preset": preset,
-        "--set": overrides,
-        "--dataset": dataset,
-        "--metric": metric,
-        "--features": features,
-        "--layer": layer,
-        "--weights": weights,
-        "--reference": reference,
-        "--count": count,
-        "--halving": halving,
-    }
+    chosen = () if seeds is None else parse_seeds(seeds)
     if not grid and folder is not None and is_sweep(folder):
+        settings = {
+            "--config": config,
+            "--preset": preset,
+            "--set": overrides,
+            "--dataset": dataset,
+            "--metric": metric,
+            "--features": features,
+            "--layer": layer,
+            "--weights": weights,
+            "--reference": reference,
+            "--count": count,
+            "--halving": halving,
+        }
         refuse_given(f"without --grid the settings are those of {folder}", settings)
-        plan = _stored(folder, seeds, storage)
+        plan = _stored(folder, chosen, storage)
     else:
-        plan = _asked(settings, grid or [], seeds, folder, storage)
+        flags = {} if dataset is None else {"dataset": parse_dataset(dataset).document()}
+        layers = (flags, overrides or [], read_mapping(config) if config == "-" else config, preset)
+        base, values = resolve(*layers), parse_grid(grid or [])
+        cells = make_cells(values, *layers)
+        against = _reference(reference, base, values)
+        measure = _evaluation(metric or "fid", count or SAMPLES, against, features, layer, weights)
+        rungs = None if halving is None else Halving.of([cell.config for cell in cells], halving)
+        plan = Plan(base, cells, chosen, measure, rungs, folder or default_output(base, cells), storage)
     if dry_run:
         _describe(plan)
     else:
         _run(plan, jobs, device)
 
 
-def _stored(folder: Path, seeds: str | None, storage: str | None) -> "Plan":
+def _stored(folder: Path, seeds: tuple[int, ...], storage: str | None) -> "Plan":
     """The plan that a folder holds, with more seeds."""
     from dataclasses import replace
 
     from sagd_cli.sweep.folder import read_plan
-    from sagd_cli.sweep.plan import parse_seeds
 
     plan = read_plan(folder, storage)
-    return plan if seeds is None else replace(plan, seeds=parse_seeds(seeds))
+    return replace(plan, seeds=seeds or plan.seeds)
 
 
-def _asked(
-    settings: dict[str, Any], grid: list[str], seeds: str | None, folder: Path | None, storage: str | None
-) -> "Plan":
-    """The plan of the settings by the names of their options."""
+def _reference(reference: str | None, base: "RunConfig", grid: "Grid") -> "DatasetConfig":
     from sagd_cli.arguments import parse_dataset
-    from sagd_cli.config import resolve
-    from sagd_cli.sweep.plan import (
-        Evaluation,
-        Halving,
-        Plan,
-        default_output,
-        hash_file,
-        make_cells,
-        parse_grid,
-        parse_seeds,
-    )
     from sagd_cli.sweep.reference import held_out
-    from sagd_cli.yaml_files import read_mapping
 
-    metric = settings["--metric"] or "fid"
-    if metric not in METRICS:
-        raise UsageError(f"unknown metric {metric!r}", "Metrics of a sweep are fid and kid.")
-    dataset, config, reference = (settings[name] for name in ("--dataset", "--config", "--reference"))
-    flags = {} if dataset is None else {"dataset": parse_dataset(dataset).document()}
-    given = read_mapping(config) if config == "-" else config
-    layers = (flags, settings["--set"] or [], given, settings["--preset"])
-    base = resolve(*layers)
-    values = parse_grid(grid)
-    if reference is None and any(key.partition(".")[0] == "dataset" for key in values):
+    if reference is not None:
+        return parse_dataset(reference)
+    if any(key.partition(".")[0] == "dataset" for key in grid):
         raise UsageError(
             "the data are swept, so their own held-out images are no common reference",
             "Name the images that samples of all cells are compared with: --reference DATA.",
         )
-    cells = make_cells(values, *layers)
-    weights = settings["--weights"]
-    measure = Evaluation(
-        METRICS[metric],
-        settings["--count"] or SAMPLES,
-        held_out(base.dataset, output()) if reference is None else parse_dataset(reference),
-        settings["--features"],
-        settings["--layer"],
-        None if weights is None else str(weights),
-        None if weights is None else hash_file(weights),
-    )
-    halving = settings["--halving"]
-    rungs = None if halving is None else Halving.of([cell.config for cell in cells], halving)
-    return Plan(
-        base,
-        cells,
-        () if seeds is None else parse_seeds(seeds),
-        measure,
-        rungs,
-        folder or default_output(base, cells),
-        storage,
-    )
+    return held_out(base.dataset, output())
+
+
+def _evaluation(
+    metric: str,
+    count: int,
+    reference: "DatasetConfig",
+    features: str | None,
+    layer: str | None,
+    weights: Path | None,
+) -> "Evaluation":
+    from sagd_cli.sweep.plan import Evaluation, hash_file
+
+    if metric not in METRICS:
+        raise UsageError(f"unknown metric {metric!r}", "Metrics of a sweep are fid and kid.")
+    path, digest = (None, None) if weights is None else (str(weights), hash_file(weights))
+    return Evaluation(METRICS[metric], count, reference, features, layer, path, digest)
 
 
 def _describe(plan: "Plan") -> None:

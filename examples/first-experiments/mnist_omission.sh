@@ -14,7 +14,7 @@ MNIST_TEST=mnist:test,${MNIST#mnist}
 MNIST_TEST=${MNIST_TEST/,:/,}
 MNIST_TEST=${MNIST_TEST%,}
 IMAGES=${IMAGES:-19200}      # budget of each model, counted with repetition
-STEPS=${STEPS:-200}          # of what `sagd omit` learns
+STEPS=${STEPS:-160}          # of what `sagd omit` learns
 N=${N:-1000}                 # samples of each model
 band=(--band high --strength 0.5)
 mkdir -p "$out/done"

@@ -470,7 +470,7 @@ def wait_until(condition, process, seconds=120):
         time.sleep(0.02)
 
 
-def test_killed_twice_it_ends_complete_with_each_cell_run_once(tmp_path, start):
+def test_killed_twice_it_ends_complete_with_each_cell_run_once(sagd, tmp_path, start):
     folder = tmp_path / "s"
     command = [
         "sweep",
@@ -492,13 +492,7 @@ def test_killed_twice_it_ends_complete_with_each_cell_run_once(tmp_path, start):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143 and "Run the same command again" in said, said
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*/evaluation/sweep.json")}
-    done = subprocess.run(
-        [sys.executable, "-m", "sagd_cli", *map(str, command), "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout)
+    found = sagd("sweep", "--output", folder, "--json").json
     assert [run["state"] for cell in found["cells"] for run in cell["runs"]] == ["done"] * 6
     assert trials(folder) == [(number, "COMPLETE") for number in range(6)]
     kept = [path for path, stamp in stamps.items() if path.stat().st_mtime_ns == stamp]
@@ -507,7 +501,7 @@ def test_killed_twice_it_ends_complete_with_each_cell_run_once(tmp_path, start):
     )  # what was finished was not done again, but for one that was being recorded
 
 
-def test_several_processes_share_a_sweep_and_die_with_it(tmp_path, start):
+def test_several_processes_share_a_sweep_and_die_with_it(sagd, tmp_path, start):
     folder = tmp_path / "s"
     command = ["sweep", "--grid", "filter.options.alpha=-0.1,0,0.1", *TINY, "--output", folder, "--jobs", 2]
     process = start(*command)
@@ -521,13 +515,8 @@ def test_several_processes_share_a_sweep_and_die_with_it(tmp_path, start):
         while _is_alive(pid):
             assert time.monotonic() < end
             time.sleep(0.1)
-    done = subprocess.run(
-        [sys.executable, "-m", "sagd_cli", *map(str, command), "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert [cell["count"] for cell in json.loads(done.stdout)["cells"]] == [1, 1, 1]
+    found = sagd("sweep", "--output", folder, "--json").json
+    assert [cell["count"] for cell in found["cells"]] == [1, 1, 1]
     assert trials(folder) == [(number, "COMPLETE") for number in range(3)]
 
 

@@ -116,12 +116,12 @@ def sweep(
     """
     from sagd_cli.arguments import parse_dataset
     from sagd_cli.config import resolve
-    from sagd_cli.sweep.folder import is_sweep
+    from sagd_cli.sweep.folder import has_plan
     from sagd_cli.sweep.plan import Halving, Plan, default_output, make_cells, parse_grid, parse_seeds
     from sagd_cli.yaml_files import read_mapping
 
     chosen = () if seeds is None else parse_seeds(seeds)
-    if not grid and folder is not None and is_sweep(folder):
+    if not grid and folder is not None and has_plan(folder):
         settings = {
             "--config": config,
             "--preset": preset,

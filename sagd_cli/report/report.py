@@ -20,13 +20,8 @@ from sagd_cli.reporting.html import Section, render_page
 from sagd_cli.training.store import CONFIG
 
 LARGEST = 2_000_000  # bytes of a page
-SHARES = (
-    1,
-    1 / 2,
-    1 / 4,
-    1 / 8,
-    1 / 16,
-)  # of their usual bytes that pictures may take, tried one after the other
+# Of their usual bytes, what pictures may take, tried one after the other.
+SHARES = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
 
 
 def check_targets(targets: Sequence[Path]) -> None:

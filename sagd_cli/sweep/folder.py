@@ -33,8 +33,8 @@ class _Stored(BaseModel):
     cells: Annotated[dict[CellName, dict[str, Any]], Field(min_length=1)]
 
 
-def is_sweep(path: Path) -> bool:
-    """Whether `path` is the folder of a sweep."""
+def has_plan(path: Path) -> bool:
+    """Whether `path` is the folder of a sweep, begun or done."""
     return (path / PLAN).is_file()
 
 
@@ -69,11 +69,15 @@ def joined(plan: Plan) -> Plan:
 
     Raises UsageError when the output is something else, or a sweep with other settings or keys than these.
     """
-    if not is_sweep(plan.output):
+    if not has_plan(plan.output):
         if plan.output.exists() and not _is_unused(plan.output):
             raise UsageError(f"{plan.output} exists and is not a sweep", "Choose another --output.")
         return replace(plan, seeds=plan.seeds or FIRST_SEEDS)
-    there = read_plan(plan.output, plan.storage)
+    return _added(plan, read_plan(plan.output, plan.storage))
+
+
+def _added(plan: Plan, there: Plan) -> Plan:
+    """Return what is there with the cells and seeds of `plan`; raise UsageError where the two are not one sweep."""
     differing = differing_keys(there.identity, plan.identity)
     if differing:
         raise UsageError(
@@ -89,7 +93,7 @@ def joined(plan: Plan) -> Plan:
     new = [cell for cell in plan.cells if cell.config.sha256() not in known]
     cells = (*there.cells, *(cell.told_apart() if cell.name in names else cell for cell in new))
     seeds = tuple(sorted({*there.seeds, *plan.seeds}))
-    halving = _halving(cells, plan.identity["halving"])
+    halving = _halving(cells, plan.factor)
     return replace(plan, cells=cells, seeds=seeds, halving=halving, storage=there.storage)
 
 
@@ -104,9 +108,10 @@ def _is_unused(path: Path) -> bool:
 
 def keep_joined(plan: Plan) -> Plan:
     """Return the plan with what its output holds, which another command may have added to, and write it there."""
-    if is_sweep(plan.output):
-        plan = joined(plan)
-        if read_plan(plan.output, plan.storage) == plan:
+    if has_plan(plan.output):
+        there = read_plan(plan.output, plan.storage)
+        plan = _added(plan, there)
+        if plan == there:
             return plan
     write_plan(plan)
     return plan
@@ -121,7 +126,7 @@ def write_plan(plan: Plan) -> None:
     stored = {
         "base": plan.base.document(),
         "evaluation": {**plan.evaluation.document(), "weights": plan.evaluation.weights},
-        "halving": plan.identity["halving"],
+        "halving": plan.factor,
         "storage": None if plan.storage is None else without_password(plan.storage),
         "seeds": list(plan.seeds),
         "cells": {cell.name: dict(cell.values) for cell in plan.cells},

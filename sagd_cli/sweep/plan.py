@@ -130,12 +130,17 @@ class Plan:
         return list(self.cells[0].values)
 
     @property
+    def factor(self) -> int | None:
+        """Of its halving; None where nothing is stopped early."""
+        return None if self.halving is None else self.halving.factor
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What may not change when a sweep is gone on with; cells and seeds may be added."""
         return {
             "base": self.base.document(),
             "evaluation": self.evaluation.document(),
-            "halving": None if self.halving is None else self.halving.factor,
+            "halving": self.factor,
         }
 
     @property

@@ -4,6 +4,7 @@ import json
 from copy import deepcopy
 
 import pytest
+from odd_documents import altered
 
 from sagd_cli.errors import DataError
 from sagd_cli.evaluation.compare import compare_results
@@ -103,25 +104,11 @@ WHOLE["receipt"]["generated"]["sampling"] = {
 }
 
 
-def places(value, path=()):
-    """Every path into nested dictionaries and lists."""
-    yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield from places(item, (*path, key))
-
-
 @pytest.mark.parametrize("value", [None, True, -1, 1e400, "x", [], ["x"], {}, {"x": 1}], ids=repr)
 def test_a_result_that_is_read_can_be_shown_and_compared(tmp_path, value):
     """Whatever stands anywhere in the file."""
-    for path in places(WHOLE):
-        odd = deepcopy(WHOLE)
-        place = odd
-        for key in path[:-1]:
-            place = place[key]
-        if path:
-            place[path[-1]] = value
-        (tmp_path / "a.json").write_text(json.dumps(odd if path else value))
+    for odd in altered(WHOLE, value):
+        (tmp_path / "a.json").write_text(json.dumps(odd))
         try:
             result = read_result(tmp_path / "a.json")
         except DataError:

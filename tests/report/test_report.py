@@ -1,7 +1,6 @@
 """The page of a report: whole, small, honest about what is missing, and deaf to what names try to say."""
 
 import base64
-import copy
 import io
 import json
 import shlex
@@ -11,6 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from odd_documents import altered
 from PIL import Image
 
 from sagd_cli.errors import DataError
@@ -314,14 +314,8 @@ def test_a_table_that_is_read_can_be_laid_out(tmp_path, monkeypatch, value):
     """Whatever stands anywhere in the file."""
     monkeypatch.setattr(Embedding, "figure", lambda self, figure: "data:")
     laid_out = 0
-    for path in places(SWEEP):
-        odd = copy.deepcopy(SWEEP)
-        place = odd
-        for key in path[:-1]:
-            place = place[key]
-        if path:
-            place[path[-1]] = value
-        (tmp_path / "sweep.json").write_text(json.dumps(odd if path else value))
+    for odd in altered(SWEEP, value):
+        (tmp_path / "sweep.json").write_text(json.dumps(odd))
         try:
             summary = read_sweep(tmp_path)
         except DataError:
@@ -330,16 +324,6 @@ def test_a_table_that_is_read_can_be_laid_out(tmp_path, monkeypatch, value):
         runs_to_show(tmp_path, summary)
         assert sweep_section(tmp_path, summary, Embedding()).parts
     assert 0 < laid_out < 60
-
-
-def places(value, path=()):
-    """Every path into nested dictionaries and lists, of lists to the first item alone."""
-    yield path
-    items = (
-        value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
-    )
-    for key, item in items:
-        yield from places(item, (*path, key))
 
 
 def test_the_worst_page_is_below_two_megabytes(sagd, tiny_run, tmp_path):

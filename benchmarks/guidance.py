@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from sklearn.svm import SVC
 
-from sagd_cli.console import Output
-from sagd_cli.datasets import load_images
-from sagd_cli.devices import keep_freed_memory
+from sagd_cli.data.datasets import load_images
 from sagd_cli.evaluation.fidelity import Measures, evaluate
-from sagd_cli.evaluation.sources import array_source
-from sagd_cli.training.folder import open_run
-from sagd_cli.training.generator import ImageGenerator, sampling_of
+from sagd_cli.features.image_source import array_source
+from sagd_cli.run.folder import open_run
+from sagd_cli.sampling.generator import ImageGenerator, sampling_of
+from sagd_cli.system.console import Output
+from sagd_cli.system.devices import keep_freed_memory
 
 IMAGES, FIRST_SEED = 1000, 10_000
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)

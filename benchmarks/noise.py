@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from sagd_cli.config import FilterConfig
-from sagd_cli.devices import choose_device, keep_freed_memory
+from sagd_cli.config.filter import FilterConfig
 from sagd_cli.spectral.noise import SpectralNoise
+from sagd_cli.system.devices import choose_device, keep_freed_memory
 
 SHAPES = ((128, 3, 32, 32), (16, 3, 256, 256))
 REPEATS = 20

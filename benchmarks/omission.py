@@ -48,11 +48,13 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sagd_plugins.datasets.roots import default_root
+from sagd_plugins.datasets._roots import default_root
 
-from sagd_cli.arguments import parse_dataset
-from sagd_cli.datasets import load_pixels
-from sagd_cli.images import list_images, read_image, to_signal, write_array
+from sagd_cli.config.arguments import parse_dataset
+from sagd_cli.data.datasets import load_pixels
+from sagd_cli.data.folders import list_images
+from sagd_cli.data.images import read_image, write_array
+from sagd_cli.data.ranges import image_signal
 from sagd_cli.restoration.quality import psnr
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -143,7 +145,7 @@ def sagd(*arguments: object) -> None:
 
 def signals_in(folder: Path) -> Signals:
     """The images of a folder on the [-1, 1] range, in the order of their names."""
-    return [to_signal(read_image(path).pixels) for path in list_images(folder)]
+    return [image_signal(read_image(path).pixels) for path in list_images(folder)]
 
 
 def corrupted(bench: Bench) -> Signals:

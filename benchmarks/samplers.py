@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 
-from sagd_cli.console import Output
-from sagd_cli.devices import choose_device, keep_freed_memory
 from sagd_cli.evaluation.fidelity import Measures, evaluate
-from sagd_cli.evaluation.sources import data_source, run_source
-from sagd_cli.training.folder import Run, open_run
-from sagd_cli.training.generator import sampling_of
+from sagd_cli.evaluation.sources import run_source
+from sagd_cli.features.image_source import data_source
+from sagd_cli.run.folder import Run, open_run
+from sagd_cli.sampling.generator import sampling_of
+from sagd_cli.system.console import Output
+from sagd_cli.system.devices import choose_device, keep_freed_memory
 
 SAMPLERS = (
     "dpmpp:10,dpmpp:20,dpmpp:50,unipc:20,heun:20,dpmpp-sde:20,ddim:20,ddim:50,ddpm:20,ddpm:250,ddpm:1000"

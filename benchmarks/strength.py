@@ -17,16 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from sagd_cli.arguments import parse_dataset
-from sagd_cli.datasets import as_signal, load_images
-from sagd_cli.restoration.fields import make_fields
-from sagd_cli.restoration.strength import (
-    Groups,
-    Strength,
+from sagd_cli.config.arguments import parse_dataset
+from sagd_cli.damage.fields import make_fields
+from sagd_cli.damage.groups import Groups
+from sagd_cli.damage.likelihood import (
     strength_from_power_law,
     strength_from_reference,
     strengths_from_reference,
 )
+from sagd_cli.damage.strength import Strength
+from sagd_cli.data.datasets import load_images
+from sagd_cli.data.ranges import array_signal
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.spectrum import crop_spectrum
@@ -99,7 +100,7 @@ def of_photographs() -> Iterable[dict[str, Any]]:
         for gamma in GAMMAS:
             random, band, found = np.random.default_rng(0), Band.parse(text), []
             for pixels in photographs:
-                image = as_signal(np.atleast_3d(pixels).transpose(2, 0, 1))
+                image = array_signal(np.atleast_3d(pixels).transpose(2, 0, 1))
                 grid = FrequencyGrid(image.shape[1:])
                 noisy = image + gamma * band_noise(len(image), grid, band, random)
                 fields = make_fields([noisy.astype(np.float32)])
@@ -128,7 +129,7 @@ def main() -> None:
         sets["mnist"] = (f"mnist:root={options.root}", f"mnist:test,root={options.root}")
     rows = []
     for name, sides in sets.items():
-        clean, damaged = (as_signal(load_images(parse_dataset(side)).images[:10_000]) for side in sides)
+        clean, damaged = (array_signal(load_images(parse_dataset(side)).images[:10_000]) for side in sides)
         damaged = damaged if name == "digits" else damaged[:200]
         rows += [*map(shown, of_data(name, clean, damaged, options.trials))]
     if options.photographs:

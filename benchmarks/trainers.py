@@ -22,13 +22,17 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from sagd_cli.config import FilterConfig, RunConfig, TrainingConfig, resolve
-from sagd_cli.devices import choose_device
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.layers import resolve
+from sagd_cli.config.run import RunConfig, TrainingConfig
+from sagd_cli.data.tensors import tensor_signal
+from sagd_cli.model.learned_filter import make_loss
+from sagd_cli.model.network import new_backbone
+from sagd_cli.model.state import TrainingState
 from sagd_cli.spectral.noise import SpectralNoise
-from sagd_cli.training.backbones import new_backbone
-from sagd_cli.training.data import Batches, to_signal
-from sagd_cli.training.learned_filter import make_loss
-from sagd_cli.training.loop import Callbacks, TrainingState, fit
+from sagd_cli.system.devices import choose_device
+from sagd_cli.training.batches import Batches
+from sagd_cli.training.loop import Callbacks, fit
 
 SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}
 ENDLESS = 10**12  # images: more than any run of the benchmark takes
@@ -240,7 +244,7 @@ class DiffusersInMemory(Diffusers):
         images = torch.from_numpy(case.pixels).to(self._accelerator.device)
         while True:
             for chosen in torch.randperm(len(images), device=images.device).split(case.batch_size):
-                yield to_signal(images[chosen])
+                yield tensor_signal(images[chosen])
 
 
 PEERS: dict[str, Callable[[Case, Path], Contestant]] = {

@@ -68,8 +68,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from trainers import PEERS, Case, Contestant, NoiseAlone, Ours
 
-from sagd_cli.config import FilterConfig
-from sagd_cli.devices import choose_device, keep_freed_memory
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.system.devices import choose_device, keep_freed_memory
 
 NOISES = {
     "white": FilterConfig(type="white"),

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from sagd_cli.figures.style import COLOURS, DASHES, save_figure
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "diffusion"))
 
 import test_score as law  # noqa: E402  (the figure shows what the test holds)
-
-from sagd_cli.reporting.figures import COLOURS, DASHES, save_figure  # noqa: E402
 
 
 def curve(name: str, mean: law.torch.Tensor, to_all: bool) -> tuple[list[float], list[float]]:

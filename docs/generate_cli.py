@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from sagd_cli.command_names import COMMANDS
+from sagd_cli.builtin import COMMANDS
 from sagd_cli.commands.common import DefaultGroup
 
 HEAD = """# The command line

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from typer import Abort, TyperException
 
-from sagd_cli.console import Output, output, use_output
 from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.system.console import Output, output, use_output
 
 INTERRUPTED = 130
 

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sagd_cli import __version__
-from sagd_cli.command_names import COMMANDS
+from sagd_cli.builtin import COMMANDS
 
 
 class LazyGroup(TyperGroup):

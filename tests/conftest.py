@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sagd_cli.__main__ import main
-from sagd_cli.config import RunConfig, resolve
+from sagd_cli.config.layers import resolve
+from sagd_cli.config.run import RunConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {
@@ -77,9 +78,9 @@ def tiny_run(tmp_path_factory, tiny_config) -> Path:
     """A run of 8 steps on the digits."""
     import torch
 
-    from sagd_cli.console import Output
-    from sagd_cli.training.run import train
+    from sagd_cli.system.console import Output
+    from sagd_cli.training.train import run_training
 
     path = tmp_path_factory.mktemp("runs") / "tiny"
-    train(tiny_config, path, torch.device("cpu"), Output(quiet=True))
+    run_training(tiny_config, path, torch.device("cpu"), Output(quiet=True))
     return path

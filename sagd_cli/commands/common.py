@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sagd_cli.console import Output, output, use_output
 from sagd_cli.errors import UsageError
+from sagd_cli.system.console import Output, output, use_output
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ OutputFile = Annotated[Path | None, typer.Option("--output", help="File to write
 
 def announced_device(name: str) -> "torch.device":
     """Choose the device, say which when the choice was left to the program, and settle this process on it."""
-    from sagd_cli.devices import choose_device, keep_freed_memory
+    from sagd_cli.system.devices import choose_device, keep_freed_memory
 
     chosen = choose_device(name)
     if chosen.type == "cpu":

@@ -6,12 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from sagd_cli.arguments import check_filter_file
 from sagd_cli.commands.common import ConfigOption, PresetOption, SetOption, common, group
-from sagd_cli.config import RunConfig, filter_schema, presets, resolve, validate
-from sagd_cli.console import output
+from sagd_cli.config.arguments import check_filter_file
+from sagd_cli.config.filter import filter_schema
+from sagd_cli.config.layers import presets, resolve
+from sagd_cli.config.run import RunConfig
+from sagd_cli.config.validation import validate
 from sagd_cli.errors import UsageError
-from sagd_cli.yaml_files import dump_yaml, read_mapping
+from sagd_cli.system.console import output
+from sagd_cli.system.yaml import dump_yaml, read_mapping
 
 app = group("Show and validate configurations; print their JSON Schema.")
 

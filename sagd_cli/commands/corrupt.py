@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from sagd_cli.commands.common import BandOption, ForceOption, common, single
-from sagd_cli.console import output
 from sagd_cli.errors import UsageError
+from sagd_cli.system.console import output
 
 app = single()
 
@@ -54,9 +54,9 @@ def corrupt(
 
       sagd corrupt mnist --band 0.5:0.625 --strength 1 --output damaged.npy
     """
-    from sagd_cli.arguments import parse_dataset
-    from sagd_cli.restoration.corruption import corrupt_dataset, corrupt_files
-    from sagd_cli.restoration.files import raise_if_failed
+    from sagd_cli.config.arguments import parse_dataset
+    from sagd_cli.damage.corruption import corrupt_dataset, corrupt_files
+    from sagd_cli.data.folders import raise_if_failed
     from sagd_cli.spectral.band import Band
 
     where = Band.parse(band)

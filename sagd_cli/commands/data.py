@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from sagd_cli.commands.common import ForceOption, common, group
-from sagd_cli.console import output
 from sagd_cli.plugin.registry import registry
+from sagd_cli.system.console import output
 
 app = group("List, prepare and inspect data sets.")
 
@@ -66,17 +66,18 @@ def prepare(
 
       sagd data prepare samples/samples.npz --pixels --output samples.npy      (of a run on `sagd corrupt`'s floats)
     """
-    from sagd_cli.arguments import parse_dataset
-    from sagd_cli.config import DatasetConfig
-    from sagd_cli.dataset_files import write_dataset
-    from sagd_cli.datasets import as_pixels, fetch
+    from sagd_cli.config.arguments import parse_dataset
+    from sagd_cli.config.run import DatasetConfig
+    from sagd_cli.data.datasets import fetch
+    from sagd_cli.data.ranges import array_pixels
+    from sagd_cli.data.writing import write_dataset
 
     config = parse_dataset(data)
     if size is not None:
         config = DatasetConfig(name=config.name, split=config.split, options={**config.options, "size": size})
     if download:
         fetch(config)
-    count, *shape = write_dataset(config, target, force, output(), as_pixels if pixels else None)
+    count, *shape = write_dataset(config, target, force, output(), array_pixels if pixels else None)
     result = {"output": str(target), "count": count, "shape": shape}
     output().result(result, str(target))
 
@@ -90,8 +91,8 @@ def info(data: DataArgument, download: DownloadOption = False) -> None:
 
       sagd data info digits:test --json
     """
-    from sagd_cli.arguments import parse_dataset
-    from sagd_cli.datasets import class_names, fetch, hash_images, load_images, mean_and_std
+    from sagd_cli.config.arguments import parse_dataset
+    from sagd_cli.data.datasets import class_names, fetch, hash_images, load_images, mean_and_std
 
     config = parse_dataset(data)
     if download:

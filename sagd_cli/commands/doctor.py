@@ -14,9 +14,9 @@ from rich.table import Table
 
 from sagd_cli import __version__
 from sagd_cli.commands.common import DeviceOption, announced_device, common, single
-from sagd_cli.console import output
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.plugin.registry import registry
+from sagd_cli.system.console import output
 
 app = single()
 
@@ -82,7 +82,7 @@ def doctor(
 
 def _numerics(device: str) -> None:
     """Print the checks and the verdict; raise SagdError, which names them, when some are out of bounds."""
-    from sagd_cli.diffusion.numerics import run_checks
+    from sagd_cli.diffusion.self_check import run_checks
 
     chosen = announced_device(device)
     checks = run_checks(chosen)

@@ -13,14 +13,15 @@ from sagd_cli.commands.common import (
     common,
     refuse_given,
 )
-from sagd_cli.console import output
 from sagd_cli.errors import GateError, UsageError
+from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
     import torch
 
     from sagd_cli.evaluation.fidelity import Measures
-    from sagd_cli.evaluation.sources import ImageSource, Reference
+    from sagd_cli.evaluation.sources import Reference
+    from sagd_cli.features.image_source import ImageSource
 
 app = typer.Typer(
     cls=DefaultGroup, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}
@@ -139,7 +140,7 @@ def fid(
     """
     from sagd_cli.evaluation.fidelity import Measures, chosen_metrics
     from sagd_cli.evaluation.sources import open_reference, open_source
-    from sagd_cli.files import refuse_existing
+    from sagd_cli.system.files import refuse_existing
 
     if (reference is None) == (save_stats is None):
         raise UsageError("give a REFERENCE to compare with, or else --save-stats FILE.npz")
@@ -207,7 +208,7 @@ def compare(
     """
     from sagd_cli.evaluation.compare import compare_results
     from sagd_cli.evaluation.result import read_result
-    from sagd_cli.reporting.fid_text import comparison_text
+    from sagd_cli.evaluation.words import comparison_text
 
     found = compare_results(read_result(first), read_result(second))
     output().result(found, comparison_text(found))
@@ -225,8 +226,8 @@ def _measure(
 ) -> dict[str, Any]:
     """Compare, write and print the result."""
     from sagd_cli.evaluation.fidelity import evaluate
-    from sagd_cli.files import append_text, write_json
-    from sagd_cli.reporting.fid_text import fid_markdown, fid_text
+    from sagd_cli.evaluation.words import fid_markdown, fid_text
+    from sagd_cli.system.files import append_text, write_json
 
     result = evaluate(images, reference, how, device, output())
     to_stdout = summary == Path("-")

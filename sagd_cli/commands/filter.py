@@ -5,15 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from sagd_cli.arguments import parse_filter, parse_size
 from sagd_cli.commands.common import ForceOption, OutputFile, PlotOption, common, group
-from sagd_cli.config import FilterConfig, parse_options, validate
-from sagd_cli.console import output
+from sagd_cli.config.arguments import parse_filter, parse_size
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.layers import parse_options
+from sagd_cli.config.validation import validate
 from sagd_cli.errors import UsageError
-from sagd_cli.files import refuse_existing, write_text
 from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.grid import format_shape
-from sagd_cli.yaml_files import dump_yaml
+from sagd_cli.system.console import output
+from sagd_cli.system.files import refuse_existing, write_text
+from sagd_cli.system.yaml import dump_yaml
 
 app = group("Design, list, inspect, fit and compare spectral filters.")
 
@@ -134,7 +136,7 @@ def list_() -> None:
                 "distribution": entry.provider.distribution,
             }
         )
-    from sagd_cli.reporting.filter_text import listing
+    from sagd_cli.design.words import listing
 
     output().result({"filters": rows}, listing(rows))
 
@@ -149,7 +151,7 @@ def _is_folder(text: str) -> bool:
 
 def _subject(text: str) -> tuple[FilterConfig, FilterConfig | None, tuple[int, ...] | None]:
     """The filter that `text` names, what it was before training, and the shape of its run's fields."""
-    from sagd_cli.training.store import read_run_filter
+    from sagd_cli.run.manifest import read_run_filter
 
     if not _is_folder(text) or text in registry().names("filter"):
         return parse_filter(text), None, None
@@ -204,7 +206,7 @@ def show(
         result["output"] = str(file)
         if str(file) != "-":
             write_text(file, text)
-    from sagd_cli.reporting.filter_text import description
+    from sagd_cli.design.words import description
 
     output().result(result, text if str(file) == "-" else description(result))
 
@@ -212,7 +214,7 @@ def show(
 def _check_outputs(plot: Path | None, file: Path | None, force: bool) -> None:
     """Say what cannot be written before any work is done."""
     if plot is not None:
-        from sagd_cli.reporting.figures import check_figure_path
+        from sagd_cli.figures.style import check_figure_path
 
         check_figure_path(plot, force)
     if file is not None and str(file) != "-":
@@ -222,10 +224,10 @@ def _check_outputs(plot: Path | None, file: Path | None, force: bool) -> None:
 def _plot_filter(
     config: FilterConfig, initial: FilterConfig | None, shape: tuple[int, ...], plot: Path, force: bool
 ) -> None:
-    from sagd_cli.reporting.figures import save_figure
-    from sagd_cli.reporting.filter_figures import filter_figure
-    from sagd_cli.reporting.filter_text import options_text
-    from sagd_cli.reporting.noise_draws import measure_noise
+    from sagd_cli.design.words import options_text
+    from sagd_cli.figures.filters import filter_figure
+    from sagd_cli.figures.noise import measure_noise
+    from sagd_cli.figures.style import save_figure
 
     built = config.weights(shape)
     about = f"normalize {config.normalize}, units {config.units}, {format_shape(shape)}"
@@ -236,7 +238,7 @@ def _plot_filter(
 
 @app.command()
 @common
-def fit(
+def fit_(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Data set, folder of images of one size, .npy or .npz.")
     ],
@@ -303,12 +305,12 @@ def compare(
         for text, (config, _, _) in zip(filters, subjects, strict=True)
     ]
     if plot is not None:
-        from sagd_cli.reporting.figures import save_figure
-        from sagd_cli.reporting.filter_figures import compare_figure
+        from sagd_cli.figures.filters import compare_figure
+        from sagd_cli.figures.style import save_figure
 
         built = [config.weights(setting.shape) for config, _, _ in subjects]
         save_figure(compare_figure(filters, built, setting.power, setting.terminal_level), plot, force)
     result = {"shape": list(setting.shape), "filters": rows, **({"plot": str(plot)} if plot else {})}
-    from sagd_cli.reporting.filter_text import comparison
+    from sagd_cli.design.words import comparison
 
     output().result(result, comparison(rows))

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sagd_cli.commands.common import BandOption, DeviceOption, ForceOption, announced_device, common, single
-from sagd_cli.console import output
 from sagd_cli.errors import UsageError
+from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
-    from sagd_cli.restoration.omission import Shown
+    from sagd_cli.restoration.omission import RestoredImage
     from sagd_cli.spectral.band import Band
 
 app = single()
@@ -118,20 +118,21 @@ def omit(
 
       sagd omit --band 0.25:0.5 more-damaged --model runs/mid --uncertainty deviations
     """
-    from sagd_cli.files import refuse_existing, write_json
+    from sagd_cli.data.folders import raise_if_failed
+    from sagd_cli.restoration.band_model import open_model
+    from sagd_cli.restoration.clean_images import clean_images
     from sagd_cli.restoration.estimates import UNTRAINED
-    from sagd_cli.restoration.files import raise_if_failed
     from sagd_cli.restoration.omission import Places, omit_files
     from sagd_cli.restoration.options import Omission
-    from sagd_cli.restoration.sources import clean_images, open_model
     from sagd_cli.spectral.band import Band
+    from sagd_cli.system.files import refuse_existing, write_json
 
     if model is not None and run is not None:
         raise UsageError("with --model nothing is learned to save", "Leave out --save-model.")
     if run is not None and estimate in UNTRAINED:
         raise UsageError(f"--estimate {estimate} learns nothing to save", "Leave out --save-model.")
     if figure is not None:
-        from sagd_cli.reporting.figures import check_figure_path
+        from sagd_cli.figures.style import check_figure_path
 
         check_figure_path(figure, force)
     if record is not None:
@@ -175,12 +176,12 @@ def _strength(text: str) -> float | None:
         raise UsageError(f"--strength is auto, inf or a number, not {text!r}") from None
 
 
-def _draw(band: "Band", shown: list["Shown"], path: Path, force: bool) -> None:
-    from sagd_cli.reporting.figures import save_figure
-    from sagd_cli.reporting.omission_figure import Restored, omission_figure
+def _draw(band: "Band", shown: list["RestoredImage"], path: Path, force: bool) -> None:
+    from sagd_cli.figures.omission import RestoredPanel, omission_figure
+    from sagd_cli.figures.style import save_figure
 
     images = [
-        Restored(
+        RestoredPanel(
             Path(one.record["input"]).name,
             one.before,
             one.after,

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from sagd_cli.commands.common import common, group
-from sagd_cli.console import output
 from sagd_cli.errors import PluginError, SagdError, suggest
 from sagd_cli.plugin.records import FilterPlugin, Plugin
 from sagd_cli.plugin.registry import Entry, registry
+from sagd_cli.system.console import output
 
 app = group("List and check plug-ins.")
 

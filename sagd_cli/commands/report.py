@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from sagd_cli.commands.common import DeviceOption, ForceOption, announced_device, common, single
-from sagd_cli.console import output
 from sagd_cli.errors import UsageError
+from sagd_cli.system.console import output
 
 app = single()
 
@@ -44,8 +44,8 @@ def report(
 
       sagd report sweeps/alphas --output alphas.html
     """
-    from sagd_cli.files import refuse_existing
-    from sagd_cli.report.report import check_targets, write_report
+    from sagd_cli.report.page import check_targets, write_report
+    from sagd_cli.system.files import refuse_existing
 
     if target is None and len(targets) > 1:
         raise UsageError(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sagd_cli.commands.common import DeviceOption, ForceOption, announced_device, common, single
-from sagd_cli.console import output
+from sagd_cli.system.console import output
 
 app = single()
 
@@ -112,17 +112,17 @@ def sample(
 
       sagd sample runs/omitted --fill prior --prior runs/band  (of one trained with --restore BAND)
     """
-    from sagd_cli.arguments import parse_filter
+    from sagd_cli.config.arguments import parse_filter
+    from sagd_cli.restoration.band_model import open_model
     from sagd_cli.restoration.prior import band_prior
-    from sagd_cli.restoration.sources import open_model
-    from sagd_cli.training.folder import check_filter, open_run
-    from sagd_cli.training.generator import ImageGenerator, sampling_of
-    from sagd_cli.training.samples import SampleTarget, default_folder, describe, save_samples
+    from sagd_cli.run.folder import check_same_filter, open_run
+    from sagd_cli.sampling.generator import ImageGenerator, sampling_of
+    from sagd_cli.sampling.samples import SampleTarget, default_folder, describe, save_samples
 
     out = output()
     opened = open_run(run, out)
     if filter_ is not None:
-        check_filter(parse_filter(filter_).sha256(), opened.filter.sha256(), "--filter names")
+        check_same_filter(parse_filter(filter_).sha256(), opened.filter.sha256(), "--filter names")
     flags = {
         "sampler": sampler,
         "steps": steps,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sagd_cli.commands.common import ForceOption, PlotOption, common, single
-from sagd_cli.console import output
 from sagd_cli.spectral.grid import format_shape
+from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
     from sagd_cli.design.analyse import Analysis
@@ -46,7 +46,7 @@ def spectrum(
     from sagd_cli.design.analyse import analyse
 
     if plot is not None:
-        from sagd_cli.reporting.figures import check_figure_path
+        from sagd_cli.figures.style import check_figure_path
 
         check_figure_path(plot, force)
     found = analyse(data, window, peaks, output())
@@ -58,8 +58,8 @@ def spectrum(
 
 
 def _plot(data: str, found: "Analysis", plot: Path, force: bool) -> None:
-    from sagd_cli.reporting.figures import save_figure
-    from sagd_cli.reporting.spectrum_figure import spectrum_figure
+    from sagd_cli.figures.spectrum import spectrum_figure
+    from sagd_cli.figures.style import save_figure
 
     measured = found.measured.spectrum
     image = measured.grid.full(measured.power) if measured.grid.ndim == 2 else None
@@ -74,7 +74,7 @@ def _count(images: int) -> str:
 
 
 def _description(data: str, found: "Analysis") -> str:
-    from sagd_cli.reporting.terminal import profile_plot
+    from sagd_cli.design.plot import profile_plot
 
     measured, law = found.measured.spectrum, found.law
     shape = format_shape(measured.grid.shape)

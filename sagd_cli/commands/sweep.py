@@ -15,17 +15,17 @@ from sagd_cli.commands.common import (
     refuse_given,
     single,
 )
-from sagd_cli.console import output
 from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
-    from sagd_cli.config import DatasetConfig, RunConfig
+    from sagd_cli.config.run import DatasetConfig, RunConfig
     from sagd_cli.sweep.plan import Evaluation, Grid, Plan
 
 app = single()
 
 METRICS = {"fid": "fd", "kid": "kid"}
-SAMPLES = 500
+DEFAULT_SAMPLES = 500
 
 
 @app.command()
@@ -114,11 +114,11 @@ def sweep(
 
       sagd sweep --config mnist.yaml --grid filter.options.alpha=-0.2,-0.1,0 --halving 3 --storage postgresql://host/sweeps
     """
-    from sagd_cli.arguments import parse_dataset
-    from sagd_cli.config import resolve
+    from sagd_cli.config.arguments import parse_dataset
+    from sagd_cli.config.layers import resolve
     from sagd_cli.sweep.folder import has_plan
     from sagd_cli.sweep.plan import Halving, Plan, default_output, make_cells, parse_grid, parse_seeds
-    from sagd_cli.yaml_files import read_mapping
+    from sagd_cli.system.yaml import read_mapping
 
     chosen = () if seeds is None else parse_seeds(seeds)
     if not grid and folder is not None and has_plan(folder):
@@ -143,7 +143,7 @@ def sweep(
         base, values = resolve(*layers), parse_grid(grid or [])
         cells = make_cells(values, *layers)
         against = _reference(reference, base, values)
-        measure = _evaluation(metric or "fid", count or SAMPLES, against, features, layer, weights)
+        measure = _evaluation(metric or "fid", count or DEFAULT_SAMPLES, against, features, layer, weights)
         rungs = None if halving is None else Halving.of([cell.config for cell in cells], halving)
         plan = Plan(base, cells, chosen, measure, rungs, folder or default_output(base, cells), storage)
     if dry_run:
@@ -163,7 +163,7 @@ def _stored(folder: Path, seeds: tuple[int, ...], storage: str | None) -> "Plan"
 
 
 def _reference(reference: str | None, base: "RunConfig", grid: "Grid") -> "DatasetConfig":
-    from sagd_cli.arguments import parse_dataset
+    from sagd_cli.config.arguments import parse_dataset
     from sagd_cli.sweep.reference import held_out
 
     if reference is not None:
@@ -193,10 +193,10 @@ def _evaluation(
 
 
 def _describe(plan: "Plan") -> None:
-    from sagd_cli.sweep.folder import joined
-    from sagd_cli.sweep.sweep import check_plan
+    from sagd_cli.sweep.folder import joined_plan
+    from sagd_cli.sweep.run import check_plan
 
-    plan = joined(plan)
+    plan = joined_plan(plan)
     check_plan(plan)
     runs = len(plan.cells) * len(plan.seeds)
     images = sum(cell.config.training.images for cell in plan.cells) * len(plan.seeds)
@@ -213,8 +213,8 @@ def _describe(plan: "Plan") -> None:
 
 
 def _run(plan: "Plan", jobs: int, device: str) -> None:
-    from sagd_cli.reporting.sweep_text import sweep_text
-    from sagd_cli.sweep.sweep import run_sweep
+    from sagd_cli.sweep.run import run_sweep
+    from sagd_cli.sweep.words import sweep_text
 
     summary = run_sweep(plan, jobs, announced_device(device), output())
     output().result(summary, sweep_text(summary))

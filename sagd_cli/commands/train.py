@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sagd_cli.arguments import parse_dataset, parse_filter
 from sagd_cli.commands.common import (
     ConfigOption,
     DeviceOption,
@@ -16,10 +15,13 @@ from sagd_cli.commands.common import (
     common,
     single,
 )
-from sagd_cli.config import DatasetConfig, RunConfig, resolve, validate
-from sagd_cli.console import binary_size, output
+from sagd_cli.config.arguments import parse_dataset, parse_filter
+from sagd_cli.config.layers import resolve
+from sagd_cli.config.run import DatasetConfig, RunConfig
+from sagd_cli.config.validation import validate
 from sagd_cli.errors import SagdError, UsageError
-from sagd_cli.yaml_files import dump_yaml
+from sagd_cli.system.console import binary_size, output
+from sagd_cli.system.yaml import dump_yaml
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -182,7 +184,7 @@ def train(
         budget = chosen.training.model_copy(update={"images": steps * chosen.training.batch_size})
         chosen = chosen.model_copy(update={"training": budget})
     if download and not dry_run:
-        from sagd_cli.datasets import fetch
+        from sagd_cli.data.datasets import fetch
 
         fetch(chosen.dataset)
     run = run or Path("runs") / chosen.default_name
@@ -206,18 +208,18 @@ def _describe(config: RunConfig, run: Path, device: str) -> None:
 
 def _estimate(config: RunConfig, device: str) -> dict[str, Any] | None:
     """What the run would take; None, with a note that says why, when that cannot be known."""
-    from sagd_cli.datasets import data_size
+    from sagd_cli.data.datasets import data_size
 
     try:
         data = data_size(config.dataset, config.class_conditional)
     except SagdError as error:
         output().note(f"no estimate without the images: {error.message}. {error.hint}".rstrip())
         return None
-    from sagd_cli.devices import available_memory, choose_device
-    from sagd_cli.training.estimate import estimate_run
+    from sagd_cli.system.devices import available_memory, choose_device
+    from sagd_cli.training.cost import estimate_cost
 
     chosen = choose_device(device)
-    estimate = estimate_run(config, data, chosen)
+    estimate = estimate_cost(config, data, chosen)
     if estimate is None:
         output().note(
             f"no estimate: the network {config.backbone.name} cannot be followed without training it"
@@ -275,12 +277,12 @@ def _table(result: dict[str, Any]) -> "Table":
 def _train(
     config: RunConfig, run: Path, device: str, allow_change: bool, check_memory: bool, tensorboard: bool
 ) -> None:
-    from sagd_cli.training.distributed import speaks
-    from sagd_cli.training.run import train as train_run
+    from sagd_cli.system.distributed import speaks
+    from sagd_cli.training.train import run_training
 
     out = output()
     chosen = announced_device(device)
-    result = train_run(config, run, chosen, out, allow_change, check_memory, tensorboard)
+    result = run_training(config, run, chosen, out, allow_change, check_memory, tensorboard)
     if not speaks():
         return
     loss = "" if result["loss"] is None else f", loss {result['loss']:.4f}"

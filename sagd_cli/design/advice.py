@@ -5,15 +5,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.console import Output
-from sagd_cli.datasets import as_signal, blocks, mean_and_std
-from sagd_cli.diffusion.tables import snr_level
+from sagd_cli.data.datasets import blocks, mean_and_std
+from sagd_cli.data.ranges import array_signal
+from sagd_cli.diffusion.schedule_tables import snr_level
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.snr import LARGEST_TERMINAL_SNR, largest_snr
 from sagd_cli.spectral.spectrum import power_spectrum
+from sagd_cli.system.console import Output
 
-IMAGES = 2048
+SAMPLE_IMAGES = 2048
 UNIT_SCALE = (0.3, 3.0)
 # Damage this many times as strong as the predicted images is damage: a power law may miss theirs by nearly as much.
 CLEAR_DAMAGE = 2.0
@@ -90,12 +91,12 @@ def data_moments(images: NDArray[Any]) -> dict[str, Array]:
     sample, grid = _sample(images), FrequencyGrid(images.shape[2:])
 
     def power(mean: Array | float) -> Array:
-        parts = (len(block) * power_spectrum(as_signal(block) - mean, grid) for block in blocks(sample))
+        parts = (len(block) * power_spectrum(array_signal(block) - mean, grid) for block in blocks(sample))
         return np.asarray(sum(parts) / len(sample))
 
-    mean = np.asarray(sum(as_signal(block).sum(axis=0) for block in blocks(sample)) / len(sample))
+    mean = np.asarray(sum(array_signal(block).sum(axis=0) for block in blocks(sample)) / len(sample))
     return {"mean": mean, "power": power(0.0), "power_about_mean": power(mean)}
 
 
 def _sample(images: NDArray[Any]) -> NDArray[Any]:
-    return images[:: max(1, len(images) // IMAGES)]
+    return images[:: max(1, len(images) // SAMPLE_IMAGES)]

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sagd_cli.console import Output
 from sagd_cli.design.measure import Measurement, measure_texture
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.spectral.peaks import REACH, Peak, find_peaks
 from sagd_cli.spectral.power_law import PowerLaw, fit_power_law
+from sagd_cli.system.console import Output
 
 
 @dataclass(frozen=True, eq=False)

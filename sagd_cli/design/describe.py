@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sagd_cli.config import FilterConfig
-from sagd_cli.console import Output
+from sagd_cli.config.filter import FilterConfig
 from sagd_cli.design.advice import warn_of_terminal_snr
 from sagd_cli.design.measure import Measurement, measure_diffused
-from sagd_cli.diffusion.tables import snr_level
+from sagd_cli.diffusion.schedule_tables import snr_level
 from sagd_cli.errors import UsageError
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array, format_shape
 from sagd_cli.spectral.snr import band_snr, largest_snr
+from sagd_cli.system.console import Output
 
 TIMES = (0.0, 0.5, 1.0)
 DEFAULT_SHAPE = (32, 32)

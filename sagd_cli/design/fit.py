@@ -7,20 +7,21 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from sagd_cli.config import FilterConfig, validate
-from sagd_cli.console import Output
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.validation import validate
 from sagd_cli.design.advice import warn_of_terminal_snr
 from sagd_cli.design.measure import Measurement, measure_diffused
-from sagd_cli.diffusion.tables import snr_level
+from sagd_cli.diffusion.schedule_tables import snr_level
 from sagd_cli.errors import DataError, UsageError, suggest
 from sagd_cli.spectral.power_law import PowerLaw, fit_power_law
 from sagd_cli.spectral.snr import LARGEST_TERMINAL_SNR, largest_snr
 from sagd_cli.spectral.spectrum import Spectrum
+from sagd_cli.system.console import Output
 
 METHODS = ("matched", "powerlaw")
 EMPTY = 1e-12
 CANDIDATES = 101
-FEWEST = 3
+FEWEST_IMAGES = 3
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _refuse_empty(spectrum: Spectrum, data: str) -> None:
 
 def _power_law(measured: Measurement, options: dict[str, Any], schedule: str) -> FittedFilter:
     law, count = fit_power_law(measured.spectrum), measured.spectrum.count
-    if count < FEWEST:  # about their mean two images have the same spectrum
+    if count < FEWEST_IMAGES:  # about their mean two images have the same spectrum
         law = replace(law, beta_se=None)
     wanted = -law.beta / 2
     alpha, snr = _bounded(wanted, measured, options, schedule)

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.arguments import parse_dataset
-from sagd_cli.config import FilterSource
-from sagd_cli.console import Output
-from sagd_cli.datasets import ImageHash, as_signal, stream_images
+from sagd_cli.config.arguments import parse_dataset
+from sagd_cli.config.filter import FilterSource
+from sagd_cli.data.datasets import ImageHash, stream_images
+from sagd_cli.data.ranges import array_signal
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.plugin.records import Images
 from sagd_cli.spectral.grid import Array
 from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage
+from sagd_cli.system.console import Output
 
 WINDOWS = ("hann", "none")
 # Sides of the largest tile, by the number of axes: finer frequencies than these tell no more of natural images.
@@ -117,7 +118,7 @@ def _survey(data: str, output: Output) -> _Survey:
 def _checked(image: NDArray[Any], index: int, data: str) -> Array:
     if not 2 <= image.ndim <= 4:
         raise DataError(f"image {index} of {data} has the shape {image.shape}, not (C, *spatial)")
-    signal = as_signal(image)
+    signal = array_signal(image)
     if not np.all(np.isfinite(signal)):
         raise DataError(
             f"image {index} of {data} holds values that are not finite", "Mend it or leave it out."
@@ -132,6 +133,6 @@ def _accumulate(
 ) -> Spectrum:
     with output.progress("spectrum", survey.count) as bar:
         for image in survey.images:
-            average.add(prepare(as_signal(image)))
+            average.add(prepare(array_signal(image)))
             bar.advance()
     return average.result()

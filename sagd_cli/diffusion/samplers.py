@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from sagd_cli.diffusion.denoiser import Denoiser
-from sagd_cli.diffusion.grids import Level
 from sagd_cli.diffusion.schedule import Schedule
+from sagd_cli.diffusion.time_grids import Level
 
 MOST_GAMMA = math.sqrt(2) - 1  # Karras et al. 2206.00364, algorithm 2, line 2
 

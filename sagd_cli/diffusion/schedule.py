@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sagd_cli.diffusion.tables import STEPS, log_snr_table
+from sagd_cli.diffusion.schedule_tables import TABLE_STEPS, log_snr_table
 from sagd_cli.spectral.grid import Array
 
 EDM_MEAN, EDM_DEVIATION = -1.2, 1.2  # of ln sigma in training (Karras et al. 2206.00364, table 1)
@@ -57,7 +57,7 @@ class Schedule:
     @staticmethod
     def timestep(t: Tensor) -> Tensor:
         """The time as the network takes it: t times 999, float32."""
-        return (t * (STEPS - 1)).float()
+        return (t * (TABLE_STEPS - 1)).float()
 
 
 def make_schedule(name: str, device: torch.device | str = "cpu") -> Schedule:

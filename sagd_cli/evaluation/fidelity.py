@@ -8,24 +8,26 @@ from typing import Any
 
 import torch
 
-from sagd_cli.console import Output
 from sagd_cli.errors import DataError, UsageError, suggest
-from sagd_cli.evaluation.cache import FeatureCache
-from sagd_cli.evaluation.features import (
+from sagd_cli.evaluation.frechet import frechet_floor
+from sagd_cli.evaluation.kernel import subset_size
+from sagd_cli.evaluation.metrics import METRICS, figures_of
+from sagd_cli.evaluation.sources import Reference
+from sagd_cli.evaluation.spectra import compare_power
+from sagd_cli.evaluation.statistics import load_statistics
+from sagd_cli.features.cache import FeatureCache
+from sagd_cli.features.extractor import (
     Extractor,
     check_channels,
     default_features,
     feature_plugin,
     load_extractor,
 )
-from sagd_cli.evaluation.gaussian import Gaussian, frechet_floor
-from sagd_cli.evaluation.kernel import subset_size
-from sagd_cli.evaluation.metrics import METRICS, figures_of
-from sagd_cli.evaluation.sources import ImageSource, Reference
-from sagd_cli.evaluation.spectra import compare_power
-from sagd_cli.evaluation.statistics import load_statistics
-from sagd_cli.evaluation.survey import Side, Surveyor, Wanted
+from sagd_cli.features.image_source import ImageSource
+from sagd_cli.features.moments import Gaussian
+from sagd_cli.features.survey import Side, Surveyor, Wanted
 from sagd_cli.plugin.records import FeaturePlugin
+from sagd_cli.system.console import Output
 
 FEWEST = {"fid": 2, "kid": 4, "prc": 4, "isc": 10, "spectra": 3}
 CLEAR = 0.1  # the share of a distance that may be chance before it is said

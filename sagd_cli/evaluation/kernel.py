@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch_fidelity.metric_kid import kernel_mmd
 
 SUBSETS, LARGEST_SUBSET = 100, 1000
-SEED = 2020  # of the subsets, as in torch-fidelity, so that figures are the same
+SUBSET_SEED = 2020  # of the subsets, as in torch-fidelity, so that figures are the same
 
 Take = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
@@ -22,7 +22,7 @@ def kernel_distance(take_one: Take, one: int, take_two: Take, two: int) -> tuple
 
     (Bińkowski et al. 1801.01401, equation 4.) `take_one(rows)` gives the features of `one` in all at these places.
     """
-    size, random = subset_size(one, two), np.random.RandomState(SEED)
+    size, random = subset_size(one, two), np.random.RandomState(SUBSET_SEED)
 
     def subset(take: Take, count: int) -> NDArray[np.float64]:
         return take(random.choice(count, size, replace=False)).astype(np.float64)

@@ -7,10 +7,11 @@ from typing import Any
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from sagd_cli.evaluation.gaussian import Gaussian, frechet_distance
+from sagd_cli.evaluation.frechet import frechet_distance
 from sagd_cli.evaluation.kernel import kernel_distance
-from sagd_cli.evaluation.rows import Rows
-from sagd_cli.evaluation.survey import Side
+from sagd_cli.features.moments import Gaussian
+from sagd_cli.features.rows import Rows
+from sagd_cli.features.survey import Side
 
 METRICS = ("fid", "kid", "prc", "isc")
 

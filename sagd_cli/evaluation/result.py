@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from sagd_cli.documents import Document, Number, check_document
+from sagd_cli.config.documents import Document, Number, check_document
 from sagd_cli.errors import DataError, SagdError, UsageError
-from sagd_cli.files import read_json
+from sagd_cli.system.files import read_json
 
-LARGEST = 100_000_000  # bytes of a file that may hold a result
+LARGEST_RESULT = 100_000_000  # bytes of a file that may hold a result
 
 
 class _Sampling(Document):
@@ -76,7 +76,7 @@ def check_result(document: dict[str, Any], name: str) -> dict[str, Any]:
 def read_result(path: Path) -> dict[str, Any]:
     """Read what `sagd fid --json` printed; raise UsageError when there is no file, DataError when it is no result."""
     try:
-        return check_result(read_json(path, LARGEST), str(path))
+        return check_result(read_json(path, LARGEST_RESULT), str(path))
     except DataError:
         raise
     except SagdError as error:

@@ -1,56 +1,22 @@
 """What is compared: images of a data set, images drawn from a run as they are needed, or statistics of images."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from sagd_cli.arguments import parse_dataset
-from sagd_cli.config import DatasetConfig, SamplingConfig
-from sagd_cli.console import Output
-from sagd_cli.datasets import open_images
-from sagd_cli.errors import DataError, UsageError
+from sagd_cli.config.arguments import parse_dataset
+from sagd_cli.config.run import SamplingConfig
+from sagd_cli.errors import UsageError
 from sagd_cli.evaluation.statistics import is_statistics
-from sagd_cli.plugin.registry import registry
-from sagd_cli.training.folder import Run, open_run
-from sagd_cli.training.generator import ImageGenerator, sampling_of
-from sagd_cli.training.store import CONFIG
+from sagd_cli.features.image_source import ImageSource, Pixels, data_source
+from sagd_cli.run.folder import Run, is_run, open_run
+from sagd_cli.sampling.generator import ImageGenerator, sampling_of
+from sagd_cli.system.console import Output
 
 DRAWN = 2000  # images of a run, unless told otherwise
 DRAWN_AT_ONCE = 250
-
-Image = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSource:
-    """`count` uint8 images of one `shape` (C, H, W) and the `name` the user knows them by.
-
-    `read` yields them in their order, each time it is called. `sampling` says how those of a run are drawn: reading
-    them again draws them again. None is for images that are stored.
-    """
-
-    name: str
-    count: int
-    shape: tuple[int, ...]
-    read: Callable[[Output], Iterator[Image]]
-    sampling: Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        """Raise DataError when they are neither grey nor RGB."""
-        if len(self.shape) != 3 or self.shape[0] not in (1, 3):
-            raise DataError(f"{self.name} holds fields of shape {self.shape}, not grey or RGB images")
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether the images are read from somewhere, and not drawn."""
-        return self.sampling is None
-
 
 Reference = ImageSource | Path  # the path of a file of statistics
 
@@ -92,41 +58,6 @@ def open_reference(text: str) -> Reference:
     return Path(text) if is_statistics(text) else data_source(parse_dataset(text), text)
 
 
-def data_source(config: DatasetConfig, name: str | None = None, count: int | None = None) -> ImageSource:
-    """Return the images of a data set, or the first `count` of them; `name` is what the user calls it.
-
-    Raises UsageError when it holds no pixels or fewer images, DataError when they are neither grey nor RGB. Reading
-    raises DataError on images that are not alike.
-    """
-    name = name or _name(config)
-    images = open_images(config).images
-    if images.dtype != np.uint8:
-        raise UsageError(
-            f"{name} is {images.dtype} data, which has no black and white, and this takes images",
-            "Give uint8 images; latents have to be decoded first.",
-        )
-    if count is not None and count > len(images):
-        raise UsageError(
-            f"{name} has {len(images)} images, fewer than the {count} asked for", "Lower --count."
-        )
-    wanted = len(images) if count is None else count
-
-    def read(output: Output) -> Iterator[Image]:
-        return islice(images, wanted)
-
-    return ImageSource(name, wanted, images.shape[1:], read)
-
-
-def _name(config: DatasetConfig) -> str:
-    split = "" if config.split == "train" else f":{config.split}"
-    return str(config.options.get("path", f"{config.name}{split}"))
-
-
-def array_source(name: str, images: NDArray[np.uint8]) -> ImageSource:
-    """Return images that are in memory, uint8 (N, C, H, W)."""
-    return ImageSource(name, len(images), images.shape[1:], lambda output: iter(images))
-
-
 def run_source(
     run: Run,
     count: int = DRAWN,
@@ -147,7 +78,7 @@ def run_source(
     generator = ImageGenerator(model, sampling or run.config.sampling)
     seeds = range(seed, seed + count)
 
-    def read(output: Output) -> Iterator[Image]:
+    def read(output: Output) -> Iterator[Pixels]:
         for _, images in generator.batches(seeds, DRAWN_AT_ONCE, output):
             yield from images
 
@@ -164,11 +95,3 @@ def _sampling_receipt(run: Run, generator: ImageGenerator, seeds: range) -> dict
         "ema_half_life_images": generator.model.ema_images,
         **generator.sampling.document(),
     }
-
-
-def is_run(text: str) -> bool:
-    """Whether `text` names the folder of a run; a name of a data set is that, and ./NAME the folder."""
-    try:
-        return text not in registry().names("dataset") and (Path(text) / CONFIG).is_file()
-    except (OSError, ValueError):
-        return False

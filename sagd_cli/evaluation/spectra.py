@@ -1,80 +1,12 @@
-"""The power of images about their mean image, from a stream, and that of samples over that of data (MATH: 7.)."""
+"""TODO."""
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sagd_cli.datasets import as_signal
-from sagd_cli.spectral.annuli import Annuli
-from sagd_cli.spectral.grid import Array, FrequencyGrid
-from sagd_cli.spectral.region import PRESETS, indicator
-
-
-@dataclass(frozen=True, eq=False)
-class RadialPower:
-    """E |F (x - E x)|^2 / N of images, averaged over annuli (K,) and over the bands low, mid and high (3,).
-
-    With the standard errors over images; white noise of variance s^2 has power s^2 everywhere. `power` is that on the
-    half spectrum of `grid`.
-    """
-
-    grid: FrequencyGrid
-    power: Array
-    annuli: Array
-    annuli_se: Array
-    bands: Array
-    bands_se: Array
-
-    @cached_property
-    def rho(self) -> Array:
-        """The place of each annulus, (K,)."""
-        return Annuli(self.grid).rho
-
-
-class PowerAverage:
-    """Measures RadialPower on images that are seen once, whole periodic fields.
-
-    Welford's recurrence for each frequency: with m the mean of the i - 1 images before, |F (x_i - m)|^2 (i - 1) / i has
-    the expectation sought and does not depend on the others to first order, which gives the standard error.
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        """Start without images (C, *spatial)."""
-        self._grid = FrequencyGrid(shape[1:])
-        self._annuli = Annuli(self._grid)
-        weights = [indicator(*edges, self._grid) * self._grid.multiplicity for edges in PRESETS.values()]
-        self._bands = np.stack([w.ravel() / max(w.sum(), 1) for w in weights])
-        self._mean = np.zeros((shape[0], *self._grid.half_shape), complex)
-        self._power = np.zeros(self._grid.half_shape)
-        self._radial = np.zeros(
-            (2, len(self._annuli.count) + len(PRESETS))
-        )  # sums of values and of their squares
-        self._count = 0
-
-    def add(self, image: NDArray[Any]) -> None:
-        """Take in the next image (C, *spatial), of integers of full range or floats on [-1, 1]."""
-        axes = tuple(range(1, image.ndim))
-        spectrum = np.fft.rfftn(as_signal(image), axes=axes) / np.sqrt(self._grid.size)
-        self._count += 1
-        difference = spectrum - self._mean
-        self._mean += difference / self._count
-        if self._count == 1:
-            return
-        power = np.mean(np.abs(difference) ** 2, axis=0) * ((self._count - 1) / self._count)
-        self._power += power
-        radial = np.append(self._annuli.mean(power), self._bands @ power.ravel())
-        self._radial += np.stack([radial, radial**2])
-
-    def result(self) -> RadialPower:
-        """Return what was measured on at least 3 images."""
-        terms = self._count - 1
-        mean, square = self._radial / terms
-        error = np.sqrt(np.maximum(square - mean**2, 0) / (terms - 1))
-        k = len(self._annuli.count)
-        return RadialPower(self._grid, self._power / terms, mean[:k], error[:k], mean[k:], error[k:])
+from sagd_cli.design.radial_power import RadialPower
+from sagd_cli.spectral.grid import Array
+from sagd_cli.spectral.region import PRESETS
 
 
 def compare_power(generated: RadialPower, reference: RadialPower) -> dict[str, Any]:

@@ -2,22 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sagd_cli.errors import DataError, UsageError
-from sagd_cli.evaluation.gaussian import Gaussian
-from sagd_cli.files import atomic_path, refuse_existing
+from sagd_cli.features.moments import UNREADABLE, Gaussian, open_archive, read_moments, write_moments
+from sagd_cli.system.files import atomic_path, refuse_existing
 
-# What NumPy and JSON raise on an archive that is empty, damaged, encrypted or none at all, or that lacks an array.
-UNREADABLE = (OSError, ValueError, EOFError, TypeError, KeyError, RuntimeError, BadZipFile)
 NEGATIVE = 1e-5  # of the largest eigenvalue: what rounding to float32 may leave of one that is 0
 
 
@@ -27,7 +22,7 @@ def is_statistics(text: str) -> bool:
     if path.suffix.lower() != ".npz" or not path.is_file():
         return False
     try:
-        with _archive(path) as archive:
+        with open_archive(path) as archive:
             return {"mu", "sigma"} <= {*archive.files}
     except UNREADABLE:
         return False
@@ -41,7 +36,7 @@ def load_statistics(path: Path, device: torch.device) -> tuple[Gaussian, dict[st
     """
     try:
         mean, covariance = read_moments(path)
-        with _archive(path) as archive:
+        with open_archive(path) as archive:
             about = json.loads(str(archive["receipt"])) if "receipt" in archive.files else {}
         if not isinstance(about, dict):
             raise ValueError("its receipt is no JSON object")
@@ -75,21 +70,3 @@ def save_statistics(path: Path, gaussian: Gaussian, receipt: Mapping[str, Any], 
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         write_moments(temporary, gaussian, receipt=np.array(json.dumps(dict(receipt))))
-
-
-@contextmanager
-def _archive(path: Path) -> Iterator[Any]:
-    """Open an .npz; pickled content raises ValueError. NumPy itself leaves the file of a damaged one open."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        yield archive
-
-
-def read_moments(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mu and sigma of an .npz file; raise one of UNREADABLE."""
-    with _archive(path) as archive:
-        return np.asarray(archive["mu"], np.float64), np.asarray(archive["sigma"], np.float64)
-
-
-def write_moments(path: Path, gaussian: Gaussian, **more: NDArray[Any]) -> None:
-    """Write mu, sigma and `more` arrays to an .npz file."""
-    np.savez(path, mu=gaussian.mean.cpu().numpy(), sigma=gaussian.covariance.cpu().numpy(), **more)  # type: ignore[arg-type]

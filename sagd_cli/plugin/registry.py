@@ -17,40 +17,14 @@ import pluggy
 import typer
 
 from sagd_cli import __version__
-from sagd_cli.command_names import COMMANDS
+from sagd_cli.builtin import BUILTIN_MODULES, COMMANDS
 from sagd_cli.errors import PluginError, suggest
 from sagd_cli.plugin.records import NAME, Plugin
 from sagd_cli.plugin.spec import PROJECT, HookSpecs
 
 BUILTIN_DISTRIBUTION = "sagd"
-# The one place that names built-in plug-ins.
-BUILTIN_MODULES = (
-    "sagd_plugins.filters.white",
-    "sagd_plugins.filters.powerlaw",
-    "sagd_plugins.filters.exponential",
-    "sagd_plugins.filters.lowpass",
-    "sagd_plugins.filters.highpass",
-    "sagd_plugins.filters.bandpass",
-    "sagd_plugins.filters.bandstop",
-    "sagd_plugins.filters.twoband",
-    "sagd_plugins.filters.notch",
-    "sagd_plugins.filters.stripe",
-    "sagd_plugins.filters.radial",
-    "sagd_plugins.filters.matched",
-    "sagd_plugins.filters.learned",
-    "sagd_plugins.datasets.digits",
-    "sagd_plugins.datasets.mnist",
-    "sagd_plugins.datasets.cifar10",
-    "sagd_plugins.datasets.folder",
-    "sagd_plugins.datasets.npy",
-    "sagd_plugins.datasets.patches",
-    "sagd_plugins.backbones.unet",
-    "sagd_plugins.backbones.dit",
-    "sagd_plugins.features.digits",
-    "sagd_plugins.features.inception",
-    "sagd_plugins.features.spectrum",
-    "sagd_plugins.features.pixels",
-)
+
+
 HOOKS = {
     "sagd_filters": "filter",
     "sagd_datasets": "dataset",

@@ -16,7 +16,7 @@ from sagd_cli.errors import SagdError
 from sagd_cli.plugin.records import NAME, FeaturePlugin, FilterPlugin, Options, Plugin
 from sagd_cli.spectral.filter import Normalize, SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid, Units
-from sagd_cli.yaml_files import dump_yaml, parse_yaml
+from sagd_cli.system.yaml import dump_yaml, parse_yaml
 
 # Even and odd sides, sides that differ, and one to three dimensions.
 SHAPES: tuple[tuple[int, ...], ...] = ((8, 8), (28, 28), (31, 17), (64,), (7,), (8, 9, 10), (5, 6, 7))

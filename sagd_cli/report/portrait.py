@@ -11,23 +11,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sagd_cli.config import RunConfig, validate
-from sagd_cli.console import Output
+from sagd_cli.config.run import RunConfig
+from sagd_cli.config.validation import validate
+from sagd_cli.data.images import contact_sheet, read_image
+from sagd_cli.data.ranges import image_pixels, image_signal
+from sagd_cli.design.radial_power import PowerAverage, RadialPower
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.evaluation.result import check_result
-from sagd_cli.evaluation.spectra import PowerAverage, RadialPower
-from sagd_cli.files import read_json
-from sagd_cli.images import contact_sheet, from_signal, read_image, to_signal
+from sagd_cli.run.folder import Run, open_run
+from sagd_cli.run.log import read_records
+from sagd_cli.run.manifest import CONFIG
+from sagd_cli.sampling.generator import ImageGenerator
 from sagd_cli.spectral.annuli import Annuli
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid
-from sagd_cli.training.folder import Run, open_run
-from sagd_cli.training.generator import ImageGenerator
-from sagd_cli.training.metrics import read_records
-from sagd_cli.training.store import CONFIG
-from sagd_cli.yaml_files import dump_yaml, read_mapping
+from sagd_cli.system.console import Output
+from sagd_cli.system.files import read_json
+from sagd_cli.system.yaml import dump_yaml, read_mapping
 
-SHOWN, DRAWN_AT_ONCE = 64, 64
+SHOWN, REPORT_BATCH = 64, 64
 MOST_PIXELS = 700  # of the side of a contact sheet, or fewer images are shown
 MOST_PAIRS, MOST_FIGURES = 4, 6
 LARGEST_RECORD = 20_000_000  # bytes
@@ -51,7 +53,7 @@ class Spectra:
 
 
 @dataclass(frozen=True, eq=False)
-class Restored:
+class RestoredPair:
     """An image before and after an omission, uint8 (C, H, W), with its record."""
 
     record: dict[str, Any]
@@ -60,12 +62,12 @@ class Restored:
 
 
 @dataclass(frozen=True, eq=False)
-class Omission:
+class OmissionRecord:
     """The JSON object of a `sagd omit`, by the name of its file, and some of its images."""
 
     name: str
     result: dict[str, Any]
-    images: list[Restored]
+    images: list[RestoredPair]
 
 
 @dataclass
@@ -84,7 +86,7 @@ class Portrait:
     sheet: NDArray[np.uint8] | None = None
     spectra: Spectra | None = None
     results: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    omissions: list[Omission] = field(default_factory=list)
+    omissions: list[OmissionRecord] = field(default_factory=list)
     figures: list[tuple[str, NDArray[np.uint8]]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
@@ -149,7 +151,7 @@ def _draw(portrait: Portrait, run: Run, device: torch.device, count: int, output
     model = run.model(device)
     generator = ImageGenerator(model, run.config.sampling)
     average, shown = PowerAverage(run.shape), list[NDArray[Any]]()
-    for _, images in generator.batches(range(count), DRAWN_AT_ONCE, output):
+    for _, images in generator.batches(range(count), REPORT_BATCH, output):
         for image in images:
             average.add(image)
         shown += [*images] if len(shown) < SHOWN else []
@@ -186,21 +188,21 @@ def _read_record(portrait: Portrait, file: Path) -> None:
         return
     if not (isinstance(found.get("files"), list) and isinstance(found.get("band"), str)):
         raise DataError("it is no result of sagd fid or sagd omit")
-    omission = Omission(file.stem, found, _restored(found["files"]))
+    omission = OmissionRecord(file.stem, found, _restored(found["files"]))
     portrait.omissions.append(omission)
     if found["files"] and not omission.images:
         raise DataError("its images are not where they were")
 
 
-def _restored(files: list[Any]) -> list[Restored]:
+def _restored(files: list[Any]) -> list[RestoredPair]:
     """The first images of an omission that are still where they were."""
-    found: list[Restored] = []
+    found: list[RestoredPair] = []
     for record in files:
         if len(found) == MOST_PAIRS:
             break
         try:
             found.append(
-                Restored(record, _bytes_of(Path(record["input"])), _bytes_of(Path(record["output"])))
+                RestoredPair(record, _bytes_of(Path(record["input"])), _bytes_of(Path(record["output"])))
             )
         except (SagdError, KeyError, TypeError):
             continue
@@ -209,4 +211,4 @@ def _restored(files: list[Any]) -> list[Restored]:
 
 def _bytes_of(path: Path) -> NDArray[np.uint8]:
     pixels = read_image(path).pixels
-    return pixels if pixels.dtype == np.uint8 else from_signal(to_signal(pixels), np.dtype(np.uint8))
+    return pixels if pixels.dtype == np.uint8 else image_pixels(image_signal(pixels), np.dtype(np.uint8))

@@ -3,21 +3,21 @@
 from functools import partial
 from typing import Any
 
-from sagd_cli.report.portrait import Omission, Portrait
-from sagd_cli.reporting.embed import Embedding
-from sagd_cli.reporting.fid_text import figure_rows, receipt_rows
-from sagd_cli.reporting.filter_figures import filter_figure
-from sagd_cli.reporting.html import Part, Picture, Section, Table
-from sagd_cli.reporting.noise_draws import measure_noise
-from sagd_cli.reporting.run_figures import loss_figure, ratio_figure, shares_figure, spectra_figure
+from sagd_cli.evaluation.words import figure_rows, receipt_rows
+from sagd_cli.figures.filters import filter_figure
+from sagd_cli.figures.noise import measure_noise
+from sagd_cli.figures.training import loss_figure, ratio_figure, shares_figure, spectra_figure
+from sagd_cli.report.embed import Embedding
+from sagd_cli.report.html import Picture, Section, Subsection, Table
+from sagd_cli.report.portrait import OmissionRecord, Portrait
 
 LARGEST_SHEET, LARGEST_FIGURE, LARGEST_IMAGE = 250_000, 120_000, 30_000  # bytes
-MOST_ROWS = 12
+MOST_TABLE_ROWS = 12
 
 
 def run_section(portrait: Portrait, name: str, embed: Embedding) -> Section:
     """Lay a run out under `name`; what is not there is left out, and said under `missing`."""
-    parts: list[Part] = []
+    parts: list[Subsection] = []
     for make in (_samples, _losses, _spectra, _filter):
         parts += portrait.attempt(make.__name__.strip("_"), partial(make, portrait, embed)) or []
     parts += [_result(*result) for result in portrait.results]
@@ -68,7 +68,7 @@ def _filter_name(portrait: Portrait) -> str:
     return f"{document['type']}{f' ({options})' if options else ''}{omitted}"
 
 
-def _samples(portrait: Portrait, embed: Embedding) -> list[Part]:
+def _samples(portrait: Portrait, embed: Embedding) -> list[Subsection]:
     if portrait.sheet is None:
         return []
     picture = Picture(
@@ -76,10 +76,10 @@ def _samples(portrait: Portrait, embed: Embedding) -> list[Part]:
         "Samples of the seeds from 0 on, not chosen",
         pixelated=True,
     )
-    return [Part("Samples", pictures=[picture])]
+    return [Subsection("Samples", pictures=[picture])]
 
 
-def _losses(portrait: Portrait, embed: Embedding) -> list[Part]:
+def _losses(portrait: Portrait, embed: Embedding) -> list[Subsection]:
     records = [record for record in portrait.records if isinstance(record.get("images"), int)]
     if not records:
         return []
@@ -89,10 +89,10 @@ def _losses(portrait: Portrait, embed: Embedding) -> list[Part]:
         if any(record.get(key) for record in records):
             picture = embed.figure(shares_figure(records, key, label))
             shown.append(Picture(picture, f"{label[:1].upper()}{label[1:]} in each band of frequencies"))
-    return [Part("Loss", [words], shown)]
+    return [Subsection("Loss", [words], shown)]
 
 
-def _spectra(portrait: Portrait, embed: Embedding) -> list[Part]:
+def _spectra(portrait: Portrait, embed: Embedding) -> list[Subsection]:
     found = portrait.spectra
     if found is None:
         return []
@@ -103,10 +103,10 @@ def _spectra(portrait: Portrait, embed: Embedding) -> list[Part]:
     if found.data is not None:
         ratio = embed.figure(ratio_figure(found.rho, found.data, found.samples, found.samples_se))
         shown.append(Picture(ratio, "Samples over data, where 1 is right; shaded: two standard errors"))
-    return [Part("Spectra", pictures=shown)]
+    return [Subsection("Spectra", pictures=shown)]
 
 
-def _filter(portrait: Portrait, embed: Embedding) -> list[Part]:
+def _filter(portrait: Portrait, embed: Embedding) -> list[Subsection]:
     shown = portrait.filter
     if shown is None or portrait.config.restoration is not None:
         return []
@@ -114,7 +114,7 @@ def _filter(portrait: Portrait, embed: Embedding) -> list[Part]:
     figure = filter_figure("", shown, draw, measured, portrait.initial_filter)
     shares = Table(("band", "share of the noise"), [(n, f"{s:.1%}") for n, s in shown.band_shares.items()])
     return [
-        Part(
+        Subsection(
             "Filter",
             [_filter_name(portrait)],
             [Picture(embed.figure(figure), "Weight, profile and noise of the filter")],
@@ -123,15 +123,15 @@ def _filter(portrait: Portrait, embed: Embedding) -> list[Part]:
     ]
 
 
-def _result(name: str, result: dict[str, Any]) -> Part:
+def _result(name: str, result: dict[str, Any]) -> Subsection:
     rows = [(figure, value, note.strip(" ()")) for figure, value, note in figure_rows(result)]
     receipt = Table((), receipt_rows(result))
-    return Part(
+    return Subsection(
         f"Measured: {name}", table=Table(("figure", "value", ""), rows), folded=[("Receipt", receipt)]
     )
 
 
-def _omission(omission: Omission, embed: Embedding) -> Part:
+def _omission(omission: OmissionRecord, embed: Embedding) -> Subsection:
     result = omission.result
     words = [
         f"Band {result['band']}, {result.get('method', 'method not recorded')}, strength {_strength(result)}."
@@ -151,7 +151,7 @@ def _omission(omission: Omission, embed: Embedding) -> Part:
     ]
     rows = [
         (str(f["input"]).rpartition("/")[2], *(f"{f[key]:.4g}" for key in keys))
-        for f in result["files"][:MOST_ROWS]
+        for f in result["files"][:MOST_TABLE_ROWS]
     ]
     means = [_gain(result, *gain) for gain in (("PSNR", "psnr", " dB"), ("SSIM", "ssim", ""))]
     if any(means):
@@ -161,7 +161,7 @@ def _omission(omission: Omission, embed: Embedding) -> Part:
         if keys
         else []
     )
-    return Part(f"Omission: {omission.name}", words, pictures, folded=folded)
+    return Subsection(f"Omission: {omission.name}", words, pictures, folded=folded)
 
 
 def _gain(result: dict[str, Any], name: str, key: str, unit: str) -> str:
@@ -177,18 +177,20 @@ def _strength(result: dict[str, Any]) -> str:
     return f"{strength:.3g}" if isinstance(strength, int | float) else str(strength or "not recorded")
 
 
-def _figures(portrait: Portrait, embed: Embedding) -> list[Part]:
+def _figures(portrait: Portrait, embed: Embedding) -> list[Subsection]:
     return [
-        Part(f"Figure: {name}", pictures=[Picture(embed.image(pixels, LARGEST_FIGURE), name)])
+        Subsection(f"Figure: {name}", pictures=[Picture(embed.image(pixels, LARGEST_FIGURE), name)])
         for name, pixels in portrait.figures
     ]
 
 
-def _configuration(portrait: Portrait) -> Part:
+def _configuration(portrait: Portrait) -> Subsection:
     versions = [*portrait.versions.items()]
     versions += [
         (f"{p['kind']} {p['name']}", f"{p['distribution']} {p['version']}") for p in portrait.plugins
     ]
     folded: list[tuple[str, Table | str]] = [("Configuration, defaults written out", portrait.yaml)]
     folded += [("Versions and plug-ins", Table((), versions))] if versions else []
-    return Part("Configuration", ["What trains it again, beside it:"], code=portrait.command, folded=folded)
+    return Subsection(
+        "Configuration", ["What trains it again, beside it:"], code=portrait.command, folded=folded
+    )

@@ -4,23 +4,23 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from sagd_cli.reporting.embed import Embedding
-from sagd_cli.reporting.html import Part, Picture, Section, Table
-from sagd_cli.reporting.sweep_figure import sweep_figure
-from sagd_cli.reporting.sweep_text import chance
-from sagd_cli.yaml_files import dump_yaml
+from sagd_cli.figures.sweep import sweep_figure
+from sagd_cli.report.embed import Embedding
+from sagd_cli.report.html import Picture, Section, Subsection, Table
+from sagd_cli.sweep.words import chance
+from sagd_cli.system.yaml import dump_yaml
 
 
 def sweep_section(path: Path, summary: dict[str, Any], embed: Embedding) -> Section:
     """Lay the sweep in the folder `path` out."""
-    parts = [Part("Cells", chance(summary), pictures=_picture(summary, embed), table=_table(summary))]
+    parts = [Subsection("Cells", chance(summary), pictures=_picture(summary, embed), table=_table(summary))]
     failed = [
         (f"{c['name']}, seed {r['seed']}", str(r["error"]))
         for c in summary["cells"]
         for r in c["runs"]
         if r["error"]
     ]
-    parts += [Part("Failed", table=Table(("run", "why"), failed))] if failed else []
+    parts += [Subsection("Failed", table=Table(("run", "why"), failed))] if failed else []
     folded: list[tuple[str, Table | str]] = [
         ("Configuration all cells share", dump_yaml(summary["config"])),
         ("How they were measured", dump_yaml(summary["evaluation"])),
@@ -28,7 +28,7 @@ def sweep_section(path: Path, summary: dict[str, Any], embed: Embedding) -> Sect
     ]
     command = shlex.join(["sagd", "sweep", "--output", str(path)])
     words = "What goes on with it, and adds what --grid and --seeds name:"
-    parts.append(Part("Configuration", [words], code=command, folded=folded))
+    parts.append(Subsection("Configuration", [words], code=command, folded=folded))
     return Section(path.resolve().name, "sweep", _headline(summary), _facts(summary), parts)
 
 

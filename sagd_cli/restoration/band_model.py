@@ -1,23 +1,26 @@
 """A network trained to tell noise in a band from images, as a denoiser of images of any size (MATH: 6.)."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from sagd_cli.config import RestorationConfig, RunConfig
-from sagd_cli.diffusion.band import MULTIPLE, NARROWEST_RING, BandDenoiser, floored, padded
+from sagd_cli.config.run import RestorationConfig, RunConfig
+from sagd_cli.diffusion.band_denoiser import MULTIPLE, BandDenoiser, floored, padded
+from sagd_cli.diffusion.band_loss import NARROWEST_RING
 from sagd_cli.diffusion.denoiser import as_network
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import DataError, UsageError
-from sagd_cli.restoration.fields import band_noise
 from sagd_cli.restoration.tiles import tiled
+from sagd_cli.run.folder import Run, open_run
 from sagd_cli.spectral.band import RINGS, Band, Ring
 from sagd_cli.spectral.grid import Array, FrequencyGrid
-from sagd_cli.training.folder import Run
+from sagd_cli.spectral.noise import band_noise
+from sagd_cli.system.console import Output
 
 WINDOW_MULTIPLE = 16  # divides the sides of what a network trained on windows is given
-SLACK = 1.25  # how far outside the strengths it was trained for a model is used, as if at their end
+STRENGTH_SLACK = 1.25  # how far outside the strengths it was trained for a model is used, as if at their end
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class BandModel:
                 "Give one of them, or another model.",
             )
         low, high = self.settings.strengths
-        if strengths[0] < low / SLACK or strengths[1] > high * SLACK:
+        if strengths[0] < low / STRENGTH_SLACK or strengths[1] > high * STRENGTH_SLACK:
             raise UsageError(
                 f"{self.name} was trained for strengths from {low:g} to {high:g}, and needed are "
                 + " to ".join(f"{value:.3g}" for value in dict.fromkeys(strengths)),
@@ -71,7 +74,7 @@ class BandModel:
     def check_level(self, level: float) -> None:
         """Raise DataError when an image has stronger noise than it was trained for."""
         high = self.settings.strengths[1]
-        if level > high * SLACK:
+        if level > high * STRENGTH_SLACK:
             raise DataError(
                 f"its noise has the strength {level:.3g}, and {self.name} knows {high:.3g} at most",
                 "Restore it with another --model, or without --per-image.",
@@ -90,3 +93,8 @@ class BandModel:
         multiple = MULTIPLE if self.settings.window is None else WINDOW_MULTIPLE
         network = tiled(padded(as_network(self.network), multiple))
         return BandDenoiser(network, make_schedule(self.config.schedule, device), noise, self.power_in(band))
+
+
+def open_model(path: Path, device: torch.device, output: Output) -> BandModel:
+    """Open a model of --save-model or `sagd train --restore`; raise UsageError when the run is none."""
+    return BandModel.of_run(open_run(path, output), device)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from sagd_cli.restoration.fields import Fields, band_noise
+from sagd_cli.damage.fields import Fields
 from sagd_cli.restoration.restorer import Restorer
-from sagd_cli.spectral.noise import random_stream
+from sagd_cli.spectral.noise import band_noise, random_stream
 
-IMAGES = 64
+CALIBRATION_IMAGES = 64
 WITHIN_ONE_DEVIATION = 0.6827
 
 
@@ -21,7 +21,7 @@ def calibrated(restorer: Restorer, clean: Fields, indices: np.ndarray, strength:
     in quadrature so that 68 % of their pixels lie within a deviation of the estimate, as of a normal law.
     """
     device = next(restorer.model.network.parameters()).device if restorer.model else torch.device("cpu")
-    x = torch.from_numpy(clean.values[indices[:IMAGES]]).to(device)
+    x = torch.from_numpy(clean.values[indices[:CALIBRATION_IMAGES]]).to(device)
     noise = band_noise(restorer.band, clean.shape, device)
     y = x + strength * noise.draw(x.shape, random_stream(device, restorer.how.seed, "calibrate"))
     restored = restorer.restore(y, [strength] * len(y), [f"calibration {i}" for i in range(len(y))])

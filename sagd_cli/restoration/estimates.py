@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sagd_cli.diffusion.band import BandDenoiser
-from sagd_cli.diffusion.grids import path_through
+from sagd_cli.damage.strength import TINY
+from sagd_cli.diffusion.band_denoiser import BandDenoiser
 from sagd_cli.diffusion.samplers import dpmpp, integrate
+from sagd_cli.diffusion.time_grids import path_through
 from sagd_cli.errors import DataError
-from sagd_cli.restoration.strength import TINY
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 
 DRAWS = 32
 # A sample's path goes down to this fraction of the noise's amplitude, or of the images' in the band if that is less.
-REACH = 20.0
+PATH_REACH = 20.0
 NEAREST = 2.0  # bins from a band at which the spectrum around it begins to count less
 
 
@@ -96,7 +96,7 @@ def noisier_posterior_mean(
 
 def finest_level(strength: float, power: float) -> float:
     """Where the path of a sample ends, of images with the mean `power` in the band: what is left is 0.25 % at most."""
-    return min(strength, math.sqrt(power)) / REACH
+    return min(strength, math.sqrt(power)) / PATH_REACH
 
 
 def posterior_sample(

@@ -10,20 +10,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sagd_cli.config import BackboneConfig, DatasetConfig, RestorationConfig, RunConfig, TrainingConfig
-from sagd_cli.console import Output
+from sagd_cli.config.run import BackboneConfig, DatasetConfig, RestorationConfig, RunConfig, TrainingConfig
+from sagd_cli.damage.fields import Fields
 from sagd_cli.diffusion.denoiser import as_network
 from sagd_cli.diffusion.loss import Loss
 from sagd_cli.errors import Interrupted
+from sagd_cli.model.network import resolve_backbone, seen_shape
+from sagd_cli.model.state import TrainingState
 from sagd_cli.plugin.records import ImageSet
-from sagd_cli.restoration.fields import Fields
-from sagd_cli.signals import stop_on_signal
+from sagd_cli.run.log import LogRecord
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import random_stream, uniform
-from sagd_cli.training.backbones import resolve_backbone, seen_shape
-from sagd_cli.training.data import Batch, Batches
-from sagd_cli.training.loop import Callbacks, Record, TrainingState, fit
+from sagd_cli.system.console import Output
+from sagd_cli.system.signals import stop_on_signal
+from sagd_cli.training.batches import Batch, Batches
+from sagd_cli.training.loop import Callbacks, fit
 from sagd_cli.training.task import Task
 
 View = Callable[[Tensor], Tensor]
@@ -32,7 +34,7 @@ LARGEST_BATCH, SMALLEST_BATCH, PIXELS_A_STEP = 64, 8, 3 << 14
 HELD_OUT = 0.1
 FEWEST_HELD_OUT, MOST_HELD_OUT = 8, 128
 HELD_OUT_DRAWS = 256  # images seen by one comparison, held-out ones with several draws of the noise
-PATIENCE = 5
+PATIENCE_RECORDS = 5
 # The share of images left as they are: the rest is turned and mirrored, which keeps a small set from being
 # learned by heart while the images as they stand keep the largest weight.
 UNTURNED = 1 / 3
@@ -79,7 +81,7 @@ def learn(task: Task, fields: Fields, device: torch.device, output: Output) -> T
     best = _Best(state, loss, values[torch.from_numpy(held_out)], settings.seed)
     with stop_on_signal() as stop, output.progress("learn", settings.steps, 0, settings.batch_size) as bar:
 
-        def record(figures: Record) -> None:
+        def record(figures: LogRecord) -> None:
             best.record()
             bar.show(loss=figures["loss"], **best.figures)
 
@@ -128,7 +130,7 @@ class _Best:
     @property
     def is_past(self) -> bool:
         """Whether the held-out loss has not improved for `PATIENCE` records."""
-        return self.misses >= PATIENCE
+        return self.misses >= PATIENCE_RECORDS
 
     @torch.no_grad()
     def record(self) -> None:

@@ -10,25 +10,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sagd_cli.console import Output
-from sagd_cli.errors import DataError, SagdError, UsageError
-from sagd_cli.files import refuse_existing
-from sagd_cli.images import (
-    Image,
+from sagd_cli.data.folders import (
+    Outcome,
+    check_names,
     check_output_folder,
-    from_signal,
+    input_files,
     list_images,
     output_name,
-    read_image,
-    to_signal,
-    write_array,
-    write_image,
+    read_all,
+    some_images,
 )
-from sagd_cli.restoration.files import Outcome, check_names, input_files, read_all, some_images
+from sagd_cli.data.images import Image, read_image, write_array, write_image
+from sagd_cli.data.ranges import image_pixels, image_signal
+from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.restoration.options import Omission
-from sagd_cli.restoration.plan import Plan, prepare
+from sagd_cli.restoration.prepare import Preparation, prepare_omission
 from sagd_cli.restoration.quality import file_report
 from sagd_cli.spectral.band import Band
+from sagd_cli.system.console import Output
+from sagd_cli.system.files import refuse_existing
 
 PIXELS_AT_ONCE = 1 << 18
 
@@ -50,7 +50,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Shown:
+class RestoredImage:
     """An image before and after with its record, for a figure."""
 
     record: dict[str, Any]
@@ -62,7 +62,7 @@ class Shown:
 
 def omit_files(
     omission: Omission, places: Places, device: torch.device, force: bool, output: Output, shown: int = 0
-) -> tuple[dict[str, Any], list[Shown]]:
+) -> tuple[dict[str, Any], list[RestoredImage]]:
     """Restore the images of a folder into another; return the JSON object of `sagd omit` and the first images, `shown`.
 
     Outside the band images come back unchanged, before rounding to their depth. A file that cannot be read is
@@ -74,9 +74,9 @@ def omit_files(
     _check_outputs(omission, places, paths, force)
     some = some_images(paths)
     _check_truth(some, truths)
-    plan = prepare(omission, places.source, places.run, some, device, output)
+    plan = prepare_omission(omission, places.source, places.run, some, device, output)
     del some
-    outcome, kept = Outcome(), list[Shown]()
+    outcome, kept = Outcome(), list[RestoredImage]()
     with output.progress("omit", len(paths)) as bar:
         for batch in _batches(read_all(paths, outcome, output, bar.advance), plan.band, outcome, output):
             for restored in _restored(plan, places, batch, truths, outcome, output):
@@ -138,7 +138,7 @@ def _truth_of(image: Image, truths: dict[Path, Path]) -> NDArray[np.float32] | N
             f"{truth.path} has the shape {truth.pixels.shape}, and {image.path} {image.pixels.shape}",
             "A true image has the size and colours of the damaged one.",
         )
-    return to_signal(truth.pixels)
+    return image_signal(truth.pixels)
 
 
 def _batches(images: Iterable[Image], band: Band, outcome: Outcome, output: Output) -> Iterator[list[Image]]:
@@ -157,11 +157,11 @@ def _batches(images: Iterable[Image], band: Band, outcome: Outcome, output: Outp
 
 
 def _measured(
-    plan: Plan, images: list[Image], outcome: Outcome, output: Output
+    plan: Preparation, images: list[Image], outcome: Outcome, output: Output
 ) -> Iterator[tuple[Image, NDArray[np.float32], float]]:
     """Yield each image with its signal and the strength of its noise; those with more than the model knows fail."""
     for image in images:
-        signal = to_signal(image.pixels)
+        signal = image_signal(image.pixels)
         try:
             yield image, signal, plan.strength_of(signal)
         except DataError as error:
@@ -169,13 +169,13 @@ def _measured(
 
 
 def _restored(
-    plan: Plan,
+    plan: Preparation,
     places: Places,
     images: list[Image],
     truths: dict[Path, Path],
     outcome: Outcome,
     output: Output,
-) -> Iterator[Shown]:
+) -> Iterator[RestoredImage]:
     """Restore images of one shape, write them and yield them with their records; what fails is noted."""
     measured = list(_measured(plan, images, outcome, output))
     if not measured:
@@ -193,10 +193,10 @@ def _restored(
             draws = [draw[i].cpu().numpy() for draw in (restored.estimate, *restored.draws)]
             names = _draw_names(image.path, len(draws))
             for name, draw in zip(names, draws, strict=True):
-                write_image(image, from_signal(draw, image.pixels.dtype), _folder(places.folder) / name)
+                write_image(image, image_pixels(draw, image.pixels.dtype), _folder(places.folder) / name)
             truth = _truth_of(image, truths)
             # What was written, rounded and clipped as it is, is what the report is about.
-            after = to_signal(from_signal(draws[0], image.pixels.dtype))
+            after = image_signal(image_pixels(draws[0], image.pixels.dtype))
             target = places.folder / names[0]
             record = file_report(image.path, target, signals[i], after, truth, plan.band)
             if plan.omission.per_image:
@@ -211,7 +211,7 @@ def _restored(
         except DataError as error:
             outcome.fail(image.path, error, output)
             continue
-        yield Shown(record, signals[i], after, truth, deviation)
+        yield RestoredImage(record, signals[i], after, truth, deviation)
 
 
 def _folder(path: Path) -> Path:
@@ -219,7 +219,7 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _result(plan: Plan, places: Places, outcome: Outcome) -> dict[str, Any]:
+def _result(plan: Preparation, places: Places, outcome: Outcome) -> dict[str, Any]:
     """The JSON object; an infinite strength is null there, with `lost` saying so."""
     strength = plan.strength
     ends = None if strength is None else [strength.low, strength.high]

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from math import inf
 
+from sagd_cli.damage.strength import WEAKEST
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.band_model import BandModel
+from sagd_cli.restoration.clean_images import CleanImages
 from sagd_cli.restoration.estimates import UNTRAINED
-from sagd_cli.restoration.measure import WEAKEST
 from sagd_cli.restoration.restorer import STRONGEST, Restoring
-from sagd_cli.restoration.sources import CleanImages
 from sagd_cli.spectral.band import Band
 
 ESTIMATES = ("mean", "sample", "ode", *UNTRAINED)
-STEPS = 400
-SAMPLES = 16  # behind an uncertainty
+LEARNING_STEPS = 400
+UNCERTAINTY_SAMPLES = 16  # behind an uncertainty
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Omission:
     uncertain: bool = False
     draws: int | None = None
     sampling_steps: int = 20
-    steps: int = STEPS
+    steps: int = LEARNING_STEPS
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ class Omission:
     @property
     def restoring(self) -> Restoring:
         """How images are restored."""
-        samples = self.draws or (SAMPLES if self.uncertain else 1)
+        samples = self.draws or (UNCERTAINTY_SAMPLES if self.uncertain else 1)
         return Restoring(
             self.estimate, samples, self.uncertain, self.sampling_steps, self.seed, self.draws_written
         )

@@ -7,12 +7,13 @@ import numpy as np
 from torch import Tensor
 
 from sagd_cli.errors import UsageError
+from sagd_cli.model.model import Model
 from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.estimates import finest_level
 from sagd_cli.restoration.restorer import FINEST, STRONGEST, Restorer, Restoring
+from sagd_cli.sampling.generator import Prior
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
-from sagd_cli.training.generator import Model, Prior
 
 
 def band_prior(band_model: BandModel, model: Model, steps: int) -> Prior:

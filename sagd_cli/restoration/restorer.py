@@ -6,7 +6,7 @@ from math import isinf
 import torch
 from torch import Tensor
 
-from sagd_cli.diffusion.band import BandDenoiser
+from sagd_cli.diffusion.band_denoiser import BandDenoiser
 from sagd_cli.errors import DataError
 from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.estimates import (
@@ -16,16 +16,15 @@ from sagd_cli.restoration.estimates import (
     posterior_mean,
     posterior_sample,
 )
-from sagd_cli.restoration.fields import band_noise
 from sagd_cli.spectral.band import Band
-from sagd_cli.spectral.noise import random_stream
+from sagd_cli.spectral.noise import band_noise, random_stream
 
 # The ends of the schedule's sigma / alpha at which a network can be trained; a lost band is taken to be at the upper.
 FINEST, STRONGEST = 0.01, 100.0
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoredBatch:
     """Images (B, C, H, W) on [-1, 1]: the estimate, further draws, and the deviation where it was asked for."""
 
     estimate: Tensor
@@ -82,7 +81,7 @@ class Restorer:
     floor: float = 0.0
 
     @torch.inference_mode()
-    def restore(self, y: Tensor, strengths: list[float], names: list[str]) -> Restored:
+    def restore(self, y: Tensor, strengths: list[float], names: list[str]) -> RestoredBatch:
         """Restore images `y` (B, C, H, W) with noise of `strengths`, infinite for a lost band; those without stay.
 
         The noise that is drawn for an image is a function of the seed and its name. Colours are images of their own for
@@ -90,11 +89,11 @@ class Restorer:
         """
         if self.model is None:
             noise = band_noise(self.band, tuple(y.shape[2:]), y.device)
-            return Restored(UNTRAINED[self.how.estimate](y, noise), [], None)
+            return RestoredBatch(UNTRAINED[self.how.estimate](y, noise), [], None)
         restored = self._of_any_colour(self.model, y, strengths, names)
         noisy = torch.tensor([value >= FINEST for value in strengths], device=y.device).view(-1, 1, 1, 1)
         deviation = restored.deviation
-        return Restored(
+        return RestoredBatch(
             torch.where(noisy, restored.estimate, y),
             [torch.where(noisy, draw, y) for draw in restored.draws],
             None if deviation is None else noisy * deviation,
@@ -102,7 +101,7 @@ class Restorer:
 
     def _of_any_colour(
         self, model: BandModel, y: Tensor, strengths: list[float], names: list[str]
-    ) -> Restored:
+    ) -> RestoredBatch:
         shape, channels = y.shape, model.shape[0]
         if channels == shape[1]:
             return self._restore(model, y, strengths, names)
@@ -113,18 +112,20 @@ class Restorer:
         strengths = [strength for strength in strengths for _ in range(planes)]
         restored = self._restore(model, y.reshape(-1, 1, *shape[2:]), strengths, names)
         deviation = restored.deviation
-        return Restored(
+        return RestoredBatch(
             restored.estimate.reshape(shape),
             [draw.reshape(shape) for draw in restored.draws],
             None if deviation is None else deviation.reshape(shape),
         )
 
-    def _restore(self, model: BandModel, y: Tensor, strengths: list[float], names: list[str]) -> Restored:
+    def _restore(
+        self, model: BandModel, y: Tensor, strengths: list[float], names: list[str]
+    ) -> RestoredBatch:
         denoiser = model.denoiser(self.band, tuple(y.shape[2:]))
         damage = model.settings.damage
         if damage is not None:
             level = model.settings.strengths[1]
-            return Restored(noisier_posterior_mean(y, denoiser, damage, level, names), [], None)
+            return RestoredBatch(noisier_posterior_mean(y, denoiser, damage, level, names), [], None)
         given, noise = y, denoiser.noise
         lost = torch.tensor([isinf(value) for value in strengths], device=y.device).view(-1, 1, 1, 1)
         y = torch.where(lost, drowned(y, noise, STRONGEST, names), y)
@@ -136,7 +137,7 @@ class Restorer:
         low, high = model.settings.strengths
         levels = [min(max(value, low), high) for value in strengths]
         if self.how.estimate == "ode":
-            return Restored(unchanged(self._drawn(y, denoiser, levels)), [], None)
+            return RestoredBatch(unchanged(self._drawn(y, denoiser, levels)), [], None)
         count = self.how.samples if self.how.estimate == "sample" or self.how.uncertain else 0
         kept = (self.how.returned or count) if self.how.estimate == "sample" else 0
         draws, spread = list[Tensor](), _Spread(torch.zeros_like(y), torch.zeros_like(y))
@@ -147,9 +148,9 @@ class Restorer:
                 spread.add(draw)
         deviation = (spread.variance + self.floor**2).sqrt() if self.how.uncertain else None
         if self.how.estimate == "sample":
-            return Restored(draws[0], draws[1:], deviation)
+            return RestoredBatch(draws[0], draws[1:], deviation)
         mean = posterior_mean(y, denoiser, torch.tensor(levels, device=y.device))
-        return Restored(unchanged(mean), [], deviation)
+        return RestoredBatch(unchanged(mean), [], deviation)
 
     def _drawn(
         self, y: Tensor, denoiser: BandDenoiser, levels: list[float], seeds: list[str] | None = None

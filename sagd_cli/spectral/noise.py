@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
 
-BLOCK = (
-    16  # images of a batch that share a generator: few enough to divide it, enough to keep the device busy
-)
+# Images of a batch that share a generator: few enough to divide it, enough to keep the device busy.
+BLOCK_IMAGES = 16
 
 
 def random_stream(device: torch.device | str, seed: int, *key: int | str) -> torch.Generator:
@@ -31,20 +31,22 @@ class BatchStream:
 
     def __init__(self, device: torch.device | str, images: range, seed: int, *key: int | str) -> None:
         """Serve the images at these places, drawing whole blocks of 16 places, each from a generator of its own."""
-        blocks = range(images.start // BLOCK, -(-images.stop // BLOCK))
+        blocks = range(images.start // BLOCK_IMAGES, -(-images.stop // BLOCK_IMAGES))
         self.device = torch.device(device)
         self._generators = [random_stream(device, seed, *key, block) for block in blocks]
-        first = blocks.start * BLOCK
+        first = blocks.start * BLOCK_IMAGES
         self._inside = slice(images.start - first, images.stop - first)
 
     def rand(self) -> Tensor:
         """Draw a number in [0, 1) for each image, (B,)."""
-        parts = [torch.rand(BLOCK, generator=g, device=self.device) for g in self._generators]
+        parts = [torch.rand(BLOCK_IMAGES, generator=g, device=self.device) for g in self._generators]
         return torch.cat(parts)[self._inside]
 
     def randn(self, shape: tuple[int, ...]) -> Tensor:
         """Draw white noise of `shape` for each image, (B, *shape)."""
-        parts = [torch.randn((BLOCK, *shape), generator=g, device=self.device) for g in self._generators]
+        parts = [
+            torch.randn((BLOCK_IMAGES, *shape), generator=g, device=self.device) for g in self._generators
+        ]
         return torch.cat(parts)[self._inside]
 
 
@@ -162,3 +164,9 @@ class SpectralNoise:
 
     def _apply(self, x: Tensor, multiplier: Tensor | None) -> Tensor:
         return x.float() if multiplier is None else multiply_spectrum(x, multiplier, self._shape)
+
+
+def band_noise(band: Band, shape: tuple[int, ...], device: torch.device | str = "cpu") -> SpectralNoise:
+    """Return noise with w = 1 on the band and 0 elsewhere, for fields of `shape`."""
+    grid = FrequencyGrid(shape)
+    return SpectralNoise(SpectralFilter.from_weight(grid, band.mask(grid)), device)

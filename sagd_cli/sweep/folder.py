@@ -6,12 +6,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sagd_cli.config import RunConfig, differing_keys, validate
+from sagd_cli.config.layers import differing_keys
+from sagd_cli.config.run import RunConfig
+from sagd_cli.config.validation import validate
 from sagd_cli.errors import UsageError
-from sagd_cli.files import write_text
 from sagd_cli.sweep.plan import CELLS, Cell, Evaluation, Halving, Plan
 from sagd_cli.sweep.study import STUDY, without_password
-from sagd_cli.yaml_files import dump_yaml, read_mapping
+from sagd_cli.system.files import write_text
+from sagd_cli.system.yaml import dump_yaml, read_mapping
 
 PLAN, CELL = "sweep.yaml", "cell.yaml"
 FIRST_SEEDS = (0,)
@@ -64,7 +66,7 @@ def _halving(cells: tuple[Cell, ...], factor: int | None) -> Halving | None:
     return None if factor is None else Halving.of([cell.config for cell in cells], factor)
 
 
-def joined(plan: Plan) -> Plan:
+def joined_plan(plan: Plan) -> Plan:
     """Return the plan with the cells and seeds that its output holds already, and seed 0 where there is none.
 
     Raises UsageError when the output is something else, or a sweep with other settings or keys than these.

@@ -10,14 +10,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from sagd_cli.arguments import parse_dataset, parse_filter, split_list
-from sagd_cli.config import DatasetConfig, FilterConfig, RunConfig, resolve
+from sagd_cli.config.arguments import parse_dataset, parse_filter, split_list
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.layers import resolve
+from sagd_cli.config.run import DatasetConfig, RunConfig
 from sagd_cli.errors import UsageError
 from sagd_cli.plugin.registry import registry
-from sagd_cli.yaml_files import parse_yaml
+from sagd_cli.system.yaml import parse_yaml
 
 LONGEST_NAME = 80
-SEED = "training.seed"
+SEED_KEY = "training.seed"
 CELLS = "cells"
 OF_FILTERS = ("normalize", "units", "omit")  # what makes a filter another one, besides its family and options
 
@@ -179,7 +181,7 @@ def parse_grid(texts: Iterable[str]) -> dict[str, list[Any]]:
             )
         if key in grid:
             raise UsageError(f"the key {key!r} is swept twice", "Give all its values in one --grid.")
-        if key == SEED:
+        if key == SEED_KEY:
             raise UsageError("seeds are no part of the grid", "Give them with --seeds 0,1,2.")
         grid[key] = [_value(key, word.strip()) for word in words]
         if len({json.dumps(value, sort_keys=True, default=str) for value in grid[key]}) < len(words):

@@ -10,13 +10,13 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from sagd_cli.console import Output
-from sagd_cli.devices import keep_freed_memory
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.plugin.registry import Sources, current_sources, use_sources
-from sagd_cli.signals import StopRequest, stop_on_signal
 from sagd_cli.sweep.plan import Plan
 from sagd_cli.sweep.work import stopped, work
+from sagd_cli.system.console import Output
+from sagd_cli.system.devices import keep_freed_memory
+from sagd_cli.system.signals import StopRequest, stop_on_signal
 
 PARENT_DIES = 1  # prctl's PR_SET_PDEATHSIG
 LOOK = 1.0  # seconds between looks at what is done

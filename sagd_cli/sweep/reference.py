@@ -1,9 +1,9 @@
 """What the samples of a sweep are compared with when nothing is said. Imports no torch."""
 
-from sagd_cli.config import DatasetConfig
-from sagd_cli.console import Output
-from sagd_cli.datasets import open_images
+from sagd_cli.config.run import DatasetConfig
+from sagd_cli.data.datasets import open_images
 from sagd_cli.errors import SagdError
+from sagd_cli.system.console import Output
 
 
 def held_out(dataset: DatasetConfig, output: Output) -> DatasetConfig:

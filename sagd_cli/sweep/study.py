@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 STUDY = "study.sqlite3"
 RENEWED, STALE = 60.0, 600.0  # seconds between signs of life, and after which a silent one is taken for dead
-PATIENCE = 60.0  # seconds to wait for a SQLite file that another process writes to
+SQLITE_PATIENCE = 60.0  # seconds to wait for a SQLite file that another process writes to
 OPENED = 3  # times to try: of several processes that make the tables of a new database at once, one succeeds
 KEY, PLACE, ALIVE, RESULT, ERROR = "key", "place", "alive", "result", "error"
 WAITING, RUNNING, DONE, PRUNED, FAILED = "waiting", "running", "done", "pruned", "failed"
 
 
 @dataclass(frozen=True)
-class Record:
+class RunState:
     """What the study knows of a run: its state, its result (or last one before it was pruned), or its error."""
 
     state: str = WAITING
@@ -84,7 +84,7 @@ class Study:
             found.setdefault(trial.user_attrs.get(KEY, ""), trial)
         return found
 
-    def records(self) -> dict[str, Record]:
+    def records(self) -> dict[str, RunState]:
         """What is known of each run, by key."""
         return {key: _record(trial) for key, trial in self._trials().items()}
 
@@ -181,10 +181,10 @@ class Study:
         self._storage.set_trial_user_attr(trial, key, value)
 
 
-def _record(trial: "FrozenTrial") -> Record:
+def _record(trial: "FrozenTrial") -> RunState:
     error = trial.user_attrs.get(ERROR)
     states = {"WAITING": FAILED if error else WAITING, "RUNNING": RUNNING, "COMPLETE": DONE, "PRUNED": PRUNED}
-    return Record(states.get(trial.state.name, FAILED), trial.user_attrs.get(RESULT, {}), error)
+    return RunState(states.get(trial.state.name, FAILED), trial.user_attrs.get(RESULT, {}), error)
 
 
 def _open(plan: Plan) -> "RDBStorage":
@@ -199,9 +199,9 @@ def _open(plan: Plan) -> "RDBStorage":
     if plan.storage is None:
         path = plan.output.resolve() / STUDY
         # By a function, as an address would read ?, % and {} in the path in its own way.
-        options["creator"] = lambda: sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)
+        options["creator"] = lambda: sqlite3.connect(path, timeout=SQLITE_PATIENCE, check_same_thread=False)
     elif url.startswith("sqlite"):
-        options["connect_args"] = {"timeout": PATIENCE}
+        options["connect_args"] = {"timeout": SQLITE_PATIENCE}
     for _ in range(OPENED - 1):
         with suppress(DBAPIError):
             return optuna.storages.RDBStorage(url, options)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from sagd_cli.sweep.plan import Cell, Plan
-from sagd_cli.sweep.study import DONE, FAILED, WAITING, Record
+from sagd_cli.sweep.study import DONE, FAILED, WAITING, RunState
 
 CONFIDENCE = 0.95
 
 
 def summarise(
-    plan: Plan, records: Mapping[str, Record], shape: tuple[int, ...], versions: Mapping[str, str]
+    plan: Plan, records: Mapping[str, RunState], shape: tuple[int, ...], versions: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the JSON object of `sagd sweep` from what is known of each run; `shape` is that of the fields."""
     cells = [_cell(plan, cell, records, shape) for cell in plan.cells]
@@ -67,8 +67,10 @@ def _other_settings(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]
     ]
 
 
-def _cell(plan: Plan, cell: Cell, records: Mapping[str, Record], shape: tuple[int, ...]) -> dict[str, Any]:
-    runs = [_run(plan, cell, seed, records.get(f"{cell.name}/seed-{seed}", Record())) for seed in plan.seeds]
+def _cell(plan: Plan, cell: Cell, records: Mapping[str, RunState], shape: tuple[int, ...]) -> dict[str, Any]:
+    runs = [
+        _run(plan, cell, seed, records.get(f"{cell.name}/seed-{seed}", RunState())) for seed in plan.seeds
+    ]
     values = [run["value"] for run in runs if run["state"] == DONE]
     return {
         "name": cell.name,
@@ -81,7 +83,7 @@ def _cell(plan: Plan, cell: Cell, records: Mapping[str, Record], shape: tuple[in
     }
 
 
-def _run(plan: Plan, cell: Cell, seed: int, record: Record) -> dict[str, Any]:
+def _run(plan: Plan, cell: Cell, seed: int, record: RunState) -> dict[str, Any]:
     found = record.result if record.state != WAITING else {}
     return {
         "seed": seed,

@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from sagd_cli.console import Output
-from sagd_cli.datasets import data_size
+from sagd_cli.data.datasets import data_size
 from sagd_cli.errors import Interrupted, SagdError
-from sagd_cli.files import try_lock, write_json
-from sagd_cli.signals import StopRequest, stop_on_signal
-from sagd_cli.sweep.measure import measure
 from sagd_cli.sweep.plan import Cell, Plan
+from sagd_cli.sweep.scoring import measure
 from sagd_cli.sweep.study import Study
-from sagd_cli.training.run import train
+from sagd_cli.system.console import Output
+from sagd_cli.system.files import try_lock, write_json
+from sagd_cli.system.signals import StopRequest, stop_on_signal
+from sagd_cli.training.train import run_training
 
 RESULTS, RESULT = Path("evaluation"), "sweep.json"
 KEPT = ("label", "fd", "fd_floor", "kid", "kid_std")
@@ -107,7 +107,7 @@ class _Work:
         """Train to the end or to a number of steps; return the images seen."""
         self.output.note(f"{self.job.key}")
         config = self.job.cell.with_seed(self.job.seed)
-        result = train(config, self.path, self.device, self.output, until=until)
+        result = run_training(config, self.path, self.device, self.output, until=until)
         return int(result["step"]) * config.training.batch_size
 
     def measure(self, count: int, name: str) -> dict[str, Any]:

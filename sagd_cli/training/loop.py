@@ -5,60 +5,23 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 from torch.profiler import record_function
 
-from sagd_cli.config import TrainingConfig
-from sagd_cli.devices import autocast_dtype, peak_memory
+from sagd_cli.config.run import TrainingConfig
 from sagd_cli.diffusion.denoiser import as_network
 from sagd_cli.diffusion.loss import Errors, Loss
 from sagd_cli.errors import DivergedError
+from sagd_cli.model.state import TrainingState
+from sagd_cli.run.log import LogRecord
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.noise import BatchStream, SpectralNoise, random_stream
 from sagd_cli.spectral.region import PRESETS, indicator
-from sagd_cli.training.backbones import laid_out
-from sagd_cli.training.data import Batch
-from sagd_cli.training.distributed import World, unsynchronised
-from sagd_cli.training.ema import Ema
-from sagd_cli.training.learned_filter import LearnedProfile
-
-# Steps of Adam on the knots of a filter are as long as those on weights, but the loss is much flatter there.
-PROFILE_LEARNING_RATE = 5.0
-
-
-class TrainingState:
-    """A network in training with its averages, its optimiser and the number of steps done.
-
-    `averages` has one a half-life, by images; `ema` is the first. `profile`, when given, is the learned filter that is
-    trained with it, with an average of its own, of the first half-life.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        settings: TrainingConfig,
-        device: torch.device,
-        profile: LearnedProfile | None = None,
-    ) -> None:
-        """Put the network on `device`, on CUDA with channels last for images, and start at step 0."""
-        self.device = device
-        self.network = laid_out(network.to(device), device)
-        half_lives = settings.ema_half_life_images
-        self.averages = {half_life: Ema(self.network, half_life) for half_life in half_lives}
-        self.ema = self.averages[half_lives[0]]
-        self.profile = None if profile is None else profile.to(device)
-        self.profile_ema = None if profile is None else Ema(profile, half_lives[0])
-        groups: list[dict[str, Any]] = [
-            {"params": list(self.network.parameters()), "weight_decay": settings.weight_decay, "scale": 1.0}
-        ]
-        if profile is not None:
-            knots = list(profile.parameters())
-            groups.append({"params": knots, "weight_decay": 0.0, "scale": PROFILE_LEARNING_RATE})
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-        self.step = 0
+from sagd_cli.system.devices import autocast_dtype, peak_memory
+from sagd_cli.system.distributed import World, unsynchronised
+from sagd_cli.training.batches import Batch
 
 
 def learning_rate(settings: TrainingConfig, step: int) -> float:
@@ -69,22 +32,20 @@ def learning_rate(settings: TrainingConfig, step: int) -> float:
     return settings.learning_rate * warm_up * (0.5 + 0.5 * math.cos(math.pi * done))
 
 
-Record = dict[str, Any]
-
-
 @dataclass
 class Callbacks:
     """What the outside does with a training: each is called from the loop."""
 
-    record: Callable[[Record], None] = lambda record: None
+    record: Callable[[LogRecord], None] = lambda record: None
     step_done: Callable[[], None] = lambda: None
     checkpoint: Callable[[], None] = lambda: None
     stop_requested: Callable[[], bool] = lambda: False
 
 
 BatchAt = Callable[[int, range], Batch]
+
 # The parts of a step, as a profile names them.
-DATA, FORWARD, BACKWARD, OPTIMIZER, AVERAGE, METRICS = (
+DATA, FORWARD, BACKWARD, OPTIMIZER, AVERAGE, RECORDING = (
     f"sagd/{part}" for part in ("data", "forward", "backward", "optimizer", "average", "metrics")
 )
 
@@ -163,7 +124,7 @@ class _Trainer:
         for places in self._parts:
             with nullcontext() if places is self._parts[-1] else unsynchronised(self._wrapped):
                 errors = self._pass(places)
-            with torch.no_grad(), record_function(METRICS):
+            with torch.no_grad(), record_function(RECORDING):
                 self._loss_sum += errors.output.square().mean() / len(self._parts)
                 self._power_sum += self._loss.noise.whitened_power(errors.eps) / len(self._parts)
         self._steps += 1
@@ -202,7 +163,7 @@ class _Trainer:
             if state.profile is not None and state.profile_ema is not None:
                 state.profile_ema.update(state.profile, settings.batch_size, seen)
 
-    def record(self) -> Record:
+    def record(self) -> LogRecord:
         """Return the figures since the last record and begin anew; raise DivergedError unless they are finite."""
         state, settings, noise = self._state, self._settings, self._loss.noise
         self.world.average(self._loss_sum, self._power_sum)

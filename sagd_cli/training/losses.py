@@ -2,16 +2,16 @@
 
 import torch
 
-from sagd_cli.config import RunConfig
-from sagd_cli.diffusion.band import BandChoice, BandLoss
+from sagd_cli.config.run import RunConfig
+from sagd_cli.diffusion.band_loss import BandChoice, BandLoss
 from sagd_cli.diffusion.loss import DiffusionLoss, Loss
 from sagd_cli.diffusion.prediction import make_prediction
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError
+from sagd_cli.model.learned_filter import LearnedNoise, LearnedNoiseLoss, LearnedProfile
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array
 from sagd_cli.spectral.noise import SpectralNoise
-from sagd_cli.training.learned_filter import LearnedNoise, LearnedNoiseLoss, LearnedProfile
 
 
 def make_loss(

@@ -10,18 +10,18 @@ import torch
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
-from sagd_cli.config import RunConfig, TrainingConfig
+from sagd_cli.config.run import RunConfig, TrainingConfig
 from sagd_cli.diffusion.loss import NOISE
 from sagd_cli.errors import UsageError
-from sagd_cli.training.distributed import World, is_launched
-from sagd_cli.training.estimate import refuse_too_large
-from sagd_cli.training.loop import AVERAGE, BACKWARD, DATA, FORWARD, METRICS, OPTIMIZER, Callbacks, fit
+from sagd_cli.system.distributed import World, is_launched
+from sagd_cli.training.cost import refuse_too_large
+from sagd_cli.training.loop import AVERAGE, BACKWARD, DATA, FORWARD, OPTIMIZER, RECORDING, Callbacks, fit
 from sagd_cli.training.task import Task
 
 # The first steps choose kernels, compile and fill the allocator.
 WARM_UP = 5
 # Noise is drawn within the forward pass, and counted apart.
-MARKS = (DATA, NOISE, FORWARD, BACKWARD, OPTIMIZER, AVERAGE, METRICS)
+MARKS = (DATA, NOISE, FORWARD, BACKWARD, OPTIMIZER, AVERAGE, RECORDING)
 REST = "rest"
 
 

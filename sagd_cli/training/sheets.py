@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sagd_cli.console import Output
+from sagd_cli.data.images import contact_sheet, write_array
 from sagd_cli.errors import SagdError
-from sagd_cli.images import contact_sheet, write_array
-from sagd_cli.training.generator import ImageGenerator
-from sagd_cli.training.loop import TrainingState
+from sagd_cli.model.state import TrainingState
+from sagd_cli.sampling.generator import ImageGenerator
+from sagd_cli.system.console import Output
 from sagd_cli.training.task import Task
 
 SEEDS = range(64)

@@ -8,26 +8,22 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from sagd_cli.config import FilterConfig, RunConfig
-from sagd_cli.console import Output
-from sagd_cli.datasets import DataSize, load_images
-from sagd_cli.design.advice import (
-    data_moments,
-    warn_of_omitted_signal,
-    warn_of_scale,
-    warn_of_terminal_snr,
-)
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.run import RunConfig
+from sagd_cli.data.datasets import DataSize, load_images
+from sagd_cli.design.advice import data_moments, warn_of_omitted_signal, warn_of_scale, warn_of_terminal_snr
 from sagd_cli.diffusion.loss import Loss
 from sagd_cli.errors import ConfigError
+from sagd_cli.model.classes import Classes
+from sagd_cli.model.learned_filter import average_profile, learned_profile, trained_filter
+from sagd_cli.model.model import Model, seen_power
+from sagd_cli.model.network import new_backbone, resolve_backbone, seen_shape
+from sagd_cli.model.state import TrainingState
 from sagd_cli.plugin.records import ImageSet
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array
-from sagd_cli.training.backbones import new_backbone, resolve_backbone, seen_shape
-from sagd_cli.training.classes import Classes
-from sagd_cli.training.data import Ahead, Batches, Labels, placed
-from sagd_cli.training.generator import Model, seen_power
-from sagd_cli.training.learned_filter import average_profile, learned_profile, trained_filter
-from sagd_cli.training.loop import TrainingState
+from sagd_cli.system.console import Output
+from sagd_cli.training.batches import Ahead, Batches, Labels, placed
 from sagd_cli.training.losses import make_loss
 
 

@@ -1,6 +1,6 @@
 """`sagd doctor`: what is installed, and with --numerics whether it computes what it should."""
 
-from sagd_cli.diffusion import numerics
+from sagd_cli.diffusion import self_check
 from sagd_cli.spectral.noise import SpectralNoise
 
 
@@ -46,8 +46,8 @@ def test_a_broken_piece_is_named_after_the_table_with_exit_1(sagd, monkeypatch):
 
 
 def test_a_value_that_is_not_finite_is_null_in_json(sagd, monkeypatch):
-    nan = [numerics.Check("lost", "a thing with itself", float("nan"), 1.0)]
-    monkeypatch.setattr(numerics, "run_checks", lambda device: nan)
+    nan = [self_check.Check("lost", "a thing with itself", float("nan"), 1.0)]
+    monkeypatch.setattr(self_check, "run_checks", lambda device: nan)
     done = sagd("doctor", "--numerics", "--device", "cpu", "--json")
     assert done.code == 1
     assert done.json["checks"][0]["value"] is None

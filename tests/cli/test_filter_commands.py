@@ -8,13 +8,13 @@ import sys
 
 import numpy as np
 import pytest
-from expectations import refused
 from PIL import Image
+from support.expectations import refused
 
-from sagd_cli.arguments import parse_filter
-from sagd_cli.config import resolve
-from sagd_cli.console import Output
+from sagd_cli.config.arguments import parse_filter
+from sagd_cli.config.layers import resolve
 from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.system.console import Output
 
 SHOWN = ["type", "options", "normalize", "shape", "power", "rank", "size", "condition", "profile", "bands"]
 SMALL = ["--set", "backbone.options.channels=[8,8]", "--batch-size", 4]
@@ -25,11 +25,11 @@ def learned_run(tmp_path_factory, tiny_settings):
     """A run of 8x8 digits whose filter two steps of training have moved."""
     import torch
 
-    from sagd_cli.training.run import train
+    from sagd_cli.training.train import run_training
 
     path = tmp_path_factory.mktemp("learned") / "run"
     moved = {"filter.type": "learned", "training.images": 16, "training.learning_rate": 0.05}
-    train(resolve({**tiny_settings, **moved}), path, torch.device("cpu"), Output(quiet=True))
+    run_training(resolve({**tiny_settings, **moved}), path, torch.device("cpu"), Output(quiet=True))
     return path
 
 

@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 import tifffile
-from expectations import refused
 from PIL import Image
-from synthetic import natural, wave
+from support.expectations import refused
+from support.synthetic import natural, wave
 
-from sagd_cli.arguments import parse_dataset
-from sagd_cli.datasets import load_images
+from sagd_cli.config.arguments import parse_dataset
+from sagd_cli.data.datasets import load_images
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sagd_cli.arguments import parse_dataset, parse_filter
-from sagd_cli.config import FilterConfig
-from sagd_cli.console import Output
-from sagd_cli.datasets import load_images
+from sagd_cli.config.arguments import parse_dataset, parse_filter
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.data.datasets import load_images
 from sagd_cli.design.fit import fit_filter
 from sagd_cli.design.measure import measure_diffused
-from sagd_cli.diffusion.tables import snr_level
+from sagd_cli.diffusion.schedule_tables import snr_level
 from sagd_cli.errors import ConfigError, DataError, UsageError
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.region import PRESETS, indicator
 from sagd_cli.spectral.snr import band_snr, largest_snr
-from sagd_cli.yaml_files import dump_yaml
+from sagd_cli.system.console import Output
+from sagd_cli.system.yaml import dump_yaml
 
 QUIET = Output(quiet=True)
 # Fields enough for the lowest annulus, of 4 frequencies in an image and 2 in a signal, to be known within 3 %.

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sagd_cli.arguments import parse_dataset
-from sagd_cli.console import Output
-from sagd_cli.datasets import as_signal, hash_images, load_images, stream_images
+from sagd_cli.config.arguments import parse_dataset
+from sagd_cli.data.datasets import hash_images, load_images, stream_images
+from sagd_cli.data.ranges import array_signal
 from sagd_cli.design.measure import measure_diffused, measure_texture
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.spectral.spectrum import hann_taper
+from sagd_cli.system.console import Output
 
 QUIET = Output(quiet=True)
 RNG = np.random.default_rng
@@ -63,7 +64,7 @@ def test_diffused_power_is_that_about_the_mean_image_dc_included(folder, sides, 
     values = RNG(count).integers(0, 200, (count, channels, *sides)).astype(dtype)
     data = saved(folder / "any.npy", values)
     measured = measure_diffused(data, QUIET)
-    expected = direct(as_signal(values).reshape(values.shape))
+    expected = direct(array_signal(values).reshape(values.shape))
     assert measured.spectrum.grid.shape == tuple(sides)
     assert_same_power(measured.spectrum.power, expected)
     assert measured.spectrum.power[(0,) * len(sides)] > 0
@@ -80,7 +81,7 @@ def test_diffused_power_is_that_about_the_mean_image_dc_included(folder, sides, 
     ],
 )
 def test_integers_span_minus_one_to_one_and_floats_stay(dtype, values, signals):
-    assert as_signal(np.array(values, dtype)).tolist() == signals
+    assert array_signal(np.array(values, dtype)).tolist() == signals
 
 
 def test_the_factor_makes_the_power_unbiased(folder):

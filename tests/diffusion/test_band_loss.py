@@ -5,11 +5,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from gaussian_band import GRID, POWER, SCHEDULE, SHAPE, ExactNetwork, fields
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.gaussian_band import GRID, POWER, SCHEDULE, SHAPE, ExactNetwork, fields
 
-from sagd_cli.diffusion.band import BandChoice, BandLoss, Scales, padded
+from sagd_cli.diffusion.band_denoiser import Scales, padded
+from sagd_cli.diffusion.band_loss import BandChoice, BandLoss
 from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid

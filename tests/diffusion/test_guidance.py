@@ -8,13 +8,13 @@ N(mu + g (mu_c - mu), S), at every level and frequency, and samplers have to end
 import pytest
 import torch
 
-from sagd_cli.config import FilterConfig
+from sagd_cli.config.filter import FilterConfig
 from sagd_cli.diffusion.denoiser import NetworkDenoiser, guided
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
-from sagd_cli.diffusion.grids import path
 from sagd_cli.diffusion.prediction import make_prediction
 from sagd_cli.diffusion.samplers import SAMPLERS, integrate
 from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.diffusion.time_grids import path
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 

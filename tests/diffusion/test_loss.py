@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagd_cli.config import FilterConfig
+from sagd_cli.config.filter import FilterConfig
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
 from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.diffusion.schedule import make_schedule

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from sagd_cli.config import FilterConfig
+from sagd_cli.config.filter import FilterConfig
 from sagd_cli.diffusion.denoiser import NetworkDenoiser
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
 from sagd_cli.diffusion.loss import DiffusionLoss

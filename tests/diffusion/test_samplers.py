@@ -17,12 +17,13 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
-from sagd_cli.config import FilterConfig, SamplingConfig
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.run import SamplingConfig
 from sagd_cli.diffusion.denoiser import NetworkDenoiser
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
-from sagd_cli.diffusion.grids import SPACINGS, path
 from sagd_cli.diffusion.samplers import SAMPLERS, ddim, integrate
 from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.diffusion.time_grids import SPACINGS, path
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 

@@ -9,7 +9,8 @@ from diffusers import DDPMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagd_cli.diffusion.schedule import STEPS, make_schedule
+from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.diffusion.schedule_tables import TABLE_STEPS
 from sagd_cli.errors import ConfigError
 
 laws = settings(deadline=None, derandomize=True, max_examples=100)
@@ -17,16 +18,18 @@ DIFFUSERS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 SCHEDULES = {name: make_schedule(name) for name in (*DIFFUSERS, "edm")}
 schedules = st.sampled_from(sorted(SCHEDULES))
 preserving = st.sampled_from(sorted(DIFFUSERS))
-ENTRIES = torch.arange(STEPS, dtype=torch.float64) / (STEPS - 1)
+ENTRIES = torch.arange(TABLE_STEPS, dtype=torch.float64) / (TABLE_STEPS - 1)
 
 
 @pytest.mark.parametrize("name", DIFFUSERS)
 def test_levels_are_those_of_diffusers(name):
-    table = DDPMScheduler(num_train_timesteps=STEPS, beta_schedule=DIFFUSERS[name]).alphas_cumprod.double()
+    table = DDPMScheduler(
+        num_train_timesteps=TABLE_STEPS, beta_schedule=DIFFUSERS[name]
+    ).alphas_cumprod.double()
     alpha, sigma = SCHEDULES[name].levels(ENTRIES)
     np.testing.assert_allclose(alpha.double() ** 2, table, rtol=0, atol=1e-6)
     np.testing.assert_allclose(sigma.double() ** 2, 1 - table, rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(SCHEDULES[name].timestep(ENTRIES), np.arange(STEPS))
+    np.testing.assert_array_equal(SCHEDULES[name].timestep(ENTRIES), np.arange(TABLE_STEPS))
 
 
 def test_the_linear_table_is_the_one_of_ddpm():

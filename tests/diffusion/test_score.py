@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sagd_cli.config import FilterConfig
+from sagd_cli.config.filter import FilterConfig
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.spectral.grid import FrequencyGrid
 

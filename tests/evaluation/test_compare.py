@@ -4,12 +4,12 @@ import json
 from copy import deepcopy
 
 import pytest
-from odd_documents import altered
+from support.odd_documents import altered
 
 from sagd_cli.errors import DataError
 from sagd_cli.evaluation.compare import compare_results
 from sagd_cli.evaluation.result import read_result
-from sagd_cli.reporting.fid_text import comparison_text, fid_markdown, fid_text
+from sagd_cli.evaluation.words import comparison_text, fid_markdown, fid_text
 
 RESULT = {
     "label": "fd-digits-cnn@500",

@@ -14,19 +14,19 @@ import torch
 from safetensors.torch import save_file
 from sagd_plugins.features import inception
 
-from sagd_cli.console import Output
-from sagd_cli.datasets import hash_images
+from sagd_cli.data.datasets import hash_images
+from sagd_cli.data.images import write_array
+from sagd_cli.design.radial_power import PowerAverage
 from sagd_cli.errors import DataError, SagdError, UsageError
-from sagd_cli.evaluation.cache import FeatureCache
-from sagd_cli.evaluation.features import FeatureSink, load_extractor
 from sagd_cli.evaluation.fidelity import Measures, evaluate
-from sagd_cli.evaluation.receipt import hash_weights
-from sagd_cli.evaluation.sources import array_source
-from sagd_cli.evaluation.spectra import PowerAverage
-from sagd_cli.images import write_array
+from sagd_cli.features.cache import FeatureCache
+from sagd_cli.features.extractor import FeatureSink, load_extractor
+from sagd_cli.features.image_source import array_source
+from sagd_cli.features.receipt import hash_weights
 from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.system.console import Output
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 
@@ -390,8 +390,8 @@ def test_features_of_a_plugin_without_a_version_are_not_kept(sagd, tmp_path):
 
 
 def test_the_cache_forgets_what_was_not_used_for_longest(tmp_path, monkeypatch):
-    monkeypatch.setattr("sagd_cli.evaluation.cache.LARGEST", 2500)
-    monkeypatch.setattr("sagd_cli.evaluation.cache.IN_USE", -1)
+    monkeypatch.setattr("sagd_cli.features.cache.LARGEST_CACHE", 2500)
+    monkeypatch.setattr("sagd_cli.features.cache.IN_USE", -1)
     cache = FeatureCache(tmp_path)
     for name in "abc":
         if name == "c":
@@ -401,7 +401,7 @@ def test_the_cache_forgets_what_was_not_used_for_longest(tmp_path, monkeypatch):
         cache.keep(folder, {"name": name})
     assert cache.find({"name": "a"}) and cache.find({"name": "c"}) and not cache.find({"name": "b"})
     assert cache.begin(10_000) is None
-    monkeypatch.setattr("sagd_cli.evaluation.cache.IN_USE", 60)
+    monkeypatch.setattr("sagd_cli.features.cache.IN_USE", 60)
     cache.keep(cache.begin(1000), {"name": "d"})
     assert cache.find({"name": "a"}) and cache.find({"name": "c"})  # another process may be reading them
     cache.drop(cache.find({"name": "d"}))

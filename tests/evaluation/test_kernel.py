@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sagd_cli.evaluation.kernel import SUBSETS, kernel_distance, subset_size
-from sagd_cli.evaluation.rows import RowsWriter
+from sagd_cli.features.rows import RowsWriter
 
 
 def take(features):

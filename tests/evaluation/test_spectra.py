@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sagd_cli.evaluation.spectra import PowerAverage, compare_power
+from sagd_cli.design.radial_power import PowerAverage
+from sagd_cli.evaluation.spectra import compare_power
 from sagd_cli.spectral.grid import FrequencyGrid
 
 

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from sagd_cli.config import BackboneConfig, TrainingConfig
+from sagd_cli.config.run import BackboneConfig, TrainingConfig
 from sagd_cli.diffusion.denoiser import as_network
 from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError
-from sagd_cli.restoration.fields import band_noise
+from sagd_cli.model.network import build_backbone
+from sagd_cli.model.state import TrainingState
 from sagd_cli.spectral.band import Band
-from sagd_cli.training.backbones import build_backbone
-from sagd_cli.training.data import Batch
-from sagd_cli.training.loop import Callbacks, TrainingState, fit
+from sagd_cli.spectral.noise import band_noise
+from sagd_cli.training.batches import Batch
+from sagd_cli.training.loop import Callbacks, fit
 
 
 def build(name, shape, **options):
@@ -89,7 +90,7 @@ def test_training_lowers_the_loss(name):
 
 def test_a_folded_network_sees_squares_of_pixels_as_channels_and_answers_in_their_places():
     """Channel 4 c + 2 i + j of what it sees is the pixel (i, j) of every square of channel c; classes pass through."""
-    from sagd_plugins.backbones.folded import Folded
+    from sagd_plugins.backbones._folded import Folded
 
     seen = []
 

@@ -17,10 +17,10 @@ from sagd_plugins.features.digits_cnn import (
     load_digits_cnn,
     prepare,
 )
-from sagd_plugins.features.train_digits_cnn import accuracy, read_idx, read_mnist, read_sklearn_digits, reduce
 from torch.utils.data import Dataset
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
+from benchmarks.train_digits_cnn import accuracy, read_idx, read_mnist, read_sklearn_digits, reduce
 from sagd_cli.errors import DataError, UsageError
 
 DATA = Path(os.environ.get("SAGD_DATA", Path(__file__).parents[3] / "shared" / "data"))

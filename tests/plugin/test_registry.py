@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from sagd_cli.builtin import BUILTIN_MODULES
 from sagd_cli.errors import PluginError
 from sagd_cli.plugin import records, registry, spec
 from sagd_cli.plugin.records import FilterPlugin, Options, Plugin
-from sagd_cli.plugin.registry import BUILTIN_MODULES, HOOKS, Sources, load_registry
+from sagd_cli.plugin.registry import HOOKS, Sources, load_registry
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILTIN_PROBE = ("sagd_plugins.filters.white",)

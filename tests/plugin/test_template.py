@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sagd_cli.yaml_files import parse_yaml
+from sagd_cli.system.yaml import parse_yaml
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "examples" / "sagd-filter-template"
 

@@ -10,15 +10,15 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from odd_documents import altered
 from PIL import Image
+from support.odd_documents import altered
 
 from sagd_cli.errors import DataError
-from sagd_cli.report.summary import read_sweep, runs_to_show
+from sagd_cli.figures.training import POINTS, curve, loss_figure, ratio_figure
+from sagd_cli.report.embed import Embedding
+from sagd_cli.report.html import Section, Subsection, Table, render_page
 from sagd_cli.report.sweep_section import sweep_section
-from sagd_cli.reporting.embed import Embedding
-from sagd_cli.reporting.html import Part, Section, Table, render_page
-from sagd_cli.reporting.run_figures import POINTS, curve, loss_figure, ratio_figure
+from sagd_cli.sweep.summary import read_sweep, runs_to_show
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}&amp;\u202e\ud800\x00\x1b[31m"
 VOID = {"meta", "img", "link", "br", "hr", "input"}
@@ -214,7 +214,7 @@ def test_a_run_that_restores_draws_no_samples(sagd, tmp_path):
 def test_names_cannot_speak_html():
     def page(text):
         parts = [
-            Part(
+            Subsection(
                 text,
                 [text],
                 table=Table((text,), [(text, text)]),

@@ -5,10 +5,10 @@ from math import inf
 import numpy as np
 import pytest
 import torch
-from gaussian_band import GRID, POWER, SCHEDULE, SHAPE, ExactNetwork, fields, spectrum
+from support.gaussian_band import GRID, POWER, SCHEDULE, SHAPE, ExactNetwork, fields, spectrum
 
-from sagd_cli.config import RestorationConfig, RunConfig
-from sagd_cli.diffusion.band import BandDenoiser
+from sagd_cli.config.run import RestorationConfig, RunConfig
+from sagd_cli.diffusion.band_denoiser import BandDenoiser
 from sagd_cli.errors import DataError
 from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.estimates import (
@@ -18,11 +18,10 @@ from sagd_cli.restoration.estimates import (
     posterior_sample,
     wiener,
 )
-from sagd_cli.restoration.fields import band_noise
 from sagd_cli.restoration.restorer import Restorer, Restoring
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
-from sagd_cli.spectral.noise import multiply_spectrum, random_stream
+from sagd_cli.spectral.noise import band_noise, multiply_spectrum, random_stream
 
 INSIDE = torch.as_tensor(Band.parse("mid").mask(GRID))
 S = torch.as_tensor(POWER)

@@ -10,8 +10,9 @@ import tifffile
 from PIL import Image
 
 from sagd_cli.__main__ import main
-from sagd_cli.arguments import parse_dataset
-from sagd_cli.datasets import as_signal, load_images
+from sagd_cli.config.arguments import parse_dataset
+from sagd_cli.data.datasets import load_images
+from sagd_cli.data.ranges import array_signal
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 
@@ -72,7 +73,7 @@ def test_a_data_set_is_corrupted_into_an_array_to_train_on(sagd, tmp_path):
     with np.load(tmp_path / "d.npz") as archive:
         values = archive["images"]
         assert values.dtype == np.float32 and np.array_equal(archive["labels"], clean.labels)
-    difference = np.fft.rfft2(values[:, 0] - as_signal(clean.images)[:, 0], norm="ortho")
+    difference = np.fft.rfft2(values[:, 0] - array_signal(clean.images)[:, 0], norm="ortho")
     inside = Band.parse("high").mask(FrequencyGrid((8, 8)))
     assert np.abs(difference[:, ~inside]).max() < 1e-5
     power = np.abs(difference[:, inside]) ** 2

@@ -7,9 +7,9 @@ import pytest
 import tifffile
 import torch
 
-from sagd_cli.config import resolve
-from sagd_cli.console import Output
-from sagd_cli.training.run import train
+from sagd_cli.config.layers import resolve
+from sagd_cli.system.console import Output
+from sagd_cli.training.train import run_training
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def restorer(tmp_path_factory, tiny_settings):
     """A run that restores the band `mid` from strengths of 0.1 to 1."""
     path = tmp_path_factory.mktemp("runs") / "restorer"
     wanted = {"restoration": {"bands": ["mid"], "strengths": [0.1, 1.0]}, "training.images": 8}
-    train(resolve({**tiny_settings, **wanted}), path, torch.device("cpu"), Output(quiet=True))
+    run_training(resolve({**tiny_settings, **wanted}), path, torch.device("cpu"), Output(quiet=True))
     return path
 
 

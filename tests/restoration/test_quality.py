@@ -57,8 +57,7 @@ def test_psnr_follows_its_definition_within_the_range_and_ends_at_120_db():
 @pytest.mark.parametrize("shape", [(8, 8), (9, 7), (64, 96)])
 @pytest.mark.parametrize("band", ["low", "mid", "high", "0.3:1"])
 def test_noise_of_amplitude_gamma_in_the_band_has_gamma_squared_in_it(shape, band):
-    from sagd_cli.restoration.fields import band_noise
-    from sagd_cli.spectral.noise import random_stream
+    from sagd_cli.spectral.noise import band_noise, random_stream
 
     noise = band_noise(Band.parse(band), shape)
     draws = 0.5 * noise.draw((400, 1, *shape), random_stream("cpu", 0, "power")).numpy()[:, 0]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from interruption import hashes, stop_at
+from support.interruption import hashes, stop_at
 
-from sagd_cli.config import resolve
-from sagd_cli.console import Output
+from sagd_cli.config.layers import resolve
 from sagd_cli.errors import ConfigError, Interrupted
-from sagd_cli.training.run import train
+from sagd_cli.system.console import Output
+from sagd_cli.training.train import run_training
 
 CPU = torch.device("cpu")
 
@@ -22,14 +22,14 @@ def config(tiny_settings):
 @pytest.fixture(scope="module")
 def run(config, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "restorer"
-    train(config, path, CPU, Output(quiet=True))
+    run_training(config, path, CPU, Output(quiet=True))
     return path
 
 
 def test_stopping_and_resuming_equals_one_go_bit_for_bit(config, run, tmp_path):
     with pytest.raises(Interrupted):
-        train(config, tmp_path / "run", CPU, stop_at(3))
-    assert train(config, tmp_path / "run", CPU, Output(quiet=True))["step"] == 6
+        run_training(config, tmp_path / "run", CPU, stop_at(3))
+    assert run_training(config, tmp_path / "run", CPU, Output(quiet=True))["step"] == 6
     assert hashes(tmp_path / "run") == hashes(run)
 
 
@@ -59,7 +59,7 @@ def test_a_finished_training_says_how_to_use_it(sagd, tiny_settings, tmp_path):
 def test_windows_larger_than_the_images_and_choices_that_are_none_are_refused(tiny_settings, tmp_path):
     wanted = {**tiny_settings, "restoration.bands": ["mid"]}
     with pytest.raises(ConfigError, match="window of 64 pixels is larger than the images, 8x8"):
-        train(resolve({**wanted, "restoration.window": 64}), tmp_path / "run", CPU, Output(quiet=True))
+        run_training(resolve({**wanted, "restoration.window": 64}), tmp_path / "run", CPU, Output(quiet=True))
     with pytest.raises(ConfigError, match="no choice of loss"):
         resolve({**wanted, "loss": "whitened"})
     with pytest.raises(ConfigError, match="least to the largest"):

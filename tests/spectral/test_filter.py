@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import pchip_interpolate
 
-from sagd_cli.config import FilterConfig
+from sagd_cli.config.filter import FilterConfig
 from sagd_cli.errors import ConfigError
 from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.filter import SpectralFilter

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from synthetic import natural, wave
+from support.synthetic import natural, wave
 
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.peaks import Peak, find_peaks

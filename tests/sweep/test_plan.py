@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagd_cli.config import resolve
+from sagd_cli.config.layers import resolve
 from sagd_cli.errors import ConfigError, UsageError
 from sagd_cli.sweep.plan import Halving, make_cells, parse_grid, parse_seeds
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sagd_cli.config import DatasetConfig
+from sagd_cli.config.run import DatasetConfig
 from sagd_cli.sweep.plan import Evaluation, Plan, make_cells, parse_grid
 from sagd_cli.sweep.study import Study
 

@@ -16,15 +16,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sagd_cli.config import DatasetConfig, resolve
-from sagd_cli.console import Output
+from sagd_cli.config.layers import resolve
+from sagd_cli.config.run import DatasetConfig
 from sagd_cli.errors import ConfigError, UsageError
-from sagd_cli.signals import StopRequest
-from sagd_cli.sweep.folder import joined, read_plan, write_plan
-from sagd_cli.sweep.measure import check_measure
+from sagd_cli.sweep.folder import joined_plan, read_plan, write_plan
 from sagd_cli.sweep.plan import Evaluation, Plan, hash_file, make_cells, parse_grid
+from sagd_cli.sweep.scoring import check_measure
 from sagd_cli.sweep.study import DONE, Study
-from sagd_cli.training.run import train
+from sagd_cli.system.console import Output
+from sagd_cli.system.signals import StopRequest
+from sagd_cli.training.train import run_training
 
 TINY = [
     "--set",
@@ -96,7 +97,7 @@ def test_trials_added_twice_at_one_time_count_once(tmp_path):
 
 def test_a_study_is_shared_by_threads_of_one_machine(tmp_path):
     """File locks let one of many claim: of 4 workers on 3 runs each run is done by one."""
-    from sagd_cli.files import try_lock
+    from sagd_cli.system.files import try_lock
 
     plan = a_plan(tmp_path, "filter.options.alpha=0,0.1,0.2")
     keys = [f"{cell.name}/seed-0" for cell in plan.cells]
@@ -294,7 +295,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
     grid = ["filter=white,powerlaw:alpha=-0.1,{type: white, omit: high}", "schedule=linear,cosine"]
     plan = replace(a_plan(tmp_path / "s", *grid, seeds=(0, 3)), storage="sqlite:///x.sqlite3")
     write_plan(plan)
-    assert read_plan(tmp_path / "s") == plan and joined(plan) == plan
+    assert read_plan(tmp_path / "s") == plan and joined_plan(plan) == plan
     assert read_plan(tmp_path / "s").study == plan.study
 
 
@@ -329,21 +330,21 @@ def test_a_cell_cannot_lead_out_of_the_folder(tmp_path):
 
 
 def test_two_commands_in_one_folder_lose_nothing_of_each_other(sagd, tmp_path, monkeypatch):
-    from sagd_cli.sweep import sweep
+    from sagd_cli.sweep import run
 
     command = ["sweep", *TINY, "--output", tmp_path / "s", "--json", "--grid"]
-    original, found = sweep.run_plan, []
+    original, found = run.run_plan, []
 
     def run_while_another_does(*arguments):
-        monkeypatch.setattr(sweep, "run_plan", original)
+        monkeypatch.setattr(run, "run_plan", original)
         found.append(sagd(*command, "filter.options.alpha=0.1", "--seeds", "1").json)
         original(*arguments)
 
-    monkeypatch.setattr(sweep, "run_plan", run_while_another_does)
+    monkeypatch.setattr(run, "run_plan", run_while_another_does)
     found.append(sagd(*command, "filter.options.alpha=0", "--seeds", "0").json)
     for one in (*found, json.loads((tmp_path / "s" / "sweep.json").read_text())):
         assert one["seeds"] == [0, 1] and [cell["count"] for cell in one["cells"]] == [2, 2]
-    monkeypatch.setattr(sweep, "run_plan", original)
+    monkeypatch.setattr(run, "run_plan", original)
     write_plan(replace(read_plan(tmp_path / "s"), seeds=(0,)))  # as one that began at the same moment
     assert sagd(*command, "filter.options.alpha=0", "--seeds", "1").json == found[1]
 
@@ -420,9 +421,9 @@ def test_runs_are_stopped_early_and_those_that_go_on_end_the_same(sagd, tmp_path
 
 def test_a_pause_changes_no_bit_of_a_training(tmp_path, tiny_settings):
     config, quiet, cpu = resolve(tiny_settings), Output(quiet=True), torch.device("cpu")
-    train(config, tmp_path / "one", cpu, quiet)
+    run_training(config, tmp_path / "one", cpu, quiet)
     for until in (2, 2, 5, None):
-        result = train(config, tmp_path / "two", cpu, quiet, until=until)
+        result = run_training(config, tmp_path / "two", cpu, quiet, until=until)
         assert result["step"] == (until or 8)
     ends = [
         load_file(tmp_path / name / "checkpoints" / "step-00000008" / "ema.safetensors")

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagd_cli.config import DatasetConfig
-from sagd_cli.reporting.sweep_figure import sweep_figure
-from sagd_cli.reporting.sweep_text import sweep_text
+from sagd_cli.config.run import DatasetConfig
+from sagd_cli.figures.sweep import sweep_figure
 from sagd_cli.sweep.plan import Evaluation, Plan, make_cells, parse_grid
-from sagd_cli.sweep.study import DONE, FAILED, PRUNED, Record
+from sagd_cli.sweep.study import DONE, FAILED, PRUNED, RunState
 from sagd_cli.sweep.table import as_csv, paired_test, summarise
+from sagd_cli.sweep.words import sweep_text
 
 
 def plan(tmp_path, *texts, seeds=(0, 1, 2)):
@@ -23,7 +23,7 @@ def plan(tmp_path, *texts, seeds=(0, 1, 2)):
 
 
 def done(value):
-    return Record(DONE, {"value": value, "fd": value, "images": 10, "label": "fd-digits-cnn@100"})
+    return RunState(DONE, {"value": value, "fd": value, "images": 10, "label": "fd-digits-cnn@100"})
 
 
 def summary(tmp_path):
@@ -32,7 +32,7 @@ def summary(tmp_path):
     records = {
         f"{n}/seed-{k}": done(v) for n, vs in values.items() for k, v in enumerate(vs) if v is not None
     }
-    records["alpha=0.1/seed-1"] = Record(FAILED, {}, 'it, said "no"\nand died')
+    records["alpha=0.1/seed-1"] = RunState(FAILED, {}, 'it, said "no"\nand died')
     return summarise(chosen, records, (8, 8), {"sagd": "0"})
 
 
@@ -87,7 +87,7 @@ def test_one_seed_is_no_test(tmp_path):
 
 def test_pruned_runs_do_not_count(tmp_path):
     chosen = plan(tmp_path, "filter.options.alpha=0,0.1", seeds=(0, 1))
-    pruned = Record(PRUNED, {"value": 0.1, "images": 4})
+    pruned = RunState(PRUNED, {"value": 0.1, "images": 4})
     records = {"alpha=0/seed-0": done(2.0), "alpha=0/seed-1": done(4.0), "alpha=0.1/seed-0": pruned}
     found = summarise(chosen, records, (8, 8), {})
     assert found["best"] == "alpha=0" and found["cells"][1]["mean"] is None
@@ -99,7 +99,7 @@ def test_a_cell_that_lacks_a_seed_is_neither_best_nor_baseline(tmp_path):
     chosen = plan(tmp_path, "filter.options.alpha=-0.1,0,0.1", seeds=(0, 1))
     lacking = {
         "alpha=-0.1/seed-0": done(0.1),
-        "alpha=-0.1/seed-1": Record(PRUNED, {"value": 9.0, "images": 4}),
+        "alpha=-0.1/seed-1": RunState(PRUNED, {"value": 9.0, "images": 4}),
     }
     others = {f"alpha={a}/seed-{k}": done(v + k) for a, v in (("0", 3.0), ("0.1", 2.0)) for k in (0, 1)}
     found = summarise(chosen, lacking | others, (8, 8), {})

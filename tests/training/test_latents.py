@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from interruption import hashes
+from support.interruption import hashes
 
-from sagd_cli.config import resolve
-from sagd_cli.console import Output
-from sagd_cli.training.folder import Run, open_run
-from sagd_cli.training.run import train
-from sagd_cli.training.store import Checkpoint
+from sagd_cli.config.layers import resolve
+from sagd_cli.run.folder import Run, open_run
+from sagd_cli.run.manifest import Checkpoint
+from sagd_cli.system.console import Output
+from sagd_cli.training.train import run_training
 
 CPU = torch.device("cpu")
 QUIET = Output(quiet=True)
@@ -36,7 +36,7 @@ def run(tmp_path_factory, tiny_settings):
     """A run of 8 steps on float16 data whose values are up to about 4."""
     folder = tmp_path_factory.mktemp("latents")
     values = np.random.default_rng(1).normal(size=(64, 4, 8, 8)).astype(np.float16)
-    train(config_of(save(folder / "a.npy", values), tiny_settings), folder / "run", CPU, QUIET)
+    run_training(config_of(save(folder / "a.npy", values), tiny_settings), folder / "run", CPU, QUIET)
     return folder / "run"
 
 
@@ -45,7 +45,9 @@ def test_pixels_and_the_same_signal_in_floats_train_the_same_network(tmp_path, t
     signal = (torch.from_numpy(pixels).float() / 127.5 - 1).numpy()
     found = []
     for name, values in (("pixels", pixels), ("signal", signal)):
-        train(config_of(save(tmp_path / f"{name}.npy", values), tiny_settings), tmp_path / name, CPU, QUIET)
+        run_training(
+            config_of(save(tmp_path / f"{name}.npy", values), tiny_settings), tmp_path / name, CPU, QUIET
+        )
         found.append(hashes(tmp_path / name)["model.safetensors"])
     assert found[0] == found[1]
 
@@ -54,7 +56,7 @@ def test_the_width_of_the_floats_changes_nothing(tmp_path, tiny_settings, latent
     found = []
     for dtype in ("float16", "float32"):
         path = save(tmp_path / f"{dtype}.npy", latents.astype(dtype))
-        train(config_of(path, tiny_settings), tmp_path / dtype, CPU, QUIET)
+        run_training(config_of(path, tiny_settings), tmp_path / dtype, CPU, QUIET)
         found.append(hashes(tmp_path / dtype))
         assert open_run(tmp_path / dtype, QUIET).dtype == dtype
     assert found[0] == found[1]
@@ -89,7 +91,7 @@ def test_float_samples_are_not_drawn(sagd, run, tmp_path, monkeypatch, options):
 
 def test_float_fields_of_one_channel_are_not_drawn_either(sagd, tmp_path, tiny_settings):
     path = save(tmp_path / "a.npy", np.random.default_rng(3).normal(size=(20, 1, 8, 8)).astype(np.float32))
-    train(config_of(path, tiny_settings), tmp_path / "run", CPU, QUIET)
+    run_training(config_of(path, tiny_settings), tmp_path / "run", CPU, QUIET)
     result = sagd("sample", tmp_path / "run", "-n", 2)
     assert result.code == 2 and "fields of float32 of shape (1, 8, 8)" in result.err
 
@@ -123,5 +125,5 @@ def test_the_first_image_that_is_not_finite_is_named(sagd, tmp_path, latents, va
 def test_data_far_from_unit_scale_are_warned_of(tmp_path, tiny_settings, capfd, scale, warned):
     values = np.random.default_rng(5).normal(size=(64, 1, 8, 8)).astype(np.float32)
     path = save(tmp_path / "a.npy", values / values.std() * np.float32(scale))
-    train(config_of(path, {**tiny_settings, "training.images": 8}), tmp_path / "run", CPU, QUIET)
+    run_training(config_of(path, {**tiny_settings, "training.images": 8}), tmp_path / "run", CPU, QUIET)
     assert (f"standard deviation {scale:.3g}" in " ".join(capfd.readouterr().err.split())) == warned

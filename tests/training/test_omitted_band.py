@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from interruption import hashes, stop_at
 from safetensors.numpy import load_file, save_file
+from support.interruption import hashes, stop_at
 
-from sagd_cli.config import FilterConfig, RunConfig, resolve
-from sagd_cli.console import Output
-from sagd_cli.datasets import as_signal, load_images
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.layers import resolve
+from sagd_cli.config.run import RunConfig
+from sagd_cli.data.datasets import load_images
+from sagd_cli.data.ranges import array_signal
 from sagd_cli.design.advice import data_moments, warn_of_omitted_signal
 from sagd_cli.diffusion.denoiser import NetworkDenoiser
 from sagd_cli.diffusion.loss import DiffusionLoss
@@ -22,13 +24,14 @@ from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import Interrupted, UsageError
 from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.prior import band_prior
+from sagd_cli.run.folder import open_run
+from sagd_cli.sampling.generator import ImageGenerator, sampling_of
+from sagd_cli.sampling.samples import default_folder
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
-from sagd_cli.training.folder import open_run
-from sagd_cli.training.generator import ImageGenerator, sampling_of
-from sagd_cli.training.run import train
-from sagd_cli.training.samples import default_folder
+from sagd_cli.system.console import Output
+from sagd_cli.training.train import run_training
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 BAND, SHAPE = "0.25:0.5", (8, 8)
@@ -57,7 +60,7 @@ def settings(tiny_settings):
 def run(settings, tmp_path_factory):
     """A run of 4 steps on the digits, with the band omitted; its samples are of the digits' scale, as it says x0."""
     path = tmp_path_factory.mktemp("runs") / "omitted"
-    train(resolve({**settings, "prediction": "x0"}), path, CPU, QUIET)
+    run_training(resolve({**settings, "prediction": "x0"}), path, CPU, QUIET)
     return open_run(path, QUIET)
 
 
@@ -66,7 +69,7 @@ def prior_run(tiny_settings, tmp_path_factory):
     """A run of 4 steps that learns to draw the band of the digits."""
     path = tmp_path_factory.mktemp("runs") / "prior"
     restoration = {"restoration.bands": [BAND], "restoration.strengths": [0.01, 100]}
-    train(resolve({**tiny_settings, **restoration, "training.images": 32}), path, CPU, QUIET)
+    run_training(resolve({**tiny_settings, **restoration, "training.images": 32}), path, CPU, QUIET)
     return open_run(path, QUIET)
 
 
@@ -159,7 +162,7 @@ def test_a_blind_run_is_the_same_whatever_the_images_hold_in_the_band(settings, 
             file, path = tmp_path / f"{name}.npy", tmp_path / f"{name}-{blind}"
             np.save(file, (outside + inside).astype(np.float32))
             data = {"dataset": {"name": "npy", "options": {"path": str(file)}}, "prediction": prediction}
-            train(resolve({**settings, **data, "blind": blind}), path, CPU, QUIET)
+            run_training(resolve({**settings, **data, "blind": blind}), path, CPU, QUIET)
             losses = [json.loads(line)["loss"] for line in (path / "metrics.jsonl").read_text().splitlines()]
             samples = generator_of(open_run(path, QUIET)).signals(range(4)).numpy()
             found[name, blind] = (np.array(losses), samples)
@@ -170,10 +173,10 @@ def test_a_blind_run_is_the_same_whatever_the_images_hold_in_the_band(settings, 
 
 def test_stopping_and_resuming_a_blind_run_changes_nothing(settings, tmp_path):
     config = resolve({**settings, "blind": True})
-    train(config, tmp_path / "whole", CPU, QUIET)
+    run_training(config, tmp_path / "whole", CPU, QUIET)
     with pytest.raises(Interrupted):
-        train(config, tmp_path / "run", CPU, stop_at(2))
-    train(config, tmp_path / "run", CPU, QUIET)
+        run_training(config, tmp_path / "run", CPU, stop_at(2))
+    run_training(config, tmp_path / "run", CPU, QUIET)
     assert hashes(tmp_path / "run", 4) == hashes(tmp_path / "whole", 4)
 
 
@@ -183,8 +186,8 @@ def test_the_band_of_the_samples_is_its_fill(run, settings, tmp_path):
     values = content(7, 32, ~INSIDE) + content(8, 32) + 3 * content(9, 1)
     np.save(file, values)
     floats = {"dataset": {"name": "npy", "options": {"path": str(file)}}, "prediction": "x0"}
-    train(resolve({**settings, **floats}), tmp_path / "floats", CPU, QUIET)
-    digits = as_signal(load_images(run.config.dataset).images)
+    run_training(resolve({**settings, **floats}), tmp_path / "floats", CPU, QUIET)
+    digits = array_signal(load_images(run.config.dataset).images)
     for trained, data in ((run, digits), (open_run(tmp_path / "floats", QUIET), values)):
         zero, mean = (generator_of(trained, fill=fill).signals(range(4)).numpy() for fill in ("zero", "mean"))
         assert spectrum(zero)[..., INSIDE].max() < 1e-5

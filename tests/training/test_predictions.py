@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from sagd_cli.config import resolve
-from sagd_cli.console import Output
+from sagd_cli.config.layers import resolve
 from sagd_cli.diffusion.samplers import SAMPLERS
 from sagd_cli.errors import ConfigError
-from sagd_cli.training.checkpoint import has_moments, load_moments
-from sagd_cli.training.folder import open_run
-from sagd_cli.training.generator import ImageGenerator, sampling_of
-from sagd_cli.training.run import train
+from sagd_cli.run.checkpoint import has_moments, load_moments
+from sagd_cli.run.folder import open_run
+from sagd_cli.sampling.generator import ImageGenerator, sampling_of
+from sagd_cli.system.console import Output
+from sagd_cli.training.train import run_training
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 SETTINGS = {
@@ -33,7 +33,7 @@ def runs(tmp_path_factory, tiny_settings):
 
     def run(name):
         if name not in made:
-            train(resolve({**tiny_settings, **SETTINGS[name]}), folder / name, CPU, QUIET)
+            run_training(resolve({**tiny_settings, **SETTINGS[name]}), folder / name, CPU, QUIET)
             made[name] = open_run(folder / name, QUIET)
         return made[name]
 
@@ -65,7 +65,7 @@ def test_image_i_is_the_same_in_batches_of_1_7_and_64(runs, name):
 def test_training_lowers_the_loss(tmp_path, tiny_settings, name):
     """Within 80 steps: the target can be learned from the input. Most of edm-spectral's is Gaussian noise, loss 1."""
     settings = {**tiny_settings, **SETTINGS[name], "training.images": 80 * 16, "training.batch_size": 16}
-    train(resolve({**settings, "training.checkpoint_images": 10**9}), tmp_path / "run", CPU, QUIET)
+    run_training(resolve({**settings, "training.checkpoint_images": 10**9}), tmp_path / "run", CPU, QUIET)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines]
     assert np.mean(losses[-30:]) < (0.98 if name == "edm-spectral" else 0.8) * np.mean(losses[:10])
@@ -82,7 +82,7 @@ def test_a_checkpoint_holds_the_mean_and_the_spectra_of_its_data(runs):
 def test_a_filter_that_is_learned_cannot_be_part_of_the_preconditioning(tiny_settings, tmp_path):
     settings = resolve({**tiny_settings, "filter.type": "learned", "prediction": "edm-spectral"})
     with pytest.raises(ConfigError, match="which a learned filter changes"):
-        train(settings, tmp_path / "run", CPU, QUIET)
+        run_training(settings, tmp_path / "run", CPU, QUIET)
 
 
 def test_steps_are_network_evaluations(runs):
@@ -118,7 +118,7 @@ def test_amounts_belong_to_their_samplers(sagd, runs, tmp_path):
 def test_sampling_warns_of_data_that_showed_through_the_noise(sagd, tiny_settings, tmp_path):
     """As design and training do: w is small where the digits are strong, and no number of steps repairs that."""
     blue = {"filter.type": "powerlaw", "filter.options": {"alpha": 3.0}}
-    train(resolve({**tiny_settings, **blue}), tmp_path / "run", CPU, QUIET)
+    run_training(resolve({**tiny_settings, **blue}), tmp_path / "run", CPU, QUIET)
     draw = ["sample", tmp_path / "run", "-n", 1, "--steps", 1, "--output"]
     assert "the data still show through the noise at t = 1 in the band low" in sagd(*draw, tmp_path / "a").err
     checkpoint = open_run(tmp_path / "run", QUIET).checkpoint

@@ -9,21 +9,21 @@ import signal
 import numpy as np
 import pytest
 import torch
-from interruption import hashes, stop_at
 from safetensors.torch import load_file
+from support.interruption import hashes, stop_at
 
-from sagd_cli.config import resolve
-from sagd_cli.console import Output
+from sagd_cli.config.layers import resolve
 from sagd_cli.design.advice import data_moments
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import CheckpointError, Interrupted, SagdError, UsageError
-from sagd_cli.signals import stop_on_signal
+from sagd_cli.run.folder import open_run
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.snr import largest_snr
-from sagd_cli.training.data import Ahead, Batches
-from sagd_cli.training.folder import open_run
-from sagd_cli.training.run import train
+from sagd_cli.system.console import Output
+from sagd_cli.system.signals import stop_on_signal
+from sagd_cli.training.batches import Ahead, Batches
+from sagd_cli.training.train import run_training
 
 CPU = torch.device("cpu")
 QUIET = Output(quiet=True)
@@ -33,9 +33,9 @@ QUIET = Output(quiet=True)
 def test_stopping_and_resuming_equals_one_go_bit_for_bit(tiny_run, tiny_config, tmp_path, step):
     run = tmp_path / "run"
     with pytest.raises(Interrupted) as stop:
-        train(tiny_config, run, CPU, stop_at(step))
+        run_training(tiny_config, run, CPU, stop_at(step))
     assert stop.value.exit_code == 128 + signal.SIGTERM
-    assert train(tiny_config, run, CPU, QUIET)["step"] == 8
+    assert run_training(tiny_config, run, CPU, QUIET)["step"] == 8
     assert hashes(run) == hashes(tiny_run)
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 9))
@@ -58,37 +58,37 @@ def test_the_second_signal_is_not_held_back(interruptible):
 
 def test_a_finished_run_is_left_alone(tiny_run, tiny_config):
     before = hashes(tiny_run)
-    assert train(tiny_config, tiny_run, CPU, QUIET)["checkpoint"].endswith("step-00000008")
+    assert run_training(tiny_config, tiny_run, CPU, QUIET)["checkpoint"].endswith("step-00000008")
     assert hashes(tiny_run) == before
 
 
 def test_other_settings_are_refused_by_key(tiny_run, tiny_settings):
     other = resolve({**tiny_settings, "training.learning_rate": 1e-4, "filter.type": "white"})
     with pytest.raises(UsageError, match=r"filter\.type, training\.learning_rate differ"):
-        train(other, tiny_run, CPU, QUIET)
+        run_training(other, tiny_run, CPU, QUIET)
 
 
 def test_a_run_in_use_is_refused(tiny_run, tiny_config):
     with (tiny_run / "run.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(UsageError, match="another process is training"):
-            train(tiny_config, tiny_run, CPU, QUIET)
+            run_training(tiny_config, tiny_run, CPU, QUIET)
 
 
 def test_a_folder_that_is_no_run_is_not_touched(tmp_path, tiny_config):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match="is not a run"):
-        train(tiny_config, tmp_path, CPU, QUIET)
+        run_training(tiny_config, tmp_path, CPU, QUIET)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_torn_metrics_line_is_dropped(tiny_config, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
-        train(tiny_config, run, CPU, stop_at(3))
+        run_training(tiny_config, run, CPU, stop_at(3))
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "los')
-    train(tiny_config, run, CPU, QUIET)
+    run_training(tiny_config, run, CPU, QUIET)
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == list(range(1, 9))
     assert all(record["images"] == 8 * record["step"] for record in records)
@@ -97,7 +97,7 @@ def test_a_torn_metrics_line_is_dropped(tiny_config, tmp_path):
 def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(tmp_path, tiny_settings):
     diverging = resolve({**tiny_settings, "training.learning_rate": 1e30, "training.gradient_clip": 1e30})
     with pytest.raises(SagdError, match=r"not finite at step \d+ \(learning rate"):
-        train(diverging, tmp_path / "run", CPU, QUIET)
+        run_training(diverging, tmp_path / "run", CPU, QUIET)
     saved = list((tmp_path / "run" / "checkpoints").glob("*/*.safetensors"))
     assert all(torch.isfinite(value).all() for path in saved for value in load_file(path).values())
 
@@ -113,11 +113,11 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(tmp_path, tiny
 def test_networks_with_randomness_of_their_own_resume_bit_for_bit(tiny_settings, settings, tmp_path):
     config = resolve({**tiny_settings, **settings})
     torch.manual_seed(1)
-    train(config, tmp_path / "whole", CPU, QUIET)
+    run_training(config, tmp_path / "whole", CPU, QUIET)
     torch.manual_seed(2)
     with pytest.raises(Interrupted):
-        train(config, tmp_path / "parts", CPU, stop_at(3))
-    train(config, tmp_path / "parts", CPU, QUIET)
+        run_training(config, tmp_path / "parts", CPU, stop_at(3))
+    run_training(config, tmp_path / "parts", CPU, QUIET)
     assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
 
 
@@ -130,9 +130,9 @@ def test_a_damaged_newer_checkpoint_does_not_outlive_the_new_ones(tiny_run, tiny
     run = shutil.copytree(tiny_run, tmp_path / "run")
     damage(run, 8)
     with pytest.raises(Interrupted):
-        train(tiny_config, run, CPU, stop_at(7))
+        run_training(tiny_config, run, CPU, stop_at(7))
     assert {p.name for p in (run / "checkpoints").glob("step-*")} == {"step-00000006", "step-00000007"}
-    train(tiny_config, run, CPU, QUIET)
+    run_training(tiny_config, run, CPU, QUIET)
     assert hashes(run) == hashes(tiny_run)
 
 
@@ -142,7 +142,7 @@ def test_a_run_without_a_sound_checkpoint_is_not_started_over(tiny_run, tiny_con
         damage(run, step)
     before = sorted((p.name, p.stat().st_size) for p in run.rglob("*"))
     with pytest.raises(CheckpointError, match="none that is sound"):
-        train(tiny_config, run, CPU, QUIET)
+        run_training(tiny_config, run, CPU, QUIET)
     assert sorted((p.name, p.stat().st_size) for p in run.rglob("*")) == before
 
 
@@ -153,7 +153,7 @@ def test_what_was_trained_counts_not_what_config_yaml_says_now(tiny_run, tiny_se
         (run / "config.yaml").read_text().replace("schedule: linear", "schedule: cosine")
     )
     with pytest.raises(UsageError, match="trained with other settings: schedule differ"):
-        train(other, run, CPU, QUIET)
+        run_training(other, run, CPU, QUIET)
     with pytest.raises(UsageError, match="trained with other settings: schedule differ"):
         open_run(run, QUIET)
 
@@ -163,7 +163,7 @@ def test_the_batch_size_of_a_run_cannot_change(tiny_run, tiny_settings, tmp_path
     run = shutil.copytree(tiny_run, tmp_path / "run")
     other = resolve({**tiny_settings, "training.batch_size": 16, "training.images": 640})
     with pytest.raises(UsageError, match="was trained with batches of 8"):
-        train(other, run, CPU, QUIET, allow_change=True)
+        run_training(other, run, CPU, QUIET, allow_change=True)
 
 
 def test_other_images_under_the_same_name_are_refused(tiny_settings, tmp_path):
@@ -173,15 +173,15 @@ def test_other_images_under_the_same_name_are_refused(tiny_settings, tmp_path):
         {**tiny_settings, "dataset": {"name": "npy", "options": {"path": str(tmp_path / "images.npy")}}}
     )
     with pytest.raises(Interrupted):
-        train(config, tmp_path / "run", CPU, stop_at(2))
+        run_training(config, tmp_path / "run", CPU, stop_at(2))
     np.save(tmp_path / "images.npy", 255 - images)
     with pytest.raises(UsageError, match="are not those"):
-        train(config, tmp_path / "run", CPU, QUIET)
+        run_training(config, tmp_path / "run", CPU, QUIET)
 
 
 def test_a_folder_with_a_lock_alone_can_be_trained_in(tiny_config, tmp_path):
     (tmp_path / "run.lock").touch()
-    assert train(tiny_config, tmp_path, CPU, QUIET)["step"] == 8
+    assert run_training(tiny_config, tmp_path, CPU, QUIET)["step"] == 8
 
 
 def test_data_that_show_through_the_noise_at_the_end_are_warned_of():

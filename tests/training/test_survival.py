@@ -15,16 +15,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interruption import hashes, stop_at
 from safetensors.torch import load_file
+from support.interruption import hashes, stop_at
 
-from sagd_cli.config import resolve
-from sagd_cli.console import Output
+from sagd_cli.config.layers import resolve
 from sagd_cli.errors import CheckpointError, Interrupted
-from sagd_cli.training import checkpoint, store
-from sagd_cli.training.data import Batches
-from sagd_cli.training.folder import open_run
-from sagd_cli.training.run import train
+from sagd_cli.run import checkpoint, manifest
+from sagd_cli.run.folder import open_run
+from sagd_cli.system.console import Output
+from sagd_cli.training.batches import Batches
+from sagd_cli.training.train import run_training
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 TESTS = Path(__file__).resolve().parents[1]
@@ -60,17 +60,17 @@ def test_a_training_killed_before_its_first_step_starts_again(tiny_run, tiny_con
         (tmp_path / name).write_bytes(
             (tiny_run / name).read_bytes() if (tiny_run / name).exists() else b"back"
         )
-    assert train(tiny_config, tmp_path, CPU, QUIET)["step"] == 8
+    assert run_training(tiny_config, tmp_path, CPU, QUIET)["step"] == 8
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in tiny_run.iterdir()}
 
 
 def test_a_checkpoint_that_was_half_pruned_does_not_look_damaged(run, tiny_config, monkeypatch):
     """A kill while the old one is removed leaves it under a name that no reader takes for a checkpoint."""
-    monkeypatch.setattr(store.shutil, "rmtree", lambda path, **options: None)
-    store.prune(run / "checkpoints", keep=1)
+    monkeypatch.setattr(manifest.shutil, "rmtree", lambda path, **options: None)
+    manifest.prune(run / "checkpoints", keep=1)
     assert [path.name for path in (run / "checkpoints").glob("step-*")] == ["step-00000008"]
     monkeypatch.undo()
-    store.prune(run / "checkpoints", keep=1)
+    manifest.prune(run / "checkpoints", keep=1)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000008"]
 
 
@@ -78,7 +78,7 @@ def test_a_checkpoint_that_was_half_pruned_does_not_look_damaged(run, tiny_confi
 def test_saving_a_step_again_never_removes_it_before_the_new_one_is_there(
     run, tiny_config, monkeypatch, fails
 ):
-    found, _ = store.newest(run / "checkpoints")
+    found, _ = manifest.newest(run / "checkpoints")
     state = checkpoint.TrainingState(open_run(run, QUIET).model(CPU).network, tiny_config.training, CPU)
     state.step = found.step
     rename, calls = Path.rename, []
@@ -93,20 +93,20 @@ def test_saving_a_step_again_never_removes_it_before_the_new_one_is_there(
     arguments = (run / "checkpoints", state, tiny_config.filter.weights((8, 8)), {}, {})
     with pytest.raises(CheckpointError, match="Input/output error"):
         checkpoint.save(*arguments)
-    assert store.newest(run / "checkpoints") == (found, [])
+    assert manifest.newest(run / "checkpoints") == (found, [])
     monkeypatch.undo()
     checkpoint.save(*arguments)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-00000006", "step-00000008"]
-    assert store.newest(run / "checkpoints")[0].manifest != found.manifest
+    assert manifest.newest(run / "checkpoints")[0].manifest != found.manifest
 
 
 def test_a_copy_of_a_checkpoint_under_another_name_is_none(run, tiny_config):
     folder = run / "checkpoints"
     shutil.copytree(folder / "step-00000008", folder / "step-00000008-copy")
     shutil.copytree(folder / "step-00000008", folder / "step-best")
-    store.prune(folder, keep=1)
+    manifest.prune(folder, keep=1)
     assert {path.name for path in folder.iterdir()} == {"step-00000008", "step-00000008-copy", "step-best"}
-    assert train(tiny_config, run, CPU, QUIET)["step"] == 8
+    assert run_training(tiny_config, run, CPU, QUIET)["step"] == 8
 
 
 def flipped(path, rng):
@@ -131,10 +131,10 @@ def test_every_flipped_byte_is_found(run):
     assert len(paths) == 6
     for path in paths * 50:
         sound = flipped(path, rng)
-        found, skipped = store.newest(run / "checkpoints")
+        found, skipped = manifest.newest(run / "checkpoints")
         path.write_bytes(sound)
         assert found.step == 6 and len(skipped) == 1 and f"{folder} is damaged" in skipped[0]
-    assert store.newest(run / "checkpoints")[0].step == 8
+    assert manifest.newest(run / "checkpoints")[0].step == 8
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "optimizer.safetensors"])
@@ -155,8 +155,8 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one_and_says_so(
 
 def test_a_checkpoint_of_a_newer_version_is_neither_passed_over_nor_touched(run, sagd):
     path = run / "checkpoints" / "step-00000008" / "manifest.json"
-    manifest = {**json.loads(path.read_text()), "format": store.FORMAT + 1}
-    path.write_text(json.dumps(manifest | {"digest": store.digest(manifest)}))
+    document = {**json.loads(path.read_text()), "format": manifest.FORMAT + 1}
+    path.write_text(json.dumps(document | {"digest": manifest.digest(document)}))
     before = tree(run)
     for command in (["train", "--config", run / "config.yaml", "--output", run], ["sample", run]):
         result = sagd(*command, "--device", "cpu")
@@ -188,10 +188,10 @@ def test_whenever_it_is_stopped_the_outcome_is_the_same_bit_for_bit(
     step = data.draw(st.integers(1, steps - 1), label="stopped at")
     images = {"training.images": steps * chosen["training.batch_size"]}
     config, folder = resolve({**tiny_settings, **chosen, **images}), tmp_path_factory.mktemp("laws")
-    train(config, folder / "whole", CPU, QUIET)
+    run_training(config, folder / "whole", CPU, QUIET)
     with pytest.raises(Interrupted):
-        train(config, folder / "parts", CPU, stop_at(step))
-    train(config, folder / "parts", CPU, QUIET)
+        run_training(config, folder / "parts", CPU, stop_at(step))
+    run_training(config, folder / "parts", CPU, QUIET)
     parts = hashes(folder / "parts", steps)
     assert {"model.safetensors", "ema.safetensors", "optimizer.safetensors"} <= set(parts)
     assert parts == hashes(folder / "whole", steps)
@@ -232,7 +232,7 @@ def test_settings_change_only_on_request_and_the_run_stays_readable(run, tiny_se
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(checkpoint, "save", kill)
-        train(resolve({}, [], other), run, CPU, QUIET, allow_change=True)
+        run_training(resolve({}, [], other), run, CPU, QUIET, allow_change=True)
     assert (run / "config.yaml").read_text() == text and sagd(*sample).code == 0
     assert sagd(*again, "--allow-config-change").code == 0
     opened = open_run(run, QUIET)
@@ -243,10 +243,10 @@ def test_settings_change_only_on_request_and_the_run_stays_readable(run, tiny_se
 @pytest.mark.parametrize(("first", "then"), [("powerlaw", "learned"), ("learned", "powerlaw")])
 def test_a_run_does_not_go_from_a_fixed_to_a_learned_filter(tiny_settings, tmp_path, first, then):
     half = {"training.images": 32}
-    train(resolve({**tiny_settings, **half, "filter.type": first}), tmp_path / "run", CPU, QUIET)
+    run_training(resolve({**tiny_settings, **half, "filter.type": first}), tmp_path / "run", CPU, QUIET)
     before = tree(tmp_path)
     with pytest.raises(CheckpointError, match=r"cannot go on with a (learned|given) one"):
-        train(
+        run_training(
             resolve({**tiny_settings, "filter.type": then}), tmp_path / "run", CPU, QUIET, allow_change=True
         )
     assert tree(tmp_path) == before
@@ -265,10 +265,10 @@ def test_a_batch_larger_than_the_data_trains_and_resumes(tiny_settings, tmp_path
     np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), dtype=np.uint8))
     data = {"name": "npy", "options": {"path": str(tmp_path / "few.npy")}}
     config = resolve({**tiny_settings, "dataset": data})
-    train(config, tmp_path / "whole", CPU, QUIET)
+    run_training(config, tmp_path / "whole", CPU, QUIET)
     with pytest.raises(Interrupted):
-        train(config, tmp_path / "parts", CPU, stop_at(5))
-    train(config, tmp_path / "parts", CPU, QUIET)
+        run_training(config, tmp_path / "parts", CPU, stop_at(5))
+    run_training(config, tmp_path / "parts", CPU, QUIET)
     assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
 
 
@@ -288,7 +288,7 @@ def test_a_divergence_names_its_step_and_rate_and_leaves_nothing_that_is_not_fin
     assert result.code == 1
     line = next(line for line in result.err.splitlines() if "not finite at step" in line)
     step = int(line.split("at step ")[1].split()[0])
-    found, skipped = store.newest(run / "checkpoints")
+    found, skipped = manifest.newest(run / "checkpoints")
     assert skipped == [] and (found.step if found else 0) == step - 1
     assert (f"The last good checkpoint is {found.path}" if found else "no checkpoint yet") in result.err
     figure = float(line.split("learning rate ")[1].split(")")[0])
@@ -369,5 +369,5 @@ def test_the_second_signal_ends_a_step_that_takes_long(run, tiny_run, sagd, tmp_
         finally:
             child.kill()
     assert child.returncode == code and "Traceback" not in err
-    assert store.newest(tmp_path / "slow" / "checkpoints")[0].step == 2
+    assert manifest.newest(tmp_path / "slow" / "checkpoints")[0].step == 2
     assert sagd(*command).code == 0 and hashes(tmp_path / "slow") == hashes(tiny_run)

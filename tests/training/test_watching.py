@@ -8,21 +8,21 @@ import types
 import numpy as np
 import pytest
 import torch
-from interruption import hashes, stop_at
 from PIL import Image
 from safetensors.torch import load_file
+from support.interruption import hashes, stop_at
 
-from sagd_cli.config import resolve
-from sagd_cli.console import Output
+from sagd_cli.config.layers import resolve
+from sagd_cli.data.images import contact_sheet
 from sagd_cli.diffusion.loss import NOISE
 from sagd_cli.errors import CheckpointError, Interrupted, UsageError
-from sagd_cli.images import contact_sheet
-from sagd_cli.training.folder import open_run
-from sagd_cli.training.generator import ImageGenerator
+from sagd_cli.run.folder import open_run
+from sagd_cli.run.log import scalars
+from sagd_cli.sampling.generator import ImageGenerator
+from sagd_cli.system.console import Output
 from sagd_cli.training.loop import BACKWARD, FORWARD
-from sagd_cli.training.metrics import scalars
 from sagd_cli.training.profiling import MARKS, _kernel_times, _parts, profile_training
-from sagd_cli.training.run import train
+from sagd_cli.training.train import run_training
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 LEARNED = {"filter.type": "learned", "loss": "whitened"}
@@ -54,8 +54,8 @@ def without_times(run):
 def test_sheets_change_nothing_and_show_what_sample_draws(tiny_settings, tmp_path, chosen):
     settings = {**tiny_settings, **chosen, "sampling.steps": 3}
     watched, unwatched = tmp_path / "watched", tmp_path / "unwatched"
-    train(resolve({**settings, "training.sample_images": 24}), watched, CPU, QUIET)
-    train(resolve(settings), unwatched, CPU, QUIET)
+    run_training(resolve({**settings, "training.sample_images": 24}), watched, CPU, QUIET)
+    run_training(resolve(settings), unwatched, CPU, QUIET)
     assert hashes(watched) == hashes(unwatched)
     assert without_times(watched) == without_times(unwatched)
     assert sheets(watched) == [f"step-{step:08d}.png" for step in (3, 6, 8)]
@@ -68,10 +68,10 @@ def test_sheets_change_nothing_and_show_what_sample_draws(tiny_settings, tmp_pat
 
 def test_sheets_of_a_resumed_run_are_those_of_one_go(tiny_settings, tmp_path):
     config = resolve({**tiny_settings, "training.sample_images": 16, "sampling.steps": 2})
-    train(config, tmp_path / "one", CPU, QUIET)
+    run_training(config, tmp_path / "one", CPU, QUIET)
     with pytest.raises(Interrupted):
-        train(config, tmp_path / "two", CPU, stop_at(5))
-    train(config, tmp_path / "two", CPU, QUIET)
+        run_training(config, tmp_path / "two", CPU, stop_at(5))
+    run_training(config, tmp_path / "two", CPU, QUIET)
     assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
     names = sheets(tmp_path / "one")
     assert names == sheets(tmp_path / "two") and len(names) == 4
@@ -96,7 +96,7 @@ def test_data_that_cannot_be_drawn_trains_with_one_warning(tiny_settings, tmp_pa
     np.save(path, np.random.default_rng(0).normal(size=(32, 4, 8, 8)).astype(np.float32))
     dataset = {"name": "npy", "options": {"path": str(path)}}
     config = resolve({**tiny_settings, "dataset": dataset, "training.sample_images": 8})
-    assert train(config, tmp_path / "run", CPU, QUIET)["step"] == 8
+    assert run_training(config, tmp_path / "run", CPU, QUIET)["step"] == 8
     assert capfd.readouterr().err.count("no contact sheets") == 1
     assert not (tmp_path / "run" / "samples").exists()
 
@@ -105,9 +105,9 @@ def test_a_sheet_that_cannot_be_written_stops_no_training(tiny_settings, tmp_pat
     config = resolve({**tiny_settings, "training.sample_images": 64, "sampling.steps": 2})
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
-        train(config, run, CPU, stop_at(2))
+        run_training(config, run, CPU, stop_at(2))
     (run / "samples").write_text("in the way")
-    assert train(config, run, CPU, QUIET)["step"] == 8
+    assert run_training(config, run, CPU, QUIET)["step"] == 8
     assert "no contact sheet of step 8" in capfd.readouterr().err
 
 
@@ -217,10 +217,10 @@ def points(run, after=0):
 def test_tensorboard_has_the_records_of_metrics_jsonl(tiny_settings, tmp_path, fake_tensorboard):
     config, run = resolve({**tiny_settings, **LEARNED}), tmp_path / "run"
     with pytest.raises(Interrupted):
-        train(config, run, CPU, stop_at(3), tensorboard=True)
+        run_training(config, run, CPU, stop_at(3), tensorboard=True)
     assert FakeWriter.last.purge_step == 1 and FakeWriter.last.closed
     assert FakeWriter.last.points == points(run)
-    train(config, run, CPU, QUIET, tensorboard=True)
+    run_training(config, run, CPU, QUIET, tensorboard=True)
     assert (FakeWriter.last.folder, FakeWriter.last.purge_step) == (str(run / "tensorboard"), 4)
     assert FakeWriter.last.points == points(run, after=3)
     tags = {tag for _, tag, _ in points(run)}
@@ -231,7 +231,7 @@ def test_the_event_files_hold_the_records(tiny_config, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(tiny_config, tmp_path / "run", CPU, QUIET, tensorboard=True)
+    run_training(tiny_config, tmp_path / "run", CPU, QUIET, tensorboard=True)
     found = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     curves = {tag: found.Scalars(tag) for tag in found.Tags()["scalars"]}
     read = {(e.step, tag): e.value for tag, events in curves.items() for e in events}
@@ -250,7 +250,7 @@ def test_without_the_package_nothing_is_begun(sagd, tmp_path, monkeypatch):
 def two_averages(tiny_settings, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "two"
     config = resolve({**tiny_settings, "training.ema_half_life_images": [2, 5]})
-    train(config, run, CPU, QUIET)
+    run_training(config, run, CPU, QUIET)
     return run, config
 
 
@@ -269,7 +269,7 @@ def test_each_average_is_the_one_of_a_run_of_its_own(two_averages, tiny_settings
     assert not equal(both["ema.safetensors"], both["ema-5.safetensors"])
     for images, name in ((2, "ema.safetensors"), (5, "ema-5.safetensors")):
         run = tmp_path / str(images)
-        train(resolve({**tiny_settings, "training.ema_half_life_images": images}), run, CPU, QUIET)
+        run_training(resolve({**tiny_settings, "training.ema_half_life_images": images}), run, CPU, QUIET)
         alone = averages(run)
         assert set(alone) == {"ema.safetensors"}
         assert equal(alone["ema.safetensors"], both[name])
@@ -278,8 +278,8 @@ def test_each_average_is_the_one_of_a_run_of_its_own(two_averages, tiny_settings
 def test_two_averages_are_resumed_bit_for_bit(two_averages, tmp_path):
     run, config = two_averages
     with pytest.raises(Interrupted):
-        train(config, tmp_path / "run", CPU, stop_at(3))
-    train(config, tmp_path / "run", CPU, QUIET)
+        run_training(config, tmp_path / "run", CPU, stop_at(3))
+    run_training(config, tmp_path / "run", CPU, QUIET)
     assert hashes(tmp_path / "run") == hashes(run) and "ema-5.safetensors" in hashes(run)
 
 
@@ -297,11 +297,11 @@ def test_sample_takes_the_average_that_is_asked_for(sagd, two_averages):
 def test_a_half_life_cannot_be_added_on_the_way(two_averages, tiny_settings, tmp_path):
     config = resolve({**tiny_settings, "training.ema_half_life_images": 2})
     with pytest.raises(Interrupted):
-        train(config, tmp_path / "run", CPU, stop_at(3))
+        run_training(config, tmp_path / "run", CPU, stop_at(3))
     with pytest.raises(UsageError, match=r"training\.ema_half_life_images differ"):
-        train(two_averages[1], tmp_path / "run", CPU, QUIET)
+        run_training(two_averages[1], tmp_path / "run", CPU, QUIET)
     with pytest.raises(CheckpointError, match=r"holds no ema-5\.safetensors"):
-        train(two_averages[1], tmp_path / "run", CPU, QUIET, allow_change=True)
+        run_training(two_averages[1], tmp_path / "run", CPU, QUIET, allow_change=True)
 
 
 def test_one_half_life_reads_and_names_a_run_as_it_always_did():

@@ -95,7 +95,7 @@ def build(options: UNetOptions, shape: tuple[int, ...], classes: int = 0) -> "nn
     )
     if o.patch == 1:
         return network
-    from sagd_plugins.backbones.folded import Folded
+    from sagd_plugins.backbones._folded import Folded
 
     return Folded(network, o.patch)
 

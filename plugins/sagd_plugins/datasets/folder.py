@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from sagd_cli.data.folders import list_images
+from sagd_cli.data.formats import FORMATS
+from sagd_cli.data.images import read_alike, read_image, resized_square
+from sagd_cli.data.ranges import image_signal
 from sagd_cli.errors import UsageError
-from sagd_cli.image_files import FORMATS
-from sagd_cli.images import list_images, read_alike, read_image, resized_square, to_signal
 from sagd_cli.plugin import DatasetPlugin, LazyImageSet, Options, Split, hookimpl
 
 
@@ -84,7 +86,7 @@ def _read_as_they_are(paths: Sequence[Path], size: int | None) -> Iterator[NDArr
     for path in paths:
         pixels = read_image(path).pixels
         pixels = pixels if size is None else resized_square(pixels, size)
-        yield to_signal(pixels) if pixels.dtype.kind == "f" else pixels
+        yield image_signal(pixels) if pixels.dtype.kind == "f" else pixels
 
 
 @hookimpl

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from sagd_cli.errors import DataError
 from sagd_cli.plugin import DatasetPlugin, ImageSet, Options, Split, hookimpl
-from sagd_plugins.datasets.roots import default_root
+from sagd_plugins.datasets._roots import default_root
 
 _PREFIX = {"train": "train", "test": "t10k"}
 

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from sagd_cli.data.folders import list_images
+from sagd_cli.data.images import read_image
 from sagd_cli.errors import DataError, UsageError
-from sagd_cli.images import list_images, read_image
 from sagd_cli.plugin import DatasetPlugin, ImageSet, Options, Split, hookimpl
 
 

@@ -2,7 +2,7 @@
 
 The features are the globally averaged, rectified outputs of the last convolution, as Inception-v3's 2048
 are in the usual FID (Heusel et al. 2017, arXiv 1706.08500). The weights beside this module are made by
-`python -m sagd_plugins.features.train_digits_cnn`.
+`python benchmarks/train_digits_cnn.py`.
 """
 
 from pathlib import Path

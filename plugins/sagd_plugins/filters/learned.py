@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from sagd_cli.plugin import Array, FilterPlugin, FrequencyGrid, Options, hookimpl
-from sagd_plugins.filters.profile import PositiveKnots
+from sagd_plugins.filters._knots import PositiveKnots
 
 # Closer together at low frequencies, where spectra are steep.
 WHITE = tuple((float((k / 11) ** 2), 1.0) for k in range(12))

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from sagd_cli.plugin import Array, FilterPlugin, FrequencyGrid, Options, hookimpl
-from sagd_plugins.filters.profile import PositiveKnots
+from sagd_plugins.filters._knots import PositiveKnots
 
 
 class MatchedOptions(Options):

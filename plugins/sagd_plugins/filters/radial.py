@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from sagd_cli.plugin import Array, FilterPlugin, FrequencyGrid, Options, hookimpl
-from sagd_plugins.filters.profile import Knots
+from sagd_plugins.filters._knots import Knots
 
 
 class RadialOptions(Options):

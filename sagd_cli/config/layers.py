@@ -1,0 +1,96 @@
+"""Settings from flags, dotted overrides, a file and a preset, merged into one configuration."""
+
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from sagd_cli.config.run import RunConfig
+from sagd_cli.config.validation import validate
+from sagd_cli.errors import ConfigError, UsageError, suggest
+from sagd_cli.system.yaml import parse_yaml, read_mapping
+
+
+def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
+    """Read `key=value` pairs; values are YAML, so numbers, lists and booleans come out typed."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise UsageError(f"{pair!r} is not key=value", "For example -o alpha=-0.1")
+        if key in options:
+            raise UsageError(f"the key {key!r} is given twice")
+        options[key] = parse_yaml(value, f"the value of {key}")
+    return options
+
+
+def presets() -> dict[str, Path]:
+    """Presets that come with the program, by name."""
+    folder = Path(str(files("sagd_cli") / "config" / "presets"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """Read a preset; raise ConfigError with near names when there is none."""
+    if name not in presets():
+        raise ConfigError(f"unknown preset {name!r}", suggest(name, presets()))
+    return read_mapping(presets()[name])
+
+
+def resolve(
+    flags: Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    config: Path | str | Mapping[str, Any] | None = None,
+    preset: str | None = None,
+) -> RunConfig:
+    """Merge settings: `flags` (dotted keys) > `overrides` (a.b=c) > `config` file > `preset` > defaults.
+
+    `config` may be what was read from a file, such as standard input, which can be read once.
+    """
+    layers = [
+        read_preset(preset) if preset is not None else {},
+        config if isinstance(config, Mapping) else read_mapping(config) if config is not None else {},
+    ]
+    document: dict[str, Any] = {}
+    for layer in layers:
+        document = _merged(document, layer)
+    for key, value in [*parse_options(overrides).items(), *flags.items()]:
+        document = _merged(document, _nested(key, value))
+    named = config is not None and not isinstance(config, Mapping)
+    return validate(RunConfig, document, str(config) if named else "configuration")
+
+
+def _merged(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in update.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and not _names_another(old, value):
+            result[key] = _merged(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _names_another(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether `new` chooses another plug-in than `old`, whose options then mean nothing."""
+    return any(key in old and key in new and old[key] != new[key] for key in ("type", "name"))
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """Return {"a": {"b": value}} for the dotted key a.b."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ between two documents."""
+    keys = []
+    for key in sorted({*a, *b}):
+        left, right = a.get(key), b.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            keys += differing_keys(left, right, f"{prefix}{key}.")
+        elif left != right:
+            keys.append(f"{prefix}{key}")
+    return keys

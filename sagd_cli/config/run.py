@@ -1,0 +1,231 @@
+"""The configuration of a run: frozen models, YAML in and out, dotted overrides, presets."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.validation import Frozen, complete_options, digest_of
+from sagd_cli.plugin.records import Split
+from sagd_cli.spectral.band import RINGS, Band
+
+
+class DatasetConfig(Frozen):
+    """A data set: a plug-in's name, the split and the plug-in's options."""
+
+    name: str = Field("digits", description="Data set, a plug-in's name.")
+    split: Split = Field("train", description="train, or the held-out test images.")
+    options: dict[str, Any] = Field(default_factory=dict, description="The data set's options.")
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        complete_options(self, "dataset", self.name)
+        return self
+
+    @property
+    def subject(self) -> str:
+        """What a message calls it: the file or folder, where there is one."""
+        return str(self.options.get("path", f"the data set {self.name}"))
+
+
+class BackboneConfig(Frozen):
+    """The network: a plug-in's name and its options."""
+
+    name: str = Field("unet", description="Network, a plug-in's name.")
+    options: dict[str, Any] = Field(default_factory=dict, description="The network's options.")
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        complete_options(self, "backbone", self.name)
+        return self
+
+
+def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"give one half-life or several that differ, not {list(values)}")
+    return values
+
+
+# A number or a list in a file, so that files of one half-life read as they always did.
+_HalfLives = Annotated[
+    tuple[PositiveInt, ...],
+    AfterValidator(_distinct),
+    BeforeValidator(
+        lambda value: value if isinstance(value, list | tuple) else (value,),
+        json_schema_input_type=PositiveInt | list[PositiveInt],
+    ),
+    PlainSerializer(lambda values: values[0] if len(values) == 1 else list(values)),
+]
+
+
+class TrainingConfig(Frozen):
+    """Optimisation; amounts are in images, so that the batch size does not change a schedule's meaning."""
+
+    images: int = Field(200_000, ge=1, description="Images to train on, counted with repetition.")
+    batch_size: int = Field(128, ge=1, description="Images a step.")
+    accumulate: int = Field(1, ge=1, description="Passes a batch is divided into, to use less memory.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
+    warmup_images: int = Field(
+        6_400, ge=0, description="Images of linear warm-up, at most a fifth of the budget."
+    )
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled weight decay.")
+    gradient_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
+    ema_half_life_images: _HalfLives = Field(
+        (10_000,),
+        description="Half-life of the weights' moving average, or several: the first is sampled by default.",
+    )
+    flips: bool = Field(False, description="Mirror half of the images left to right, at random.")
+    label_dropout: float = Field(
+        0.1, ge=0, lt=1, description="Share of images shown without their class, which guidance needs."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the run.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, else fp32.")
+    compile: bool = Field(False, description="Compile the network with torch.compile.")
+    checkpoint_images: int = Field(50_000, ge=1, description="Images between checkpoints.")
+    keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints to keep.")
+    keep_every: int | None = Field(
+        None, ge=1, description="Also keep every so many-th checkpoint; null: none."
+    )
+    log_steps: int = Field(20, ge=1, description="Steps between metric records.")
+    sample_images: int = Field(0, ge=0, description="Images between contact sheets of samples; 0: none.")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in the budget."""
+        return -(-self.images // self.batch_size)
+
+    @property
+    def checkpoint_steps(self) -> int:
+        """Optimiser steps between checkpoints."""
+        return max(1, self.checkpoint_images // self.batch_size)
+
+    @property
+    def milestone_steps(self) -> int | None:
+        """Optimiser steps between checkpoints that are kept for good, if any are."""
+        return None if self.keep_every is None else self.keep_every * self.checkpoint_steps
+
+
+class RestorationConfig(Frozen):
+    """Training to tell noise in a band from images instead of making images (docs/omission.md)."""
+
+    bands: tuple[str, ...] = Field(
+        min_length=1, description="BANDs, of which each image is given one at random; rings: random rings."
+    )
+    strengths: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.02, 2.0),
+        description="Least and largest noise amplitude on the [-1, 1] range, log-uniform between.",
+    )
+    window: int | None = Field(
+        None, ge=4, description="Side of the square of an image that the network sees; null: all of it."
+    )
+    damage: float | None = Field(
+        None, gt=0, description="Amplitude of noise the training images have already; null: they are clean."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for band in set(self.bands) - {RINGS}:
+            Band.parse(band)
+        if self.strengths[0] > self.strengths[1]:
+            raise ValueError("strengths go from the least to the largest")
+        return self
+
+
+class SamplingConfig(Frozen):
+    """How `sagd sample` draws from the run unless told otherwise."""
+
+    sampler: Literal["dpmpp", "dpmpp-sde", "unipc", "ddim", "ddpm", "heun"] = Field(
+        "dpmpp", description="Default sampler."
+    )
+    spacing: Literal["auto", "uniform", "quadratic", "karras", "log-snr"] = Field(
+        "auto",
+        description="Where the evaluations are: equal steps in t, its root, (sigma / alpha)^(1/7) or log-SNR; auto: "
+        "uniform, but log-snr on the cosine schedule.",
+    )
+    steps: int = Field(20, ge=1, le=1000, description="Network evaluations an image; guidance doubles them.")
+    guidance: float = Field(
+        1.0, ge=0, description="Scale of classifier-free guidance; 1: none, 0: without classes."
+    )
+    eta: float = Field(0.0, ge=0, le=1, description="Randomness of ddim, up to that of ddpm.")
+    churn: float = Field(0.0, ge=0, description="Randomness of heun: EDM's S_churn.")
+    fill: Literal["zero", "mean", "prior"] | None = Field(
+        None,
+        description="What goes where the filter gives no noise: zero (so does null), the mean training image, or draws "
+        "of the model that `--prior` names.",
+    )
+
+    def resolved(self, schedule: str) -> "SamplingConfig":
+        """Return it with the spacing chosen for `schedule`, where that was left open."""
+        if self.spacing != "auto":
+            return self
+        # The first uniform steps of the cosine schedule are too long in log-SNR for any solver (docs/theory.md).
+        return self.model_copy(update={"spacing": "log-snr" if schedule == "cosine" else "uniform"})
+
+
+class RunConfig(Frozen):
+    """All of a run, as written to runs/NAME/config.yaml."""
+
+    dataset: DatasetConfig = Field(default_factory=DatasetConfig)
+    backbone: BackboneConfig = Field(default_factory=BackboneConfig)
+    filter: FilterConfig = Field(default_factory=FilterConfig)
+    class_conditional: bool = Field(False, description="Train on the data set's class labels.")
+    blind: bool = Field(
+        False, description="Hide from the network what the images have where the filter gives no noise."
+    )
+    schedule: Literal["linear", "cosine", "edm"] = Field(
+        "linear", description="linear: the DDPM table; cosine; edm: alpha = 1, sigma from 0.002 to 80."
+    )
+    prediction: Literal["eps", "x0", "v", "edm", "edm-spectral"] = Field(
+        "eps",
+        description="What the network says: the noise, the image, v, or EDM's preconditioned remainder.",
+    )
+    loss: Literal["plain", "whitened", "min-snr"] = Field(
+        "plain", description="What is minimised; a learned filter is always trained on the whitened loss."
+    )
+    restoration: RestorationConfig | None = Field(
+        None,
+        description="Train for `sagd omit`: bands and strengths of noise to remove; null: to make images.",
+    )
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        if self.sampling.guidance != 1 and not (self.class_conditional and self.training.label_dropout):
+            raise ValueError(
+                "sampling.guidance other than 1 needs class_conditional and training.label_dropout above 0"
+            )
+        if self.restoration is not None:
+            self._check_restoration()
+        return self
+
+    def _check_restoration(self) -> None:
+        """What a network that restores is trained on leaves no choice of these; its noise is white but for its band."""
+        fixed = {
+            "filter": self.filter in (FilterConfig(), FilterConfig(type="white")),
+            "blind": not self.blind,
+            "prediction": self.prediction == "eps",
+            "loss": self.loss == "plain",
+            "schedule": self.schedule == "linear",
+            "class_conditional": not self.class_conditional,
+            "training.sample_images": not self.training.sample_images,
+        }
+        chosen = [key for key, is_default in fixed.items() if not is_default]
+        if chosen:
+            raise ValueError(f"a run with restoration leaves no choice of {', '.join(chosen)}")
+        object.__setattr__(self, "filter", FilterConfig(type="white"))
+
+    @property
+    def default_name(self) -> str:
+        """Name of the run when none is given: the same settings of training always give the same run."""
+        chosen = self.model_dump(mode="json", exclude_defaults=True, exclude={"sampling"})
+        kind = self.filter.type if self.restoration is None else "restoration"
+        return f"{self.dataset.name}-{kind}-{digest_of(chosen)[:8]}"

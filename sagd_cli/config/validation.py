@@ -1,0 +1,87 @@
+"""Frozen models, and one sentence for what pydantic reports."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+)
+
+from sagd_cli.errors import ConfigError, suggest
+from sagd_cli.plugin.records import Options
+from sagd_cli.plugin.registry import registry
+
+M = TypeVar("M", bound=BaseModel)
+STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class Frozen(BaseModel):
+    """A model that never changes: unknown keys, NaN and infinity are refused, defaults are checked."""
+
+    model_config = STRICT
+
+    def document(self) -> dict[str, Any]:
+        """Return the model as plain YAML values, defaults written out."""
+        return self.model_dump(mode="json")
+
+    def sha256(self) -> str:
+        """Hash of the meaning: the same for any order of keys and spelling of numbers."""
+        return digest_of(self.document())
+
+
+def digest_of(document: dict[str, Any]) -> str:
+    """Return the sha256 of plain values: the same for any order of keys and spelling of numbers."""
+    canonical = json.dumps(_without_negative_zero(document), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _without_negative_zero(value: Any) -> Any:
+    """-0.0 is another spelling of 0.0."""
+    if isinstance(value, dict):
+        return {key: _without_negative_zero(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_negative_zero(item) for item in value]
+    return 0.0 if isinstance(value, float) and value == 0 else value
+
+
+def complete_options(model: Any, kind: str, name: str) -> None:
+    """Replace `options` of a frozen model by the plug-in's, checked and with defaults written out."""
+    schema: type[Options] = registry().get(kind, name).options
+    options = validate(schema, model.options, f"{kind} {name}")
+    object.__setattr__(model, "options", options.model_dump(mode="json"))
+
+
+def validate(schema: type[M], values: Mapping[str, Any], source: str) -> M:
+    """Validate `values`; turn what pydantic reports into one ConfigError that names the key."""
+    try:
+        return schema.model_validate(dict(values))
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        first = problems[0]
+        key = ".".join(str(part) for part in first["loc"])
+        more = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        if first["type"] == "extra_forbidden":
+            known = _fields_at(schema, first["loc"])
+            raise ConfigError(
+                f"{source}: unknown key {key!r}{more}", suggest(str(first["loc"][-1]), known)
+            ) from None
+        message = first["msg"].removeprefix("Value error, ")
+        shown = f", not {first['input']!r}" if isinstance(first["input"], str | int | float | bool) else ""
+        place = f"{source}: {key}: " if key else f"{source}: "
+        choices = re.findall("'([^']+)'", message) if first["type"] == "literal_error" else []
+        hint = suggest(str(first["input"]), choices)
+        raise ConfigError(f"{place}{message[:1].lower()}{message[1:]}{shown}{more}", hint) from None
+
+
+def _fields_at(schema: type[BaseModel], location: tuple[int | str, ...]) -> Iterable[str]:
+    for part in location[:-1]:
+        annotation = schema.model_fields[str(part)].annotation if str(part) in schema.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        schema = annotation
+    return schema.model_fields

@@ -1,0 +1,1 @@
+"""Noise in a band of images: adding it, finding the band, measuring its strength. Trains nothing."""

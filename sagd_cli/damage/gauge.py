@@ -1,0 +1,67 @@
+"""The strength of noise in images, by the means there are: clean images of their kind, or only themselves."""
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sagd_cli.damage.fields import Fields, tiles_of
+from sagd_cli.damage.groups import Groups
+from sagd_cli.damage.likelihood import strength_from_power_law, strength_from_reference
+from sagd_cli.damage.strength import WEAKEST, Strength, nothing_to_omit
+from sagd_cli.errors import DataError
+from sagd_cli.spectral.band import Band
+from sagd_cli.spectral.grid import FrequencyGrid
+
+
+class Gauge:
+    """Measures the strength of noise in a band of images like `damaged`, against `reference` fields or a power law."""
+
+    def __init__(self, damaged: Fields, reference: Fields | None, band: Band) -> None:
+        """Take the fields, which suit each other."""
+        self._damaged, self._band, self._clean = damaged, band, reference
+        grid = FrequencyGrid(damaged.shape)
+        channels = damaged.values.shape[1]
+        noise = damaged.noise_spectrum(band)
+        self._groups = Groups(grid, noise, channels, hann=not damaged.whole, lowest=damaged.lowest)
+
+    def all(self) -> Strength:
+        """Return the strength of the noise in all images together; raise DataError when there is none."""
+        found = self._strength(self._damaged.values, self._damaged.independent)
+        if not found.lost and (not found.found or found.value < WEAKEST):
+            source = "a power law" if self._clean is None else "the reference"
+            raise nothing_to_omit(self._band, source, found)
+        return found
+
+    def one(self, signal: NDArray[np.float32]) -> Strength | None:
+        """Return the strength of the noise in one image (C, H, W); None when it is smaller, or greyer, than the fields.
+
+        It is 0 in an image that is constant, or has far less in the band than clean images have.
+        """
+        if len(signal) < self._damaged.values.shape[1]:
+            return None
+        tiles = tiles_of(signal, self._damaged)
+        tiles = tiles.reshape(-1, *self._damaged.values.shape[1:])
+        try:
+            return self._strength(tiles, len(tiles)) if len(tiles) else None
+        except DataError:
+            return Strength(0.0, 0.0, 0.0)
+
+    @property
+    def power_inside(self) -> float:
+        """Mean power of all images over the band, signal and noise."""
+        groups = self._groups
+        power = groups.powers(self._damaged.values).mean(axis=0)[groups.inside] @ groups.bins[groups.inside]
+        return float(power / groups.bins[groups.inside].sum())
+
+    def _strength(self, values: NDArray[np.float32], independent: int) -> Strength:
+        powers = self._groups.powers(values)
+        if self._clean is None:
+            return strength_from_power_law(powers.mean(axis=0), independent, self._groups)
+        count = self._clean.independent
+        return strength_from_reference(powers, self._reference, self._groups, independent, count)
+
+    @cached_property
+    def _reference(self) -> NDArray[np.float64]:
+        assert self._clean is not None
+        return self._groups.powers(self._clean.values)

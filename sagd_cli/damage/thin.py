@@ -1,0 +1,111 @@
+"""How strong the noise is in each part of a band, against the spectrum around it: peaks differ by many dB."""
+
+from collections.abc import Sequence
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.special import digamma, polygamma
+
+from sagd_cli.damage.strength import ITERATIONS, NORMAL_95, TINY, Strength, nothing_to_omit, variance_interval
+from sagd_cli.damage.texture import texture
+from sagd_cli.data.images import Image
+from sagd_cli.errors import DataError
+from sagd_cli.spectral.band import Band, Part, Ring
+from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.peaks import CORRELATED_BINS, LOBE, REACH
+
+FEWEST_AROUND = 12
+
+
+def part_strengths(power: Array, count: int, grid: FrequencyGrid, band: Band) -> list[Strength]:
+    """Strength of the noise in each part of `band`, as if it filled the part evenly.
+
+    `power` is the Hann-tapered power spectrum on the half spectrum of `grid`, the mean over `count` independent
+    fields. The background is a power law through the bins within 10 of the part (24 in one dimension) and outside
+    the band; how far they depart from it widens the interval. Raises DataError on constant images, and when fewer
+    than 12 bins are around a part.
+    """
+    if not np.any(power > TINY):
+        raise DataError("the images are constant: nothing can be told about noise in them")
+    taken = _near(band.mask(grid), grid, LOBE) | (grid.radius <= (LOBE + 0.5) / min(grid.shape))
+    return [_part_strength(power, count, grid, part, taken) for part in band.parts]
+
+
+def _near(mask: NDArray[np.bool_], grid: FrequencyGrid, reach: int) -> NDArray[np.bool_]:
+    """Bins of the half spectrum within `reach` bins of those of `mask`, which is periodic."""
+    offsets = np.indices((2 * reach + 1,) * grid.ndim) - reach
+    disc = np.sum(offsets**2, axis=0) <= reach**2
+    full = np.pad(grid.full(mask.astype(np.float64)) > 0, reach, mode="wrap")
+    grown = ndimage.binary_dilation(full, disc)[(slice(reach, -reach),) * grid.ndim]
+    return np.asarray(grown[..., : grid.half_shape[-1]])
+
+
+def _part_strength(
+    power: Array, count: int, grid: FrequencyGrid, part: Part, taken: NDArray[np.bool_]
+) -> Strength:
+    inside = part.mask(grid) & (grid.radius > 0)
+    around = _near(inside, grid, REACH[grid.ndim]) & ~taken
+    if np.count_nonzero(around) < FEWEST_AROUND:
+        raise DataError(
+            f"too few frequencies are around {part} to tell its noise from the images",
+            "Give the strength with --strength.",
+        )
+    background, error = _background(power, count, grid, inside, around)
+    share = grid.multiplicity[inside]  # f and -f are one observation
+    observed, variance = power[inside], 0.0
+    for _ in range(ITERATIONS):
+        weights = share / (background + variance) ** 2
+        weights /= np.sum(weights)
+        variance = max(float(weights @ (observed - background)), 0.0)
+    variance = float(weights @ (observed - background))
+    # The variance of exponentials of mean background + v that the taper correlates, and the background's own.
+    correlated = min(CORRELATED_BINS**grid.ndim, float(np.sum(share)) / 2)
+    own = weights**2 * 2 / share / count * correlated
+    terms = np.array(
+        [own @ background**2 + (error * (weights @ background)) ** 2, 2 * own @ background, np.sum(own)]
+    )
+    low, high = variance_interval(np.array([variance]), *(NORMAL_95**2 * terms[:, None]))
+    return Strength(float(np.sqrt(max(variance, 0.0))), float(np.sqrt(low[0])), float(np.sqrt(high[0])))
+
+
+def _background(
+    power: Array, count: int, grid: FrequencyGrid, inside: NDArray[np.bool_], around: NDArray[np.bool_]
+) -> tuple[Array, float]:
+    """Power of the law through the bins around, at those inside, and the standard error of its logarithm."""
+    design = np.stack([np.ones(grid.half_shape), np.log(np.maximum(grid.radius, 1e-9))], axis=-1)
+    level = np.log(np.maximum(power[around], TINY)) - (digamma(count) - np.log(count))
+    law, *_ = np.linalg.lstsq(design[around], level, rcond=None)
+    scatter = float(np.mean((level - design[around] @ law) ** 2))
+    departure = max(0.0, scatter - float(polygamma(1, count)))
+    centre = design[inside].mean(axis=0)
+    spread = centre @ np.linalg.pinv(design[around].T @ design[around]) @ centre
+    sampling = float(spread) * scatter * CORRELATED_BINS**grid.ndim
+    # Departures are taken to be alike within the reach of a bin, and other ones beyond.
+    patches = max(1.0, np.count_nonzero(inside | around) / (2 * REACH[grid.ndim] + 1) ** grid.ndim)
+    return np.exp(design[inside] @ law), float(np.sqrt(sampling + departure / patches))
+
+
+def thin_strength(images: Sequence[Image], band: Band) -> Strength:
+    """Return the strength of noise in a band of notches and stripes, against the spectrum around each of them.
+
+    It is the root mean square over the band of what is found in its parts. Raises DataError when that is nothing.
+    """
+    spectrum = texture(images)
+    parts = part_strengths(spectrum.power, spectrum.fields, spectrum.grid, band)
+    found = [part if part.found else Strength(0.0, 0.0, part.high) for part in parts]
+    if not any(part.found for part in parts):
+        raise nothing_to_omit(band, "the spectrum around it", parts[0])
+    sizes = [spectrum.grid.total(part.mask(spectrum.grid)) for part in band.parts]
+
+    def mean(values: list[float]) -> float:
+        return sqrt(np.average(np.square(values), weights=sizes))
+
+    value, low, high = (mean([getattr(part, end) for part in found]) for end in ("value", "low", "high"))
+    return Strength(value, low, high)
+
+
+def is_thin(band: Band) -> bool:
+    """Whether a band is of notches and stripes, which a spectrum by radius does not show."""
+    return not any(isinstance(part, Ring) for part in band.parts)

@@ -1,0 +1,1 @@
+"""Files and arrays of images: formats, ranges, folders, data sets."""

@@ -1,0 +1,99 @@
+"""Data sets written to files: image by image into one .npy or .npz, or into a folder of PNG files."""
+
+from pathlib import Path
+from typing import IO
+from zipfile import ZipFile
+
+import numpy as np
+from numpy.lib import format as npy
+
+from sagd_cli.config.run import DatasetConfig
+from sagd_cli.data.datasets import AlikeImages, Change, OpenImageSet, load_pixels, open_images
+from sagd_cli.data.folders import check_output_folder
+from sagd_cli.data.images import write_array
+from sagd_cli.errors import UsageError
+from sagd_cli.system.console import Output
+from sagd_cli.system.files import atomic_path, refuse_existing
+
+
+def write_dataset(
+    config: DatasetConfig, target: Path, force: bool, output: Output, change: Change | None = None
+) -> tuple[int, ...]:
+    """Write a data set, each image changed, to `target` and return its shape (N, C, *spatial).
+
+    FILE.npy holds the images, FILE.npz also their labels; images that are read one at a time are written one at a
+    time, and the file appears whole or not at all. A name without suffix becomes a folder of PNG files, named by
+    index.
+
+    Raises UsageError when `target` is where the images are read from, exists without `force`, or cannot hold them;
+    DataError on what is no data set.
+    """
+    source = Path(config.options["path"]) if "path" in config.options else None
+    suffix = target.suffix.lower()
+    if suffix == "":
+        return _write_folder(config, source, target, force, output, change)
+    if suffix not in (".npy", ".npz"):
+        raise UsageError(
+            f"{target} is neither a .npy or .npz file nor a folder",
+            "Give FILE.npy, FILE.npz or a name without suffix.",
+        )
+    if source is not None and target.resolve() == source.resolve():
+        raise UsageError(f"{target} is where the input is", "Choose another --output.")
+    refuse_existing(target, force)
+    data = open_images(config, change)
+    if data.labels is not None and suffix == ".npy":
+        output.note(f"{target} will not hold the labels; an .npz file would")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as temporary:
+        if suffix == ".npy":
+            with temporary.open("wb") as file:
+                _write_images(file, data.images, output)
+        else:
+            _write_archive(temporary, data, output)
+    return data.images.shape
+
+
+def _write_images(file: IO[bytes], images: AlikeImages, output: Output) -> None:
+    # Appended, not through a memory map: a full disk is then an error and not the end of the process, and the
+    # members of an archive can be written in the same way.
+    form = {"descr": npy.dtype_to_descr(images.dtype), "fortran_order": False, "shape": images.shape}
+    npy.write_array_header_1_0(file, form)
+    with output.progress("write", len(images)) as bar:
+        for image in images:
+            file.write(np.ascontiguousarray(image).data)
+            bar.advance()
+
+
+def _write_archive(path: Path, data: OpenImageSet, output: Output) -> None:
+    """Write what `np.savez` would: `images` and, where there are any, `labels` and `class_names`."""
+    with ZipFile(path, "w") as archive:
+        with archive.open("images.npy", "w", force_zip64=True) as member:
+            _write_images(member, data.images, output)
+        if data.labels is not None:
+            arrays = {"labels": data.labels, "class_names": np.array(data.class_names, dtype=np.str_)}
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    npy.write_array(member, array, allow_pickle=False)
+
+
+def _write_folder(
+    config: DatasetConfig,
+    source: Path | None,
+    target: Path,
+    force: bool,
+    output: Output,
+    change: Change | None,
+) -> tuple[int, ...]:
+    images = load_pixels(
+        config, change
+    ).images  # whole, so that an image that cannot be read is found before any is written
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise UsageError(f"fields of shape {images.shape[1:]} cannot be written as PNG", "Write a .npy file.")
+    names = [f"{index:06d}.png" for index in range(len(images))]
+    check_output_folder(target, names, force, [] if source is None else [source])
+    target.mkdir(parents=True, exist_ok=True)
+    with output.progress("write", len(images)) as bar:
+        for name, image in zip(names, images, strict=True):
+            write_array(image, target / name)
+            bar.advance()
+    return images.shape

@@ -1,0 +1,36 @@
+"""Gaussians in feature space: their moments from a stream, the distance between two, and how much of it is chance."""
+
+import torch
+
+from sagd_cli.features.moments import Gaussian
+
+
+def frechet_distance(one: Gaussian, two: Gaussian) -> float:
+    """Return ||mu_1 - mu_2||^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)) (Heusel et al. 1706.08500, equation 6).
+
+    The last trace is the sum of the roots of the eigenvalues of A^T S_2 A with A A^T = S_1, which is symmetric: two
+    symmetric eigendecompositions, on the device of the moments, in place of a matrix square root.
+    """
+    values, vectors = torch.linalg.eigh(one.covariance)
+    rounding = values.max() * len(values) * torch.finfo(values.dtype).eps
+    factor = vectors.mul_(torch.where(values > rounding, values, 0.0).sqrt())
+    cross = torch.linalg.eigvalsh(factor.T @ (two.covariance @ factor)).clamp(min=0).sqrt().sum()
+    spread = torch.trace(one.covariance) + torch.trace(two.covariance) - 2 * cross
+    return float((one.mean - two.mean).square().sum() + spread)
+
+
+def frechet_floor(reference: Gaussian, generated: int) -> float | None:
+    """Return the distance to expect between `generated` features and those of `reference`, were both of one Gaussian.
+
+    To first order in 1/n, for covariances of n > D features: of each side, tr(S) / n for the mean and
+    sum_ij l_i l_j (1 + [i = j]) / (l_i + l_j) / (2 n) for the covariance, the curvature of the Bures distance at S with
+    eigenvalues l under the covariance of a Wishart matrix. None where a covariance is singular, of n <= D features:
+    the distance is then larger than any such figure.
+    """
+    counts = [generated, *([] if reference.count is None else [reference.count])]
+    if min(counts) <= reference.dimensions:
+        return None
+    values = torch.linalg.eigvalsh(reference.covariance).clamp(min=0)
+    pairs = values[:, None] * values / (values[:, None] + values).clamp(min=torch.finfo(values.dtype).tiny)
+    per_feature = values.sum() + (pairs.sum() + pairs.diagonal().sum()) / 2
+    return float(per_feature) * sum(1 / count for count in counts)

@@ -1,0 +1,144 @@
+"""Features of images, through the plug-in that computes them, as the images come by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sagd_cli.config.validation import validate
+from sagd_cli.errors import DataError, UsageError, suggest
+from sagd_cli.features.moments import Gaussian, Moments
+from sagd_cli.features.receipt import hash_weights, versions
+from sagd_cli.features.rows import RowsWriter
+from sagd_cli.plugin.records import FeaturePlugin
+from sagd_cli.plugin.registry import Provider, registry
+
+# Larger batches are slower on a CPU, whose caches they leave, and take memory.
+BATCH = {"cpu": 8, "cuda": 250}
+
+
+def default_features(shape: tuple[int, ...]) -> str:
+    """digits-cnn for grey images (C, H, W) up to 32 pixels, else inception."""
+    return "digits-cnn" if shape[0] == 1 and max(shape[1:]) <= 32 else "inception"
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """A network that maps uint8 images (B, C, H, W) to features (B, D) of each of its `layers`.
+
+    `weights_sha256` is the hash of its weights by value, whatever file they came from; `options` are those of the
+    plug-in, `weights` aside.
+    """
+
+    plugin: FeaturePlugin
+    options: Mapping[str, Any]
+    network: nn.Module
+    layers: tuple[str, ...]
+    device: torch.device
+    batch_size: int
+    weights_sha256: str
+
+    @property
+    def provider(self) -> Provider:
+        """Where the plug-in comes from."""
+        return registry().entry("feature", self.plugin.name).provider
+
+    def receipt(self, layer: str) -> dict[str, Any]:
+        """What the features of a layer are a function of, besides the images."""
+        return {
+            "features": self.plugin.name,
+            "distribution": self.provider.distribution,
+            "options": self.options,
+            "layer": layer,
+            "weights_sha256": self.weights_sha256,
+            "device": self.device.type,
+            "versions": {**versions(), self.provider.distribution: self.provider.version},
+        }
+
+    @torch.inference_mode()
+    def __call__(self, images: list[NDArray[np.uint8]]) -> dict[str, Tensor]:
+        """Return the features of images, each (C, H, W); grey ones are repeated for a network of colours."""
+        batch = torch.from_numpy(np.stack(images)).to(self.device)
+        if self.plugin.channels is not None:
+            batch = batch.expand(-1, self.plugin.channels, -1, -1)
+        return dict(zip(self.layers, self.network(batch), strict=True))
+
+    def dimensions(self, shape: tuple[int, ...]) -> dict[str, int]:
+        """Return the number of features, D, of each layer for images of this shape."""
+        features = self([np.zeros(shape, np.uint8)])
+        return {layer: values.shape[1] for layer, values in features.items()}
+
+
+def feature_plugin(name: str, layer: str | None) -> tuple[FeaturePlugin, str]:
+    """Return the plug-in and the layer to use, its first by default; raise UsageError when it has no such layer."""
+    plugin: FeaturePlugin = registry().get("feature", name)
+    layer = layer or plugin.layers[0]
+    if layer not in plugin.layers:
+        raise UsageError(f"the features {plugin.name} have no layer {layer!r}", suggest(layer, plugin.layers))
+    return plugin, layer
+
+
+def check_channels(plugin: FeaturePlugin, name: str, shape: tuple[int, ...]) -> None:
+    """Raise DataError when images (C, H, W) have more channels than the features take."""
+    if plugin.channels is not None and shape[0] > plugin.channels:
+        raise DataError(f"{name} is in colour, and the features {plugin.name} take grey images")
+
+
+def load_extractor(
+    plugin: FeaturePlugin,
+    options: Mapping[str, Any],
+    layers: tuple[str, ...],
+    device: torch.device,
+    batch_size: int | None = None,
+) -> Extractor:
+    """Build the network of these layers on `device`; raise what the plug-in raises about its options."""
+    checked = validate(plugin.options, options, f"features {plugin.name}")
+    network = cast(nn.Module, plugin.load()(checked, layers)).to(device).eval()
+    size = batch_size or BATCH.get(device.type, BATCH["cpu"])
+    # Weights are known by their values.
+    kept = checked.model_dump(mode="json", exclude={"weights"})
+    return Extractor(plugin, kept, network, layers, device, size, hash_weights(network))
+
+
+class FeatureSink:
+    """Takes images one by one; keeps the moments of one layer for each of `blocks` parts, and rows where asked to.
+
+    `rows` are writers by layer. Images beyond the last whole part are not counted.
+    """
+
+    def __init__(
+        self, extractor: Extractor, layer: str, count: int, blocks: int, rows: Mapping[str, RowsWriter]
+    ) -> None:
+        """Expect `count` images."""
+        self._extractor, self._layer, self._rows = extractor, layer, rows
+        self._moments = [Moments() for _ in range(blocks)]
+        self._size = count // blocks
+        self._seen = 0
+        self._waiting: list[NDArray[np.uint8]] = []
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        """Take in the next image (C, H, W)."""
+        self._waiting.append(image)
+        at_edge = (self._seen + len(self._waiting)) % self._size == 0  # so that a batch lies in one block
+        if at_edge or len(self._waiting) == self._extractor.batch_size:
+            self._flush()
+
+    def _flush(self) -> None:
+        features = self._extractor(self._waiting)
+        for layer, writer in self._rows.items():
+            writer.add(features[layer])
+        block = self._seen // self._size
+        if block < len(self._moments):
+            self._moments[block].add(features[self._layer])
+        self._seen += len(self._waiting)
+        self._waiting = []
+
+    def gaussians(self) -> list[Gaussian]:
+        """Return the moments of each block, when all images have come by."""
+        if self._waiting:
+            self._flush()
+        return [moments.result() for moments in self._moments]

@@ -1,0 +1,76 @@
+"""A set of images that is compared: its size, and its images one at a time."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sagd_cli.config.run import DatasetConfig
+from sagd_cli.data.datasets import open_images
+from sagd_cli.errors import DataError, UsageError
+from sagd_cli.system.console import Output
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """`count` uint8 images of one `shape` (C, H, W) and the `name` the user knows them by.
+
+    `read` yields them in their order, each time it is called. `sampling` says how those of a run are drawn: reading
+    them again draws them again. None is for images that are stored.
+    """
+
+    name: str
+    count: int
+    shape: tuple[int, ...]
+    read: Callable[[Output], Iterator[Pixels]]
+    sampling: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise DataError when they are neither grey nor RGB."""
+        if len(self.shape) != 3 or self.shape[0] not in (1, 3):
+            raise DataError(f"{self.name} holds fields of shape {self.shape}, not grey or RGB images")
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the images are read from somewhere, and not drawn."""
+        return self.sampling is None
+
+
+def data_source(config: DatasetConfig, name: str | None = None, count: int | None = None) -> ImageSource:
+    """Return the images of a data set, or the first `count` of them; `name` is what the user calls it.
+
+    Raises UsageError when it holds no pixels or fewer images, DataError when they are neither grey nor RGB. Reading
+    raises DataError on images that are not alike.
+    """
+    name = name or _name(config)
+    images = open_images(config).images
+    if images.dtype != np.uint8:
+        raise UsageError(
+            f"{name} is {images.dtype} data, which has no black and white, and this takes images",
+            "Give uint8 images; latents have to be decoded first.",
+        )
+    if count is not None and count > len(images):
+        raise UsageError(
+            f"{name} has {len(images)} images, fewer than the {count} asked for", "Lower --count."
+        )
+    wanted = len(images) if count is None else count
+
+    def read(output: Output) -> Iterator[Pixels]:
+        return islice(images, wanted)
+
+    return ImageSource(name, wanted, images.shape[1:], read)
+
+
+def _name(config: DatasetConfig) -> str:
+    split = "" if config.split == "train" else f":{config.split}"
+    return str(config.options.get("path", f"{config.name}{split}"))
+
+
+def array_source(name: str, images: NDArray[np.uint8]) -> ImageSource:
+    """Return images that are in memory, uint8 (N, C, H, W)."""
+    return ImageSource(name, len(images), images.shape[1:], lambda output: iter(images))

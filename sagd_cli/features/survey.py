@@ -1,0 +1,174 @@
+"""One side of a comparison: its images read or drawn once, and what is kept of them."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sagd_cli.data.datasets import ImageHash
+from sagd_cli.design.radial_power import PowerAverage, RadialPower
+from sagd_cli.errors import SagdError
+from sagd_cli.features.cache import FeatureCache
+from sagd_cli.features.extractor import Extractor, FeatureSink
+from sagd_cli.features.image_source import ImageSource
+from sagd_cli.features.moments import UNREADABLE, Gaussian, read_moments, write_moments
+from sagd_cli.features.rows import Rows, RowsWriter
+from sagd_cli.system.console import Output
+
+MOMENTS_FILE = "moments.npz"
+
+Observer = Callable[[NDArray[np.uint8]], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to keep of a side: moments of `layer`, rows of the layers `rows`, the spectrum; in `blocks` equal parts."""
+
+    layer: str
+    rows: tuple[str, ...] = ()
+    power: bool = False
+    blocks: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """What was kept: a Gaussian a block, rows of all blocks by layer, the power spectrum, the sha256 of the pixels."""
+
+    gaussians: list[Gaussian]
+    rows: dict[str, Rows]
+    power: RadialPower | None
+    sha256: str
+
+
+class Surveyor:
+    """Surveys sides with one extractor, through the cache if there is one, in temporary files otherwise."""
+
+    def __init__(
+        self, extractor: Extractor, cache: FeatureCache | None, scratch: Path, output: Output
+    ) -> None:
+        """Keep rows that are not cached in the folder `scratch`."""
+        self._extractor, self._cache, self._scratch, self._output = extractor, cache, scratch, output
+
+    def survey(self, source: ImageSource, wanted: Wanted) -> Side:
+        """Read or draw the images of `source`; images that are stored and were seen before only to know them again.
+
+        Features of a plug-in without a version, which may be another at any time, are not kept.
+
+        Raises DataError on images that are not alike, SagdError when there is no room for their features.
+        """
+        digest = ImageHash(source.count)
+        average = PowerAverage(source.shape) if wanted.power else None
+        observers = [digest.add, *([average.add] if average else [])]
+        cached = None
+        if (
+            self._cache is not None
+            and self._extractor.provider.version
+            and source.is_stored
+            and wanted.blocks == 1
+        ):
+            self._pass(source, observers, "read")
+            observers = []
+            cached = self._recall(source, wanted, digest.hexdigest())
+        gaussians, rows = cached or self._extract(source, wanted, observers)
+        return Side(gaussians, rows, average.result() if average else None, digest.hexdigest())
+
+    def _pass(self, source: ImageSource, observers: Sequence[Observer], verb: str) -> None:
+        # Drawing shows its own progress, in the steps of the sampler.
+        bar_output, own = (
+            (self._output, Output(quiet=True)) if source.is_stored else (Output(quiet=True), self._output)
+        )
+        with bar_output.progress(f"{verb} {source.name}", source.count) as bar:
+            for image in source.read(own):
+                for observe in observers:
+                    observe(image)
+                bar.advance()
+
+    def _recall(
+        self, source: ImageSource, wanted: Wanted, sha256: str
+    ) -> tuple[list[Gaussian], dict[str, Rows]] | None:
+        """Return what the cache holds of images, computed and put there first where there is room."""
+        cache = self._cache
+        assert cache is not None
+        # An entry with rows serves also who wants none.
+        for layers in (wanted.rows, *([(wanted.layer,)] if not wanted.rows else [])):
+            found = cache.find(self._identity(sha256, wanted.layer, layers))
+            if found is not None:
+                try:
+                    return self._load(found, source, wanted)
+                except UNREADABLE:
+                    self._output.detail(f"the kept features of {source.name} are damaged: computed anew")
+                    cache.drop(found)
+        folder = cache.begin(self._bytes(source, wanted))
+        if folder is None:
+            self._output.detail(f"no room to keep the features of {source.name} for another time")
+            return None
+        try:
+            gaussians = self._fill(folder, source, wanted, [])
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        write_moments(folder / MOMENTS_FILE, *gaussians)
+        return self._load(
+            cache.keep(folder, self._identity(sha256, wanted.layer, wanted.rows)), source, wanted
+        )
+
+    def _identity(self, sha256: str, layer: str, rows: tuple[str, ...]) -> dict[str, Any]:
+        return {"images_sha256": sha256, "rows": sorted(rows), **self._extractor.receipt(layer)}
+
+    def _load(
+        self, folder: Path, source: ImageSource, wanted: Wanted
+    ) -> tuple[list[Gaussian], dict[str, Rows]]:
+        device = self._extractor.device
+        mean, covariance = (
+            torch.from_numpy(values).to(device) for values in read_moments(folder / MOMENTS_FILE)
+        )
+        rows = {layer: Rows(folder / _file(layer), range(source.count)) for layer in wanted.rows}
+        for part in rows.values():
+            part.check()
+        return [Gaussian(mean, covariance, source.count)], rows
+
+    def _extract(
+        self, source: ImageSource, wanted: Wanted, observers: Sequence[Observer]
+    ) -> tuple[list[Gaussian], dict[str, Rows]]:
+        """Compute the features without the cache."""
+        folder = Path(tempfile.mkdtemp(dir=self._scratch))
+        needed = self._bytes(source, wanted)
+        if needed > shutil.disk_usage(folder).free:
+            raise SagdError(
+                f"the features of {source.name} take {needed / 2**30:.1f} GiB of disk in {self._scratch.parent}",
+                "Make room there, set TMPDIR to another folder, or measure fid alone.",
+            )
+        gaussians = self._fill(folder, source, wanted, observers)
+        return gaussians, {layer: Rows(folder / _file(layer), range(source.count)) for layer in wanted.rows}
+
+    def _fill(
+        self, folder: Path, source: ImageSource, wanted: Wanted, observers: Sequence[Observer]
+    ) -> list[Gaussian]:
+        """Write the rows that are wanted of all images into `folder`; return the moments of each block."""
+        dimensions = self._extractor.dimensions(source.shape)
+        writers = {
+            layer: RowsWriter(folder / _file(layer), source.count, dimensions[layer]) for layer in wanted.rows
+        }
+        try:
+            sink = FeatureSink(self._extractor, wanted.layer, source.count, wanted.blocks, writers)
+            self._pass(source, [*observers, sink.add], "features of")
+            return sink.gaussians()
+        finally:
+            for writer in writers.values():
+                writer.close()
+
+    def _bytes(self, source: ImageSource, wanted: Wanted) -> int:
+        dimensions = self._extractor.dimensions(source.shape)
+        rows = sum(4 * source.count * dimensions[layer] for layer in wanted.rows)
+        return rows + 8 * dimensions[wanted.layer] ** 2
+
+
+def _file(layer: str) -> str:
+    return f"rows-{quote(layer, safe='')}.npy"

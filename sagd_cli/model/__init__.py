@@ -1,0 +1,1 @@
+"""What a run, a sampler and a training all hold: the network, its averages, its classes, its learned filter."""

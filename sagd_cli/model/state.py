@@ -1,0 +1,46 @@
+"""A network in training, with its averages, its optimiser and its step."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from sagd_cli.config.run import TrainingConfig
+from sagd_cli.model.ema import Ema
+from sagd_cli.model.learned_filter import LearnedProfile
+from sagd_cli.model.network import laid_out
+
+# Steps of Adam on the knots of a filter are as long as those on weights, but the loss is much flatter there.
+PROFILE_LEARNING_RATE = 5.0
+
+
+class TrainingState:
+    """A network in training with its averages, its optimiser and the number of steps done.
+
+    `averages` has one a half-life, by images; `ema` is the first. `profile`, when given, is the learned filter that is
+    trained with it, with an average of its own, of the first half-life.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: TrainingConfig,
+        device: torch.device,
+        profile: LearnedProfile | None = None,
+    ) -> None:
+        """Put the network on `device`, on CUDA with channels last for images, and start at step 0."""
+        self.device = device
+        self.network = laid_out(network.to(device), device)
+        half_lives = settings.ema_half_life_images
+        self.averages = {half_life: Ema(self.network, half_life) for half_life in half_lives}
+        self.ema = self.averages[half_lives[0]]
+        self.profile = None if profile is None else profile.to(device)
+        self.profile_ema = None if profile is None else Ema(profile, half_lives[0])
+        groups: list[dict[str, Any]] = [
+            {"params": list(self.network.parameters()), "weight_decay": settings.weight_decay, "scale": 1.0}
+        ]
+        if profile is not None:
+            knots = list(profile.parameters())
+            groups.append({"params": knots, "weight_decay": 0.0, "scale": PROFILE_LEARNING_RATE})
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+        self.step = 0

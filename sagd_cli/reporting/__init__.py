@@ -1,1 +1,0 @@
-"""Results made visible: figures in files and small plots on the terminal."""

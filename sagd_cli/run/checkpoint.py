@@ -1,0 +1,186 @@
+"""Checkpoints that no kill can tear: safetensors and JSON, hashed, renamed into place when whole."""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sagd_cli.errors import CheckpointError, SagdError
+from sagd_cli.model.state import TrainingState
+from sagd_cli.run.manifest import (
+    FORMAT,
+    MANIFEST,
+    Checkpoint,
+    describe_files,
+    digest,
+    path_of,
+    temporary_path,
+)
+from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.system.files import sync, write_text
+
+DATA_FILE = "data.safetensors"
+
+
+def load_filter(checkpoint: Checkpoint) -> SpectralFilter:
+    """Return the filter the averaged weights go with."""
+    arrays = load_arrays(checkpoint.path / "filter.safetensors")
+    grid = FrequencyGrid(tuple(int(n) for n in arrays["shape"]))
+    return SpectralFilter.from_weight(grid, arrays["weight"])
+
+
+def load_ema(checkpoint: Checkpoint, network: nn.Module, name: str = "ema") -> nn.Module:
+    """Load the averaged weights called `name` into `network`; raise CheckpointError when they belong to another."""
+    _load_into(network, load_file(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
+    return network.eval().requires_grad_(False)
+
+
+def has_moments(checkpoint: Checkpoint) -> bool:
+    """Whether it holds the spectra of its data, as all but those of early versions do."""
+    return (checkpoint.path / DATA_FILE).is_file()
+
+
+def load_moments(checkpoint: Checkpoint) -> dict[str, Array]:
+    """Return `power` and `power_about_mean` (half spectrum) of the data it was trained on, and their `mean` image.
+
+    Those of an earlier version lack the mean, or the whole file. Raises CheckpointError where that is so.
+    """
+    if not has_moments(checkpoint):
+        raise CheckpointError(
+            f"{checkpoint.path} was written before spectra of the data were kept", "Train it again."
+        )
+    return dict(load_arrays(checkpoint.path / DATA_FILE))
+
+
+def ema_names(half_lives: Iterable[int]) -> dict[int, str]:
+    """Name of the file of each average, by its half-life in images: ema of the first, ema-IMAGES of the others."""
+    return {images: f"ema-{images}" if i else "ema" for i, images in enumerate(half_lives)}
+
+
+def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
+    """Set networks, averages, optimiser and step as they were saved.
+
+    Raises CheckpointError when they are of others: a half-life that was added to a run under way has no past.
+    """
+    was_learned = "profile.safetensors" in checkpoint.manifest["files"]
+    if was_learned != (state.profile is not None):
+        other = "given" if was_learned else "learned"
+        raise CheckpointError(
+            f"{checkpoint.path} was trained with another kind of filter and cannot go on with a {other} one",
+            "Choose another --output.",
+        )
+    for name, module in _modules(state).items():
+        if not (checkpoint.path / f"{name}.safetensors").is_file():
+            raise CheckpointError(
+                f"{checkpoint.path} holds no {name}.safetensors",
+                "Train with the half-lives it was begun with.",
+            )
+        _load_into(module, load_file(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
+    _load_optimizer(state.optimizer, load_file(checkpoint.path / "optimizer.safetensors"))
+    state.step = checkpoint.step
+
+
+def save(
+    folder: Path,
+    state: TrainingState,
+    spectral_filter: SpectralFilter,
+    moments: Mapping[str, Array],
+    about: dict[str, Any],
+) -> Path:
+    """Write checkpoints/step-N under `folder`, with the moments of the data; `about` goes into the manifest.
+
+    The files are on the disk before the manifest, the manifest before the name; raises CheckpointError, leaving
+    nothing behind, when the disk is full or not writable.
+    """
+    final = path_of(folder, state.step)
+    temporary, replaced = (temporary_path(folder, state.step, purpose) for purpose in ("new", "old"))
+    try:
+        temporary.mkdir(parents=True)
+        _write_tensors(temporary, state, spectral_filter, moments)
+        manifest = {"format": FORMAT, "step": state.step, **about, "files": describe_files(temporary)}
+        manifest["digest"] = digest(manifest)
+        write_text(temporary / MANIFEST, json.dumps(manifest, indent=1))
+        sync(temporary)
+        if final.exists():
+            final.rename(replaced)
+        temporary.rename(final)
+        sync(folder)
+    except (OSError, SafetensorError, SagdError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(
+            f"the checkpoint of step {state.step} could not be written to {folder}: {reason}",
+            "The earlier checkpoints are intact: make room and run the same command again.",
+        ) from error
+    finally:
+        if replaced.exists() and not final.exists():
+            replaced.rename(final)
+        for path in (temporary, replaced):
+            shutil.rmtree(path, ignore_errors=True)
+    return final
+
+
+def _write_tensors(
+    folder: Path, state: TrainingState, spectral_filter: SpectralFilter, moments: Mapping[str, Array]
+) -> None:
+    for name, module in _modules(state).items():
+        save_file(_contiguous(module.state_dict()), folder / f"{name}.safetensors")
+    save_file(dict(_optimizer_tensors(state.optimizer)), folder / "optimizer.safetensors")
+    shape = np.array(spectral_filter.grid.shape, dtype=np.int64)
+    save_arrays({"weight": spectral_filter.weight.copy(), "shape": shape}, folder / "filter.safetensors")
+    save_arrays({name: values.copy() for name, values in moments.items()}, folder / DATA_FILE)
+    for path in folder.iterdir():
+        sync(path)
+
+
+def _modules(state: TrainingState) -> dict[str, nn.Module]:
+    """What is trained and its averages, by the name of their file."""
+    names = ema_names(state.averages)
+    modules = {"model": state.network} | {names[k]: ema.network for k, ema in state.averages.items()}
+    if state.profile is not None and state.profile_ema is not None:
+        modules |= {"profile": state.profile, "profile-ema": state.profile_ema.network}
+    return modules
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    for index, slots in optimizer.state_dict()["state"].items():
+        for name, value in slots.items():
+            yield f"{index}.{name}", torch.as_tensor(value).contiguous().cpu()
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    document = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        slots.setdefault(int(index), {})[name] = _laid_out_like(value, parameters[int(index)])
+    optimizer.load_state_dict({**document, "state": slots})
+
+
+def _laid_out_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """Give `value` the memory layout of its parameter: fused AdamW pairs the two by address, not by index."""
+    return torch.empty_like(parameter, device="cpu").copy_(value) if value.shape == parameter.shape else value
+
+
+def _load_into(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} holds the weights of another network ({str(error).splitlines()[0]})",
+            "Its network's plug-in may have changed: the manifest names the versions it was trained with.",
+        ) from None

@@ -1,0 +1,188 @@
+"""A run folder: what it holds, whether it may be trained in, and opening it to read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.layers import differing_keys
+from sagd_cli.config.run import RunConfig
+from sagd_cli.config.validation import validate
+from sagd_cli.errors import UsageError
+from sagd_cli.model.classes import Classes
+from sagd_cli.model.model import Model
+from sagd_cli.model.network import build_backbone, seen_shape
+from sagd_cli.plugin.registry import registry
+from sagd_cli.run import checkpoint
+from sagd_cli.run.log import METRICS_FILE
+from sagd_cli.run.manifest import CONFIG, Checkpoint, open_checkpoint, sampled_filter
+from sagd_cli.spectral.grid import Array
+from sagd_cli.system.console import Output
+from sagd_cli.system.files import try_lock, write_text
+from sagd_cli.system.yaml import dump_yaml, read_mapping
+
+LOCK = "run.lock"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, opened for reading: its configuration and its newest sound checkpoint."""
+
+    path: Path
+    config: RunConfig
+    checkpoint: Checkpoint
+    shape: tuple[int, ...]
+
+    @property
+    def filter(self) -> FilterConfig:
+        """The filter to sample with: the one that training left, where it was learned."""
+        return sampled_filter(self.checkpoint)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of its data: uint8, also of early runs, which do not say so, or a float."""
+        name: str = self.checkpoint.manifest.get("dtype", "uint8")
+        return np.dtype(name)
+
+    @property
+    def classes(self) -> Classes | None:
+        """The classes it was trained on, if it was."""
+        document = self.checkpoint.manifest.get("classes")
+        return None if document is None else Classes.read(document)
+
+    def model(self, device: torch.device, ema_images: int | None = None) -> Model:
+        """Return what images are drawn with, on `device`: the average of this half-life, the first by default.
+
+        Raises UsageError when the run restores images instead, and when it keeps no such average, with those it keeps.
+        """
+        if self.config.restoration is not None:
+            raise UsageError(
+                f"{self.path} was trained to restore images, not to make them",
+                f"Use `sagd omit --model {self.path}`.",
+            )
+        half_lives = self.config.training.ema_half_life_images
+        ema_images = half_lives[0] if ema_images is None else ema_images
+        if ema_images not in half_lives:
+            kept = ", ".join(map(str, half_lives))
+            raise UsageError(
+                f"{self.path} keeps no average of a half-life of {ema_images} images", f"There are: {kept}."
+            )
+        # Early runs did not keep the spectra of their data, which the EDM predictions need.
+        needed = self.config.prediction.startswith("edm") or checkpoint.has_moments(self.checkpoint)
+        return Model(
+            str(self.path),
+            self.config,
+            self.network(device, ema_images),
+            ema_images,
+            checkpoint.load_filter(self.checkpoint),
+            self.shape,
+            self.dtype,
+            self.classes,
+            checkpoint.load_moments(self.checkpoint) if needed else {},
+        )
+
+    def network(self, device: torch.device, ema_images: int | None = None) -> torch.nn.Module:
+        """Return the averaged network on `device`, that of the first half-life by default."""
+        half_lives = self.config.training.ema_half_life_images
+        shape = seen_shape(self.config, self.shape)
+        network = build_backbone(self.config.backbone, shape, len(self.classes or ()))
+        name = checkpoint.ema_names(half_lives)[half_lives[0] if ema_images is None else ema_images]
+        return checkpoint.load_ema(self.checkpoint, network, name).to(device)
+
+    @property
+    def power(self) -> Array:
+        """E |F x|^2 / N of the data on the half spectrum; raises CheckpointError in early runs, which kept none."""
+        return checkpoint.load_moments(self.checkpoint)["power"]
+
+
+def is_run(text: str) -> bool:
+    """Whether `text` names the folder of a run; a name of a data set is that, and ./NAME the folder."""
+    try:
+        return text not in registry().names("dataset") and (Path(text) / CONFIG).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def open_run(path: Path, output: Output) -> Run:
+    """Open a run with the configuration it was trained with.
+
+    Raises UsageError when it is none, or when its config.yaml no longer says what was trained; CheckpointError
+    when nothing in it is sound.
+    """
+    found = open_checkpoint(path, output)
+    written = validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
+    check_same_filter(written.filter.sha256(), found.filter_sha256, f"{path / CONFIG} names")
+    refuse_other_settings(path, written, trained_config(found))
+    return Run(path, written, found, tuple(found.manifest["shape"]))
+
+
+def refuse_other_settings(path: Path, given: RunConfig, trained: RunConfig) -> None:
+    """Raise UsageError that names the settings of training that differ."""
+    differing = differing_settings(given, trained)
+    if differing:
+        raise UsageError(
+            f"{path} was trained with other settings: {', '.join(differing)} differ",
+            "Give the run's own settings, as they were, choose another --output, or say --allow-config-change.",
+        )
+
+
+def differing_settings(given: RunConfig, trained: RunConfig) -> list[str]:
+    """Keys of the settings of training that differ; those of sampling may be changed."""
+    keys = differing_keys(given.document(), trained.document())
+    return [key for key in keys if not key.startswith("sampling.")]
+
+
+def trained_config(found: Checkpoint) -> RunConfig:
+    """Return the configuration a checkpoint was trained with."""
+    return validate(RunConfig, found.manifest["config"], str(found.path))
+
+
+def check_same_filter(wanted: str, trained: str, subject: str) -> None:
+    """Raise UsageError with both hashes when the filter asked for is not the one the run was trained with."""
+    if wanted != trained:
+        raise UsageError(
+            f"{subject} another filter ({wanted[:12]}) than the checkpoint was trained with ({trained[:12]})",
+            "A model sampled with other noise than it was trained with gives wrong spectra; train one for it.",
+        )
+
+
+def check_folder(path: Path, config: RunConfig, allow_change: bool) -> None:
+    """Raise UsageError when `path` is no run and not empty or, without `allow_change`, a run with other settings."""
+    if (path / CONFIG).is_file() and not allow_change:
+        refuse_other_settings(
+            path, config, validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
+        )
+    elif not (path / CONFIG).is_file() and path.exists() and not _is_unused(path):
+        raise UsageError(f"{path} exists and is not a run", "Choose another --output.")
+
+
+def _is_unused(path: Path) -> bool:
+    """Whether there is nothing in it but what a training leaves that was killed before it had begun."""
+    names = {item.name for item in path.iterdir()} if path.is_dir() else {"a file"}
+    return names - {item.name for item in _half_written(path)} <= {LOCK}
+
+
+def _half_written(path: Path) -> list[Path]:
+    """What a killed process left of a configuration or metrics, which are written beside their place."""
+    return [left for name in (CONFIG, METRICS_FILE) for left in path.glob(f".sagd-*{Path(name).suffix}")]
+
+
+def write_config(path: Path, config: RunConfig) -> None:
+    """Write config.yaml into the run `path`, whole or not at all."""
+    write_text(path / CONFIG, dump_yaml(config.document()))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the run `path`, which is made if it is not there; raise UsageError when another process holds it."""
+    path.mkdir(parents=True, exist_ok=True)
+    with try_lock(path / LOCK) as held:
+        if not held:
+            raise UsageError(f"another process is training {path}", "Wait for it or choose --output.")
+        for left in _half_written(path):
+            left.unlink()
+        yield

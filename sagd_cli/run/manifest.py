@@ -1,0 +1,192 @@
+"""Which checkpoints a run holds and whether they are sound: names, manifests and hashes, without torch."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.validation import validate
+from sagd_cli.errors import CheckpointError, PluginError, UsageError
+from sagd_cli.plugin.registry import registry
+from sagd_cli.system.console import Output
+
+CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class NewerVersionError(CheckpointError):
+    """A checkpoint is of a format that this version does not know."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose hashes hold."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done."""
+        return int(self.manifest["step"])
+
+    @property
+    def filter_sha256(self) -> str:
+        """Hash of the filter it was trained with."""
+        return str(self.manifest["filter_sha256"])
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return folder / f"step-{step:08d}"
+
+
+def temporary_path(folder: Path, step: int, purpose: str) -> Path:
+    """Return a name for what is not yet, or no longer, a checkpoint; `prune` sweeps those that dead processes left."""
+    return folder / f".tmp-{step:08d}-{purpose}-{os.getpid()}"
+
+
+def _steps(folder: Path) -> list[int]:
+    """Steps that have a checkpoint, sound or not, in order; a copy under another name is none."""
+    names = [re.fullmatch(r"step-(\d{8,})", path.name) for path in folder.glob("step-*")]
+    return sorted(int(name[1]) for name in names if name)
+
+
+def prune(folder: Path, keep: int, milestone_steps: int | None = None) -> None:
+    """Remove all but the newest `keep` checkpoints and those at multiples of `milestone_steps`.
+
+    And what dead processes left half written or half removed.
+    """
+    for step in _steps(folder)[:-keep]:
+        if milestone_steps is None or step % milestone_steps:
+            with suppress(
+                OSError
+            ):  # renamed first, as one that is half removed would look like a damaged one
+                path_of(folder, step).rename(temporary_path(folder, step, "old"))
+    for path in folder.glob(".tmp-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def set_aside_newer(folder: Path, step: int) -> None:
+    """Rename the checkpoints past `step`, which were found damaged: they no longer count, and nothing is lost."""
+    for newer in _steps(folder):
+        if newer > step:
+            path = path_of(folder, newer)
+            path.rename(path.with_name(f"damaged-{path.name}-{time.time_ns()}"))
+
+
+def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest checkpoint whose hashes hold, and why each newer one was skipped.
+
+    Raises NewerVersionError at one of a format to come: to go on from an older one would discard what was trained
+    since.
+    """
+    skipped: list[str] = []
+    for path in (path_of(folder, step) for step in reversed(_steps(folder))):
+        try:
+            return Checkpoint(path, _verified(path)), skipped
+        except NewerVersionError:
+            raise
+        except CheckpointError as error:
+            skipped.append(error.message)
+    return None, skipped
+
+
+def _verified(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        if manifest["digest"] != digest(manifest):
+            raise CheckpointError(f"{path} is damaged: the manifest does not match its own hash")
+        if manifest["format"] > FORMAT:
+            raise NewerVersionError(f"{path} was written by a newer version of sagd", "Update sagd.")
+        recorded = manifest["files"]
+        found = describe_files(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: its manifest cannot be read ({error})") from None
+    for name in sorted({*recorded, *found}):
+        if recorded.get(name) != found.get(name):
+            raise CheckpointError(f"{path} is damaged: {name} does not match its recorded hash")
+    return dict(manifest)
+
+
+def digest(manifest: dict[str, Any]) -> str:
+    """Hash of a manifest, its own digest left out."""
+    body = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and hash of each tensor file of a checkpoint."""
+    return {
+        path.name: {"size": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(folder.glob("*.safetensors"))
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_checkpoint(run: Path, output: Output) -> Checkpoint:
+    """Return a run's newest sound checkpoint, and say which newer ones were skipped and why.
+
+    Raises UsageError when `run` is no run, CheckpointError when nothing in it is sound, PluginError when it needs a
+    plug-in that is not here.
+    """
+    if not (run / CONFIG).is_file():
+        raise UsageError(f"{run} is not a run: it has no {CONFIG}", "Train one with `sagd train`.")
+    found, skipped = newest(run / CHECKPOINTS)
+    for reason in skipped:
+        output.warn(f"skipped: {reason}")
+    if found is None:
+        hint = "Run the same `sagd train` command again to train it."
+        raise CheckpointError(f"{run} holds no sound checkpoint", hint)
+    _check_plugins(found.manifest["plugins"])
+    return found
+
+
+def _check_plugins(needed: list[dict[str, str]]) -> None:
+    """Raise PluginError that says what to install when a plug-in a checkpoint needs is not here."""
+    for item in needed:
+        if item["name"] not in registry().names(item["kind"]):
+            source = f"{item['distribution']} {item['version']}".strip()
+            raise PluginError(
+                f"the run needs the {item['kind']} {item['name']!r} of {source}, which is not installed or not enabled",
+                f"Install {source}, or name its file with --plugin.",
+            )
+
+
+def sampled_filter(checkpoint: Checkpoint) -> FilterConfig:
+    """Return the filter to sample with: the one that training left, where it was learned."""
+    document = checkpoint.manifest.get("trained_filter", checkpoint.manifest["config"]["filter"])
+    return validate(FilterConfig, document, str(checkpoint.path))
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """The filter of a run, the one it started from, and the shape of its fields."""
+
+    filter: FilterConfig
+    initial: FilterConfig
+    shape: tuple[int, ...]
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether training moved it."""
+        return self.filter != self.initial
+
+
+def read_run_filter(run: Path, output: Output) -> RunFilter:
+    """Return the filter of a run; raises what `open_checkpoint` raises."""
+    found = open_checkpoint(run, output)
+    initial = validate(FilterConfig, found.manifest["config"]["filter"], str(found.path))
+    return RunFilter(sampled_filter(found), initial, tuple(found.manifest["shape"][1:]))

@@ -1,0 +1,1 @@
+"""Drawing images from a model, and where they are written."""

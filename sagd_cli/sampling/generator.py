@@ -1,0 +1,211 @@
+"""Drawing images from a trained run: one seed an image, whatever the batch size (MATH: 5. Sampling)."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sagd_cli.config.run import RunConfig, SamplingConfig
+from sagd_cli.config.validation import validate
+from sagd_cli.data.tensors import tensor_pixels
+from sagd_cli.design.advice import warn_of_terminal_snr
+from sagd_cli.diffusion.denoiser import NetworkDenoiser, as_network, guided
+from sagd_cli.diffusion.prediction import Network, Prediction, make_prediction
+from sagd_cli.diffusion.samplers import SAMPLERS, integrate
+from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.diffusion.time_grids import path
+from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.model.model import Model, seen_power
+from sagd_cli.spectral.noise import SpectralNoise, random_stream
+from sagd_cli.system.console import Output
+from sagd_cli.system.devices import autocast_dtype
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Draws what a filter leaves out, given the rest.
+
+    `fill(images, seeds)` returns images (B, C, *spatial) that have it, each a function of its image and seed; `name` is
+    what messages and folders call it, `evaluations` those of its network an image.
+    """
+
+    name: str
+    fill: Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
+    evaluations: int
+
+
+class ImageGenerator:
+    """Draws images from a model with its own filter, schedule and averaged weights."""
+
+    def __init__(
+        self, model: Model, sampling: SamplingConfig, classes: str | None = None, prior: Prior | None = None
+    ) -> None:
+        """Sample from `model` as `sampling` says; see `sampling_of`.
+
+        Of a model of classes, those of NAME[,NAME...] are drawn in turn, by seed; without any, as often as in the data.
+        The fill `prior` draws what the filter leaves out from `prior`.
+        Raises UsageError for a class that the model does not know, for guidance that it is not made for, for a fill
+        where there is no gap, or whose mean image was not kept, and for a prior without its fill or the reverse.
+        """
+        _check_guidance(model, classes, sampling.guidance)
+        _check_fill(model, sampling.fill, prior)
+        device = next(model.network.parameters()).device
+        self.sampling = sampling = sampling.resolved(model.config.schedule)
+        self._sampler = SAMPLERS[sampling.sampler]
+        steps = self._sampler.steps(sampling.steps)
+        self._schedule = schedule = make_schedule(model.config.schedule, device)
+        self.model = model
+        self._noise = SpectralNoise(model.filter, device)
+        self._autocast = autocast_dtype(model.config.training.precision, device)
+        self.classes = model.classes
+        self.chosen = [] if self.classes is None or classes is None else self.classes.chosen(classes)
+        # A filter with gaps leaves band-limited fields, which have no range of their own; nor do float data.
+        self._clip = self._noise.filter.is_complete and model.has_pixels
+        self.fill = None if self._noise.filter.is_complete else sampling.fill or "zero"
+        self.prior = prior
+        self._prediction = _prediction(model, self._noise)
+        self._levels = path(schedule, steps, device, sampling.spacing)
+        self._device, self._steps = device, steps
+        self.evaluations = self._sampler.evaluations(steps)
+        self.network_evaluations = self.evaluations * (1 if sampling.guidance in (0, 1) else 2)
+        self.network_evaluations += 0 if prior is None else prior.evaluations
+
+    def warn_of_terminal_snr(self, output: Output) -> None:
+        """Warn where the run's data still showed through its noise at t = 1; early runs did not keep their spectrum."""
+        if self.model.moments:
+            power = self.model.moments["power_about_mean"]
+            warn_of_terminal_snr(self.model.filter, power, self.model.config.schedule, output)
+
+    def draw(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> NDArray[Any]:
+        """Return one image (C, *spatial) a seed, uint8, or float32 of a run on float data.
+
+        Image i depends on seed i alone.
+        """
+        signals = self.signals(seeds, on_step)
+        return tensor_pixels(signals) if self.model.has_pixels else signals.cpu().numpy()
+
+    @torch.inference_mode()
+    def signals(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> torch.Tensor:
+        """Return the images of `draw` before rounding, float32; images have the range [-1, 1], float data their own.
+
+        Frequencies that the run's filter gives no noise are zero, or what `sampling.fill` says.
+        """
+        streams = [random_stream(self._device, seed, "sample") for seed in seeds]
+        shape = (len(seeds), *self.model.shape)
+
+        def draw() -> torch.Tensor:
+            return self._noise.draw(shape, streams)
+
+        start = self._levels[0].sigma * draw()
+        amount = getattr(self.sampling, self._sampler.amount) if self._sampler.amount else 0.0
+        step = self._sampler.make(draw, amount, self._steps)
+        network = self._network(self.labels(seeds), len(seeds))
+        blind = self.model.config.blind
+        denoiser = NetworkDenoiser(network, self._schedule, self._noise, self._prediction, self._clip, blind)
+        drawn = integrate(denoiser, step, start, self._levels, on_step)
+        # Rounding in the frequencies without noise grows by 1 / alpha_T on the way: put them back to zero.
+        drawn = self._noise.project(drawn)
+        drawn = drawn + self._filling(drawn, seeds)
+        if not torch.isfinite(drawn).all():
+            raise SagdError(
+                "the network gave values that are not finite", "The training has diverged; lower --lr."
+            )
+        return drawn
+
+    def _filling(self, images: torch.Tensor, seeds: range) -> torch.Tensor:
+        """What goes where there is no noise, and zero elsewhere."""
+        if self.fill == "mean":
+            mean = self.model.moments["mean"]
+            filled = torch.as_tensor(mean, dtype=torch.float32, device=self._device)
+        elif self.prior is not None:
+            filled = self.prior.fill(images, seeds)
+        else:
+            return torch.zeros((), device=self._device)
+        return filled - self._noise.project(filled)
+
+    def labels(self, seeds: range) -> NDArray[np.int64] | None:
+        """Return the class of each seed (B,), or None where none is asked for."""
+        if self.classes is None or self.sampling.guidance == 0:
+            return None
+        return np.array([self.classes.of_seed(seed, self.chosen) for seed in seeds], dtype=np.int64)
+
+    def _network(self, labels: NDArray[np.int64] | None, count: int) -> Network:
+        """The network for a batch of `count` images, of these classes and guided, or of none."""
+        if self.classes is None:
+            return as_network(self.model.network, self._autocast)
+        no_class = torch.full((count,), len(self.classes), device=self._device)
+        unconditional = as_network(self.model.network, self._autocast, no_class)
+        if labels is None:
+            return unconditional
+        conditional = as_network(
+            self.model.network, self._autocast, torch.from_numpy(labels).to(self._device)
+        )
+        scale = self.sampling.guidance
+        return conditional if scale == 1 else guided(conditional, unconditional, scale)
+
+    def batches(self, seeds: range, batch_size: int, output: Output) -> Iterator[tuple[range, NDArray[Any]]]:
+        """Yield (seeds, images) for all `seeds`, with progress counted in steps."""
+        parts = [seeds[i : i + batch_size] for i in range(0, len(seeds), batch_size)]
+        with output.progress("sample", len(parts) * self._steps, 0, len(parts[0]) / self._steps) as bar:
+            for part in parts:
+                yield part, self.draw(part, bar.advance)
+
+
+def sampling_of(config: RunConfig, chosen: Mapping[str, Any]) -> SamplingConfig:
+    """Return how to sample from a run: as it is set to, but for what is `chosen`, keys of SamplingConfig.
+
+    Raises ConfigError for a setting that cannot be, UsageError for the amount of another sampler than the one chosen.
+    """
+    sampling = validate(SamplingConfig, {**config.sampling.document(), **chosen}, "sampling")
+    amounts = {record.amount for record in SAMPLERS.values() if record.amount}
+    for amount in amounts & chosen.keys() - {SAMPLERS[sampling.sampler].amount}:
+        takers = ", ".join(name for name, record in SAMPLERS.items() if record.amount == amount)
+        raise UsageError(f"the sampler {sampling.sampler} takes no --{amount}", f"It belongs to {takers}.")
+    return sampling
+
+
+def _check_guidance(model: Model, classes: str | None, guidance: float) -> None:
+    """Raise UsageError when the model knows no classes, or no images without one, and is asked for them."""
+    if model.classes is None and (classes is not None or guidance != 1):
+        raise UsageError(
+            f"{model.name} was trained without classes",
+            "Leave out --class and --guidance, or train with --class-conditional on labelled data.",
+        )
+    if model.classes is not None and guidance != 1 and not model.config.training.label_dropout:
+        raise UsageError(
+            f"{model.name} was trained with label_dropout 0, so it knows no images without a class to guide away from",
+            "Give --guidance 1.",
+        )
+    if guidance == 0 and classes is not None:
+        raise UsageError("guidance 0 leaves classes out, so none can be chosen", "Leave out --class.")
+
+
+def _check_fill(model: Model, fill: str | None, prior: Prior | None) -> None:
+    """Raise UsageError when there is nothing to fill, or nothing to fill it with."""
+    if fill is not None and model.filter.is_complete:
+        raise UsageError(
+            f"the filter of {model.name} leaves no frequency out, so there is nothing to fill",
+            "Leave out --fill.",
+        )
+    if fill == "mean" and "mean" not in model.moments:
+        raise UsageError(
+            f"{model.name} was written before the mean image of the data was kept",
+            "Give --fill zero, or train it again.",
+        )
+    if fill == "prior" and prior is None:
+        raise UsageError(
+            "--fill prior needs a model of what is filled in",
+            "Give --prior RUN, a run of `sagd train --restore` or `sagd omit --save-model`.",
+        )
+    if fill != "prior" and prior is not None:
+        raise UsageError(f"the prior {prior.name} is for --fill prior", "Give that, or leave out --prior.")
+
+
+def _prediction(model: Model, noise: SpectralNoise) -> Prediction:
+    """What the network predicts; the EDM ones need the spectrum of its data."""
+    name = model.config.prediction
+    power = seen_power(model.config, model.moments, model.filter) if name.startswith("edm") else np.zeros(0)
+    return make_prediction(name, power, noise)

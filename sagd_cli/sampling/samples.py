@@ -1,0 +1,121 @@
+"""Where the images drawn from a run go: folders, archives and contact sheets, under names that say how."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sagd_cli.data.folders import check_output_folder
+from sagd_cli.data.images import contact_sheet, write_array
+from sagd_cli.diffusion.samplers import SAMPLERS
+from sagd_cli.errors import UsageError
+from sagd_cli.model.model import Model
+from sagd_cli.run.folder import Run
+from sagd_cli.sampling.generator import ImageGenerator
+from sagd_cli.system.console import Output
+from sagd_cli.system.files import atomic_path, refuse_existing
+
+GRID_IMAGES = 100
+ARCHIVE = "samples.npz"
+
+
+@dataclass(frozen=True)
+class SampleTarget:
+    """Where samples go: a folder of PNG files or a folder with one samples.npz, and perhaps a contact sheet."""
+
+    folder: Path
+    format: str = "png"
+    grid: Path | None = None
+    force: bool = False
+
+    def name(self, seed: int) -> str:
+        """Name of the PNG file of a seed."""
+        return f"{seed:06d}.png"
+
+    def check(self, model: Model, seeds: range) -> None:
+        """Raise UsageError, before anything is drawn, when images of `model` cannot go there."""
+        if self.format not in ("png", "npz"):
+            raise UsageError(f"unknown format {self.format!r}", "Formats are png and npz.")
+        if not model.is_drawable and (self.format == "png" or self.grid is not None):
+            raise UsageError(
+                f"fields of {model.dtype} of shape {model.shape} cannot be drawn as images",
+                "Use --format npz without --grid.",
+            )
+        if self.grid is not None:
+            if self.grid.suffix.lower() != ".png":
+                raise UsageError(f"the contact sheet {self.grid} must be a .png file")
+            if self.grid.resolve().parent == self.folder.resolve():
+                raise UsageError(
+                    "the contact sheet would lie among the images", "Choose another folder for --grid."
+                )
+            refuse_existing(self.grid, self.force)
+        names = [ARCHIVE] if self.format == "npz" else map(self.name, seeds)
+        check_output_folder(self.folder, names, self.force)
+
+
+def save_samples(
+    generator: ImageGenerator, seeds: range, batch_size: int, target: SampleTarget, output: Output
+) -> None:
+    """Draw one image a seed and write them where the checked `target` says."""
+    target.folder.mkdir(parents=True, exist_ok=True)
+    kept: list[NDArray[Any]] = []
+    for part, pixels in generator.batches(seeds, batch_size, output):
+        if target.format == "png":
+            for seed, image in zip(part, pixels, strict=True):
+                write_array(image, target.folder / target.name(seed))
+        if target.format == "npz" or (target.grid is not None and sum(map(len, kept)) < GRID_IMAGES):
+            kept.append(pixels)
+    if target.format == "npz":
+        labels = generator.labels(seeds)
+        arrays: dict[str, Any] = {"images": np.concatenate(kept), "seeds": np.array(seeds)}
+        if labels is not None and generator.classes is not None:
+            arrays |= {"labels": labels, "class_names": np.array(generator.classes.names)}
+        with atomic_path(target.folder / ARCHIVE) as temporary:
+            np.savez_compressed(temporary, **arrays)
+    if target.grid is not None:
+        target.grid.parent.mkdir(parents=True, exist_ok=True)
+        write_array(contact_sheet(np.concatenate(kept)[:GRID_IMAGES]), target.grid)
+
+
+def default_folder(run: Run, generator: ImageGenerator, seeds: range) -> Path:
+    """Return RUN/samples/NAME, the name being made of what was chosen."""
+    sampling = generator.sampling
+    words = [sampling.sampler, str(sampling.steps), sampling.spacing]
+    amount = SAMPLERS[sampling.sampler].amount
+    words += [f"{amount}{value:g}"] if amount and (value := getattr(sampling, amount)) else []
+    words += [f"guidance{sampling.guidance:g}"] if sampling.guidance != 1 else []
+    words += [f"fill-{generator.fill}"] if generator.fill not in (None, "zero") else []
+    words += [_short(Path(generator.prior.name).resolve().name)] if generator.prior else []
+    model = generator.model
+    default_ema = model.config.training.ema_half_life_images[0]
+    words += [f"ema{model.ema_images}"] if model.ema_images != default_ema else []
+    words += [f"class{_short('.'.join(map(str, generator.chosen)))}"] if generator.chosen else []
+    return run.path / "samples" / "-".join([*words, f"seed{seeds.start}", f"n{len(seeds)}"])
+
+
+def _short(text: str) -> str:
+    """`text`, or where it is too long for the name of a folder, its beginning and a hash of it."""
+    return text if len(text) <= 40 else f"{text[:30]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def describe(run: Run, generator: ImageGenerator, seeds: range, target: SampleTarget) -> dict[str, Any]:
+    """Return the JSON object of `sagd sample` (CLI: JSON)."""
+    labels = generator.labels(seeds)
+    return {
+        "output": str(target.folder),
+        "count": len(seeds),
+        "sampler": generator.sampling.sampler,
+        "steps": generator.evaluations,
+        "network_evaluations": generator.network_evaluations,
+        "seeds": [seeds.start, seeds.stop - 1],
+        "ema_half_life_images": generator.model.ema_images,
+        "filter_sha256": run.filter.sha256(),
+        **({} if generator.fill is None else {"fill": generator.fill}),
+        **({} if generator.prior is None else {"prior": generator.prior.name}),
+        **(
+            {"guidance": generator.sampling.guidance, "labels": labels.tolist()} if labels is not None else {}
+        ),
+    }

@@ -1,0 +1,1 @@
+"""What the machine and the person at the terminal are reached through."""

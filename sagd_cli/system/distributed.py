@@ -1,0 +1,119 @@
+"""The processes that train together, as `torchrun` starts them; one alone is a world of one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import cast
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sagd_cli.errors import ConfigError, SagdError
+
+COLLECTIVE_PATIENCE = timedelta(minutes=30)  # the first process writes checkpoints while the others wait
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among `size`; the first one, of rank 0, speaks and writes."""
+
+    rank: int = 0
+    size: int = 1
+    control: distributed.ProcessGroup | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def parts(self, batch_size: int, accumulate: int) -> list[range]:
+        """Return the places of a batch that this process takes, one range a pass.
+
+        Raises ConfigError unless the batch divides evenly: gradients are averaged over passes and processes.
+        """
+        passes = self.size * accumulate
+        if batch_size % passes:
+            raise ConfigError(
+                f"a batch of {batch_size} does not divide into {self.size} process(es) x {accumulate} passes",
+                f"Choose a --batch-size that is a multiple of {passes}.",
+            )
+        size = batch_size // passes
+        first = self.rank * accumulate
+        return [range(k * size, (k + 1) * size) for k in range(first, first + accumulate)]
+
+    def wrapped(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """Return `module`, with gradients averaged over the processes where there are several."""
+        if self.size == 1:
+            return module
+        ids = [device] if device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
+
+    def average(self, *tensors: Tensor | None) -> None:
+        """Replace each tensor by its mean over the processes."""
+        for tensor in tensors:
+            if self.size > 1 and tensor is not None:
+                distributed.all_reduce(tensor)
+                tensor.div_(self.size)
+
+    def agree(self, step: int) -> None:
+        """Raise SagdError unless all processes are at `step`, as they are when they have read the same checkpoint."""
+        if self.size == 1:
+            return
+        steps = torch.tensor([step, -step])
+        distributed.all_reduce(steps, distributed.ReduceOp.MAX, group=self.control)
+        if int(steps[0]) != -int(steps[1]):
+            raise SagdError(
+                f"process {self.rank} resumes at step {step}, others between {-int(steps[1])} and {int(steps[0])}",
+                "All of them must see the same run folder.",
+            )
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; waits for all of them, but not for their devices."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor([flag], dtype=torch.int32)
+        distributed.all_reduce(flags, distributed.ReduceOp.MAX, group=self.control)
+        return bool(flags)
+
+
+def unsynchronised(module: nn.Module) -> AbstractContextManager[None]:
+    """Within it, gradients are summed in this process only: for all passes of a step but the last."""
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+
+
+def is_launched() -> bool:
+    """Whether `torchrun` has started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def speaks() -> bool:
+    """Whether this process is the one that prints results."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def own_device(device: torch.device) -> torch.device:
+    """Return the CUDA device of this process among those of its machine, where `device` leaves it open."""
+    if str(device) == "cuda" and is_launched():
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
+
+
+@contextmanager
+def joined_world(device: torch.device) -> Iterator[World]:
+    """Join the processes that `torchrun` has started, over NCCL on CUDA and Gloo elsewhere; leave them at the end."""
+    if not is_launched():
+        yield World()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=COLLECTIVE_PATIENCE)
+    try:
+        control = cast(
+            distributed.ProcessGroup, distributed.new_group(backend="gloo", timeout=COLLECTIVE_PATIENCE)
+        )
+        yield World(distributed.get_rank(), distributed.get_world_size(), control)
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,127 @@
+"""Files that appear whole or not at all."""
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sagd_cli.errors import DataError, SagdError, UsageError
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """Raise UsageError when `path` exists and is not an empty folder, unless `force`."""
+    if force or not path.exists():
+        return
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    raise UsageError(f"{path} exists already", "Choose another name, or replace it with --force.")
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to; it replaces `path` when the block ends without error.
+
+    The data are on the disk before the name changes; on any failure `path` is as it was and no temporary
+    file is left.
+    """
+    handle, name = tempfile.mkstemp(prefix=".sagd-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        sync(temporary)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's own mode is private to the user
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """Lock the file `path`, made if it is missing, until the block ends; give False when another process holds it."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def reason_of(error: Exception) -> str:
+    """Return what the system says of an error, without its number and file, or else the error's own text."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path for a message; line ends and terminal codes in a hostile name are escaped."""
+    return str(path) if str(path).isprintable() else repr(str(path))
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, with the folders above it; raise SagdError that names it when that fails."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SagdError(
+            f"{path} could not be written: {(error.strerror or str(error)).lower()}",
+            "Check the disk's space and the folder's permissions.",
+        ) from error
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON object as `write_text` does; raise ValueError on numbers that JSON does not have."""
+    write_text(path, json.dumps(data, indent=1, allow_nan=False, default=str) + "\n")
+
+
+def read_text(path: Path, largest: int) -> str:
+    """Read a text file of at most `largest` characters; raise SagdError on one that cannot be read or is larger."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(largest + 1)
+    except UnicodeDecodeError:
+        raise SagdError(f"{path} is not a text file in UTF-8") from None
+    except OSError as error:
+        raise SagdError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    if len(text) > largest:
+        raise SagdError(f"{path} is larger than {largest:,} characters")
+    return text
+
+
+def read_json(path: Path, largest: int) -> dict[str, Any]:
+    """Read a JSON object as `read_text` does; raise DataError when the file holds something else."""
+    text = read_text(path, largest)
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise DataError(f"{path} holds no JSON object")
+    return document
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to the end of a text file, which is made where it is missing; raise SagdError that names it on failure."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise SagdError(f"{path} could not be written: {(error.strerror or str(error)).lower()}") from error

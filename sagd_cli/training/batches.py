@@ -1,0 +1,105 @@
+"""Training images as tensors, and their order, which is a function of (seed, epoch) alone."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sagd_cli.data.tensors import tensor_signal
+from sagd_cli.spectral.noise import BatchStream
+from sagd_cli.system.devices import available_memory
+
+
+class Batch(NamedTuple):
+    """Images (B, C, *spatial) in [-1, 1], and their classes (B,) where they are trained on."""
+
+    images: Tensor
+    labels: Tensor | None = None
+
+
+class Labels(NamedTuple):
+    """Classes (N,) of the training images, and the `share` of a batch's that is replaced by `no_class`."""
+
+    values: Tensor
+    no_class: int
+    share: float
+
+    def at(self, indices: Tensor, places: range, seed: int, step: int) -> Tensor:
+        """Return the labels of images at these places of a batch; which are dropped is a function of (seed, step)."""
+        stream = BatchStream(self.values.device, places, seed, "labels", step)
+        return torch.where(stream.rand() >= self.share, self.values[indices], self.no_class)
+
+
+def placed(images: Tensor, device: torch.device) -> Tensor:
+    """Return the images on `device` where they take at most a quarter of its free memory, else where they are."""
+    free = available_memory(device) if device.type == "cuda" else None
+    return images.to(device) if free is not None and images.nbytes <= free / 4 else images
+
+
+class Batches:
+    """Batches of `images` (N, C, *spatial) on a device: shuffled epochs without end, addressed by step."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        batch_size: int,
+        seed: int,
+        labels: Labels | None = None,
+        device: torch.device | None = None,
+        flips: bool = False,
+    ) -> None:
+        """Keep the images, and their classes if any, where they are; batches go to `device` if it is another.
+
+        With `flips`, half of the images are mirrored along their last axis; which ones is a function of (seed, step).
+        """
+        self._flips = flips
+        self._images = images
+        self._device = device or images.device
+        self._labels = labels
+        self._batch_size = batch_size
+        self._seed = seed
+        self._order = lru_cache(maxsize=2)(
+            lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(images))
+        )
+
+    def at(self, step: int, places: range | None = None) -> Batch:
+        """Return the batch of `step`, or the images at some places of it."""
+        places = range(self._batch_size) if places is None else places
+        first, count = step * self._batch_size, len(self._images)
+        positions = np.arange(first + places.start, first + places.stop)
+        epochs = np.unique(positions // count)
+        orders = np.concatenate([self._order(int(epoch)) for epoch in epochs])
+        indices = torch.from_numpy(orders[positions - epochs[0] * count])
+        here = indices.to(self._device, non_blocking=True)
+        if self._images.device.type == self._device.type:
+            images = self._images[here]
+        else:
+            images = self._images[indices].pin_memory().to(self._device, non_blocking=True)
+        labels = None if self._labels is None else self._labels.at(here, places, self._seed, step)
+        if self._flips:
+            mirrored = BatchStream(self._device, places, self._seed, "flip", step).rand() < 0.5
+            images = torch.where(mirrored.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
+        return Batch(tensor_signal(images), labels)
+
+
+class Ahead:
+    """Batches that are fetched in a thread of their own while the step before them is computed."""
+
+    def __init__(self, batch_at: Callable[[int, range], Batch], parts: list[range]) -> None:
+        """Take the places of a batch in the order in which they are asked for."""
+        self._batch_at, self._parts = batch_at, parts
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._coming: dict[tuple[int, range], Future[Batch]] = {}
+
+    def at(self, step: int, places: range) -> Batch:
+        """Return the images at some places of a step's batch, and begin to fetch the next ones."""
+        coming = self._coming.pop((step, places), None)
+        batch = self._batch_at(step, places) if coming is None else coming.result()
+        k = self._parts.index(places) + 1
+        following = (step, self._parts[k]) if k < len(self._parts) else (step + 1, self._parts[0])
+        self._coming = {following: self._thread.submit(self._batch_at, *following)}
+        return batch

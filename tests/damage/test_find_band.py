@@ -1,0 +1,63 @@
+"""The band that `--band auto` finds, against planted damage and the damaged images of real instruments."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sagd_cli.damage.find_band import find_band
+from sagd_cli.data.images import read_image
+from sagd_cli.errors import DataError
+from sagd_cli.spectral.band import Notch, Stripe
+from sagd_cli.spectral.grid import FrequencyGrid
+
+SHAPE = (192, 256)
+
+
+def photograph(seed=0):
+    """A field with a natural image's spectrum, in levels: mean 128, standard deviation 30."""
+    radius = np.maximum(FrequencyGrid(SHAPE).radius, 1 / 256)
+    white = np.random.default_rng(seed).standard_normal(SHAPE)
+    field = np.fft.irfft2(np.fft.rfft2(white) / radius, s=SHAPE)
+    return 128 + 30 * (field - field.mean()) / field.std()
+
+
+def save(levels, path):
+    Image.fromarray(np.clip(np.round(levels), 0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+def band_of(path):
+    return find_band([read_image(path)], path)
+
+
+def test_planted_tones_and_stripes_are_the_band(tmp_path):
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    tone = 8 * np.sin(2 * np.pi * (0.125 * rows + 0.3125 * columns))
+    lines = np.random.default_rng(1).normal(0, 10, (SHAPE[0], 1))
+    band = band_of(save(photograph() + tone + lines, tmp_path / "damaged.png"))
+    (notch,) = [part for part in band.parts if isinstance(part, Notch) and part.center[1] > 0.02]
+    assert notch.center == pytest.approx((0.125, 0.3125), abs=1 / 256)
+    assert [part.direction for part in band.parts if isinstance(part, Stripe)] == ["horizontal"]
+
+
+def test_nothing_found_is_said(tmp_path):
+    with pytest.raises(DataError, match="no isolated peaks or stripes"):
+        band_of(save(photograph(), tmp_path / "clean.png"))
+
+
+def test_constant_images_are_said_to_be_so(tmp_path):
+    with pytest.raises(DataError, match="constant"):
+        band_of(save(np.full(SHAPE, 77.0), tmp_path / "flat.png"))
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("mariner6_mars_interference.png", Notch),
+        ("florida_satellite_scanlines.tif", Stripe),
+        ("sinogram_neutron_stripes.tif", Stripe),
+    ],
+)
+def test_the_damage_of_instruments_is_found(data_root, name, part):
+    band = band_of(data_root / "corrupted" / name)
+    assert any(isinstance(found, part) for found in band.parts)

@@ -1,0 +1,909 @@
+"""Images on disk <-> arrays: what is kept bit for bit, what is refused; a write is whole or nothing."""
+
+import errno
+import os
+import re
+import struct
+import subprocess
+import sys
+import time
+import warnings
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+from sagd_cli.data.folders import list_images, output_name
+from sagd_cli.data.formats import MAX_FILE_BYTES, decode, encode
+from sagd_cli.data.images import Image, read_alike, read_image, write_image
+from sagd_cli.data.layout import MAX_PIXELS
+from sagd_cli.data.ranges import image_pixels, image_signal
+from sagd_cli.errors import DataError, SagdError, UsageError
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("SAGD_DATA", ROOT.parent / "shared" / "data"))
+
+LOSSLESS = [
+    *[
+        (suffix, depth, s)
+        for suffix in (".png", ".tif")
+        for depth in ("uint8", "uint16")
+        for s in (1, 2, 3, 4)
+    ],
+    *[(".tif", "float32", s) for s in (1, 2, 3, 4)],
+    *[(".bmp", "uint8", s) for s in (1, 3, 4)],
+    *[(".pgm", depth, 1) for depth in ("uint8", "uint16")],
+]
+
+
+def noise(shape, depth, seed=0):
+    rng = np.random.default_rng(seed)
+    if depth == "float32":
+        return rng.normal(0.5, 2, shape).astype(np.float32)  # many values outside [0, 1]
+    return rng.integers(0, np.iinfo(depth).max + 1, shape).astype(depth)
+
+
+def image_of(samples):
+    """Return the Image of samples (H, W, S)."""
+    channels = 1 if samples.shape[2] < 3 else 3
+    alpha = samples[..., channels] if samples.shape[2] > channels else None
+    return Image(np.moveaxis(samples[..., :channels], 2, 0), alpha, Path("memory"))
+
+
+def save(path, samples):
+    image = image_of(samples)
+    write_image(image, image.pixels, path)
+    return image
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, bits, colour, rows, *chunks):
+    """Return a PNG file made by hand: `rows` hold the filter bytes too, `chunks` come before the data."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + data
+
+
+def pillow_file(image, kind, **options):
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def tiff_file(array, **options):
+    file = BytesIO()
+    tifffile.imwrite(file, array, metadata=None, **options)
+    return file.getvalue()
+
+
+def refused(path, said):
+    """Read `path`, expect a refusal in one line that names it and matches `said`; return the error."""
+    with pytest.raises(DataError, match=said) as caught:
+        read_image(path)
+    assert caught.value.message.startswith(str(path))
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < len(str(path)) + 200
+    return caught.value
+
+
+# ---------------------------------------------------------------- round trips
+
+
+@pytest.mark.parametrize(("suffix", "depth", "count"), LOSSLESS)
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (33, 2), (64, 48)])
+def test_a_lossless_file_keeps_every_bit(tmp_path, suffix, depth, count, size):
+    path = tmp_path / f"x{suffix}"
+    written = save(path, noise((*size, count), depth))
+    read = read_image(path)
+    np.testing.assert_array_equal(read.pixels, written.pixels, strict=True)
+    if written.alpha is None:
+        assert read.alpha is None
+    else:
+        np.testing.assert_array_equal(read.alpha, written.alpha, strict=True)
+    assert read.path == path
+    assert read.pixels.flags.c_contiguous and read.pixels.dtype.isnative
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(LOSSLESS), st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_encode_then_decode_is_the_identity(kind, height, width, seed):
+    suffix, depth, count = kind
+    name = {".png": "PNG", ".tif": "TIFF", ".bmp": "BMP", ".pgm": "PGM"}[suffix]
+    samples = noise((height, width, count), depth, seed)
+    np.testing.assert_array_equal(decode(encode(samples, name), name), samples, strict=True)
+
+
+@pytest.mark.parametrize(("suffix", "depth", "count"), [kind for kind in LOSSLESS if kind[1] == "uint8"])
+def test_8_bit_files_we_write_are_read_alike_by_pillow(tmp_path, suffix, depth, count):
+    samples = noise((9, 11, count), depth)
+    save(tmp_path / f"x{suffix}", samples)
+    with Pillow.open(tmp_path / f"x{suffix}") as other:
+        assert other.mode == {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[count]
+        np.testing.assert_array_equal(np.asarray(other).reshape(samples.shape), samples)
+
+
+def test_16_bit_grey_we_write_is_read_alike_by_pillow(tmp_path):
+    samples = noise((6, 5, 1), "uint16")
+    for suffix in (".png", ".pgm", ".tif"):
+        save(tmp_path / f"x{suffix}", samples)
+        with Pillow.open(tmp_path / f"x{suffix}") as other:
+            np.testing.assert_array_equal(np.asarray(other), samples[..., 0])
+
+
+def test_write_image_writes_the_new_pixels_and_the_old_alpha(tmp_path):
+    image = image_of(noise((4, 6, 4), "uint16"))
+    write_image(image, 65535 - image.pixels, tmp_path / "x.png")
+    read = read_image(tmp_path / "x.png")
+    np.testing.assert_array_equal(read.pixels, 65535 - image.pixels)
+    np.testing.assert_array_equal(read.alpha, image.alpha)
+
+
+def test_write_image_refuses_pixels_of_another_kind(tmp_path):
+    image = image_of(noise((4, 6, 3), "uint8"))
+    with pytest.raises(ValueError, match="uint16"):
+        write_image(image, image.pixels.astype(np.uint16), tmp_path / "x.png")
+    with pytest.raises(ValueError, match=re.escape("(1, 4, 6)")):
+        write_image(image, image.pixels[:1], tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "depth", "count"),
+    [
+        (".png", "float32", 1),
+        (".bmp", "uint16", 1),
+        (".bmp", "uint8", 2),
+        (".pgm", "uint8", 3),
+        (".jpg", "uint8", 3),
+    ],
+)
+def test_a_format_that_would_lose_something_is_refused(tmp_path, suffix, depth, count):
+    with pytest.raises(DataError, match=f"x{suffix} cannot hold .*{depth}"):
+        save(tmp_path / f"x{suffix}", noise((4, 6, count), depth))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("a.png", "a.png"),
+        ("A.PNG", "A.PNG"),
+        ("a.tif", "a.tif"),
+        ("a.tiff", "a.tiff"),
+        ("a.bmp", "a.bmp"),
+        ("a.pgm", "a.pgm"),
+        ("a.jpg", "a.png"),
+        ("a.b.JPEG", "a.b.png"),
+        ("a.webp", "a.png"),
+    ],
+)
+def test_output_name(name, output):
+    assert output_name(Path("some/folder") / name) == output
+
+
+# ---------------------------------------------------------------- reading what others wrote
+
+
+def test_jpeg_and_webp_are_read_as_pillow_decodes_them(tmp_path):
+    colours = Pillow.fromarray(noise((20, 30, 3), "uint8"))
+    alpha = Pillow.fromarray(noise((20, 30, 4), "uint8"))
+    for name, image in (
+        ("c.jpg", colours),
+        ("g.jpeg", colours.convert("L")),
+        ("c.webp", colours),
+        ("a.webp", alpha),
+    ):
+        kind = "WEBP" if name.endswith("webp") else "JPEG"
+        data = pillow_file(image, kind, quality=80)
+        (tmp_path / name).write_bytes(data)
+        read = read_image(tmp_path / name)
+        expected = image_of(np.atleast_3d(np.asarray(Pillow.open(BytesIO(data)))))
+        np.testing.assert_array_equal(read.pixels, expected.pixels, strict=True)
+        assert (read.alpha is None) == (image.mode != "RGBA")
+
+
+def test_webp_without_loss_keeps_pixels_and_alpha(tmp_path):
+    samples = noise((8, 9, 4), "uint8")
+    (tmp_path / "x.webp").write_bytes(
+        pillow_file(Pillow.fromarray(samples), "WEBP", lossless=True, exact=True)
+    )
+    read = read_image(tmp_path / "x.webp")
+    np.testing.assert_array_equal(read.pixels, np.moveaxis(samples[..., :3], 2, 0))
+    np.testing.assert_array_equal(read.alpha, samples[..., 3])
+
+
+PALETTE = chunk(b"PLTE", bytes(range(12)))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (png(4, 1, 1, 0, b"\0\xa0"), [[255], [0], [255], [0]]),
+        (png(4, 1, 2, 0, b"\0\x1b"), [[0], [85], [170], [255]]),
+        (png(2, 1, 4, 0, b"\0\x1b"), [[17], [187]]),
+        (png(4, 1, 2, 0, b"\0\x1b", chunk(b"tRNS", b"\0\2")), [[0, 255], [85, 255], [170, 0], [255, 255]]),
+        (png(4, 1, 2, 3, b"\0\x1b", PALETTE), [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]),
+        (
+            png(4, 1, 2, 3, b"\0\x1b", PALETTE, chunk(b"tRNS", b"\0\x50")),
+            [[0, 1, 2, 0], [3, 4, 5, 80], [6, 7, 8, 255], [9, 10, 11, 255]],
+        ),
+        (png(2, 1, 8, 2, b"\0abcdef", chunk(b"tRNS", b"\0a\0b\0c")), [[97, 98, 99, 0], [100, 101, 102, 255]]),
+    ],
+    ids=["1-bit", "2-bit", "4-bit", "2-bit key", "palette", "palette alpha", "RGB key"],
+)
+def test_small_png_kinds_become_8_bits(data, expected):
+    np.testing.assert_array_equal(decode(data, "PNG")[0], np.array(expected, np.uint8), strict=True)
+
+
+def test_a_16_bit_png_with_a_key_keeps_16_bits():
+    samples = decode(png(2, 1, 16, 0, b"\0abcd", chunk(b"tRNS", b"ab")), "PNG")
+    np.testing.assert_array_equal(
+        samples[0], np.array([[0x6162, 0], [0x6364, 65535]], np.uint16), strict=True
+    )
+
+
+def test_an_interlaced_png_is_read_alike():
+    samples = noise((13, 9, 3), "uint8")
+    passes = [
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    ]
+    parts = [samples[y::dy, x::dx] for y, x, dy, dx in passes]
+    rows = b"".join(b"\0" + row.tobytes() for part in parts if part.shape[1] for row in part)
+    data = bytearray(png(9, 13, 8, 2, rows))
+    data[28] = 1  # the interlace method, last in IHDR
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    np.testing.assert_array_equal(decode(bytes(data), "PNG"), samples)
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "L", "RGB"])
+@pytest.mark.parametrize("kind", ["BMP", "TIFF"])
+def test_bmp_and_tiff_of_pillow_are_read_as_their_colours(mode, kind):
+    image = Pillow.fromarray(noise((9, 13, 3), "uint8")).convert(mode)
+    expected = np.asarray(image.convert("RGB" if mode in ("P", "RGB") else "L"))
+    samples = decode(pillow_file(image, kind), kind)
+    np.testing.assert_array_equal(np.squeeze(samples), expected, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "depth", "expected"),
+    [
+        (b"P5\n# a remark\n3 1\n255\n\0\x80\xff", "uint8", [0, 128, 255]),
+        (b"P5 3 1 100\n\0\x32\x64", "uint8", [0, 128, 255]),
+        (b"P2\n3 1\n255\n0 128 255\n", "uint8", [0, 128, 255]),
+        (b"P5 3 1 65535\n\0\0\x12\x34\xff\xff", "uint16", [0, 0x1234, 65535]),
+        (b"P5 3 1 1023\n\0\0\0\x01\x03\xff", "uint16", [0, 64, 65535]),
+        (b"P2 3 1 65535 0 4660 65535", "uint16", [0, 4660, 65535]),
+    ],
+)
+def test_pgm_kinds(data, depth, expected):
+    np.testing.assert_array_equal(decode(data, "PGM")[0, :, 0], np.array(expected, depth), strict=True)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zlib", "predictor": True},
+        {"compression": "lzw"},
+        {"compression": "packbits"},
+        {"compression": "zstd"},
+        {"tile": (16, 16)},
+        {"rowsperstrip": 5},
+        {"bigtiff": True},
+        {"planarconfig": "separate"},
+    ],
+    ids=str,
+)
+def test_tiff_layouts(byteorder, depth, options):
+    samples = noise((21, 34, 3), depth)
+    stored = np.moveaxis(samples, 2, 0) if "planarconfig" in options else samples
+    data = tiff_file(
+        stored.astype(samples.dtype.newbyteorder(byteorder)),
+        byteorder=byteorder,
+        photometric="rgb",
+        **options,
+    )
+    assert data[:2] == {"<": b"II", ">": b"MM"}[byteorder]
+    np.testing.assert_array_equal(decode(data, "TIFF"), samples, strict=True)
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+def test_a_tiff_where_white_is_zero_is_inverted(depth):
+    samples = noise((5, 6, 1), depth)
+    data = tiff_file(np.iinfo(depth).max - samples[..., 0], photometric="miniswhite")
+    np.testing.assert_array_equal(decode(data, "TIFF"), samples, strict=True)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_as_pillow_does(tmp_path, orientation):
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    samples = noise((16, 24, 3), "uint8")
+    image = Pillow.fromarray(samples)
+    for name, kind in (("x.jpg", "JPEG"), ("x.png", "PNG"), ("x.webp", "WEBP")):
+        image.save(tmp_path / name, kind, exif=exif)
+        with Pillow.open(tmp_path / name) as stored:
+            expected = np.asarray(ImageOps.exif_transpose(stored))
+        np.testing.assert_array_equal(np.moveaxis(read_image(tmp_path / name).pixels, 0, 2), expected)
+    with Pillow.open(tmp_path / "x.png") as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored))
+    data = tiff_file(samples, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
+    np.testing.assert_array_equal(decode(data, "TIFF"), expected)
+
+
+# ---------------------------------------------------------------- hostile files
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.tif", "x.bmp", "x.pgm"])
+def test_empty_files_text_files_folders_and_pipes_are_refused(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"")
+    refused(path, "is empty")
+    path.write_text("hello, I am not an image\n" * 10)
+    refused(path, "is not a (PNG|JPEG|WebP|TIFF|BMP|PGM) file")
+    path.unlink()
+    refused(path, "cannot be opened: No such file")
+    path.mkdir()
+    refused(path, "is a folder")
+    path.rmdir()
+    path.symlink_to(path)
+    refused(path, "cannot be opened: Too many levels of symbolic links")
+    path.unlink()
+    os.mkfifo(path)
+    start = time.monotonic()
+    refused(path, "is not a regular file")
+    assert time.monotonic() - start < 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_without_permission_is_refused(tmp_path):
+    save(tmp_path / "x.png", noise((4, 4, 1), "uint8"))
+    (tmp_path / "x.png").chmod(0)
+    refused(tmp_path / "x.png", "Permission denied")
+
+
+def test_a_name_with_a_line_end_or_a_terminal_code_is_escaped(tmp_path):
+    path = tmp_path / "a\n\x1b[31m.png"
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="is empty") as caught:
+        read_image(path)
+    assert caught.value.message.isprintable()
+    with pytest.raises(DataError, match="cannot be opened: embedded null"):
+        read_image(tmp_path / "a\0.png")
+
+
+def test_a_file_beyond_the_limit_of_bytes_is_not_read(tmp_path):
+    with (tmp_path / "x.png").open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)  # sparse: no disk is used
+    refused(tmp_path / "x.png", "larger than 1 GiB")
+
+
+def valid_files():
+    colours = Pillow.fromarray(noise((40, 50, 3), "uint8"))
+    deep = noise((40, 50, 3), "uint16")
+    return {
+        "8.png": pillow_file(colours, "PNG"),
+        "16.png": encode(deep, "PNG"),
+        "c.jpg": pillow_file(colours, "JPEG"),
+        "p.jpg": pillow_file(colours, "JPEG", progressive=True),
+        "c.webp": pillow_file(colours, "WEBP"),
+        "l.webp": pillow_file(colours, "WEBP", lossless=True),
+        "c.tif": tiff_file(deep, photometric="rgb"),
+        "z.tif": tiff_file(deep, photometric="rgb", compression="zlib"),
+        "w.tif": tiff_file(deep[..., 0], compression="lzw", rowsperstrip=7),
+        "f.tif": tiff_file(noise((40, 50), "float32"), byteorder=">", tile=(16, 16)),
+        "c.bmp": pillow_file(colours, "BMP"),
+        "8.pgm": encode(noise((40, 50, 1), "uint8"), "PGM"),
+        "16.pgm": encode(deep[..., :1], "PGM"),
+        "plain.pgm": b"P2 40 50 255 " + b" 17" * 2000,
+    }
+
+
+@pytest.mark.parametrize("name", valid_files())
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_truncated_file_is_refused(tmp_path, name, part):
+    data = valid_files()[name]
+    path = tmp_path / name
+    path.write_bytes(data)
+    read_image(path)  # the whole is accepted
+    path.write_bytes(data[: int(len(data) * part)])
+    refused(path, "is not a|has no pixels|holds 0 pages")
+
+
+@pytest.mark.parametrize("name", valid_files())
+def test_damaged_bytes_never_raise_anything_else(name, capfd):
+    data = valid_files()[name]
+    kind = {"png": "PNG", "jpg": "JPEG", "webp": "WebP", "tif": "TIFF", "bmp": "BMP", "pgm": "PGM"}[
+        name.split(".")[1]
+    ]
+    rng = np.random.default_rng(7)
+    for trial in range(60):
+        hurt = bytearray(data)
+        region = min(len(hurt), 200) if trial % 2 else len(hurt)  # every second time the header
+        for position in rng.integers(0, region, 1 + trial % 8):
+            hurt[position] = rng.integers(256)
+        try:
+            samples = decode(bytes(hurt), kind)
+        except DataError as error:
+            assert "\n" not in error.message
+        else:
+            assert samples.ndim == 3 and samples[..., 0].size <= MAX_PIXELS
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="None cannot be deallocated from Python 3.12 on")
+@pytest.mark.parametrize("name", ["16.png", "8.png"])
+def test_damaged_files_cost_no_reference_to_none(name):
+    data = valid_files()[name]
+    before = sys.getrefcount(None)
+    for _ in range(300):
+        with pytest.raises(DataError):
+            decode(data[: len(data) // 2], "PNG")
+    assert sys.getrefcount(None) > before - 150
+
+
+@pytest.mark.parametrize("name", ["16.png", "8.png"])
+def test_one_flipped_bit_of_png_pixels_is_noticed(name):
+    data = bytearray(valid_files()[name])
+    data[len(data) // 2] ^= 1
+    with pytest.raises(DataError, match="is not a readable PNG file"):
+        decode(bytes(data), "PNG")
+
+
+BOMBS = {
+    "png": png(10_000, 10_000, 8, 0, b"\0"),
+    "larger.png": png(200_000, 200_000, 1, 0, b"\0"),
+    "whole.png": png(10_000, 10_000, 1, 0, bytes(10_000 * 1251)),
+    "jpg": re.sub(
+        rb"(\xff\xc0\0\x11\x08)....",
+        rb"\1" + struct.pack(">HH", 10_000, 10_000),
+        pillow_file(Pillow.new("RGB", (8, 8)), "JPEG"),
+        flags=re.DOTALL,
+    ),
+    "webp": pillow_file(Pillow.new("RGB", (16383, 4000)), "WEBP", lossless=True, method=0),
+    "bmp": struct.pack(
+        "<2sIHHIIiiHHIIiiII", b"BM", 54, 0, 0, 54, 40, 10_000, 10_000, 1, 24, 0, 0, 0, 0, 0, 0
+    ),
+    "pgm": b"P5 10000 10000 255\n",
+    "huge.pgm": b"P2 1000000 1000000 255\n",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, name):
+    path = tmp_path / f"x.{name}"
+    path.write_bytes(BOMBS[name])
+    assert path.stat().st_size < 20_000
+    start = time.monotonic()
+    assert refused(path, "more than 64 million pixels").hint
+    assert time.monotonic() - start < 0.5
+
+
+@pytest.mark.parametrize("field", ["width", "tile"])
+def test_a_tiff_bomb_is_refused_by_its_header(tmp_path, field):
+    data = tiff_file(np.zeros((16, 16), np.uint16), tile=(16, 16), compression="zlib", byteorder="<")
+    codes = {"width": (256, 257), "tile": (322, 323)}[field]
+    with tifffile.TiffFile(BytesIO(data)) as tiff:
+        places = [tiff.pages[0].tags[code].valueoffset for code in codes]
+    hurt = bytearray(data)
+    for place in places:
+        hurt[place : place + 2] = struct.pack("<H", 10_000)
+    (tmp_path / "x.tif").write_bytes(hurt)
+    refused(tmp_path / "x.tif", "more than 64 million pixels")
+
+
+def tiff_by_hand(width, height, compression, strip):
+    """Return a grey 8-bit TIFF of one strip, whatever that strip holds."""
+    tags = {256: width, 257: height, 258: 8, 259: compression, 262: 1, 273: 8 + 2 + 12 * 9 + 4, 277: 1}
+    tags |= {278: height, 279: len(strip)}
+    entries = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in tags.items())
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + strip
+
+
+def test_a_tiff_whose_size_is_many_numbers_is_refused(tmp_path):
+    data = bytearray(tiff_by_hand(2, 2, 1, b"abcd"))
+    data[22:34] = struct.pack("<HHII", 257, 4, 1, 10**7)
+    data[10:22] = struct.pack("<HHII", 256, 4, 50, 8)  # the width: 50 numbers from byte 8 on
+    (tmp_path / "x.tif").write_bytes(bytes(data) + bytes(200))
+    refused(tmp_path / "x.tif", "size that is not a number")
+
+
+def test_a_tiff_strip_that_inflates_beyond_its_page_takes_no_memory(tmp_path):
+    assert decode(tiff_by_hand(2, 2, 8, zlib.compress(b"abcd")), "TIFF").tobytes() == b"abcd"
+    bomb = tiff_by_hand(4, 4, 8, zlib.compress(bytes(400_000_000), 1))
+    path = tmp_path / "x.tif"
+    path.write_bytes(bomb)
+    code = (
+        "import resource, sys; from pathlib import Path; from sagd_cli.data.images import read_image\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: read_image(Path(sys.argv[1]))\n"
+        "except Exception: pass\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 60  # MiB, most of it the decoders' code
+
+
+def test_a_photograph_of_12_million_pixels_passes(tmp_path):
+    (tmp_path / "x.pgm").write_bytes(b"P5 4000 3000 255\n" + bytes(12_000_000))
+    assert read_image(tmp_path / "x.pgm").pixels.shape == (1, 3000, 4000)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.png", "JPEG"),
+        ("x.jpg", "PNG"),
+        ("x.tif", "PNG"),
+        ("x.bmp", "TIFF"),
+        ("x.pgm", "BMP"),
+        ("x.webp", "JPEG"),
+    ],
+)
+def test_a_suffix_that_lies_is_refused_with_the_right_one(tmp_path, name, content):
+    (tmp_path / name).write_bytes(pillow_file(Pillow.new("RGB", (8, 8)), content))
+    error = refused(tmp_path / name, f"is a {content} file by its content, not")
+    assert {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif", "BMP": ".bmp"}[content] in error.hint
+
+
+def test_formats_that_are_not_accepted_are_refused_under_any_name(tmp_path):
+    gif = pillow_file(Pillow.new("P", (8, 8)), "GIF")
+    for name, said in (("x.gif", "suffix of an accepted format"), ("x.png", "is not a PNG file")):
+        (tmp_path / name).write_bytes(gif)
+        assert ".webp" in refused(tmp_path / name, said).hint
+    (tmp_path / "colour.pgm").write_bytes(b"P6 1 1 255\nabc")
+    refused(tmp_path / "colour.pgm", "is not a PGM file")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("x.png", "PNG"), ("x.webp", "WEBP")])
+def test_an_animation_is_refused(tmp_path, name, kind):
+    frames = [Pillow.fromarray(noise((8, 8, 3), "uint8", seed)) for seed in range(3)]
+    frames[0].save(tmp_path / name, kind, save_all=True, append_images=frames[1:], lossless=True)
+    refused(tmp_path / name, "is an animation")
+
+
+def test_a_photograph_with_previews_behind_it_is_read_as_its_first_picture(tmp_path):
+    frames = [Pillow.new("RGB", (16, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=frames[1:])
+    pixels = read_image(tmp_path / "x.jpg").pixels
+    assert pixels.shape == (3, 8, 16) and pixels[0].min() > 250 and pixels[2].max() < 5
+
+
+def test_a_cmyk_jpeg_is_refused(tmp_path):
+    Pillow.new("CMYK", (8, 8)).save(tmp_path / "x.jpg")
+    assert "RGB" in refused(tmp_path / "x.jpg", "is a CMYK image").hint
+
+
+def test_a_remark_of_pillow_is_a_refusal(tmp_path):
+    ihdr = struct.pack(">II", 0, 0)  # an animation of no frames
+    (tmp_path / "x.png").write_bytes(png(1, 1, 8, 0, b"\0a", chunk(b"acTL", ihdr)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whatever the caller's filters are
+        refused(tmp_path / "x.png", "Invalid APNG")
+
+
+def test_a_remark_of_libpng_is_not_printed(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from sagd_cli.data.images import read_image\n"
+        "assert 'torch' not in sys.modules and 'tifffile' not in sys.modules\n"
+        "print(read_image(Path(sys.argv[1])).pixels.tolist())"
+    )
+    path = tmp_path / "x.png"
+    path.write_bytes(png(1, 1, 8, 0, b"\0a", chunk(b"iCCP", b"x\0\0zzzz")))
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[[[97]]]\n", "")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_float_tiff_that_is_not_finite_is_refused(tmp_path, value):
+    array = np.zeros((4, 4), np.float32)
+    array[1, 2] = value
+    (tmp_path / "x.tif").write_bytes(tiff_file(array))
+    refused(tmp_path / "x.tif", "not finite numbers")
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "said"),
+    [
+        (np.zeros((3, 4, 4), np.uint8), {"photometric": "minisblack"}, "holds 3 pages"),
+        (np.zeros((4, 4), np.float64), {}, "unusual sample type"),
+        (np.zeros((4, 4), np.int16), {}, "unusual sample type"),
+        (np.zeros((4, 4), np.uint32), {}, "unusual sample type"),
+        (np.zeros((4, 4), np.complex64), {}, "unusual sample type"),
+        (np.zeros((4, 4, 4), np.uint8), {"photometric": "separated"}, "neither grey nor RGB"),
+        (np.zeros((4, 4, 3), np.uint8), {"photometric": "rgb", "compression": "jpeg"}, "compression"),
+        (
+            np.zeros((4, 4, 4), np.uint8),
+            {"photometric": "rgb", "extrasamples": ["assocalpha"]},
+            "straight alpha",
+        ),
+        (
+            np.zeros((4, 4, 5), np.uint8),
+            {"photometric": "rgb", "planarconfig": "contig", "extrasamples": [2, 0]},
+            "straight alpha",
+        ),
+    ],
+    ids=["pages", "f64", "i16", "u32", "c64", "CMYK", "JPEG", "premultiplied", "5 channels"],
+)
+def test_tiff_kinds_that_are_refused(tmp_path, array, options, said):
+    (tmp_path / "x.tif").write_bytes(tiff_file(array, **options))
+    assert refused(tmp_path / "x.tif", said).hint
+
+
+# ---------------------------------------------------------------- atomic writes
+
+
+@pytest.fixture
+def old_file(tmp_path):
+    path = tmp_path / "x.png"
+    save(path, noise((4, 4, 3), "uint8"))
+    return path
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(old_file, monkeypatch, call):
+    before = old_file.read_bytes()
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(SagdError, match=r"x\.png cannot be written: No space left") as caught:
+        save(old_file, noise((4, 4, 3), "uint8", 1))
+    assert caught.value.exit_code == 1 and "space" in caught.value.hint
+    assert old_file.read_bytes() == before
+    assert list(old_file.parent.iterdir()) == [old_file]
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(old_file, monkeypatch):
+    before = old_file.read_bytes()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        save(old_file, noise((4, 4, 3), "uint8", 1))
+    assert old_file.read_bytes() == before
+    assert list(old_file.parent.iterdir()) == [old_file]
+
+
+def test_a_disk_quota_leaves_the_old_file_and_nothing_else(old_file):
+    before = old_file.read_bytes()
+    code = (
+        "import resource, sys; from pathlib import Path; import numpy as np\n"
+        "from sagd_cli.errors import SagdError; from sagd_cli.data.images import Image, write_image\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64)).astype('uint8')\n"
+        "path = Path(sys.argv[1])\n"
+        "try: write_image(Image(pixels, None, path), pixels, path)\n"
+        "except SagdError as error: print(error.message)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, old_file], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == (f"{old_file} cannot be written: File too large\n", "")
+    assert old_file.read_bytes() == before
+    assert list(old_file.parent.iterdir()) == [old_file]
+
+
+def test_unwritable_places_are_named(tmp_path):
+    with pytest.raises(SagdError, match=r"missing/x\.png cannot be written: No such file or directory"):
+        save(tmp_path / "missing" / "x.png", noise((4, 4, 3), "uint8"))
+    (tmp_path / "x.png").mkdir()
+    with pytest.raises(SagdError, match=r"x\.png cannot be written: Is a directory"):
+        save(tmp_path / "x.png", noise((4, 4, 3), "uint8"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "x.png"]
+
+
+def test_a_name_of_the_greatest_length_is_written_with_the_umask(tmp_path):
+    path = tmp_path / ("x" * 251 + ".png")
+    save(path, noise((4, 4, 3), "uint8"))
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"")
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
+# ---------------------------------------------------------------- signals
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+def test_every_integer_value_survives_the_signal(depth):
+    values = np.arange(np.iinfo(depth).max + 1, dtype=depth).reshape(1, 16, -1)
+    signal = image_signal(values)
+    assert signal.dtype == np.float32
+    assert (signal.min(), signal.max()) == (-1, 1)
+    assert (np.diff(signal.ravel()) > 0).all()
+    np.testing.assert_array_equal(image_pixels(signal, np.dtype(depth)), values, strict=True)
+
+
+def test_signals_beyond_the_range_are_clipped_in_integers_and_kept_in_floats():
+    signal = np.array([[[-7, -1, 0, 1, 7]]], np.float32)
+    assert image_pixels(signal, np.dtype(np.uint8)).ravel().tolist() == [0, 0, 128, 255, 255]
+    assert image_pixels(signal, np.dtype(np.uint16)).ravel().tolist() == [0, 0, 32768, 65535, 65535]
+    floats = image_pixels(signal, np.dtype(np.float32))
+    assert floats.ravel().tolist() == [-3, 0, 0.5, 1, 4]
+    np.testing.assert_array_equal(image_signal(floats), signal, strict=True)
+
+
+@given(st.lists(st.floats(-1000, 1000, width=32), min_size=1))
+def test_floats_survive_the_signal_to_rounding(values):
+    pixels = np.array(values, np.float32)
+    np.testing.assert_allclose(image_pixels(image_signal(pixels), pixels.dtype), pixels, rtol=2e-7, atol=2e-7)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("depth", ["uint8", "float32"])
+def test_a_signal_that_is_not_finite_is_refused(value, depth):
+    with pytest.raises(DataError, match="not finite"):
+        image_pixels(np.array([0, value], np.float32), np.dtype(depth))
+
+
+# ---------------------------------------------------------------- folders
+
+
+def test_list_images_is_sorted_and_sees_known_suffixes_only(tmp_path):
+    for name in ("b.PNG", "a.jpg", "c.tiff", ".hidden.png", "notes.txt", "d.gif", "png"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "e.png").write_bytes(b"")
+    assert [path.name for path in list_images(tmp_path)] == ["a.jpg", "b.PNG", "c.tiff"]
+
+
+def test_list_images_refuses_what_is_not_a_folder_of_images(tmp_path):
+    with pytest.raises(UsageError, match="holds no image") as caught:
+        list_images(tmp_path)
+    for suffix in (".png", ".jpg", ".webp", ".tif", ".bmp", ".pgm"):
+        assert suffix in caught.value.hint
+    with pytest.raises(UsageError, match=r"missing is not a folder of images: No such file"):
+        list_images(tmp_path / "missing")
+    (tmp_path / "x.png").write_bytes(b"")
+    assert list_images(tmp_path / "x.png") == [tmp_path / "x.png"]
+
+
+def read_all(paths, size=None):
+    return np.stack([*read_alike(paths, size)])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_read_folder_stacks_8_bits_in_the_order_of_names(tmp_path, count):
+    samples = [noise((5, 7, count), "uint8", seed) for seed in range(3)]
+    for name, sample in zip(("b", "c", "a"), samples, strict=True):
+        save(tmp_path / f"{name}.png", sample)
+    expected = np.stack([np.moveaxis(samples[i], 2, 0) for i in (2, 0, 1)])
+    np.testing.assert_array_equal(read_all(list_images(tmp_path)), expected, strict=True)
+
+
+def test_read_folder_reduces_depth_by_rounding_and_drops_alpha(tmp_path):
+    deep = noise((16, 16, 4), "uint16")
+    save(tmp_path / "a.png", deep)
+    expected = np.rint(np.moveaxis(deep[..., :3], 2, 0).astype(np.float64) / 257)
+    np.testing.assert_array_equal(read_all(list_images(tmp_path))[0], expected.astype(np.uint8), strict=True)
+    (tmp_path / "a.png").unlink()
+    save(tmp_path / "a.tif", np.array([[[-1.0], [0.0]], [[0.2], [3.0]]], np.float32))
+    assert read_all(list_images(tmp_path)).ravel().tolist() == [0, 0, 51, 255]
+
+
+def test_mixed_sizes_name_two_files_and_the_option(tmp_path):
+    save(tmp_path / "a.png", noise((5, 7, 1), "uint8"))
+    save(tmp_path / "b.png", noise((5, 7, 1), "uint8"))
+    save(tmp_path / "c.png", noise((6, 9, 1), "uint8"))
+    with pytest.raises(DataError, match=r"a\.png is 7 x 5 pixels and .*c\.png is 9 x 6") as caught:
+        read_all(list_images(tmp_path))
+    assert "--size N" in caught.value.hint
+    assert read_all(list_images(tmp_path), size=4).shape == (3, 1, 4, 4)
+
+
+def test_mixed_grey_and_colour_name_two_files(tmp_path):
+    save(tmp_path / "a.png", noise((5, 7, 1), "uint8"))
+    save(tmp_path / "b.png", noise((5, 7, 3), "uint8"))
+    with pytest.raises(DataError, match=r"a\.png is grey and .*b\.png is RGB"):
+        read_all(list_images(tmp_path), size=4)
+
+
+def test_an_unreadable_file_in_a_folder_is_named(tmp_path):
+    save(tmp_path / "a.png", noise((5, 7, 1), "uint8"))
+    (tmp_path / "b.png").write_text("not an image")
+    with pytest.raises(DataError, match=r"b\.png is not a PNG file"):
+        read_all(list_images(tmp_path))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 255), st.integers(1, 40), st.integers(1, 40), st.integers(1, 30))
+def test_a_constant_image_stays_constant_at_every_size(tmp_path_factory, value, height, width, size):
+    folder = tmp_path_factory.mktemp("constant")
+    save(folder / "a.png", np.full((height, width, 3), value, np.uint8))
+    np.testing.assert_array_equal(
+        read_all(list_images(folder), size), np.full((1, 3, size, size), value, np.uint8)
+    )
+
+
+def test_size_takes_the_central_square(tmp_path):
+    samples = np.zeros((4, 10, 1), np.uint8)
+    samples[:, 3:7] = 200
+    save(tmp_path / "a.png", samples)
+    np.testing.assert_array_equal(read_all(list_images(tmp_path), 4), np.full((1, 1, 4, 4), 200, np.uint8))
+
+
+def test_size_antialiases_a_step_and_a_checkerboard(tmp_path):
+    step = np.zeros((64, 64, 1), np.uint8)
+    step[:, 28:] = 255  # inside the fourth of eight columns: half of it is white
+    save(tmp_path / "a.png", step)
+    row = read_all(list_images(tmp_path), 8)[0, 0, 4].astype(int)
+    assert 90 < row[3] < 165
+    assert (row[[0, 1]] < 10).all() and (row[[6, 7]] > 245).all()
+    board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None]
+    save(tmp_path / "a.png", board)
+    inner = read_all(list_images(tmp_path), 8)[0, 0, 1:-1, 1:-1].astype(int)
+    assert (abs(inner - 127.5) <= 1).all()  # aliasing would give 0 or 255
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_a_size_below_one_is_wrong_use(tmp_path, size):
+    save(tmp_path / "a.png", noise((5, 7, 1), "uint8"))
+    with pytest.raises(UsageError, match="at least 1"):
+        read_all(list_images(tmp_path), size)
+
+
+# ---------------------------------------------------------------- real data
+
+
+def real(name):
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"{path} is absent (set SAGD_DATA)")
+    return path
+
+
+def test_the_big_endian_sinogram_round_trips(tmp_path):
+    path = real("corrupted/sinogram_neutron_stripes.tif")
+    assert path.read_bytes()[:2] == b"MM"
+    image = read_image(path)
+    np.testing.assert_array_equal(image.pixels[0], tifffile.imread(path).astype(np.uint16), strict=True)
+    assert image.pixels.shape == (1, 459, 503)
+    write_image(image, image.pixels, tmp_path / output_name(path))
+    again = read_image(tmp_path / path.name)
+    np.testing.assert_array_equal(again.pixels, image.pixels, strict=True)
+    signal = image_pixels(image_signal(image.pixels), image.pixels.dtype)
+    np.testing.assert_array_equal(signal, image.pixels, strict=True)
+
+
+@pytest.mark.parametrize("name", ["florida_satellite_scanlines.tif", "mariner6_mars_interference.png"])
+def test_the_other_corrupted_images_round_trip(tmp_path, name):
+    path = real(f"corrupted/{name}")
+    image = read_image(path)
+    with Pillow.open(path) as other:
+        np.testing.assert_array_equal(image.pixels[0], np.asarray(other), strict=True)
+    write_image(image, image.pixels, tmp_path / name)
+    np.testing.assert_array_equal(read_image(tmp_path / name).pixels, image.pixels, strict=True)
+
+
+def test_a_kodak_photograph_is_read_as_pillow_reads_it():
+    path = real("kodak/kodim04.png")
+    image = read_image(path)
+    with Pillow.open(path) as other:
+        np.testing.assert_array_equal(image.pixels, np.moveaxis(np.asarray(other), 2, 0), strict=True)
+    assert image.alpha is None
+    assert imagecodecs.png_check(path.read_bytes()[:8])

@@ -1,0 +1,159 @@
+"""However a batch is divided, into passes and among processes, only the rounding of sums changes."""
+
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.interruption import hashes, stop_at
+
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.layers import resolve
+from sagd_cli.diffusion.loss import DiffusionLoss
+from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.errors import ConfigError, Interrupted
+from sagd_cli.model.state import TrainingState
+from sagd_cli.spectral.noise import BLOCK_IMAGES, BatchStream, SpectralNoise
+from sagd_cli.system.console import Output
+from sagd_cli.system.distributed import World
+from sagd_cli.training import loop
+from sagd_cli.training.batches import Batch
+from sagd_cli.training.train import run_training
+
+CPU, QUIET = torch.device("cpu"), Output(quiet=True)
+ROOT = Path(__file__).resolve().parents[2]
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
+TRAIN = ("train", "--device", "cpu", "--json")
+STEPS, BATCH = 20, 24
+SETTINGS = {
+    "training.images": STEPS * BATCH,
+    "training.batch_size": BATCH,
+    "training.checkpoint_images": 10**9,
+    "class_conditional": True,
+}
+# A learned filter's steps are longer, and Adam divides by gradients that are all but zero.
+TOLERANCE = {"powerlaw": 1e-5, "learned": 1e-4}
+FILTERS = {"powerlaw": {"filter.type": "powerlaw"}, "learned": {"filter.type": "learned", "prediction": "v"}}
+
+
+def weights(run):
+    folder = run / "checkpoints" / f"step-{STEPS:08d}"
+    return {
+        f"{name}.{key}": tensor
+        for name in ("model", "ema", *(["profile"] if (folder / "profile.safetensors").exists() else []))
+        for key, tensor in load_file(folder / f"{name}.safetensors").items()
+    }
+
+
+def assert_alike(run, other, atol=1e-5):
+    expected = weights(other)
+    for key, tensor in weights(run).items():
+        torch.testing.assert_close(
+            tensor, expected[key], rtol=1e-5, atol=atol, msg=lambda text, key=key: f"{key}: {text}"
+        )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_settings):
+    """A run by one process in one pass, for each filter."""
+    folder = tmp_path_factory.mktemp("whole")
+    for name, chosen in FILTERS.items():
+        run_training(resolve({**tiny_settings, **SETTINGS, **chosen}), folder / name, CPU, QUIET)
+    return folder
+
+
+@pytest.mark.parametrize("passes", [2, 3])
+@pytest.mark.parametrize("name", FILTERS)
+def test_passes_change_rounding_only(whole, tiny_settings, tmp_path, name, passes):
+    settings = {**tiny_settings, **SETTINGS, **FILTERS[name], "training.accumulate": passes}
+    run_training(resolve(settings), tmp_path / "run", CPU, QUIET)
+    assert_alike(tmp_path / "run", whole / name, TOLERANCE[name])
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("name", "processes", "passes"), [("powerlaw", 2, 1), ("powerlaw", 3, 2), ("learned", 2, 1)]
+)
+def test_processes_change_rounding_only(whole, tmp_path, tiny_settings, name, processes, passes):
+    """`torchrun` with Gloo on this machine: weights and averages after 20 steps."""
+    run = tmp_path / "run"
+    settings = {**tiny_settings, **SETTINGS, **FILTERS[name], "training.accumulate": passes}
+    pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={_yaml(value)}")]
+    done = subprocess.run(
+        [*TORCHRUN, f"--nproc-per-node={processes}", "-m", "sagd_cli", *TRAIN, "--output", str(run), *pairs],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count('"checkpoint"') == 1, "one process speaks"
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == STEPS
+    assert_alike(run, whole / name, TOLERANCE[name])
+
+
+def _yaml(value):
+    return str(value).replace("'", "").replace("True", "true").replace("False", "false")
+
+
+def test_stopping_and_resuming_with_passes_is_exact(tiny_settings, tmp_path):
+    config = resolve({**tiny_settings, "training.accumulate": 2, "filter.type": "learned"})
+    run_training(config, tmp_path / "whole", CPU, QUIET)
+    with pytest.raises(Interrupted):
+        run_training(config, tmp_path / "parts", CPU, stop_at(5))
+    run_training(config, tmp_path / "parts", CPU, QUIET)
+    assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
+
+
+def test_gradients_are_exchanged_once_a_step_also_when_compiled(monkeypatch, tiny_settings):
+    """The module that is asked not to synchronise is the one that does, not what torch.compile made of it."""
+    asked = []
+    monkeypatch.setattr(loop, "unsynchronised", lambda module: asked.append(module) or nullcontext())
+    settings = resolve({**tiny_settings, "training.accumulate": 4}).training
+    state = TrainingState(torch.nn.Conv2d(1, 1, 3, padding=1), settings, CPU)
+    noise = SpectralNoise(FilterConfig(type="white").weights((8, 8)))
+    compiled = settings.model_copy(update={"compile": True})
+    monkeypatch.setattr(torch, "compile", lambda module: lambda x_t, timestep: module(x_t))
+    trainer = loop._Trainer(
+        state,
+        lambda step, places: Batch(torch.zeros(len(places), 1, 8, 8)),
+        DiffusionLoss(make_schedule("linear"), noise),
+        compiled,
+        World(),
+    )
+    trainer.step()
+    assert asked == [state.network] * 3
+
+
+@pytest.mark.parametrize(("size", "accumulate"), [(1, 1), (3, 1), (1, 4), (2, 3)])
+def test_the_parts_of_all_processes_are_the_batch(size, accumulate):
+    parts = [World(rank, size).parts(48, accumulate) for rank in range(size)]
+    assert [len(own) for own in parts] == [accumulate] * size
+    assert [place for own in parts for places in own for place in places] == list(range(48))
+
+
+def test_a_batch_that_does_not_divide_is_refused(sagd, tmp_path):
+    with pytest.raises(ConfigError, match=r"a batch of 10 does not divide into 2 process\(es\) x 3 passes"):
+        World(0, 2).parts(10, 3)
+    refused = sagd(
+        "train", "--batch-size", 10, "--set", "training.accumulate=3", "--output", tmp_path / "run"
+    )
+    assert refused.code == 2 and "multiple of 3" in refused.err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "places", [range(5), range(3, 40), range(BLOCK_IMAGES, 2 * BLOCK_IMAGES), range(31, 33)]
+)
+def test_a_place_of_a_batch_has_its_own_numbers(places):
+    def draw(places):
+        stream = BatchStream("cpu", places, 7, "train", 3)
+        return stream.rand(), stream.randn((2, 3))
+
+    for mine, all_of_them in zip(draw(places), draw(range(48)), strict=True):
+        assert torch.equal(mine, all_of_them[places.start : places.stop])
+    assert len({row.numpy().tobytes() for row in draw(range(48))[1]}) == 48

@@ -1,6 +1,7 @@
-"""The configuration of a run: frozen models, YAML in and out, dotted overrides, presets."""
+"""The configuration of a run, as it is written to config.yaml."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -14,8 +15,29 @@ from pydantic import (
 
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.validation import Frozen, complete_options, digest_of
+from sagd_cli.diffusion.catalogue import LOSSES, PREDICTIONS, SAMPLERS, SCHEDULES, SPACINGS
 from sagd_cli.plugin.records import Split
 from sagd_cli.spectral.band import RINGS, Band
+from sagd_cli.system.choices import Choice
+
+
+def _explained(known: Mapping[str, Choice]) -> str:
+    """The choices with their words, as one sentence."""
+    return "; ".join(f"{name}: {choice.summary}" for name, choice in known.items()) + "."
+
+
+# The names of closed sets come from their tables, so that a new choice is a row there and nothing here.
+if TYPE_CHECKING:
+    SamplerName = str
+    SpacingName = str
+    ScheduleName = str
+    PredictionName = str
+    LossName = str
+else:
+    SamplerName, ScheduleName, PredictionName, LossName = (
+        Literal[tuple(known)] for known in (SAMPLERS, SCHEDULES, PREDICTIONS, LOSSES)
+    )
+    SpacingName = Literal[("auto", *SPACINGS)]
 
 
 class DatasetConfig(Frozen):
@@ -142,13 +164,10 @@ class RestorationConfig(Frozen):
 class SamplingConfig(Frozen):
     """How `sagd sample` draws from the run unless told otherwise."""
 
-    sampler: Literal["dpmpp", "dpmpp-sde", "unipc", "ddim", "ddpm", "heun"] = Field(
-        "dpmpp", description="Default sampler."
-    )
-    spacing: Literal["auto", "uniform", "quadratic", "karras", "log-snr"] = Field(
+    sampler: SamplerName = Field("dpmpp", description=f"Default sampler. {_explained(SAMPLERS)}")
+    spacing: SpacingName = Field(
         "auto",
-        description="Where the evaluations are: equal steps in t, its root, (sigma / alpha)^(1/7) or log-SNR; auto: "
-        "uniform, but log-snr on the cosine schedule.",
+        description=f"Where the evaluations are. auto: what suits the schedule; {_explained(SPACINGS)}",
     )
     steps: int = Field(20, ge=1, le=1000, description="Network evaluations an image; guidance doubles them.")
     guidance: float = Field(
@@ -166,8 +185,7 @@ class SamplingConfig(Frozen):
         """Return it with the spacing chosen for `schedule`, where that was left open."""
         if self.spacing != "auto":
             return self
-        # The first uniform steps of the cosine schedule are too long in log-SNR for any solver (docs/theory.md).
-        return self.model_copy(update={"spacing": "log-snr" if schedule == "cosine" else "uniform"})
+        return self.model_copy(update={"spacing": SCHEDULES[schedule].spacing})
 
 
 class RunConfig(Frozen):
@@ -180,15 +198,13 @@ class RunConfig(Frozen):
     blind: bool = Field(
         False, description="Hide from the network what the images have where the filter gives no noise."
     )
-    schedule: Literal["linear", "cosine", "edm"] = Field(
-        "linear", description="linear: the DDPM table; cosine; edm: alpha = 1, sigma from 0.002 to 80."
+    schedule: ScheduleName = Field("linear", description=f"Levels of noise. {_explained(SCHEDULES)}")
+    prediction: PredictionName = Field(
+        "eps", description=f"What the network predicts. {_explained(PREDICTIONS)}"
     )
-    prediction: Literal["eps", "x0", "v", "edm", "edm-spectral"] = Field(
-        "eps",
-        description="What the network says: the noise, the image, v, or EDM's preconditioned remainder.",
-    )
-    loss: Literal["plain", "whitened", "min-snr"] = Field(
-        "plain", description="What is minimised; a learned filter is always trained on the whitened loss."
+    loss: LossName = Field(
+        "plain",
+        description=f"What is minimised. {_explained(LOSSES)} A learned filter is always trained on the whitened loss.",
     )
     restoration: RestorationConfig | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""Noise on a band only, and the network that tells it from images (MATH: 6. Selective omission, uses 2 and 3)."""
+"""Noise on a band only, and the network that tells it from images (docs/theory.md, section 6)."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from sagd_cli.diffusion.prediction import FLOOR, Network
+from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import Schedule
 from sagd_cli.spectral.grid import Array, FrequencyGrid
-from sagd_cli.spectral.noise import SpectralNoise
 
 MULTIPLE = 4  # divides the sides of what a network is built for
 
@@ -83,26 +83,27 @@ def _reflected(size: int, length: int, device: torch.device) -> Tensor:
 class BandDenoiser:
     """The denoiser of x_t = alpha_t x_0 + sigma_t eps_B for images of one size and one band."""
 
-    def __init__(self, network: Network, schedule: Schedule, noise: SpectralNoise, power: float) -> None:
-        """Take the network, the band's noise and the mean power E |F x|^2 / N of the data in the band."""
-        self.schedule = schedule
-        self.noise = noise
+    def __init__(self, network: Network, process: ForwardProcess, power: float) -> None:
+        """Take the network, the process with the band's noise, and the data's mean power E |F x|^2 / N in the band."""
+        self.process = process
         self._network = network
         self.power = power
+        noise = process.noise
         self._power = torch.tensor(power, device=noise.device)
         self._share = torch.tensor(noise.grid.mean(noise.support), device=noise.device)
 
     def __call__(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (x0, eps); outside the band x0 is x_t / alpha_t."""
-        alpha, sigma = self.schedule.levels(t)
-        level = (sigma / alpha).expand(len(x_t)).view(-1, *[1] * (x_t.ndim - 1))
-        return self.split(x_t / alpha, level)
+        level = self.process.level(t)
+        noise_level = (level.sigma / level.alpha).expand(len(x_t)).view(-1, *[1] * (x_t.ndim - 1))
+        return self.split(x_t / level.alpha, noise_level)
 
-    def split(self, z: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (x, eps) of z = x + level eps_B, each image with a level of its own (B, 1, 1, 1)."""
-        inside = self.noise.project(z)
-        scales = Scales(self._power, self._share, level)
-        timestep = timesteps(self.schedule, level)
+    def split(self, z: Tensor, noise_level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (x, eps) of z = x + noise_level eps_B; each image has a level of its own, (B, 1, 1, 1)."""
+        noise = self.process.noise
+        inside = noise.project(z)
+        scales = Scales(self._power, self._share, noise_level)
+        timestep = timesteps(self.process.schedule, noise_level)
         estimate = estimate_inside(self._network, z - inside, inside, scales, timestep)
-        x0 = z - inside + self.noise.project(estimate)
-        return x0, (z - x0) / level
+        x0 = z - inside + noise.project(estimate)
+        return x0, (z - x0) / noise_level

@@ -1,4 +1,4 @@
-"""The loss of a network that estimates bands of images (theory: section 6)."""
+"""The loss of a network that estimates bands of images (docs/theory.md, section 6)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,7 +25,8 @@ class BandChoice:
     """The bands a network is trained for: BANDs of the command line, and `rings`, rings between random radii."""
 
     def __init__(self, bands: Sequence[str], grid: FrequencyGrid, device: torch.device | str) -> None:
-        """Draw from `bands` on fields of `grid`; raise ConfigError for one that is none there."""
+        """Draw from `bands` on fields of `grid`; raise ConfigError for a BAND that holds no frequency there."""
+        self.grid, self.device = grid, device
         self._rings = RINGS in bands
         fixed = [Band.parse(band).mask(grid) for band in bands if band != RINGS]
         if not bands:
@@ -69,11 +70,10 @@ class BandLoss:
         bands: BandChoice,
         levels: tuple[float, float],
         power: Array,
-        grid: FrequencyGrid,
         window: int | None,
-        device: torch.device | str,
     ) -> None:
-        """Train on fields of `grid` with the power E |F x|^2 / N (half spectrum) and log-uniform levels in `levels`."""
+        """Train on data of `power` E |F x|^2 / N, on the bands' half spectrum, with levels log-uniform in `levels`."""
+        grid, device = bands.grid, bands.device
         self._schedule, self._bands, self._levels, self._window = schedule, bands, levels, window
         self._shape = grid.shape
         self._power = torch.as_tensor(floored(power, grid), dtype=torch.float32, device=device)

@@ -1,4 +1,4 @@
-"""Denoisers: (x_t, t) to the expected x_0 and noise (MATH: 4. and 5.)."""
+"""Denoisers: (x_t, t) to the expected x_0 and noise (docs/theory.md, sections 4 and 5)."""
 
 from typing import Protocol
 
@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 
 from sagd_cli.diffusion.prediction import Network, NoisePrediction, Prediction
-from sagd_cli.diffusion.schedule import Schedule
-from sagd_cli.spectral.noise import SpectralNoise
+from sagd_cli.diffusion.process import ForwardProcess
 
 
 class Denoiser(Protocol):
     """Anything that splits x_t into its expected parts: x_t = alpha_t x0 + sigma_t eps."""
 
-    schedule: Schedule
+    process: ForwardProcess
 
     def __call__(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (x0, eps), each of the shape of `x_t` (B, C, *spatial); `t` is a scalar tensor in [0, 1]."""
@@ -26,38 +25,31 @@ class NetworkDenoiser:
     def __init__(
         self,
         network: Network,
-        schedule: Schedule,
-        noise: SpectralNoise,
+        process: ForwardProcess,
         prediction: Prediction | None = None,
         clip: bool = False,
         blind: bool = False,
     ) -> None:
-        """Take the network (x_t, timestep (B,)) -> prediction (eps by default) and the noise it was trained with.
+        """Take the network (x_t, timestep (B,)) -> prediction (eps by default) and the process it was trained with.
 
-        `clip` keeps x0 in [-1, 1], the range of images, and recomputes eps from it (Ho et al. 2006.11239). A `blind`
-        network, trained so, is given x_t without the frequencies that carry no noise.
+        `clip` keeps x0 in [-1, 1], the range of images, and recomputes eps from it. A `blind` network is given x_t
+        without the frequencies that carry no noise; it must have been trained so.
         """
         self.clip = clip
         self.blind = blind
         self.network = network
-        self.schedule = schedule
-        self.noise = noise
+        self.process = process
         self.prediction: Prediction = prediction or NoisePrediction()
 
     def __call__(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (x0, eps); eps is projected on the noise's support, so other frequencies are untouched."""
-        alpha_t, sigma_t = self.schedule.levels(t)
-        timestep = self.schedule.timestep(t).expand(len(x_t))
-        seen = self.noise.project(x_t) if self.blind else x_t
-        output = self.network(self.prediction.inputs(seen, alpha_t, sigma_t), timestep).float()
-        x0, eps = self.prediction.split(output, x_t, alpha_t, sigma_t)
-        if not self.noise.filter.is_complete:
-            eps = self.noise.project(eps)
-            x0 = (x_t - sigma_t * eps) / alpha_t
-        if not self.clip:
-            return x0, eps
-        x0 = x0.clamp(-1, 1)
-        return x0, (x_t - alpha_t * x0) / sigma_t
+        level = self.process.level(t)
+        timestep = self.process.schedule.timestep(t).expand(len(x_t))
+        seen = self.process.noise.project(x_t) if self.blind else x_t
+        output = self.network(self.prediction.inputs(seen, level), timestep).float()
+        x0, eps = self.prediction.split(output, x_t, level)
+        x0, eps = self.process.confined(level, x_t, x0, eps)
+        return self.process.clipped(level, x_t, x0) if self.clip else (x0, eps)
 
 
 def as_network(

@@ -1,6 +1,5 @@
-"""Training losses, and the figure that compares filters (MATH: 4. Forward process and loss)."""
+"""Training losses, and the figure that compares filters (docs/theory.md, section 4.3)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
+from sagd_cli.diffusion.catalogue import LOSSES
 from sagd_cli.diffusion.prediction import Network, NoisePrediction, Prediction
-from sagd_cli.diffusion.schedule import Schedule
+from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.spectral.noise import BatchStream, SpectralNoise, uniform
 
 MIN_SNR_GAMMA = 5.0
@@ -19,9 +19,10 @@ NOISE = "sagd/noise"
 
 @dataclass(frozen=True)
 class Errors:
-    """How far a batch of predictions is off, each (B, C, *spatial), and the SNR alpha^2 / sigma^2 of each image.
+    """How far the predictions of a batch are off, each (B, C, *spatial), and the SNR alpha^2 / sigma^2 of each image.
 
-    `output` is in the network's own terms; `eps` is P eps_theta - eps_w, the prediction as noise on the support P.
+    `output` is the error in the network's own terms. `eps` is P eps_theta - eps_w: the error of the prediction as
+    noise, on the support P.
     """
 
     output: Tensor
@@ -34,11 +35,11 @@ class Loss(Protocol):
 
     @property
     def noise(self) -> SpectralNoise:
-        """The noise whose frequencies its errors in eps are recorded at."""
+        """The noise at whose frequencies the errors in eps are recorded."""
         ...
 
     def errors(self, network: Network, x0: Tensor, stream: torch.Generator | BatchStream) -> Errors:
-        """Try the network on one random task an image of `x0` (B, C, *spatial)."""
+        """Try the network on one random task for each image of `x0` (B, C, *spatial)."""
         ...
 
     def objective(self, errors: Errors) -> Tensor:
@@ -48,60 +49,68 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class DiffusionLoss:
-    """The loss of a network that splits x_t = alpha_t x_0 + sigma_t eps_w, over times drawn in `times`.
+    """The loss of a network that splits x_t = alpha_t x_0 + sigma_t eps_w, over the training times of the schedule.
 
-    `kind` is what is minimised: `plain`, the mean square of the network's own error (with eps the paper's
-    E || eps_theta - eps_w ||^2, with the EDM predictions EDM's); `whitened`, that of T_w^+ (eps_theta - eps_w),
-    comparable between filters; `min-snr`, the error in eps times min(SNR, 5) / SNR (Hang et al. 2303.09556).
-    With `blind`, the images are projected on the support of the noise first: what else they hold is not seen.
+    `kind` names what is minimised, one of `catalogue.LOSSES`. With `blind`, the images are projected on the support of
+    the noise first: the network does not see what else they hold.
     """
 
-    schedule: Schedule
-    noise: SpectralNoise
-    times: tuple[float, float] = (0.0, 1.0)
+    process: ForwardProcess
     prediction: Prediction = field(default_factory=NoisePrediction)
     kind: str = "plain"
     blind: bool = False
 
+    @property
+    def noise(self) -> SpectralNoise:
+        """The noise of the forward process."""
+        return self.process.noise
+
     def errors(self, network: Network, x0: Tensor, stream: torch.Generator | BatchStream) -> Errors:
-        """Try the network on one random (t, eps_w) an image of `x0` (B, C, *spatial).
+        """Try the network on one random (t, eps_w) for each image of `x0` (B, C, *spatial)."""
+        t = self.process.schedule.training_time(uniform(len(x0), stream, x0.device))
+        with record_function(NOISE):
+            eps = self.noise.draw(x0.shape, stream)
+        return self.errors_at(network, x0, t, eps)
+
+    def errors_at(self, network: Network, x0: Tensor, t: Tensor, eps: Tensor) -> Errors:
+        """Try the network on images `x0` (B, C, *spatial) at the times `t` (B,), with the noise `eps` like x0.
 
         Predictions of noise are projected on its support, as samplers do: what lies outside is not learned.
         """
         if self.blind:
             x0 = self.noise.project(x0)
-        low, high = self.times
-        u = uniform(len(x0), stream, x0.device) * (high - low) + low
-        t = self.schedule.training_time(u)
-        with record_function(NOISE):
-            eps = self.noise.draw(x0.shape, stream)
-        alpha, sigma = (level.view(-1, *[1] * (x0.ndim - 1)) for level in self.schedule.levels(t))
-        x_t = alpha * x0 + sigma * eps
-        output = network(self.prediction.inputs(x_t, alpha, sigma), self.schedule.timestep(t)).float()
-        _, said = self.prediction.split(output, x_t, alpha, sigma)
+        level = self.process.level(t, x0.ndim - 1)
+        x_t = level.noised(x0, eps)
+        timestep = self.process.schedule.timestep(t)
+        output = network(self.prediction.inputs(x_t, level), timestep).float()
+        _, said = self.prediction.split(output, x_t, level)
         error = self.noise.project(said) - eps
-        own = error if said is output else output - self.prediction.target(x0, eps, alpha, sigma)
-        return Errors(own, error, (alpha / sigma) ** 2)
+        own = error if said is output else output - self.prediction.target(x0, eps, level)
+        return Errors(own, error, (level.alpha / level.sigma) ** 2)
 
     def objective(self, errors: Errors) -> Tensor:
         """Return what training minimises, a scalar."""
-        return _OBJECTIVES[self.kind](self, errors)
+        value: Tensor = LOSSES[self.kind].load()(errors, self.noise)
+        return value
 
     def whitened(self, errors: Errors) -> Tensor:
-        """|| T_w^+ error ||^2 / rank, averaged over images and channels: comparable between filters."""
-        return self.noise.support_mean(self.noise.whitened_power(errors.eps))
+        """Return || T_w^+ error ||^2 / rank, averaged over images and channels: comparable between filters."""
+        return whitened_loss(errors, self.noise)
 
 
-def _plain(loss: DiffusionLoss, errors: Errors) -> Tensor:
+def plain_loss(errors: Errors, noise: SpectralNoise) -> Tensor:
+    """Return the mean square of the network's own error.
+
+    With the prediction eps it is the paper's E || eps_theta - eps_w ||^2; with the EDM predictions it is EDM's.
+    """
     return errors.output.square().mean()
 
 
-def _min_snr(loss: DiffusionLoss, errors: Errors) -> Tensor:
+def whitened_loss(errors: Errors, noise: SpectralNoise) -> Tensor:
+    """Return the mean square of T_w^+ (eps_theta - eps_w) on the support: comparable between filters."""
+    return noise.support_mean(noise.whitened_power(errors.eps))
+
+
+def min_snr_loss(errors: Errors, noise: SpectralNoise) -> Tensor:
+    """Return the mean square error in eps, weighted by min(SNR, 5) / SNR (Hang et al. 2303.09556)."""
     return ((MIN_SNR_GAMMA / errors.snr).clamp(max=1) * errors.eps.square()).mean()
-
-
-_OBJECTIVES: dict[str, Callable[[DiffusionLoss, Errors], Tensor]] = {
-    "plain": _plain,
-    "whitened": DiffusionLoss.whitened,
-    "min-snr": _min_snr,
-}

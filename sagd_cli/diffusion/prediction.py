@@ -1,4 +1,4 @@
-"""What a network predicts, and how (x_0, eps_w) follow from it (MATH: 4. Conversions).
+"""What a network predicts, and how (x_0, eps_w) follow from it (docs/theory.md, section 4.2).
 
 The conversions are scalar whatever the weight w is, except those of `edm-spectral`, which are filters.
 """
@@ -9,9 +9,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sagd_cli.errors import ConfigError, suggest
+from sagd_cli.diffusion.catalogue import PREDICTIONS
+from sagd_cli.diffusion.process import Level
+from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.grid import Array
 from sagd_cli.spectral.noise import SpectralNoise, multiply_spectrum
+from sagd_cli.system.choices import chosen
 
 Network = Callable[[Tensor, Tensor], Tensor]
 
@@ -19,17 +22,17 @@ FLOOR = 1e-4  # of the mean power, the least a frequency of the data is taken to
 
 
 class Prediction(Protocol):
-    """A parametrisation. Levels alpha and sigma broadcast against x_t (B, C, *spatial)."""
+    """A parametrisation. The level broadcasts against x_t (B, C, *spatial)."""
 
-    def inputs(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def inputs(self, x_t: Tensor, level: Level) -> Tensor:
         """Return what the network is given for x_t."""
         ...
 
-    def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         """Return what the network should say."""
         ...
 
-    def split(self, output: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, output: Tensor, x_t: Tensor, level: Level) -> tuple[Tensor, Tensor]:
         """Return (x0, eps) with x_t = alpha x0 + sigma eps."""
         ...
 
@@ -37,44 +40,46 @@ class Prediction(Protocol):
 class _UnitInputs:
     """x_t on the scale of data of variance 1; variance-preserving schedules have it already, to rounding."""
 
-    def inputs(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def inputs(self, x_t: Tensor, level: Level) -> Tensor:
         """x_t at unit scale."""
-        return x_t * torch.rsqrt(alpha**2 + sigma**2)
+        return x_t * torch.rsqrt(level.alpha**2 + level.sigma**2)
 
 
 class NoisePrediction(_UnitInputs):
     """The network says eps_w, the noise as it was shaped (the paper's choice; Ho et al. 2006.11239)."""
 
-    def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         """eps_w."""
         return eps
 
-    def split(self, output: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, output: Tensor, x_t: Tensor, level: Level) -> tuple[Tensor, Tensor]:
         """x0 = (x_t - sigma eps) / alpha."""
-        return (x_t - sigma * output) / alpha, output
+        return level.image_of(x_t, output), output
 
 
 class ImagePrediction(_UnitInputs):
     """The network says x_0."""
 
-    def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         """x_0."""
         return x0
 
-    def split(self, output: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, output: Tensor, x_t: Tensor, level: Level) -> tuple[Tensor, Tensor]:
         """Eps = (x_t - alpha x0) / sigma."""
-        return output, (x_t - alpha * output) / sigma
+        return output, level.noise_of(x_t, output)
 
 
 class VelocityPrediction(_UnitInputs):
     """The network says v = (alpha eps - sigma x_0) / sqrt(alpha^2 + sigma^2) (Salimans & Ho 2202.00512)."""
 
-    def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         """v, of unit scale on any schedule."""
+        alpha, sigma = level.alpha, level.sigma
         return (alpha * eps - sigma * x0) * torch.rsqrt(alpha**2 + sigma**2)
 
-    def split(self, output: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, output: Tensor, x_t: Tensor, level: Level) -> tuple[Tensor, Tensor]:
         """Turn (x_t, v) back by the angle arctan(sigma / alpha)."""
+        alpha, sigma = level.alpha, level.sigma
         scale = torch.rsqrt(alpha**2 + sigma**2)
         x, v = x_t * scale, output
         return (alpha * x - sigma * v) * scale, (sigma * x + alpha * v) * scale
@@ -92,55 +97,57 @@ class PreconditionedPrediction:
         """Take S > 0 and w^2 as scalars, or on the half spectrum of fields of `shape`."""
         self._power, self._covariance, self._shape = power, covariance, shape
 
-    def inputs(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def inputs(self, x_t: Tensor, level: Level) -> Tensor:
         """c_in x_t."""
-        return self._apply(torch.rsqrt(self._total(alpha, sigma)), x_t)
+        return self._apply(torch.rsqrt(self._total(level)), x_t)
 
-    def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         """(x_0 - c_skip x_t) / c_out; zero where the noise is."""
-        total, x_t = self._total(alpha, sigma), alpha * x0 + sigma * eps
-        left = x0 - self._apply(alpha * self._power / total, x_t)
-        spread = (self._power * self._covariance).sqrt() * sigma
+        total, x_t = self._total(level), level.noised(x0, eps)
+        left = x0 - self._apply(level.alpha * self._power / total, x_t)
+        spread = (self._power * self._covariance).sqrt() * level.sigma
         return self._apply(torch.where(spread > 0, total.sqrt() / spread, 0.0), left)
 
-    def split(self, output: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, output: Tensor, x_t: Tensor, level: Level) -> tuple[Tensor, Tensor]:
         """x_0 as above and the eps that goes with it."""
-        total = self._total(alpha, sigma)
-        spread = (self._power * self._covariance / total).sqrt() * sigma
-        x0 = self._apply(alpha * self._power / total, x_t) + self._apply(spread, output)
-        return x0, (x_t - alpha * x0) / sigma
+        total = self._total(level)
+        spread = (self._power * self._covariance / total).sqrt() * level.sigma
+        x0 = self._apply(level.alpha * self._power / total, x_t) + self._apply(spread, output)
+        return x0, level.noise_of(x_t, x0)
 
-    def _total(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        return alpha**2 * self._power + sigma**2 * self._covariance
+    def _total(self, level: Level) -> Tensor:
+        return level.alpha**2 * self._power + level.sigma**2 * self._covariance
 
     def _apply(self, gain: Tensor, x: Tensor) -> Tensor:
         return gain * x if self._shape is None else multiply_spectrum(x, gain, self._shape)
 
 
-PREDICTIONS = ("eps", "x0", "v", "edm", "edm-spectral")
+def edm_prediction(power: Array, noise: SpectralNoise) -> Prediction:
+    """Precondition with the mean power of the data and of the noise, as EDM does."""
+    scalars = [noise.filter.grid.mean(power), noise.filter.power]
+    mean, covariance = torch.tensor(scalars, dtype=torch.float32, device=noise.device)
+    return PreconditionedPrediction(mean, covariance)
 
 
-def make_prediction(name: str, power: Array, noise: SpectralNoise) -> Prediction:
+def edm_spectral_prediction(power: Array, noise: SpectralNoise) -> Prediction:
+    """Precondition with the spectrum of the data and of the noise."""
+    # A frequency without power in the data would make c_skip and c_out zero, and the network unheard there.
+    floored = power.clip(FLOOR * noise.filter.grid.mean(power))
+    spectrum = torch.as_tensor(floored, dtype=torch.float32, device=noise.device)
+    return PreconditionedPrediction(spectrum, noise.covariance(), noise.filter.grid.shape)
+
+
+def make_prediction(name: str, power: Array | None, noise: SpectralNoise) -> Prediction:
     """Return the parametrisation called `name`.
 
-    `power` is E |F x_0|^2 / N of the data, mean included, on the half spectrum; only the `edm` ones use it. Raises
-    ConfigError on another name, and on data without power.
+    `power` is E |F x_0|^2 / N of the data, mean included, on the half spectrum. Only those that need it use it. Raises
+    ConfigError on an unknown name, and on data without power.
     """
-    simple: dict[str, Callable[[], Prediction]] = {
-        "eps": NoisePrediction,
-        "x0": ImagePrediction,
-        "v": VelocityPrediction,
-    }
-    if name in simple:
-        return simple[name]()
-    if name not in PREDICTIONS:
-        raise ConfigError(f"unknown prediction {name!r}", suggest(name, PREDICTIONS))
-    mean = noise.filter.grid.mean(power)
-    if mean <= 0:
+    choice = chosen("prediction", name, PREDICTIONS, ConfigError)
+    if not choice.needs_power:
+        simple: Prediction = choice.load()()
+        return simple
+    if power is None or noise.filter.grid.mean(power) <= 0:
         raise ConfigError("the data are zero everywhere, and EDM's preconditioning divides by their power")
-    if name == "edm":
-        scalars = torch.tensor([mean, noise.filter.power], dtype=torch.float32, device=noise.device)
-        return PreconditionedPrediction(scalars[0], scalars[1])
-    # A frequency without power in the data would make c_skip and c_out zero, and the network unheard there.
-    spectrum = torch.as_tensor(power.clip(FLOOR * mean), dtype=torch.float32, device=noise.device)
-    return PreconditionedPrediction(spectrum, noise.covariance(), noise.filter.grid.shape)
+    preconditioned: Prediction = choice.load()(power, noise)
+    return preconditioned

@@ -1,4 +1,4 @@
-"""Samplers: walk x_t from t = 1 to the clean image (MATH: 5. Sampling).
+"""Samplers: walk x_t from t = 1 to the clean image (docs/theory.md, section 5).
 
 For a weight that is constant in t the deterministic solvers keep their scalar coefficients; stochastic steps
 replace white noise by the shaped noise the caller passes in, which is the only randomness.
@@ -6,7 +6,7 @@ replace white noise by the shaped noise the caller passes in, which is the only 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from sagd_cli.diffusion.denoiser import Denoiser
+from sagd_cli.diffusion.process import Level
 from sagd_cli.diffusion.schedule import Schedule
-from sagd_cli.diffusion.time_grids import Level
 
 MOST_GAMMA = math.sqrt(2) - 1  # Karras et al. 2206.00364, algorithm 2, line 2
 
@@ -30,7 +30,7 @@ def ddim(eta: float, draw: Draw) -> Step:
     def step(denoiser: Denoiser, x_t: Tensor, now: Level, then: Level) -> Tensor:
         x0, eps = denoiser(x_t, now.t)
         if eta == 0:
-            return then.alpha * x0 + then.sigma * eps
+            return then.noised(x0, eps)
         ratio = (now.alpha * then.sigma) / (then.alpha * now.sigma)
         deviation = eta * then.sigma * (1 - ratio**2).clamp(min=0).sqrt()
         kept = (then.sigma**2 - deviation**2).clamp(min=0).sqrt()
@@ -135,7 +135,7 @@ def heun(draw: Draw, gamma: float = 0.0) -> Step:
 
     def step(denoiser: Denoiser, x_t: Tensor, now: Level, then: Level) -> Tensor:
         if gamma > 0:
-            now, x_t = _churned(denoiser.schedule, draw, gamma, now, x_t)
+            now, x_t = _churned(denoiser.process.schedule, draw, gamma, now, x_t)
         x0, eps = denoiser(x_t, now.t)
         if then.is_clean:
             return x0
@@ -156,38 +156,34 @@ def _churned(schedule: Schedule, draw: Draw, gamma: float, now: Level, x_t: Tens
     return replace(now, t=t, alpha=alpha, sigma=sigma), alpha * (x_t / now.alpha + added * draw())
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """A sampler by name: how its step is made from (draw, amount, number of steps), and what a step costs.
-
-    `amount` names what it takes: eta for ddim, churn (EDM's S_churn) for heun; the others take none.
-    """
-
-    make: Callable[[Draw, float, int], Step]
-    evaluations_per_step: int = 1
-    amount: str = ""
-
-    def steps(self, evaluations: int) -> int:
-        """Steps of a path with at most that many network evaluations, at least one; the last step costs one."""
-        return max(1, (evaluations - 1) // self.evaluations_per_step + 1)
-
-    def evaluations(self, steps: int) -> int:
-        """Network evaluations of a path of `steps` steps."""
-        return (steps - 1) * self.evaluations_per_step + 1
+def make_dpmpp(draw: Draw, amount: float, steps: int) -> Step:
+    """Return DPM-Solver++(2M)."""
+    return dpmpp()
 
 
-SAMPLERS = {
-    "dpmpp": Sampler(lambda draw, amount, steps: dpmpp()),
-    "dpmpp-sde": Sampler(lambda draw, amount, steps: dpmpp(draw)),
-    "unipc": Sampler(lambda draw, amount, steps: unipc()),
-    "ddim": Sampler(lambda draw, eta, steps: ddim(eta, draw), amount="eta"),
-    "ddpm": Sampler(lambda draw, amount, steps: ddim(1.0, draw)),
-    "heun": Sampler(
-        lambda draw, churn, steps: heun(draw, min(churn / steps, MOST_GAMMA)),
-        evaluations_per_step=2,
-        amount="churn",
-    ),
-}
+def make_dpmpp_sde(draw: Draw, amount: float, steps: int) -> Step:
+    """Return the SDE form of DPM-Solver++(2M)."""
+    return dpmpp(draw)
+
+
+def make_unipc(draw: Draw, amount: float, steps: int) -> Step:
+    """Return UniPC-2."""
+    return unipc()
+
+
+def make_ddim(draw: Draw, amount: float, steps: int) -> Step:
+    """Return DDIM with eta = `amount`."""
+    return ddim(amount, draw)
+
+
+def make_ddpm(draw: Draw, amount: float, steps: int) -> Step:
+    """Return ancestral sampling."""
+    return ddim(1.0, draw)
+
+
+def make_heun(draw: Draw, amount: float, steps: int) -> Step:
+    """Return EDM's sampler with S_churn = `amount`."""
+    return heun(draw, min(amount / steps, MOST_GAMMA))
 
 
 def integrate(

@@ -1,27 +1,23 @@
-"""Noise schedules: t in [0, 1] to (alpha_t, sigma_t) (MATH: 4. Forward process)."""
+"""Noise schedules: t in [0, 1] to (alpha_t, sigma_t) (docs/theory.md, section 4.1)."""
 
 import torch
 from torch import Tensor
 
+from sagd_cli.diffusion.catalogue import SCHEDULES, ScheduleChoice
 from sagd_cli.diffusion.schedule_tables import TABLE_STEPS, log_snr_table
 from sagd_cli.spectral.grid import Array
 
-EDM_MEAN, EDM_DEVIATION = -1.2, 1.2  # of ln sigma in training (Karras et al. 2206.00364, table 1)
-
 
 class Schedule:
-    """x_t = alpha_t x_0 + sigma_t eps_w, continuous in t, from a table of T log-SNRs at equal steps of t.
+    """alpha_t and sigma_t, continuous in t, from a table of T log-SNRs at equal steps of t.
 
-    In between the entries log-SNR is linear; it falls in t. Either alpha_t^2 + sigma_t^2 = 1 (`preserves_variance`), or
-    alpha_t = 1.
+    Between the entries log-SNR is linear. It falls in t.
     """
 
-    def __init__(
-        self, log_snr: Array, device: torch.device | str = "cpu", preserves_variance: bool = True
-    ) -> None:
-        """Take the log-SNR of the entries, float64 of shape (T,)."""
+    def __init__(self, choice: ScheduleChoice, log_snr: Array, device: torch.device | str = "cpu") -> None:
+        """Take the log-SNR of the entries, float64 of shape (T,), and the scaling and training density of `choice`."""
+        self._choice = choice
         self._log_snr = torch.as_tensor(log_snr, device=device)
-        self.preserves_variance = preserves_variance
 
     def log_snr(self, t: Tensor) -> Tensor:
         """log(alpha_t^2 / sigma_t^2), of the shape of `t`, float64."""
@@ -43,16 +39,17 @@ class Schedule:
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (alpha_t, sigma_t), float32 of the shape of `t`."""
         log_snr = self.log_snr(t)
-        if not self.preserves_variance:
+        if not self._choice.preserves_variance:
             return torch.ones_like(log_snr).float(), torch.exp(-log_snr / 2).float()
         return torch.sigmoid(log_snr).sqrt().float(), torch.sigmoid(-log_snr).sqrt().float()
 
     def training_time(self, u: Tensor) -> Tensor:
-        """The t below which a share `u` of the training's draws lie: u itself, or EDM's log-normal sigma."""
-        if self.preserves_variance:
+        """Return the t below which a share `u` of the training's draws lie: u itself, or that of a log-normal sigma."""
+        if self._choice.log_sigma is None:
             return u
+        mean, deviation = self._choice.log_sigma
         normal = torch.special.ndtri(u.double().clamp(1e-9, 1 - 1e-9))
-        return self.times_of(-2 * (EDM_MEAN + EDM_DEVIATION * normal))
+        return self.times_of(-2 * (mean + deviation * normal))
 
     @staticmethod
     def timestep(t: Tensor) -> Tensor:
@@ -61,5 +58,6 @@ class Schedule:
 
 
 def make_schedule(name: str, device: torch.device | str = "cpu") -> Schedule:
-    """Return the schedule called `linear`, `cosine` or `edm`; raise ConfigError for another name."""
-    return Schedule(log_snr_table(name), device, preserves_variance=name != "edm")
+    """Return the schedule called `name` on `device`; raise ConfigError for an unknown name."""
+    table = log_snr_table(name)
+    return Schedule(SCHEDULES[name], table, device)

@@ -1,4 +1,4 @@
-"""Checks of noise and samplers against closed forms, on the device of the user (MATH: 2., 4. and 5.).
+"""Checks of noise and samplers against closed forms, on the device of the user (docs/theory.md, sections 2, 4 and 5).
 
 The short form of what the tests hold: `sagd doctor --numerics` runs it where the work is done.
 """
@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sagd_cli.diffusion.catalogue import SAMPLERS, SCHEDULES
 from sagd_cli.diffusion.denoiser import NetworkDenoiser
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
-from sagd_cli.diffusion.samplers import SAMPLERS, integrate
-from sagd_cli.diffusion.schedule import Schedule, make_schedule
-from sagd_cli.diffusion.time_grids import path
+from sagd_cli.diffusion.process import ForwardProcess
+from sagd_cli.diffusion.samplers import integrate
+from sagd_cli.diffusion.schedule import make_schedule
+from sagd_cli.diffusion.time_grids import sampling_levels
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
@@ -36,28 +38,6 @@ WEIGHTS: dict[str, Array] = {
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """What a sampler must keep to: its relative error in variance, and the share of it that halving the step leaves.
-
-    Of the error of a method of order p, 2^-p is left. The error is that of 100 evaluations, 50 where noise is added.
-    """
-
-    error: float
-    left: float
-    is_stochastic: bool = False
-
-
-ACCURACY = {
-    "dpmpp": Accuracy(5e-3, 0.3),
-    "ddim": Accuracy(0.08, 0.55),
-    "unipc": Accuracy(1e-3, 0.2),
-    "heun": Accuracy(0.02, 0.3),
-    "dpmpp-sde": Accuracy(0.05, 0.3, is_stochastic=True),
-    "ddpm": Accuracy(0.25, 0.6, is_stochastic=True),
-}
-
-
-@dataclass(frozen=True)
 class Check:
     """One comparison with a closed form: what is compared, how far it is off, and how far it may be."""
 
@@ -73,7 +53,7 @@ class Check:
 
 
 def run_checks(device: torch.device) -> list[Check]:
-    """Compare noise and samplers on `device` with what MATH declares, on fields of 16x16; takes seconds."""
+    """Compare noise and samplers on `device` with what docs/theory.md declares, on fields of 16x16; takes seconds."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # Fields this small only wait for more: 25 s instead of 1 on two cores.
     try:
@@ -87,7 +67,7 @@ def _checks(device: torch.device) -> Iterator[Check]:
     yield _white_draw(device)
     yield from (_covariance(name, noise) for name, noise in noises.items())
     yield from (_whitening(name, noise) for name, noise in noises.items())
-    for sampler, schedule in itertools.product(ACCURACY, ("linear", "cosine", "edm")):
+    for sampler, schedule in itertools.product(SAMPLERS, SCHEDULES):
         yield from _accuracy(sampler, schedule, noises)
     yield from (_omitted_band(sampler, noises["gap"]) for sampler in SAMPLERS)
     yield _batch_size(noises["falling"])
@@ -133,9 +113,9 @@ def _whitening(name: str, noise: SpectralNoise) -> Check:
 
 def _accuracy(sampler: str, schedule: str, noises: dict[str, SpectralNoise]) -> list[Check]:
     """The worst over frequencies and filters; a sampler that adds noise is followed with one filter, for its cost."""
-    accuracy = ACCURACY[sampler]
-    evaluations = 50 if accuracy.is_stochastic else 100
-    chosen = [noises["falling"]] if accuracy.is_stochastic else list(noises.values())
+    accuracy = SAMPLERS[sampler].accuracy
+    evaluations = 50 if accuracy.adds_noise else 100
+    chosen = [noises["falling"]] if accuracy.adds_noise else list(noises.values())
     coarse, fine = (
         float(np.max([_variance_error(sampler, schedule, n, noise) for noise in chosen]))  # NaN counts
         for n in (evaluations // 2, evaluations)
@@ -156,20 +136,20 @@ def _variance_error(sampler: str, schedule_name: str, evaluations: int, noise: S
     With the exact denoiser of Gaussian data a sampler is linear. So a unit impulse, coloured, in the place of each
     draw, each in an image of its own, gives the variance without drawing: the sum of |Y|^2 over the images.
     """
-    schedule = make_schedule(schedule_name, noise.device)
+    process = ForwardProcess(make_schedule(schedule_name, noise.device), noise)
     steps = SAMPLERS[sampler].steps(evaluations)
-    levels = path(schedule, steps, noise.device, "karras")
+    levels = sampling_levels(process.schedule, steps, noise.device, "karras")
     impulse = torch.zeros(GRID.shape, device=noise.device)
     impulse[0, 0] = 1
-    draws = _impulses(noise.color(impulse).double(), steps if ACCURACY[sampler].is_stochastic else 0)
+    draws = _impulses(noise.color(impulse).double(), steps if SAMPLERS[sampler].accuracy.adds_noise else 0)
     x = next(draws) * levels[0].sigma
     step = SAMPLERS[sampler].make(lambda: next(draws), 0.0, steps)
-    variance = _power(integrate(_exact(schedule, noise), step, x, levels)).sum(axis=(0, 1))
+    variance = _power(integrate(_exact(process), step, x, levels)).sum(axis=(0, 1))
     inside = noise.filter.support
     power, covariance = POWER[inside], noise.filter.weight[inside] ** 2
     snr = (float(levels[0].alpha) / float(levels[0].sigma)) ** 2 * power / covariance
     expected = power / (1 + snr)
-    if ACCURACY[sampler].is_stochastic:
+    if SAMPLERS[sampler].accuracy.adds_noise:
         expected = expected * (1 + 2 * snr) / (1 + snr)
     return float(np.abs(variance[inside] / expected - 1).max())
 
@@ -184,19 +164,19 @@ def _impulses(impulse: Tensor, draws: int) -> Iterator[Tensor]:
 
 def _omitted_band(sampler: str, noise: SpectralNoise) -> Check:
     """A network that fills the gap with noise: float32 leaves about 2e-7 there at t = 1, and 1 / alpha_T times it."""
-    schedule = make_schedule("linear", noise.device)
+    process = ForwardProcess(make_schedule("linear", noise.device), noise)
     gap = ~noise.filter.support
-    exact, garbage = _exact(schedule, noise), _noise(gap.astype(np.float64), noise.device)
+    exact, garbage = _exact(process), _noise(gap.astype(np.float64), noise.device)
     stream = random_stream(noise.device, 0, "gap")
     shape = (4, 1, *GRID.shape)
 
     def network(x_t: Tensor, timestep: Tensor) -> Tensor:
         return exact(x_t.double(), timestep[0] / 999)[1].float() + 3 * garbage.draw(shape, stream)
 
-    levels = path(schedule, 20, noise.device)
+    levels = sampling_levels(process.schedule, 20, noise.device)
     step = SAMPLERS[sampler].make(lambda: noise.draw(shape, stream), 0.0, 1)
-    start = noise.draw(shape, stream) * levels[0].sigma
-    y = integrate(NetworkDenoiser(network, schedule, noise), step, start, levels)
+    start = process.start(levels[0], shape, stream)
+    y = integrate(NetworkDenoiser(network, process), step, start, levels)
     amplitude = float(np.sqrt(_power(y)[..., gap].max() / GRID.size))
     compared = "amplitude in the gap of samples of a network that fills it"
     return Check(f"omitted band {sampler}", compared, amplitude, 8 * FLOAT32 / float(levels[0].alpha))
@@ -204,8 +184,8 @@ def _omitted_band(sampler: str, noise: SpectralNoise) -> Check:
 
 def _batch_size(noise: SpectralNoise) -> Check:
     """Seven images by ddpm, which draws at each step, at once and one by one."""
-    schedule = make_schedule("linear", noise.device)
-    exact, levels = _exact(schedule, noise), path(schedule, 20, noise.device)
+    process = ForwardProcess(make_schedule("linear", noise.device), noise)
+    exact, levels = _exact(process), sampling_levels(process.schedule, 20, noise.device)
 
     def images(seeds: list[int]) -> Tensor:
         streams = [random_stream(noise.device, seed, "image") for seed in seeds]
@@ -221,10 +201,11 @@ def _batch_size(noise: SpectralNoise) -> Check:
     )
 
 
-def _exact(schedule: Schedule, noise: SpectralNoise) -> GaussianDenoiser:
+def _exact(process: ForwardProcess) -> GaussianDenoiser:
     """The exact denoiser of data N(0, S), in float64."""
-    mean = torch.zeros(GRID.shape, dtype=torch.float64, device=noise.device)
-    return GaussianDenoiser(mean, torch.as_tensor(POWER, device=noise.device), schedule, noise)
+    device = process.noise.device
+    mean = torch.zeros(GRID.shape, dtype=torch.float64, device=device)
+    return GaussianDenoiser(mean, torch.as_tensor(POWER, device=device), process)
 
 
 def _power(x: Tensor) -> Array:

@@ -27,7 +27,7 @@ def silent(x, timestep):
 
 
 def loss_of(bands, levels, window=None):
-    return BandLoss(SCHEDULE, BandChoice(bands, GRID, "cpu"), levels, POWER, GRID, window, "cpu")
+    return BandLoss(SCHEDULE, BandChoice(bands, GRID, "cpu"), levels, POWER, window)
 
 
 def objectives(loss, network, x0, seed=0):

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from sagd_cli.config.filter import FilterConfig
+from sagd_cli.diffusion.catalogue import SAMPLERS
 from sagd_cli.diffusion.denoiser import NetworkDenoiser, guided
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
 from sagd_cli.diffusion.prediction import make_prediction
-from sagd_cli.diffusion.samplers import SAMPLERS, integrate
+from sagd_cli.diffusion.process import ForwardProcess, Level
+from sagd_cli.diffusion.samplers import integrate
 from sagd_cli.diffusion.schedule import make_schedule
-from sagd_cli.diffusion.time_grids import path
+from sagd_cli.diffusion.time_grids import sampling_levels
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 
@@ -27,7 +29,7 @@ GAPPED = SpectralNoise(FilterConfig(type="bandstop", options={"low": 0.3, "high"
 
 
 def gaussian(mean):
-    return GaussianDenoiser(mean, torch.as_tensor(POWER), SCHEDULE, NOISE)
+    return GaussianDenoiser(mean, torch.as_tensor(POWER), ForwardProcess(SCHEDULE, NOISE))
 
 
 def says(denoiser, prediction):
@@ -36,7 +38,7 @@ def says(denoiser, prediction):
     def network(x_t, timestep):
         t = timestep[0] / 999
         x0, eps = denoiser(x_t.double(), t)
-        return prediction.target(x0, eps, *(level.double() for level in SCHEDULE.levels(t)))
+        return prediction.target(x0, eps, Level(t, *(values.double() for values in SCHEDULE.levels(t))))
 
     return network
 
@@ -58,7 +60,7 @@ def test_guidance_moves_the_mean_along_the_line_to_that_of_the_class(sampler, na
 
     def samples(denoiser):
         stream = random_stream("cpu", 3, sampler)
-        levels = path(SCHEDULE, 6, "cpu")
+        levels = sampling_levels(SCHEDULE, 6, "cpu")
 
         def draw():
             return NOISE.draw((4, 1, *SHAPE), stream)
@@ -66,7 +68,7 @@ def test_guidance_moves_the_mean_along_the_line_to_that_of_the_class(sampler, na
         return integrate(denoiser, SAMPLERS[sampler].make(draw, 0.0, 6), draw() * levels[0].sigma, levels)
 
     exact = samples(gaussian(mean + scale * (of_class - mean)))
-    mine = samples(NetworkDenoiser(network, SCHEDULE, NOISE, prediction))
+    mine = samples(NetworkDenoiser(network, ForwardProcess(SCHEDULE, NOISE), prediction))
     torch.testing.assert_close(mine.double(), exact.double(), rtol=1e-4, atol=2e-3)
 
 
@@ -83,7 +85,7 @@ def test_guided_networks_give_the_guided_x0_and_eps(name, noise, clip):
     t = torch.tensor(0.3)
 
     def split(network, clip=False):
-        return NetworkDenoiser(network, SCHEDULE, noise, prediction, clip)(x_t, t)
+        return NetworkDenoiser(network, ForwardProcess(SCHEDULE, noise), prediction, clip)(x_t, t)
 
     (x0_with, eps_with), (x0_without, eps_without) = map(split, networks)
     x0, eps = split(guided(*networks, 2.5), clip)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
 from sagd_cli.diffusion.loss import DiffusionLoss
+from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.spectral.noise import SpectralNoise
 
@@ -61,12 +62,13 @@ def test_loss_of_the_exact_denoiser_is_the_sum_over_frequencies(schedule, name, 
     grid = noise.filter.grid
     x0, power = data(noise, count)
     denoiser = GaussianDenoiser(
-        torch.zeros(shape), torch.as_tensor(power, dtype=torch.float32), schedule, noise
+        torch.zeros(shape), torch.as_tensor(power, dtype=torch.float32), ForwardProcess(schedule, noise)
     )
     for t in (0.1, 0.5, 0.9):
         at = torch.tensor(t)
-        loss = DiffusionLoss(schedule, noise, times=(t, t))
-        errors = loss.errors(lambda x_t, _, at=at: denoiser(x_t, at)[1], x0, generator(1))
+        loss = DiffusionLoss(ForwardProcess(schedule, noise))
+        eps = noise.draw(x0.shape, generator(1))
+        errors = loss.errors_at(lambda x_t, _, at=at: denoiser(x_t, at)[1], x0, at.expand(count), eps)
         expected = exact_errors(schedule, at, power, noise)
         standard_error = np.sqrt(2 * grid.total(expected**2) / count) / grid.size
         assert float(errors.eps.double().square().mean()) == pytest.approx(
@@ -98,7 +100,12 @@ def test_loss_over_a_window_of_times_is_the_mean_over_it(name, times):
             sigma * w2 / total * torch.fft.rfftn(x_t.double(), dim=(2, 3)), s=shape, dim=(2, 3)
         )
 
-    error = DiffusionLoss(schedule, noise, times).errors(network, x0, generator(2)).eps.double()
+    loss, stream = DiffusionLoss(ForwardProcess(schedule, noise)), generator(2)
+    if times == (0.0, 1.0):
+        error = loss.errors(network, x0, stream).eps.double()
+    else:
+        t = times[0] + (times[1] - times[0]) * torch.rand(count, generator=stream)
+        error = loss.errors_at(network, x0, t, noise.draw(x0.shape, stream)).eps.double()
     each = error.square().mean(dim=(1, 2, 3))
     middles = times[0] + (times[1] - times[0]) * (np.arange(2000) + 0.5) / 2000
     expected = np.mean(
@@ -113,7 +120,7 @@ def test_whitened_loss_of_a_network_that_predicts_nothing_is_one(name, shape):
     """So it compares filters; the plain loss is the filter's power instead, 1 or not by its normalisation."""
     noise, count = SpectralNoise(FILTERS[name].weights(shape)), 1024
     f = noise.filter
-    loss = DiffusionLoss(SCHEDULES["linear"], noise)
+    loss = DiffusionLoss(ForwardProcess(SCHEDULES["linear"], noise))
     errors = loss.errors(lambda x_t, _: torch.zeros_like(x_t), torch.zeros(count, 2, *shape), generator(3))
     assert float(loss.whitened(errors)) == pytest.approx(1, abs=5 * np.sqrt(2 / (count * 2 * f.rank)))
     standard_error = np.sqrt(2 * f.grid.total(f.weight**4) / (2 * count)) / f.grid.size
@@ -124,7 +131,7 @@ def test_whitened_loss_of_a_network_that_predicts_nothing_is_one(name, shape):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_prediction_outside_the_support_changes_neither_loss_nor_gradient(name, shape):
     noise = SpectralNoise(FILTERS[name].weights(shape))
-    loss = DiffusionLoss(SCHEDULES["linear"], noise)
+    loss = DiffusionLoss(ForwardProcess(SCHEDULES["linear"], noise))
     x0, _ = data(noise, 4)
     garbage = 10 * torch.randn(x0.shape, generator=generator(5))
     outside = (garbage - noise.project(garbage)).requires_grad_()
@@ -138,10 +145,9 @@ def test_a_prediction_outside_the_support_changes_neither_loss_nor_gradient(name
     assert spectrum[..., ~support].max() <= 1e-6 * spectrum[..., support].max()
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 99))
+@given(st.integers(0, 99))
 @settings(deadline=None, derandomize=True, max_examples=30)
-def test_times_are_uniform_in_their_window(a, b, seed):
-    low, high = sorted((a, b))
+def test_times_are_uniform(seed):
     noise = SpectralNoise(FILTERS["white"].weights((2,)))
     seen = []
 
@@ -149,17 +155,14 @@ def test_times_are_uniform_in_their_window(a, b, seed):
         seen.append(timestep)
         return x_t
 
-    DiffusionLoss(SCHEDULES["linear"], noise, (low, high)).errors(
-        network, torch.zeros(4096, 1, 2), generator(seed)
-    )
+    loss = DiffusionLoss(ForwardProcess(SCHEDULES["linear"], noise))
+    loss.errors(network, torch.zeros(4096, 1, 2), generator(seed))
     t = seen[0].double() / 999
     assert t.shape == (4096,)
-    assert t.min() >= low - 1e-6
-    assert t.max() <= high + 1e-6
+    assert t.min() >= 0
+    assert t.max() <= 1
     # Kolmogorov's distance from the uniform law: 2.5 / sqrt(n) is exceeded with probability 7e-6.
-    if high - low > 0.01:
-        uniform = np.sort((t.numpy() - low) / (high - low))
-        assert np.abs(uniform - (np.arange(4096) + 0.5) / 4096).max() <= 2.5 / np.sqrt(4096)
+    assert np.abs(np.sort(t.numpy()) - (np.arange(4096) + 0.5) / 4096).max() <= 2.5 / np.sqrt(4096)
 
 
 def test_the_network_is_given_the_noised_images_of_its_times():
@@ -172,7 +175,7 @@ def test_the_network_is_given_the_noised_images_of_its_times():
         seen.append((x_t, timestep))
         return torch.zeros_like(x_t)
 
-    eps = -DiffusionLoss(schedule, noise).errors(network, x0, generator(6)).eps
+    eps = -DiffusionLoss(ForwardProcess(schedule, noise)).errors(network, x0, generator(6)).eps
     x_t, timestep = seen[0]
     alpha, sigma = (v.view(-1, 1, 1, 1) for v in schedule.levels(timestep.double() / 999))
     torch.testing.assert_close(x_t, alpha * x0 + sigma * eps, rtol=0, atol=2e-5)

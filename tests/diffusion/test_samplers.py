@@ -19,11 +19,13 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistep
 
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.run import SamplingConfig
+from sagd_cli.diffusion.catalogue import SAMPLERS, SPACINGS
 from sagd_cli.diffusion.denoiser import NetworkDenoiser
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
-from sagd_cli.diffusion.samplers import SAMPLERS, ddim, integrate
+from sagd_cli.diffusion.process import ForwardProcess
+from sagd_cli.diffusion.samplers import ddim, integrate
 from sagd_cli.diffusion.schedule import make_schedule
-from sagd_cli.diffusion.time_grids import SPACINGS, path
+from sagd_cli.diffusion.time_grids import sampling_levels
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 
@@ -53,7 +55,7 @@ def data_power(shape):
 
 def gaussian(shape, noise, schedule=LINEAR, mean=0.0):
     mu = torch.full(shape, mean, dtype=torch.float64)
-    return GaussianDenoiser(mu, torch.as_tensor(data_power(shape)), schedule, noise)
+    return GaussianDenoiser(mu, torch.as_tensor(data_power(shape)), ForwardProcess(schedule, noise))
 
 
 def rfftn(x, shape):
@@ -98,7 +100,7 @@ def test_order_on_the_linear_schedule(sampler, ratio, bound, name, shape):
     noise = SpectralNoise(FILTERS[name].weights(shape))
     errors = []
     for steps in (100, 200):
-        levels = path(LINEAR, steps, "cpu")[: steps * 9 // 10 + 1]
+        levels = sampling_levels(LINEAR, steps, "cpu")[: steps * 9 // 10 + 1]
         assert float(levels[-1].t) == pytest.approx(0.1)
         gain = measured_gain(sampler, levels, shape, noise)
         errors.append(np.abs((gain / exact_gain(levels, shape, noise)) ** 2 - 1).max())
@@ -114,7 +116,7 @@ def test_order_on_the_cosine_schedule(sampler, ratio, bound, name):
     noise = SpectralNoise(FILTERS[name].weights(shape))
     errors = []
     for steps in (80, 160):
-        levels = path(COSINE, steps, "cpu", start=0.95)[: steps * 9 // 10 + 1]
+        levels = sampling_levels(COSINE, steps, "cpu", start=0.95)[: steps * 9 // 10 + 1]
         gain = measured_gain(sampler, levels, shape, noise, COSINE)
         errors.append(np.abs((gain / exact_gain(levels, shape, noise)) ** 2 - 1).max())
     assert errors[0] <= bound
@@ -127,7 +129,7 @@ def test_order_on_the_cosine_schedule(sampler, ratio, bound, name):
 def test_samples_have_the_variance_of_the_data_at_every_frequency(sampler, bound, name, shape):
     """100 steps of the linear schedule, from noise to the clean image."""
     noise = SpectralNoise(FILTERS[name].weights(shape))
-    levels = path(LINEAR, 100, "cpu")
+    levels = sampling_levels(LINEAR, 100, "cpu")
     gain = measured_gain(sampler, levels, shape, noise)
     assert variance_error(gain, noise.filter.weight, levels, shape, noise) <= bound
 
@@ -136,7 +138,7 @@ def test_a_start_from_the_wrong_noise_fails_that_law():
     """A test of the test: white noise at t = 1 for a model of powerlaw +0.5 is wrong by 1 / w^2 in each band."""
     shape = (16, 16)
     noise = SpectralNoise(FILTERS["powerlaw +0.5"].weights(shape))
-    levels = path(LINEAR, 100, "cpu")
+    levels = sampling_levels(LINEAR, 100, "cpu")
     gain = measured_gain("dpmpp", levels, shape, noise)
     white = np.ones_like(noise.filter.weight)
     assert variance_error(gain, white, levels, shape, noise) > 10
@@ -148,7 +150,7 @@ def test_a_denoiser_that_takes_the_noise_for_white_fails_that_law():
     """The other half of the mistake: shaped start, and a network that believes in white noise."""
     shape = (16, 16)
     noise, white = (SpectralNoise(FILTERS[name].weights(shape)) for name in ("powerlaw +0.5", "white"))
-    levels = path(LINEAR, 100, "cpu")
+    levels = sampling_levels(LINEAR, 100, "cpu")
     gain = measured_gain("dpmpp", levels, shape, white)
     assert variance_error(gain, noise.filter.weight, levels, shape, white) > 0.5
 
@@ -159,7 +161,7 @@ def test_the_mean_of_the_data_is_reached_exactly(sampler, name):
     """x_t = alpha_t mu is a solution of the ODE along which both solvers are exact, whatever their step."""
     shape = (16, 16)
     noise = SpectralNoise(FILTERS[name].weights(shape))
-    levels = path(LINEAR, 7, "cpu")
+    levels = sampling_levels(LINEAR, 7, "cpu")
     start = torch.full((1, 1, *shape), 0.7, dtype=torch.float64) * levels[0].alpha.double()
     y = integrate(gaussian(shape, noise, mean=0.7), SAMPLERS[sampler].make(no_draw, 0.0, 1), start, levels)
     np.testing.assert_allclose(y, 0.7, rtol=0, atol=2e-6)
@@ -285,12 +287,12 @@ class SpectralDenoiser:
     """The Gaussian oracle on coefficients (rows, frequencies) instead of fields, with a mean."""
 
     def __init__(self, schedule, power, weight, mean=0.0):
-        self.schedule, self.calls, self.mean = schedule, 0, mean
+        self.process, self.calls, self.mean = ForwardProcess(schedule, None), 0, mean
         self.power, self.covariance = torch.tensor(power), torch.tensor(weight) ** 2
 
     def __call__(self, x_t, t):
         self.calls += 1
-        alpha, sigma = (level.double() for level in self.schedule.levels(t))
+        alpha, sigma = (level.double() for level in self.process.schedule.levels(t))
         gain = alpha * self.power / (alpha**2 * self.power + sigma**2 * self.covariance)
         x0 = self.mean + gain * (x_t - alpha * self.mean)
         return x0, (x_t - alpha * x0) / sigma
@@ -327,7 +329,7 @@ def matrix_variances(label, schedule, spacing, evaluations):
     """
     power, weight, _ = frequencies()
     steps = SAMPLERS[label.split()[0]].steps(evaluations)
-    levels = path(SCHEDULES[schedule], steps, "cpu", spacing)
+    levels = sampling_levels(SCHEDULES[schedule], steps, "cpu", spacing)
     alpha, sigma = float64_levels(levels)[-2]
     kept = alpha**2 * power / (alpha**2 * power + sigma**2 * weight**2)
     return spectral_variance(label, SCHEDULES[schedule], levels, power, weight), power * kept
@@ -358,7 +360,7 @@ def test_white_noise_in_the_steps_fails_that_law(schedule, label):
     """A test of the test: the start is right, the model is one of powerlaw +0.5, and its steps add white noise."""
     power, weight, names = frequencies()
     power, weight = power[names == "powerlaw +0.5"], weight[names == "powerlaw +0.5"]
-    levels = path(SCHEDULES[schedule], SAMPLERS[label.split()[0]].steps(100), "cpu", "karras")
+    levels = sampling_levels(SCHEDULES[schedule], SAMPLERS[label.split()[0]].steps(100), "cpu", "karras")
     variance = spectral_variance(
         label, SCHEDULES[schedule], levels, power, weight, drawn=np.ones_like(weight)
     )
@@ -392,7 +394,7 @@ def test_the_cosine_schedule_needs_steps_in_log_snr(sampler, spacing):
 def test_the_mean_of_the_data_is_kept_by_every_sampler(label, schedule):
     """From alpha_T mu, with draws of zero, whatever the step."""
     power, weight, _ = frequencies()
-    levels = path(SCHEDULES[schedule], 9, "cpu", "karras")
+    levels = sampling_levels(SCHEDULES[schedule], 9, "cpu", "karras")
     start = torch.full((1, len(power)), 0.7, dtype=torch.float64) * levels[0].alpha.double()
     name = label.split()[0]
     step = SAMPLERS[name].make(lambda: torch.zeros_like(start), AMOUNTS.get(label, 0.0), 9)
@@ -405,7 +407,7 @@ def test_coefficients_go_the_way_of_fields(sampler):
     """The diagonal oracle above is the FFT one: from noise alone, 20 steps."""
     shape = (16, 16)
     noise = SpectralNoise(FILTERS["powerlaw +0.5"].weights(shape))
-    levels = path(LINEAR, 20, "cpu")
+    levels = sampling_levels(LINEAR, 20, "cpu")
     weight, power = noise.filter.weight.ravel(), data_power(shape).ravel()
     variance = spectral_variance(sampler, LINEAR, levels, power, weight, from_marginal=False)
     gain = measured_gain(sampler, levels, shape, noise).ravel()
@@ -419,7 +421,7 @@ def test_stochastic_samples_of_fields_have_that_variance_and_mean(label, filter_
     shape, count, name = (16, 16), 1024, label.split()[0]
     noise = SpectralNoise(FILTERS[filter_name].weights(shape))
     grid, weight = noise.filter.grid, noise.filter.weight
-    levels = path(LINEAR, 12, "cpu")
+    levels = sampling_levels(LINEAR, 12, "cpu")
     stream = random_stream("cpu", 6, label)
 
     def draw():
@@ -468,7 +470,7 @@ def test_ancestral_samples_have_the_variance_of_the_recursion(name, shape):
     """2,048 samples of 20 steps, by eighths of the spectrum: 5 standard errors of a sum of chi-squares."""
     noise = SpectralNoise(FILTERS[name].weights(shape))
     grid, count = noise.filter.grid, 2048
-    levels = path(LINEAR, 20, "cpu")
+    levels = sampling_levels(LINEAR, 20, "cpu")
     stream = random_stream("cpu", 5, *shape)
 
     def draw():
@@ -495,7 +497,7 @@ def test_the_ancestral_sampler_has_the_variance_of_the_recursion_exactly(
 ):
     shape = (16, 16)
     weight, power = FILTERS[name].weights(shape).weight, data_power(shape)
-    levels = path(SCHEDULES[schedule], 40, "cpu", spacing)
+    levels = sampling_levels(SCHEDULES[schedule], 40, "cpu", spacing)
     variance = spectral_variance(
         "ddpm", SCHEDULES[schedule], levels, power.ravel(), weight.ravel(), from_marginal
     )
@@ -510,7 +512,9 @@ def test_the_ancestral_recursion_tends_to_the_data(name):
     weight = FILTERS[name].weights(shape).weight
     errors = []
     for steps in (250, 500):
-        variance = ancestral_variance(path(LINEAR, steps, "cpu"), shape, weight, from_marginal=True)
+        variance = ancestral_variance(
+            sampling_levels(LINEAR, steps, "cpu"), shape, weight, from_marginal=True
+        )
         errors.append(np.abs(variance / data_power(shape) - 1).max())
     assert errors[1] <= 0.02
     assert errors[0] / errors[1] >= 1.7, f"errors {errors}"
@@ -541,9 +545,9 @@ def test_an_omitted_band_is_untouched_whatever_the_network_says(sampler, shape):
     def gap_amplitude(x):
         return (np.abs(rfftn(x, shape)) / np.sqrt(noise.filter.grid.size))[..., gap].max()
 
-    levels = path(LINEAR, 20, "cpu")
+    levels = sampling_levels(LINEAR, 20, "cpu")
     start = draw() * levels[0].sigma
-    denoiser = NetworkDenoiser(network, LINEAR, noise)
+    denoiser = NetworkDenoiser(network, ForwardProcess(LINEAR, noise))
     y = integrate(denoiser, SAMPLERS[sampler].make(draw, 0.0, 1), start, levels)
     assert gap_amplitude(network(start, torch.full((4,), 999.0))) > 3, "the network does fill the gap"
     assert gap_amplitude(y) <= 4e-7 / levels[0].alpha
@@ -565,21 +569,21 @@ def network(x_t, timestep):
 
 def ours(sampler, steps, x):
     noise = SpectralNoise(FilterConfig(type="white").weights(tuple(x.shape[2:])))
-    levels = path(LINEAR, steps, "cpu")
-    return integrate(NetworkDenoiser(network, LINEAR, noise), sampler, x, levels)
+    levels = sampling_levels(LINEAR, steps, "cpu")
+    return integrate(NetworkDenoiser(network, ForwardProcess(LINEAR, noise)), sampler, x, levels)
 
 
 class Karras:
     """A denoiser given as EDM's D(x; sigma), not linear, on the `edm` schedule."""
 
-    schedule = SCHEDULES["edm"]
+    process = ForwardProcess(SCHEDULES["edm"], None)
 
     @staticmethod
     def image(x, sigma):
         return x / (1 + sigma**2) + 0.4 * np.sin(2 * np.roll(x, 1, -1) / np.sqrt(1 + sigma**2))
 
     def __call__(self, x_t, t):
-        sigma = float(self.schedule.levels(t)[1])
+        sigma = float(self.process.schedule.levels(t)[1])
         x0 = torch.as_tensor(self.image(x_t.numpy(), sigma))
         return x0, (x_t - x0) / sigma
 
@@ -604,7 +608,7 @@ def algorithm_2(x, sigmas, gamma, draw):
 @pytest.mark.parametrize("churn", [0.0, 1.8, 40.0])
 @pytest.mark.parametrize("steps", [1, 6, 18])
 def test_heun_is_algorithm_2_of_edm(steps, churn, spacing):
-    levels = path(SCHEDULES["edm"], steps, "cpu", spacing)
+    levels = sampling_levels(SCHEDULES["edm"], steps, "cpu", spacing)
     sigmas = float64_levels(levels)[:, 1]
     x = 80 * torch.randn((2, 1, 8, 8), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -704,7 +708,7 @@ def test_ddim_and_ddpm_are_those_of_diffusers(steps, eta):
 @pytest.mark.parametrize("start", [1.0, 0.3])
 @pytest.mark.parametrize("steps", [1, 2, 27, 1000])
 def test_the_path_is_uniform_in_time_and_ends_at_the_clean_image(steps, start):
-    levels = path(LINEAR, steps, "cpu", start=start)
+    levels = sampling_levels(LINEAR, steps, "cpu", start=start)
     t = np.array([float(level.t) for level in levels])
     np.testing.assert_allclose(t, start * (1 - np.arange(steps + 1) / steps), rtol=0, atol=1e-12)
     alpha, sigma = float64_levels(levels).T
@@ -723,7 +727,7 @@ def test_a_sampler_calls_the_denoiser_as_often_as_it_says(sampler, evaluations):
     denoiser = SpectralDenoiser(LINEAR, power, weight)
     x = torch.ones((1, len(power)), dtype=torch.float64)
     step = record.make(lambda: torch.zeros_like(x), 0.1 if record.amount else 0.0, steps)
-    integrate(denoiser, step, x, path(LINEAR, steps, "cpu"))
+    integrate(denoiser, step, x, sampling_levels(LINEAR, steps, "cpu"))
     assert denoiser.calls == record.evaluations(steps)
     assert evaluations - (sampler == "heun") <= denoiser.calls <= evaluations
 
@@ -740,21 +744,24 @@ def test_one_evaluation_a_step_and_one_step_is_the_denoiser(sampler):
 
     x = noise.draw((1, 1, *shape), torch.Generator().manual_seed(0)).double()
     one = integrate(
-        denoiser, SAMPLERS[sampler].make(lambda: torch.zeros_like(x), 0.0, 1), x, path(LINEAR, 1, "cpu")
+        denoiser,
+        SAMPLERS[sampler].make(lambda: torch.zeros_like(x), 0.0, 1),
+        x,
+        sampling_levels(LINEAR, 1, "cpu"),
     )
     torch.testing.assert_close(one, exact(x, torch.tensor(1.0))[0], rtol=1e-5, atol=1e-5)
     times.clear()
     step = SAMPLERS[sampler].make(lambda: noise.draw(x.shape, torch.Generator().manual_seed(0)), 0.0, 1)
-    integrate(denoiser, step, x, path(LINEAR, 12, "cpu"), lambda: reports.append(None))
+    integrate(denoiser, step, x, sampling_levels(LINEAR, 12, "cpu"), lambda: reports.append(None))
     np.testing.assert_allclose(times, 1 - np.arange(12) / 12, rtol=0, atol=1e-12)
     assert len(reports) == 12
 
 
 def test_a_step_of_dpmpp_remembers_no_earlier_run():
-    """Each call of SAMPLERS gives a step with its own memory, so runs cannot reach into each other."""
+    """Each call of `make` gives a step with its own memory, so runs cannot reach into each other."""
     noise = SpectralNoise(FILTERS["white"].weights((8, 8)))
     x = torch.randn((1, 1, 8, 8), generator=torch.Generator().manual_seed(0))
-    denoiser, levels = gaussian((8, 8), noise), path(LINEAR, 5, "cpu")
+    denoiser, levels = gaussian((8, 8), noise), sampling_levels(LINEAR, 5, "cpu")
     runs = [integrate(denoiser, SAMPLERS["dpmpp"].make(no_draw, 0.0, 1), x, levels) for _ in range(2)]
     assert torch.equal(*runs)
 
@@ -764,9 +771,11 @@ def test_uniform_steps_lose_the_faint_frequencies_that_other_spacings_keep():
     shape, errors = (16, 16), {}
     noise = SpectralNoise(FILTERS["white"].weights(shape))
     power = data_power(shape) / 400
-    exact = GaussianDenoiser(torch.zeros(shape, dtype=torch.float64), torch.as_tensor(power), LINEAR, noise)
+    exact = GaussianDenoiser(
+        torch.zeros(shape, dtype=torch.float64), torch.as_tensor(power), ForwardProcess(LINEAR, noise)
+    )
     for spacing in SPACINGS:
-        levels = path(LINEAR, 20, "cpu", spacing)
+        levels = sampling_levels(LINEAR, 20, "cpu", spacing)
         x = torch.randn((1, 1, *shape), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         y = integrate(exact, SAMPLERS["dpmpp"].make(no_draw, 0.0, 1), x, levels)
         gain = np.abs(rfftn(y, shape) / rfftn(x, shape))[0, 0]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from sagd_cli.diffusion.catalogue import SPACINGS
 from sagd_cli.diffusion.schedule import make_schedule
-from sagd_cli.diffusion.time_grids import LOWEST_LOG_SNR, SPACINGS, path
+from sagd_cli.diffusion.time_grids import LOWEST_LOG_SNR, sampling_levels
 from sagd_cli.errors import ConfigError
 
 SCHEDULES = {name: make_schedule(name) for name in ("linear", "cosine", "edm")}
@@ -21,7 +22,7 @@ def columns(levels):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_a_path_falls_from_its_first_level_to_the_clean_image(spacing, schedule, steps, start):
-    levels = path(SCHEDULES[schedule], steps, "cpu", spacing, start)
+    levels = sampling_levels(SCHEDULES[schedule], steps, "cpu", spacing, start)
     t, alpha, sigma = columns(levels)
     first = min(start, SCHEDULES[schedule].time_of(LOWEST_LOG_SNR))
     assert len(levels) == steps + 1
@@ -37,7 +38,7 @@ def test_a_path_falls_from_its_first_level_to_the_clean_image(spacing, schedule,
 
 def test_only_the_cosine_schedule_starts_below_t_1():
     """There alpha_1 is 5e-5; no path starts below the log-SNR at which the DDPM table ends, to rounding."""
-    first = {name: float(path(schedule, 5, "cpu")[0].t) for name, schedule in SCHEDULES.items()}
+    first = {name: float(sampling_levels(schedule, 5, "cpu")[0].t) for name, schedule in SCHEDULES.items()}
     assert first["linear"] == first["edm"] == 1
     assert 0.98 < first["cosine"] < 1
     log_snr = SCHEDULES["cosine"].log_snr(torch.tensor(first["cosine"], dtype=torch.float64))
@@ -48,9 +49,9 @@ def test_only_the_cosine_schedule_starts_below_t_1():
 @pytest.mark.parametrize("steps", [1, 2, 40])
 def test_uniform_and_quadratic_spacings_are_equal_steps_in_t_and_in_its_root(steps, schedule):
     i = np.arange(steps)
-    t, *_ = columns(path(SCHEDULES[schedule], steps, "cpu", "uniform")[:-1])
+    t, *_ = columns(sampling_levels(SCHEDULES[schedule], steps, "cpu", "uniform")[:-1])
     np.testing.assert_allclose(t, t[0] * (1 - i / steps), rtol=0, atol=1e-12)
-    t, *_ = columns(path(SCHEDULES[schedule], steps, "cpu", "quadratic")[:-1])
+    t, *_ = columns(sampling_levels(SCHEDULES[schedule], steps, "cpu", "quadratic")[:-1])
     np.testing.assert_allclose(t, t[0] * (1 - i / steps) ** 2, rtol=0, atol=1e-12)
 
 
@@ -58,7 +59,7 @@ def test_uniform_and_quadratic_spacings_are_equal_steps_in_t_and_in_its_root(ste
 @pytest.mark.parametrize("steps", [2, 18, 40])
 def test_karras_spacing_is_equation_5_of_the_paper(steps, schedule):
     """sigma_i = (smax^(1/7) + i / (N - 1) (smin^(1/7) - smax^(1/7)))^7, of s = sigma / alpha on any schedule."""
-    _, alpha, sigma = columns(path(SCHEDULES[schedule], steps, "cpu", "karras")[:-1])
+    _, alpha, sigma = columns(sampling_levels(SCHEDULES[schedule], steps, "cpu", "karras")[:-1])
     s = sigma / alpha
     (low_alpha, low_sigma) = (float(level) for level in SCHEDULES[schedule].levels(torch.tensor(0.0)))
     low, high = (low_sigma / low_alpha) ** (1 / 7), s[0] ** (1 / 7)
@@ -70,7 +71,7 @@ def test_karras_spacing_is_equation_5_of_the_paper(steps, schedule):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("steps", [2, 18, 40])
 def test_log_snr_spacing_is_equal_steps_in_log_snr_and_uniform_for_edm(steps, schedule):
-    t, alpha, sigma = columns(path(SCHEDULES[schedule], steps, "cpu", "log-snr")[:-1])
+    t, alpha, sigma = columns(sampling_levels(SCHEDULES[schedule], steps, "cpu", "log-snr")[:-1])
     log_snr = 2 * np.log(alpha / sigma)
     np.testing.assert_allclose(log_snr, np.linspace(log_snr[0], log_snr[-1], steps), rtol=0, atol=1e-5)
     first, last = (float(SCHEDULES[schedule].log_snr(torch.tensor(x))) for x in (t[0], 0.0))
@@ -81,5 +82,5 @@ def test_log_snr_spacing_is_equal_steps_in_log_snr_and_uniform_for_edm(steps, sc
 
 def test_an_unknown_spacing_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match="karas") as caught:
-        path(SCHEDULES["linear"], 5, "cpu", "karas")
+        sampling_levels(SCHEDULES["linear"], 5, "cpu", "karas")
     assert "karras" in caught.value.hint

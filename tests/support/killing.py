@@ -91,13 +91,13 @@ def is_sound(checkpoint: Path) -> bool:
     """Whether a checkpoint's hashes hold, in a run that holds it alone."""
     with tempfile.TemporaryDirectory() as alone:
         (Path(alone) / checkpoint.name).symlink_to(checkpoint)
-        return manifest.newest(Path(alone))[0] is not None
+        return manifest.newest(Path(alone), QUIET) is not None
 
 
 def inspect(run: Path, interval: int, pid: int, figures: dict[str, int]) -> None:
     """Add to `figures` what the killed process `pid` left in `run`."""
     checkpoints = run / "checkpoints"
-    found, _ = manifest.newest(checkpoints)
+    found = manifest.newest(checkpoints, QUIET)
     saved = found.step if found else 0
     figures["torn"] += sum(not is_sound(path) for path in checkpoints.glob("step-*"))
     figures["in_save"] += any(checkpoints.glob(f".tmp-*-{pid}"))

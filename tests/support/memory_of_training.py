@@ -10,6 +10,7 @@ import torch
 from sagd_cli.config.layers import resolve
 from sagd_cli.data.datasets import DataSize
 from sagd_cli.diffusion.loss import DiffusionLoss
+from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.model.network import new_backbone
 from sagd_cli.model.state import TrainingState
@@ -28,7 +29,9 @@ LIBRARIES_ONLY = {
 
 def train(config, shape):
     state = TrainingState(new_backbone(config.backbone, shape, 0), config.training, torch.device("cpu"))
-    loss = DiffusionLoss(make_schedule("linear"), SpectralNoise(config.filter.weights(shape[1:])))
+    loss = DiffusionLoss(
+        ForwardProcess(make_schedule("linear"), SpectralNoise(config.filter.weights(shape[1:])))
+    )
     batch = Batch(torch.zeros(config.training.batch_size, *shape))
     fit(state, lambda step, places: batch, loss, config.training, Callbacks())
 

@@ -1,0 +1,142 @@
+"""What a person chooses by name: samplers, spacings, schedules, predictions and losses, one record each. No torch.
+
+A new one is a function or class in its module and a row here. Settings, help texts and checks read these tables.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sagd_cli.system.choices import Choice, choices
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How exact a sampler is on Gaussian data, with the closed form as the judge (docs/theory.md, section 5).
+
+    `error` is the largest relative error of the variance after 100 evaluations, or 50 where `adds_noise`. `left` is
+    the largest share of that error that remains when the step is halved: 2^-p for a method of order p.
+    """
+
+    error: float
+    left: float
+    adds_noise: bool = False
+
+
+@dataclass(frozen=True)
+class SamplerChoice(Choice):
+    """A sampler. `build` names a function of (draw, amount, number of steps) that returns a step.
+
+    `amount` is the setting that the sampler reads: eta, churn, or none of them.
+    """
+
+    accuracy: Accuracy
+    evaluations_per_step: int = 1
+    amount: str = ""
+
+    def make(self, draw: Callable[[], Any], amount: float, steps: int) -> Any:
+        """Return the step (denoiser, x_t, now, then) -> x, for a path of `steps` steps."""
+        return self.load()(draw, amount, steps)
+
+    def steps(self, evaluations: int) -> int:
+        """Return the steps of a path with at most that many network evaluations, at least 1; the last step costs 1."""
+        return max(1, (evaluations - 1) // self.evaluations_per_step + 1)
+
+    def evaluations(self, steps: int) -> int:
+        """Return the network evaluations of a path of `steps` steps."""
+        return (steps - 1) * self.evaluations_per_step + 1
+
+
+@dataclass(frozen=True)
+class ScheduleChoice(Choice):
+    """A schedule. `build` names a function that returns its table of log-SNR, in NumPy.
+
+    With `preserves_variance`, alpha_t^2 + sigma_t^2 = 1; without, alpha_t = 1. `log_sigma` is the mean and deviation of
+    the normal law of ln sigma in training; None: t is uniform. `spacing` is the sampler's spacing when none is chosen.
+    """
+
+    preserves_variance: bool = True
+    log_sigma: tuple[float, float] | None = None
+    spacing: str = "uniform"
+
+
+@dataclass(frozen=True)
+class PredictionChoice(Choice):
+    """What a network predicts. `build` names what is called with (power of the data, noise), or with nothing.
+
+    `needs_power` says that it is called with them. `needs_filter` says that it is made of the filter's weights.
+    """
+
+    needs_power: bool = False
+    needs_filter: bool = False
+
+
+_SAMPLERS, _TABLES, _GRIDS, _PREDICTIONS, _LOSSES = (
+    f"sagd_cli.diffusion.{module}"
+    for module in ("samplers", "schedule_tables", "time_grids", "prediction", "loss")
+)
+
+SAMPLERS = choices(
+    SamplerChoice("dpmpp", "DPM-Solver++(2M)", f"{_SAMPLERS}:make_dpmpp", Accuracy(5e-3, 0.3)),
+    SamplerChoice(
+        "dpmpp-sde", "its SDE form", f"{_SAMPLERS}:make_dpmpp_sde", Accuracy(0.05, 0.3, adds_noise=True)
+    ),
+    SamplerChoice("unipc", "UniPC-2", f"{_SAMPLERS}:make_unipc", Accuracy(1e-3, 0.2)),
+    SamplerChoice(
+        "ddim", "DDIM, random by --eta", f"{_SAMPLERS}:make_ddim", Accuracy(0.08, 0.55), amount="eta"
+    ),
+    SamplerChoice("ddpm", "ancestral", f"{_SAMPLERS}:make_ddpm", Accuracy(0.25, 0.6, adds_noise=True)),
+    SamplerChoice(
+        "heun",
+        "EDM's second-order sampler, random by --churn",
+        f"{_SAMPLERS}:make_heun",
+        Accuracy(0.02, 0.3),
+        evaluations_per_step=2,
+        amount="churn",
+    ),
+)
+
+SPACINGS = choices(
+    Choice("uniform", "equal steps in t", f"{_GRIDS}:uniform_times"),
+    Choice("quadratic", "equal steps in the root of t", f"{_GRIDS}:quadratic_times"),
+    Choice("karras", "equal steps in (sigma / alpha)^(1/7)", f"{_GRIDS}:karras_times"),
+    Choice("log-snr", "equal steps in log-SNR", f"{_GRIDS}:log_snr_times"),
+)
+
+SCHEDULES = choices(
+    ScheduleChoice("linear", "the DDPM table", f"{_TABLES}:linear_table"),
+    # The first uniform steps of the cosine schedule are too long in log-SNR for any solver (docs/theory.md, section 5).
+    ScheduleChoice(
+        "cosine", "alpha_t^2 falls as a squared cosine", f"{_TABLES}:cosine_table", spacing="log-snr"
+    ),
+    # Karras et al. 2206.00364, table 1.
+    ScheduleChoice(
+        "edm",
+        "alpha = 1, sigma from 0.002 to 80",
+        f"{_TABLES}:edm_table",
+        preserves_variance=False,
+        log_sigma=(-1.2, 1.2),
+    ),
+)
+
+PREDICTIONS = choices(
+    PredictionChoice("eps", "the noise", f"{_PREDICTIONS}:NoisePrediction"),
+    PredictionChoice("x0", "the image", f"{_PREDICTIONS}:ImagePrediction"),
+    PredictionChoice("v", "the velocity", f"{_PREDICTIONS}:VelocityPrediction"),
+    PredictionChoice(
+        "edm", "EDM's preconditioned remainder", f"{_PREDICTIONS}:edm_prediction", needs_power=True
+    ),
+    PredictionChoice(
+        "edm-spectral",
+        "the same, preconditioned per frequency",
+        f"{_PREDICTIONS}:edm_spectral_prediction",
+        needs_power=True,
+        needs_filter=True,
+    ),
+)
+
+LOSSES = choices(
+    Choice("plain", "the mean square of the network's own error", f"{_LOSSES}:plain_loss"),
+    Choice("whitened", "that of the whitened error in eps", f"{_LOSSES}:whitened_loss"),
+    Choice("min-snr", "the error in eps, weighted by min(SNR, 5) / SNR", f"{_LOSSES}:min_snr_loss"),
+)

@@ -7,10 +7,11 @@ import typer
 
 from sagd_cli.commands.common import BandOption, DeviceOption, ForceOption, announced_device, common, single
 from sagd_cli.errors import UsageError
+from sagd_cli.restoration.catalogue import ESTIMATES
 from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
-    from sagd_cli.restoration.omission import RestoredImage
+    from sagd_cli.data.restored import RestoredImage
     from sagd_cli.spectral.band import Band
 
 app = single()
@@ -58,8 +59,7 @@ def omit(
         str,
         typer.Option(
             "--estimate",
-            help="mean: expected clean image; sample: a draw of those that may be; ode: a deterministic one; "
-            "wiener: reduce the band to the level around it, untrained; notch: only remove the band.",
+            help="; ".join(f"{name}: {choice.summary}" for name, choice in ESTIMATES.items()) + ".",
         ),
     ] = "mean",
     draws: Annotated[
@@ -121,16 +121,11 @@ def omit(
     from sagd_cli.data.folders import raise_if_failed
     from sagd_cli.restoration.band_model import open_model
     from sagd_cli.restoration.clean_images import clean_images
-    from sagd_cli.restoration.estimates import UNTRAINED
     from sagd_cli.restoration.omission import Places, omit_files
     from sagd_cli.restoration.options import Omission
     from sagd_cli.spectral.band import Band
     from sagd_cli.system.files import refuse_existing, write_json
 
-    if model is not None and run is not None:
-        raise UsageError("with --model nothing is learned to save", "Leave out --save-model.")
-    if run is not None and estimate in UNTRAINED:
-        raise UsageError(f"--estimate {estimate} learns nothing to save", "Leave out --save-model.")
     if figure is not None:
         from sagd_cli.figures.style import check_figure_path
 
@@ -141,17 +136,18 @@ def omit(
     chosen = announced_device(device)
     clean = None if reference is None else clean_images(reference)
     omission = Omission(
-        None if band == "auto" else Band.parse(band),
-        clean,
-        None if model is None else open_model(model, chosen, out),
-        value,
-        per_image,
-        estimate,
-        uncertainty is not None,
-        draws,
-        sampling_steps,
-        steps,
-        seed,
+        band=None if band == "auto" else Band.parse(band),
+        reference=clean,
+        model=None if model is None else open_model(model, chosen, out),
+        strength=value,
+        per_image=per_image,
+        estimate=estimate,
+        uncertain=uncertainty is not None,
+        draws=draws,
+        sampling_steps=sampling_steps,
+        steps=steps,
+        seed=seed,
+        keeps_model=run is not None,
     )
     base = source.resolve() if source.is_dir() else source.resolve().with_suffix("")
     target = folder or base.with_name(f"{base.name}-omitted")
@@ -177,23 +173,12 @@ def _strength(text: str) -> float | None:
 
 
 def _draw(band: "Band", shown: list["RestoredImage"], path: Path, force: bool) -> None:
-    from sagd_cli.figures.omission import RestoredPanel, omission_figure
+    from sagd_cli.figures.omission import omission_figure
     from sagd_cli.figures.style import save_figure
 
-    images = [
-        RestoredPanel(
-            Path(one.record["input"]).name,
-            one.before,
-            one.after,
-            one.truth,
-            None if one.truth is None else (one.record["psnr_before"], one.record["psnr"]),
-            one.deviation,
-        )
-        for one in shown
-    ]
     first, others = band.parts[0], len(band.parts) - 1
     title = f"Omission of {first} and {others} more" if others > 2 else f"Omission of {band}"
-    save_figure(omission_figure(title, band, images), path, force)
+    save_figure(omission_figure(title, band, shown), path, force)
 
 
 def _text(result: dict[str, Any]) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from sagd_cli.commands.common import DeviceOption, ForceOption, announced_device, common, single
+from sagd_cli.diffusion.catalogue import SAMPLERS, SPACINGS
+from sagd_cli.system.choices import listing
 from sagd_cli.system.console import output
 
 app = single()
@@ -18,7 +20,7 @@ def sample(
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Images to draw.")] = 64,
     sampler: Annotated[
         str | None,
-        typer.Option("--sampler", help="dpmpp, dpmpp-sde, unipc, ddim, ddpm or heun; the run's default."),
+        typer.Option("--sampler", help=f"{listing(SAMPLERS)}; the run's default."),
     ] = None,
     steps: Annotated[
         int | None,
@@ -33,7 +35,7 @@ def sample(
         str | None,
         typer.Option(
             "--spacing",
-            help="Of the evaluations: uniform, quadratic, karras or log-snr; the run's default.",
+            help=f"Of the evaluations: {listing(SPACINGS)}; the run's default.",
         ),
     ] = None,
     eta: Annotated[

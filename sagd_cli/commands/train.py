@@ -19,12 +19,16 @@ from sagd_cli.config.arguments import parse_dataset, parse_filter
 from sagd_cli.config.layers import resolve
 from sagd_cli.config.run import DatasetConfig, RunConfig
 from sagd_cli.config.validation import validate
+from sagd_cli.diffusion.catalogue import LOSSES, PREDICTIONS, SCHEDULES
 from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.system.choices import listing
 from sagd_cli.system.console import binary_size, output
 from sagd_cli.system.yaml import dump_yaml
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from sagd_cli.training.train import Conduct
 
 app = single()
 
@@ -76,11 +80,9 @@ def train(
             help="Learn to remove noise in this band, for `sagd omit --model`; may be repeated; rings: any ring.",
         ),
     ] = None,
-    schedule: Annotated[str | None, typer.Option("--schedule", help="linear, cosine or edm.")] = None,
-    prediction: Annotated[
-        str | None, typer.Option("--prediction", help="eps, x0, v, edm or edm-spectral.")
-    ] = None,
-    loss: Annotated[str | None, typer.Option("--loss", help="plain, whitened or min-snr.")] = None,
+    schedule: Annotated[str | None, typer.Option("--schedule", help=f"{listing(SCHEDULES)}.")] = None,
+    prediction: Annotated[str | None, typer.Option("--prediction", help=f"{listing(PREDICTIONS)}.")] = None,
+    loss: Annotated[str | None, typer.Option("--loss", help=f"{listing(LOSSES)}.")] = None,
     images: Annotated[int | None, typer.Option("--images", min=1, help="Budget in images.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Budget in steps.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Images a step.")] = None,
@@ -193,7 +195,9 @@ def train(
     elif profile is not None:
         _profile(chosen, device, profile, check_memory)
     else:
-        _train(chosen, run, device, allow_change, check_memory, tensorboard)
+        from sagd_cli.training.train import Conduct
+
+        _train(chosen, run, device, Conduct(allow_change, check_memory, tensorboard))
 
 
 def _describe(config: RunConfig, run: Path, device: str) -> None:
@@ -274,15 +278,12 @@ def _table(result: dict[str, Any]) -> "Table":
     return table
 
 
-def _train(
-    config: RunConfig, run: Path, device: str, allow_change: bool, check_memory: bool, tensorboard: bool
-) -> None:
+def _train(config: RunConfig, run: Path, device: str, conduct: "Conduct") -> None:
     from sagd_cli.system.distributed import speaks
     from sagd_cli.training.train import run_training
 
     out = output()
-    chosen = announced_device(device)
-    result = run_training(config, run, chosen, out, allow_change, check_memory, tensorboard)
+    result = run_training(config, run, announced_device(device), out, conduct)
     if not speaks():
         return
     loss = "" if result["loss"] is None else f", loss {result['loss']:.4f}"

@@ -1,7 +1,6 @@
-"""The figure of restored images: before, after, what was removed, and the spectra (MATH: 6. Selective omission)."""
+"""The figure of restored images: before, after, what was removed, and the spectra (docs/theory.md, section 6)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import floor, log10
 
 import matplotlib as mpl
@@ -12,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from sagd_cli.data.ranges import Signal
+from sagd_cli.data.restored import RestoredImage
 from sagd_cli.figures.style import (
     COLOURS,
     DASHES,
@@ -22,11 +23,9 @@ from sagd_cli.figures.style import (
     plain,
 )
 from sagd_cli.spectral.annuli import Annuli
-from sagd_cli.spectral.band import Band, Ring
+from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.spectrum import power_spectrum
-
-_Signal = NDArray[np.floating]
 
 MOST_ROWS = 4
 PANEL = 2.3  # inches
@@ -38,24 +37,8 @@ MOST_BINS = 300
 FLOOR_DB = 20.0  # how far below the images' own power an emptied band is still followed
 
 
-@dataclass(frozen=True, eq=False)
-class RestoredPanel:
-    """An image before and after, (C, H, W) with C = 1 or 3 on the [-1, 1] range; `psnr` in dB, of both.
-
-    `truth` is the true image and `deviation` the standard deviation of the estimate at each pixel, of the same shape,
-    where they are known.
-    """
-
-    name: str
-    before: _Signal
-    after: _Signal
-    truth: _Signal | None = None
-    psnr: tuple[float, float] | None = None
-    deviation: _Signal | None = None
-
-
 @mpl.rc_context(STYLE)
-def omission_figure(title: str, band: Band, images: Sequence[RestoredPanel]) -> Figure:
+def omission_figure(title: str, band: Band, images: Sequence[RestoredImage]) -> Figure:
     """Draw the first images, at most 4, one a row: before, after, what was removed, spectra.
 
     Before and after share a grey scale, from the darkest to the brightest of the image after. What was removed is
@@ -65,7 +48,7 @@ def omission_figure(title: str, band: Band, images: Sequence[RestoredPanel]) -> 
     """
     shown = images[:MOST_ROWS]
     uncertain = any(image.deviation is not None for image in shown)
-    pictured = any(not isinstance(part, Ring) for part in band.parts)
+    pictured = any(not part.is_radial for part in band.parts)
     ratios = [1.0] * (3 + uncertain) + [1.45] + [0.85] * (2 * pictured)
     heights = [float(np.clip(_aspect(image.before), FLATTEST, TALLEST)) for image in shown]
     size = (
@@ -92,14 +75,15 @@ def omission_figure(title: str, band: Band, images: Sequence[RestoredPanel]) -> 
     return figure
 
 
-def _aspect(signal: _Signal) -> float:
+def _aspect(signal: Signal) -> float:
     return float(signal.shape[1] / signal.shape[2])
 
 
-def _image_panels(panels: Sequence[Axes], image: RestoredPanel) -> None:
+def _image_panels(panels: Sequence[Axes], image: RestoredImage) -> None:
     inside = np.clip(image.after, -1, 1)
     norm = Normalize(float(inside.min()), max(float(inside.max()), float(inside.min()) + 1e-6))
-    qualities = ("", "") if image.psnr is None else [f", {psnr:.2f} dB" for psnr in image.psnr]
+    found = [image.record.get(key) for key in ("psnr_before", "psnr")]
+    qualities = ["" if psnr is None else f", {psnr:.2f} dB" for psnr in found]
     for axes, signal, name, quality in zip(
         panels, (image.before, image.after), ("before", "after"), qualities, strict=False
     ):
@@ -121,7 +105,7 @@ def _round_gain(largest: float) -> float:
     return decade * max(step for step in (1, 2, 5) if step * decade * largest <= 1 + 1e-9)
 
 
-def _deviation_panel(axes: Axes, image: RestoredPanel) -> None:
+def _deviation_panel(axes: Axes, image: RestoredImage) -> None:
     if image.deviation is None:
         axes.set_axis_off()
         return
@@ -140,7 +124,7 @@ def _show(axes: Axes, plane: Array, norm: Normalize, colours: str, interpolation
     axes.grid(False)
 
 
-def _radial_panel(axes: Axes, band: Band, image: RestoredPanel) -> None:
+def _radial_panel(axes: Axes, band: Band, image: RestoredImage) -> None:
     """Radial averages in decibels; an emptied band is drawn at the floor of the panel."""
     grid = FrequencyGrid(image.before.shape[1:])
     annuli, inside = Annuli(grid), band.mask(grid)
@@ -152,9 +136,8 @@ def _radial_panel(axes: Axes, band: Band, image: RestoredPanel) -> None:
     known = np.concatenate([power[power > 0] for power in (*powers[:2], *powers[3:])])
     top, bottom = (float(known.max()), float(known.min())) if known.size else (1.0, 1.0)
     floor_power = max(bottom * 10 ** (-FLOOR_DB / 10), top * 1e-12)
-    for part in band.parts:
-        if isinstance(part, Ring):
-            axes.axvspan(part.low, part.high, color="0.5", alpha=0.15, lw=0)
+    for ring in band.rings:
+        axes.axvspan(ring.low, ring.high, color="0.5", alpha=0.15, lw=0)
     for line, power in zip(_lines(), powers, strict=False):
         marker = "o" if np.count_nonzero(np.isfinite(power)) <= 16 else None
         drawn = Line2D(annuli.rho, 10 * np.log10(np.maximum(power, floor_power)), marker=marker, ms=4)
@@ -180,10 +163,10 @@ def _mean_where(annuli: Annuli, power: Array, inside: NDArray[np.bool_]) -> Arra
     return np.divide(annuli.mean(power * inside), share, out=np.full_like(share, np.nan), where=share > 0)
 
 
-def _power_panels(panels: Sequence[Axes], band: Band, image: RestoredPanel) -> None:
+def _power_panels(panels: Sequence[Axes], band: Band, image: RestoredImage) -> None:
     """The power of every frequency around the notches and stripes of the band, before and after, on one scale."""
     grid = FrequencyGrid(image.before.shape[1:])
-    marked = Band(tuple(part for part in band.parts if not isinstance(part, Ring)))
+    marked = Band(tuple(part for part in band.parts if not part.is_radial))
     inside = np.fft.fftshift(grid.full(marked.mask(grid).astype(np.float64)))
     frequencies = centred_frequencies(grid.shape)
     around = tuple(_around(f, np.flatnonzero(inside.any(axis=1 - k))) for k, f in enumerate(frequencies))

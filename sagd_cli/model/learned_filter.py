@@ -1,4 +1,4 @@
-"""A filter trained together with the network, on the whitened loss (MATH: 8. Learned filters)."""
+"""A filter trained together with the network, on the whitened loss (docs/theory.md, section 8)."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -89,8 +89,12 @@ class LearnedNoise(SpectralNoise):
 class LearnedNoiseLoss(DiffusionLoss):
     """The whitened loss, as a function of the network and of the profile of its noise."""
 
-    noise: LearnedNoise
     smoothness: float = 0.0
+
+    @property
+    def noise(self) -> LearnedNoise:
+        """The noise of the forward process, whose profile is trained."""
+        return cast(LearnedNoise, self.process.noise)
 
     def errors(self, network: Network, x0: Tensor, stream: torch.Generator | BatchStream) -> Errors:
         """Try the network on noise of the present profile."""

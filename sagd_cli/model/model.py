@@ -31,6 +31,11 @@ class Model:
     moments: Mapping[str, Array]
 
     @property
+    def device(self) -> torch.device:
+        """Where its network is."""
+        return next(self.network.parameters()).device
+
+    @property
     def has_pixels(self) -> bool:
         """Whether its data are images, with a black at -1 and a white at 1."""
         return self.dtype == np.uint8

@@ -1,21 +1,22 @@
-"""A network trained to tell noise in a band from images, as a denoiser of images of any size (MATH: 6.)."""
+"""A network trained to tell noise in a band from images, as a denoiser (docs/theory.md, section 6.4)."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from sagd_cli.config.run import RestorationConfig, RunConfig
+from sagd_cli.config.run import RestorationConfig
 from sagd_cli.diffusion.band_denoiser import MULTIPLE, BandDenoiser, floored, padded
 from sagd_cli.diffusion.band_loss import NARROWEST_RING
 from sagd_cli.diffusion.denoiser import as_network
+from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import DataError, UsageError
+from sagd_cli.model.model import Model
 from sagd_cli.restoration.tiles import tiled
-from sagd_cli.run.folder import Run, open_run
+from sagd_cli.run.folder import open_run
 from sagd_cli.spectral.band import RINGS, Band, Ring
-from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import band_noise
 from sagd_cli.system.console import Output
 
@@ -25,32 +26,33 @@ STRENGTH_SLACK = 1.25  # how far outside the strengths it was trained for a mode
 
 @dataclass(frozen=True)
 class BandModel:
-    """An averaged network on its device, the run it belongs to, and the images it learned from.
+    """A model that tells noise in a band from images, of any size unless it was trained on whole images."""
 
-    `shape` (C, h, w) is that of the fields it was trained on, `power` their E |F x|^2 / N on the half spectrum.
-    """
+    model: Model
 
-    name: str
-    network: nn.Module
-    config: RunConfig
-    shape: tuple[int, ...]
-    power: Array
-
-    @classmethod
-    def of_run(cls, run: Run, device: torch.device) -> "BandModel":
-        """Open the model of a run; raise UsageError when it was not trained to restore."""
-        if run.config.restoration is None:
+    def __post_init__(self) -> None:
+        """Raise UsageError when the model was not trained to restore."""
+        if self.model.config.restoration is None:
             raise UsageError(
-                f"{run.path} was trained to make images, not to restore them",
+                f"{self.name} was trained to make images, not to restore them",
                 "Train one with `sagd train --restore BAND`, or keep one with `sagd omit --save-model RUN`.",
             )
-        return cls(str(run.path), run.network(device), run.config, run.shape, run.power)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.model.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (C, h, w) of the fields it was trained on."""
+        return self.model.shape
 
     @property
     def settings(self) -> RestorationConfig:
         """What it was trained for."""
-        assert self.config.restoration is not None
-        return self.config.restoration
+        assert self.model.config.restoration is not None
+        return self.model.config.restoration
 
     def check(self, band: Band, strengths: tuple[float, float]) -> None:
         """Raise UsageError when it was trained for other bands or strengths than these."""
@@ -84,17 +86,19 @@ class BandModel:
         """Mean of E |F x|^2 / N of the images it learned from over a band."""
         grid = FrequencyGrid(self.shape[1:])
         mask = band.mask(grid)
-        return grid.total(floored(self.power, grid) * mask) / grid.total(mask)
+        return grid.total(floored(self.model.moments["power"], grid) * mask) / grid.total(mask)
 
     def denoiser(self, band: Band, shape: tuple[int, ...]) -> BandDenoiser:
         """Return the denoiser of images with spatial `shape` and noise in `band`."""
-        device = next(self.network.parameters()).device
-        noise = band_noise(band, shape, device)
+        device = self.model.device
+        process = ForwardProcess(
+            make_schedule(self.model.config.schedule, device), band_noise(band, shape, device)
+        )
         multiple = MULTIPLE if self.settings.window is None else WINDOW_MULTIPLE
-        network = tiled(padded(as_network(self.network), multiple))
-        return BandDenoiser(network, make_schedule(self.config.schedule, device), noise, self.power_in(band))
+        network = tiled(padded(as_network(self.model.network), multiple))
+        return BandDenoiser(network, process, self.power_in(band))
 
 
 def open_model(path: Path, device: torch.device, output: Output) -> BandModel:
     """Open a model of --save-model or `sagd train --restore`; raise UsageError when the run is none."""
-    return BandModel.of_run(open_run(path, output), device)
+    return BandModel(open_run(path, output).model(device))

@@ -1,4 +1,4 @@
-"""How far a model's samples understate its error: an uncertainty that is right on clean images (MATH: 6., use 2)."""
+"""How far a model's samples understate its error, measured on clean images (docs/theory.md, section 6.2)."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ def calibrated(restorer: Restorer, clean: Fields, indices: np.ndarray, strength:
     `strength` is added to fields of `clean` at `indices`, at most 64, that it did not learn from; the floor is added
     in quadrature so that 68 % of their pixels lie within a deviation of the estimate, as of a normal law.
     """
-    device = next(restorer.model.network.parameters()).device if restorer.model else torch.device("cpu")
+    device = restorer.model.model.device if restorer.model else torch.device("cpu")
     x = torch.from_numpy(clean.values[indices[:CALIBRATION_IMAGES]]).to(device)
     noise = band_noise(restorer.band, clean.shape, device)
     y = x + strength * noise.draw(x.shape, random_stream(device, restorer.how.seed, "calibrate"))

@@ -1,7 +1,8 @@
-"""Estimates of the clean image from y = x + gamma eps_B; each changes y inside the band only (MATH: 6.)."""
+"""Estimates of the clean image from y = x + gamma eps_B; they change the band only (docs/theory.md, section 6)."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from sagd_cli.damage.strength import TINY
 from sagd_cli.diffusion.band_denoiser import BandDenoiser
 from sagd_cli.diffusion.samplers import dpmpp, integrate
-from sagd_cli.diffusion.time_grids import path_through
+from sagd_cli.diffusion.time_grids import levels_at
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 
@@ -61,9 +62,6 @@ def _around(level: Tensor, outside: Tensor, shape: tuple[int, ...]) -> Tensor:
     return (blurred(level * outside) / blurred(outside)).to(level.dtype)
 
 
-UNTRAINED = {"notch": notch, "wiener": wiener}
-
-
 def drowned(y: Tensor, noise: SpectralNoise, strength: float, seeds: Sequence[str]) -> Tensor:
     """Replace the band of `y` by noise of `strength`: what is left of a band that is lost, whatever it held."""
     streams = [random_stream(y.device, 0, "lost", seed) for seed in seeds]
@@ -73,7 +71,7 @@ def drowned(y: Tensor, noise: SpectralNoise, strength: float, seeds: Sequence[st
 def posterior_mean(y: Tensor, denoiser: BandDenoiser, strengths: Tensor) -> Tensor:
     """E[x | y] of images (B, C, H, W) with `strengths` (B,), one network evaluation (use 2)."""
     x0, _ = denoiser.split(y, strengths.view(-1, 1, 1, 1))
-    return _inside(y, x0, denoiser.noise)
+    return _inside(y, x0, denoiser.process.noise)
 
 
 def noisier_posterior_mean(
@@ -89,14 +87,60 @@ def noisier_posterior_mean(
     levels = torch.full((len(y), 1, 1, 1), level, device=y.device)
     total = torch.zeros_like(y)
     for _ in range(DRAWS):
-        z = y + level * denoiser.noise.draw(y.shape, streams)
+        z = y + level * denoiser.process.noise.draw(y.shape, streams)
         total += z - gain * (z - denoiser.split(z, levels)[0])
-    return _inside(y, total / DRAWS, denoiser.noise)
+    return _inside(y, total / DRAWS, denoiser.process.noise)
 
 
 def finest_level(strength: float, power: float) -> float:
-    """Where the path of a sample ends, of images with the mean `power` in the band: what is left is 0.25 % at most."""
+    """Return where the path of a sample ends, for images with the mean `power` in the band.
+
+    What is left of the noise there changes the image by 0.25 % at most.
+    """
     return min(strength, math.sqrt(power)) / PATH_REACH
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How images are drawn from a posterior: in `steps` network evaluations, by streams of their own.
+
+    The stream of an image is a function of `seed` and of its name in `names`.
+    """
+
+    steps: int
+    seed: int
+    names: Sequence[str]
+
+    def streams(self, device: torch.device, places: Sequence[int]) -> list[torch.Generator]:
+        """Return the streams of the images at `places`."""
+        return [random_stream(device, self.seed, "posterior", self.names[i]) for i in places]
+
+
+def mean_estimate(y: Tensor, denoiser: BandDenoiser, levels: Sequence[float], drawing: Drawing) -> Tensor:
+    """Return E[x | y] of images (B, C, H, W) with noise of `levels`."""
+    return posterior_mean(y, denoiser, torch.tensor(levels, device=y.device))
+
+
+def sample_estimate(y: Tensor, denoiser: BandDenoiser, levels: Sequence[float], drawing: Drawing) -> Tensor:
+    """Return one draw from p(x | y) for each image (B, C, H, W) with noise of `levels`."""
+    return _walked(y, denoiser, levels, drawing, is_random=True)
+
+
+def ode_estimate(y: Tensor, denoiser: BandDenoiser, levels: Sequence[float], drawing: Drawing) -> Tensor:
+    """Return the end of the ODE that turns the law of y into that of x, for images with noise of `levels`."""
+    return _walked(y, denoiser, levels, drawing, is_random=False)
+
+
+def _walked(
+    y: Tensor, denoiser: BandDenoiser, levels: Sequence[float], drawing: Drawing, is_random: bool
+) -> Tensor:
+    """Follow the reverse process, images of one level at a time."""
+    walked = torch.empty_like(y)
+    for level in set(levels):
+        places = [i for i, value in enumerate(levels) if value == level]
+        streams = drawing.streams(y.device, places) if is_random else None
+        walked[places] = posterior_sample(y[places], denoiser, level, drawing.steps, streams)
+    return walked
 
 
 def posterior_sample(
@@ -108,16 +152,16 @@ def posterior_sample(
 ) -> Tensor:
     """Follow the reverse process from t*, where sigma / alpha = `strength` and alpha y has the law of x_t (use 2).
 
-    With `streams`, one an image, this is DPM-Solver++'s SDE, and the result a draw from p(x | y); without, its ODE, a
-    deterministic map that turns the law of y into that of x.
+    With `streams`, one for each image, this is DPM-Solver++'s SDE and the result is a draw from p(x | y). Without, it
+    is the ODE, a deterministic map.
     """
-    schedule, noise = denoiser.schedule, denoiser.noise
+    schedule, noise = denoiser.process.schedule, denoiser.process.noise
     finest = max(
         finest_level(strength, denoiser.power), math.exp(-float(schedule.log_snr(torch.zeros(()))) / 2)
     )
     # From the schedule's finest level there is no way to go but the last step.
     amplitudes = np.geomspace(strength, finest, steps if strength > finest else 1)
-    levels = path_through(schedule, schedule.times_of(-2 * torch.from_numpy(amplitudes).log().to(y.device)))
+    levels = levels_at(schedule, schedule.times_of(-2 * torch.from_numpy(amplitudes).log().to(y.device)))
     draw = None if streams is None else lambda: noise.draw(y.shape, streams)
     drawn = integrate(denoiser, dpmpp(draw), levels[0].alpha.float() * y, levels)
     return _inside(y, drawn, noise)

@@ -1,7 +1,7 @@
-"""Omission: restore image files whose corruption lies in a known band (MATH: 6. Selective omission)."""
+"""Omission: restore image files whose corruption lies in a known band (docs/theory.md, section 6)."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sagd_cli.data.folders import (
     Outcome,
     check_names,
     check_output_folder,
-    input_files,
     list_images,
     output_name,
     read_all,
@@ -22,15 +22,18 @@ from sagd_cli.data.folders import (
 )
 from sagd_cli.data.images import Image, read_image, write_array, write_image
 from sagd_cli.data.ranges import image_pixels, image_signal
+from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.restoration.options import Omission
-from sagd_cli.restoration.prepare import Preparation, prepare_omission
+from sagd_cli.restoration.prepare import Preparation, Prepared
 from sagd_cli.restoration.quality import file_report
+from sagd_cli.restoration.restorer import RestoredBatch
 from sagd_cli.spectral.band import Band
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import refuse_existing
 
 PIXELS_AT_ONCE = 1 << 18
+KEPT_BYTES = 1 << 28  # of images that were read to prepare, and are not read again
 
 
 @dataclass(frozen=True)
@@ -49,41 +52,31 @@ class Places:
     inputs: Sequence[Path] = ()
 
 
-@dataclass(frozen=True)
-class RestoredImage:
-    """An image before and after with its record, for a figure."""
-
-    record: dict[str, Any]
-    before: NDArray[np.float32]
-    after: NDArray[np.float32]
-    truth: NDArray[np.float32] | None
-    deviation: NDArray[np.float32] | None
-
-
 def omit_files(
     omission: Omission, places: Places, device: torch.device, force: bool, output: Output, shown: int = 0
 ) -> tuple[dict[str, Any], list[RestoredImage]]:
-    """Restore the images of a folder into another; return the JSON object of `sagd omit` and the first images, `shown`.
+    """Restore the images of a folder into another; return the JSON object of `sagd omit` and the first `shown` images.
 
     Outside the band images come back unchanged, before rounding to their depth. A file that cannot be read is
     noted and skipped. Images are read one batch at a time: memory does not grow with their number. Raises UsageError,
     before any work, on outputs or truths that do not fit; DataError when there is nothing to omit.
     """
-    paths = input_files(places.source)
-    truths = _match_truth(paths, places.truth)
+    paths = list_images(places.source)
+    truths = _Truths(_match_truth(paths, places.truth))
     _check_outputs(omission, places, paths, force)
     some = some_images(paths)
-    _check_truth(some, truths)
-    plan = prepare_omission(omission, places.source, places.run, some, device, output)
+    truths.check(some)
+    prepared = Preparation(omission, places.source, some, device, output, places.run).prepared()
+    read = {image.path: image for image in some}
+    if sum(image.pixels.nbytes for image in some) > KEPT_BYTES:
+        read = {}
     del some
-    outcome, kept = Outcome(), list[RestoredImage]()
+    work = _Work(prepared, places, truths, device, output)
+    kept = list[RestoredImage]()
     with output.progress("omit", len(paths)) as bar:
-        for batch in _batches(read_all(paths, outcome, output, bar.advance), plan.band, outcome, output):
-            for restored in _restored(plan, places, batch, truths, outcome, output):
-                outcome.files.append(restored.record)
-                kept.extend([restored] if len(kept) < shown else [])
-    outcome.files.sort(key=lambda record: str(record["input"]))
-    return _result(plan, places, outcome), kept
+        for restored in work.restored(read_all(paths, work.outcome, output, bar.advance, read)):
+            kept.extend([restored] if len(kept) < shown else [])
+    return work.result(), kept
 
 
 def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], force: bool) -> None:
@@ -123,121 +116,156 @@ def _match_truth(paths: Sequence[Path], truth: Path | None) -> dict[Path, Path]:
     return {path: found[path.stem] for path in paths}
 
 
-def _check_truth(images: Sequence[Image], truths: dict[Path, Path]) -> None:
-    """Raise DataError, before any work, when a truth cannot be read or has another shape than its image."""
-    for image in images if truths else ():
-        _truth_of(image, truths)
+@dataclass
+class _Truths:
+    """The true images of files, by the path of the file; those that were read to check them are kept for a while."""
+
+    paths: dict[Path, Path]
+    kept: dict[Path, NDArray[np.float32]] = field(default_factory=dict)
+
+    def check(self, images: Sequence[Image]) -> None:
+        """Raise DataError, before any work, when a truth cannot be read or has another shape than its image."""
+        size = 0
+        for image in images if self.paths else ():
+            truth = self.of(image)
+            size += 0 if truth is None else truth.nbytes
+            if truth is not None and size <= KEPT_BYTES:
+                self.kept[image.path] = truth
+
+    def of(self, image: Image) -> NDArray[np.float32] | None:
+        """Return the true signal (C, H, W) of an image; None where none was given."""
+        if image.path not in self.paths:
+            return None
+        if image.path in self.kept:
+            return self.kept.pop(image.path)
+        truth = read_image(self.paths[image.path])
+        if truth.pixels.shape != image.pixels.shape:
+            raise DataError(
+                f"{truth.path} has the shape {truth.pixels.shape}, and {image.path} {image.pixels.shape}",
+                "A true image has the size and colours of the damaged one.",
+            )
+        return image_signal(truth.pixels)
 
 
-def _truth_of(image: Image, truths: dict[Path, Path]) -> NDArray[np.float32] | None:
-    if image.path not in truths:
-        return None
-    truth = read_image(truths[image.path])
-    if truth.pixels.shape != image.pixels.shape:
-        raise DataError(
-            f"{truth.path} has the shape {truth.pixels.shape}, and {image.path} {image.pixels.shape}",
-            "A true image has the size and colours of the damaged one.",
-        )
-    return image_signal(truth.pixels)
+@dataclass(frozen=True)
+class _Work:
+    """Restores the images of one command and writes them; `outcome` says what became of each."""
 
+    prepared: Prepared
+    places: Places
+    truths: _Truths
+    device: torch.device
+    output: Output
+    outcome: Outcome = field(default_factory=Outcome)
 
-def _batches(images: Iterable[Image], band: Band, outcome: Outcome, output: Output) -> Iterator[list[Image]]:
-    """Neighbours of one shape, of at most `PIXELS_AT_ONCE` pixels in all (one image at least)."""
-    batch: list[Image] = []
-    for image in images:
-        if not outcome.has_band(image, band, output):
-            continue
-        alike = not batch or batch[0].pixels.shape == image.pixels.shape
-        if batch and (not alike or (len(batch) + 1) * image.pixels.size > PIXELS_AT_ONCE):
-            yield batch
-            batch = []
-        batch.append(image)
-    if batch:
-        yield batch
+    @property
+    def band(self) -> Band:
+        """The band that is restored."""
+        return self.prepared.band
 
+    def restored(self, images: Iterable[Image]) -> Iterator[RestoredImage]:
+        """Restore `images`, write them and yield them with their records; what fails is noted."""
+        for batch in self._batches(images):
+            measured = list(self._measured(batch))
+            if measured:
+                yield from self._restored(*map(list, zip(*measured, strict=True)))
 
-def _measured(
-    plan: Preparation, images: list[Image], outcome: Outcome, output: Output
-) -> Iterator[tuple[Image, NDArray[np.float32], float]]:
-    """Yield each image with its signal and the strength of its noise; those with more than the model knows fail."""
-    for image in images:
-        signal = image_signal(image.pixels)
-        try:
-            yield image, signal, plan.strength_of(signal)
-        except DataError as error:
-            outcome.fail(image.path, DataError(f"{image.path}: {error.message}", error.hint), output)
-
-
-def _restored(
-    plan: Preparation,
-    places: Places,
-    images: list[Image],
-    truths: dict[Path, Path],
-    outcome: Outcome,
-    output: Output,
-) -> Iterator[RestoredImage]:
-    """Restore images of one shape, write them and yield them with their records; what fails is noted."""
-    measured = list(_measured(plan, images, outcome, output))
-    if not measured:
-        return
-    images, signals, strengths = map(list, zip(*measured, strict=True))
-    y = torch.from_numpy(np.stack(signals)).to(plan.device)
-    try:
-        restored = plan.restorer.restore(y, strengths, [image.path.name for image in images])
-    except SagdError as error:
+    def _batches(self, images: Iterable[Image]) -> Iterator[list[Image]]:
+        """Neighbours of one shape, of at most `PIXELS_AT_ONCE` pixels in all (one image at least)."""
+        batch: list[Image] = []
         for image in images:
-            outcome.fail(image.path, SagdError(f"{image.path}: {error.message}", error.hint), output)
-        return
-    for i, image in enumerate(images):
+            if not self.outcome.has_band(image, self.band, self.output):
+                continue
+            alike = not batch or batch[0].pixels.shape == image.pixels.shape
+            if batch and (not alike or (len(batch) + 1) * image.pixels.size > PIXELS_AT_ONCE):
+                yield batch
+                batch = []
+            batch.append(image)
+        if batch:
+            yield batch
+
+    def _measured(self, images: list[Image]) -> Iterator[tuple[Image, NDArray[np.float32], float]]:
+        """Yield each image with its signal and its noise's strength; those with more than the model knows fail."""
+        for image in images:
+            signal = image_signal(image.pixels)
+            try:
+                yield image, signal, self.prepared.strength_of(signal)
+            except DataError as error:
+                self._fail(image, error)
+
+    def _fail(self, image: Image, error: SagdError) -> None:
+        self.outcome.fail(image.path, SagdError(f"{image.path}: {error.message}", error.hint), self.output)
+
+    def _restored(
+        self, images: list[Image], signals: list[NDArray[np.float32]], strengths: list[float]
+    ) -> Iterator[RestoredImage]:
+        """Restore images of one shape."""
+        y = torch.from_numpy(np.stack(signals)).to(self.device)
         try:
-            draws = [draw[i].cpu().numpy() for draw in (restored.estimate, *restored.draws)]
-            names = _draw_names(image.path, len(draws))
-            for name, draw in zip(names, draws, strict=True):
-                write_image(image, image_pixels(draw, image.pixels.dtype), _folder(places.folder) / name)
-            truth = _truth_of(image, truths)
-            # What was written, rounded and clipped as it is, is what the report is about.
-            after = image_signal(image_pixels(draws[0], image.pixels.dtype))
-            target = places.folder / names[0]
-            record = file_report(image.path, target, signals[i], after, truth, plan.band)
-            if plan.omission.per_image:
-                record["strength"] = strengths[i] if isfinite(strengths[i]) else None
-            deviation = None
-            if restored.deviation is not None and places.uncertainty is not None:
-                deviation = restored.deviation[i].cpu().numpy()
-                # On the scale of float images, where white is 1: half that of the signal.
-                file = _folder(places.uncertainty) / _deviation_name(image.path)
-                write_array((deviation / 2).astype(np.float32), file)
-                record["uncertainty"] = str(file)
-        except DataError as error:
-            outcome.fail(image.path, error, output)
-            continue
-        yield RestoredImage(record, signals[i], after, truth, deviation)
+            batch = self.prepared.restorer.restore(y, strengths, [image.path.name for image in images])
+        except SagdError as error:
+            for image in images:
+                self._fail(image, error)
+            return
+        for i, image in enumerate(images):
+            try:
+                restored = self._written(image, signals[i], batch, i)
+            except DataError as error:
+                self.outcome.fail(image.path, error, self.output)
+                continue
+            if self.prepared.omission.per_image:
+                restored.record["strength"] = strengths[i] if isfinite(strengths[i]) else None
+            self.outcome.files.append(restored.record)
+            yield restored
+
+    def _written(
+        self, image: Image, signal: NDArray[np.float32], batch: RestoredBatch, i: int
+    ) -> RestoredImage:
+        """Write image `i` of a batch, its further draws and its deviation; return it with its record."""
+        draws = [image_pixels(_array(draw[i]), image.pixels.dtype) for draw in (batch.estimate, *batch.draws)]
+        names = _draw_names(image.path, len(draws))
+        for name, draw in zip(names, draws, strict=True):
+            write_image(image, draw, _folder(self.places.folder) / name)
+        truth = self.truths.of(image)
+        # What was written, rounded and clipped as it is, is what the report is about.
+        after = image_signal(draws[0])
+        record = file_report(image.path, self.places.folder / names[0], signal, after, truth, self.band)
+        deviation = None
+        if batch.deviation is not None and self.places.uncertainty is not None:
+            deviation = _array(batch.deviation[i])
+            file = _folder(self.places.uncertainty) / _deviation_name(image.path)
+            # On the scale of float images, where white is 1: half that of the signal.
+            write_array((deviation / 2).astype(np.float32), file)
+            record["uncertainty"] = str(file)
+        return RestoredImage(image.path.name, signal, after, record, truth, deviation)
+
+    def result(self) -> dict[str, Any]:
+        """Return the JSON object; an infinite strength is null there, with `lost` saying so."""
+        omission, strength = self.prepared.omission, self.prepared.strength
+        ends = [] if strength is None or omission.strength is not None else [strength.low, strength.high]
+        files = sorted(self.outcome.files, key=lambda record: str(record["input"]))
+        result: dict[str, Any] = {
+            "band": str(self.band),
+            "strength": strength.value if strength is not None and isfinite(strength.value) else None,
+            "strength_interval": ends if ends and all(map(isfinite, ends)) else None,
+            "lost": strength is not None and strength.lost,
+            "method": omission.method,
+            "output": str(self.places.folder),
+            "files": files,
+        }
+        if self.places.run is not None:
+            result["run"] = str(self.places.run)
+        for key in ("psnr_before", "psnr", "ssim_before", "ssim"):
+            values = [record[key] for record in files if key in record]
+            if values:
+                result[f"{key}_mean"] = float(np.mean(values))
+        return {**result, "failed": self.outcome.failed}
+
+
+def _array(field: Tensor) -> NDArray[np.float32]:
+    return np.asarray(field.cpu().numpy())
 
 
 def _folder(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def _result(plan: Preparation, places: Places, outcome: Outcome) -> dict[str, Any]:
-    """The JSON object; an infinite strength is null there, with `lost` saying so."""
-    strength = plan.strength
-    ends = None if strength is None else [strength.low, strength.high]
-    result: dict[str, Any] = {
-        "band": str(plan.band),
-        "strength": strength.value if strength is not None and isfinite(strength.value) else None,
-        "strength_interval": ends
-        if plan.omission.strength is None and ends and all(map(isfinite, ends))
-        else None,
-        "lost": strength is not None and strength.lost,
-        "method": plan.omission.method,
-        "output": str(places.folder),
-        "files": outcome.files,
-    }
-    if places.run is not None:
-        result["run"] = str(places.run)
-    for key in ("psnr_before", "psnr", "ssim_before", "ssim"):
-        values = [record[key] for record in outcome.files if key in record]
-        if values:
-            result[f"{key}_mean"] = float(np.mean(values))
-    return {**result, "failed": outcome.failed}

@@ -1,4 +1,4 @@
-"""What a band held, drawn given the rest of an image: spectral inpainting of samples (MATH: 6., use 1, `prior`)."""
+"""What a band held, drawn given the rest of an image: spectral inpainting of samples (docs/theory.md, section 6.1)."""
 
 from collections.abc import Sequence
 from math import inf
@@ -6,11 +6,12 @@ from math import inf
 import numpy as np
 from torch import Tensor
 
+from sagd_cli.damage.strength import FINEST, STRONGEST
 from sagd_cli.errors import UsageError
 from sagd_cli.model.model import Model
 from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.estimates import finest_level
-from sagd_cli.restoration.restorer import FINEST, STRONGEST, Restorer, Restoring
+from sagd_cli.restoration.restorer import Restorer, Restoring
 from sagd_cli.sampling.generator import Prior
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid

@@ -1,26 +1,21 @@
 """Restoring images once all is known: the band, how strong its noise is, and a model of the images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isinf
 
 import torch
 from torch import Tensor
 
-from sagd_cli.diffusion.band_denoiser import BandDenoiser
+from sagd_cli.damage.strength import FINEST, STRONGEST
 from sagd_cli.errors import DataError
 from sagd_cli.restoration.band_model import BandModel
-from sagd_cli.restoration.estimates import (
-    UNTRAINED,
-    drowned,
-    noisier_posterior_mean,
-    posterior_mean,
-    posterior_sample,
-)
+from sagd_cli.restoration.catalogue import ESTIMATES, EstimateChoice
+from sagd_cli.restoration.estimates import Drawing, drowned, noisier_posterior_mean
 from sagd_cli.spectral.band import Band
-from sagd_cli.spectral.noise import band_noise, random_stream
+from sagd_cli.spectral.noise import band_noise
 
-# The ends of the schedule's sigma / alpha at which a network can be trained; a lost band is taken to be at the upper.
-FINEST, STRONGEST = 0.01, 100.0
+SAMPLE = ESTIMATES["sample"]  # what deviations are made of
 
 
 @dataclass(frozen=True)
@@ -84,12 +79,12 @@ class Restorer:
     def restore(self, y: Tensor, strengths: list[float], names: list[str]) -> RestoredBatch:
         """Restore images `y` (B, C, H, W) with noise of `strengths`, infinite for a lost band; those without stay.
 
-        The noise that is drawn for an image is a function of the seed and its name. Colours are images of their own for
-        a model of grey ones.
+        The noise that is drawn for an image is a function of the seed and of its name. A model of grey images restores
+        each colour as an image of its own.
         """
         if self.model is None:
             noise = band_noise(self.band, tuple(y.shape[2:]), y.device)
-            return RestoredBatch(UNTRAINED[self.how.estimate](y, noise), [], None)
+            return RestoredBatch(self._choice.load()(y, noise), [], None)
         restored = self._of_any_colour(self.model, y, strengths, names)
         noisy = torch.tensor([value >= FINEST for value in strengths], device=y.device).view(-1, 1, 1, 1)
         deviation = restored.deviation
@@ -98,6 +93,10 @@ class Restorer:
             [torch.where(noisy, draw, y) for draw in restored.draws],
             None if deviation is None else noisy * deviation,
         )
+
+    @property
+    def _choice(self) -> EstimateChoice:
+        return ESTIMATES[self.how.estimate]
 
     def _of_any_colour(
         self, model: BandModel, y: Tensor, strengths: list[float], names: list[str]
@@ -122,47 +121,34 @@ class Restorer:
         self, model: BandModel, y: Tensor, strengths: list[float], names: list[str]
     ) -> RestoredBatch:
         denoiser = model.denoiser(self.band, tuple(y.shape[2:]))
-        damage = model.settings.damage
+        damage, (low, high) = model.settings.damage, model.settings.strengths
         if damage is not None:
-            level = model.settings.strengths[1]
-            return RestoredBatch(noisier_posterior_mean(y, denoiser, damage, level, names), [], None)
-        given, noise = y, denoiser.noise
+            return RestoredBatch(noisier_posterior_mean(y, denoiser, damage, high, names), [], None)
+        given, noise = y, denoiser.process.noise
         lost = torch.tensor([isinf(value) for value in strengths], device=y.device).view(-1, 1, 1, 1)
         y = torch.where(lost, drowned(y, noise, STRONGEST, names), y)
+        levels = [min(max(value, low), high) for value in strengths]
 
-        def unchanged(estimate: Tensor) -> Tensor:
-            """Outside the band take what was given: beside noise that strong it was rounded."""
+        def estimated(choice: EstimateChoice, seeds: list[str]) -> Tensor:
+            """Outside a lost band take what was given: beside noise that strong it was rounded."""
+            drawing = Drawing(self.how.steps, self.how.seed, seeds)
+            estimate: Tensor = choice.load()(y, denoiser, levels, drawing)
             return torch.where(lost, given + noise.project(estimate - given), estimate)
 
-        low, high = model.settings.strengths
-        levels = [min(max(value, low), high) for value in strengths]
-        if self.how.estimate == "ode":
-            return RestoredBatch(unchanged(self._drawn(y, denoiser, levels)), [], None)
-        count = self.how.samples if self.how.estimate == "sample" or self.how.uncertain else 0
-        kept = (self.how.returned or count) if self.how.estimate == "sample" else 0
-        draws, spread = list[Tensor](), _Spread(torch.zeros_like(y), torch.zeros_like(y))
-        for k in range(count):
-            draw = unchanged(self._drawn(y, denoiser, levels, [f"{name} {k}" for name in names]))
-            draws.extend([draw] if k < kept else [])
-            if self.how.uncertain:
-                spread.add(draw)
-        deviation = (spread.variance + self.floor**2).sqrt() if self.how.uncertain else None
-        if self.how.estimate == "sample":
+        draws, deviation = self._draws(y, lambda k: estimated(SAMPLE, [f"{name} {k}" for name in names]))
+        if self._choice.draws:
             return RestoredBatch(draws[0], draws[1:], deviation)
-        mean = posterior_mean(y, denoiser, torch.tensor(levels, device=y.device))
-        return RestoredBatch(unchanged(mean), [], deviation)
+        return RestoredBatch(estimated(self._choice, names), [], deviation)
 
-    def _drawn(
-        self, y: Tensor, denoiser: BandDenoiser, levels: list[float], seeds: list[str] | None = None
-    ) -> Tensor:
-        """Draw from the posterior, or follow its ODE without `seeds`: images of one level at a time."""
-        drawn = torch.empty_like(y)
-        for level in set(levels):
-            of_level = [i for i, value in enumerate(levels) if value == level]
-            streams = (
-                [random_stream(y.device, self.how.seed, "posterior", seeds[i]) for i in of_level]
-                if seeds
-                else None
-            )
-            drawn[of_level] = posterior_sample(y[of_level], denoiser, level, self.how.steps, streams)
-        return drawn
+    def _draws(self, like: Tensor, draw: Callable[[int], Tensor]) -> tuple[list[Tensor], Tensor | None]:
+        """Return the posterior samples that come back, draw(0), draw(1) and so on, and the deviation of all of them."""
+        how = self.how
+        count = how.samples if self._choice.draws or how.uncertain else 0
+        kept = (how.returned or count) if self._choice.draws else 0
+        draws, spread = list[Tensor](), _Spread(torch.zeros_like(like), torch.zeros_like(like))
+        for k in range(count):
+            drawn = draw(k)
+            draws.extend([drawn] if k < kept else [])
+            if how.uncertain:
+                spread.add(drawn)
+        return draws, (spread.variance + self.floor**2).sqrt() if how.uncertain else None

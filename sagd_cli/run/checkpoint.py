@@ -72,7 +72,7 @@ def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
 
     Raises CheckpointError when they are of others: a half-life that was added to a run under way has no past.
     """
-    was_learned = "profile.safetensors" in checkpoint.manifest["files"]
+    was_learned = "profile.safetensors" in checkpoint.manifest.files
     if was_learned != (state.profile is not None):
         other = "given" if was_learned else "learned"
         raise CheckpointError(

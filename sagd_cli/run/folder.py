@@ -12,6 +12,7 @@ from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.layers import differing_keys
 from sagd_cli.config.run import RunConfig
 from sagd_cli.config.validation import validate
+from sagd_cli.diffusion.catalogue import PREDICTIONS
 from sagd_cli.errors import UsageError
 from sagd_cli.model.classes import Classes
 from sagd_cli.model.model import Model
@@ -19,7 +20,7 @@ from sagd_cli.model.network import build_backbone, seen_shape
 from sagd_cli.plugin.registry import registry
 from sagd_cli.run import checkpoint
 from sagd_cli.run.log import METRICS_FILE
-from sagd_cli.run.manifest import CONFIG, Checkpoint, open_checkpoint, sampled_filter
+from sagd_cli.run.manifest import CONFIG, Checkpoint, has_run, open_checkpoint
 from sagd_cli.spectral.grid import Array
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import try_lock, write_text
@@ -40,30 +41,24 @@ class Run:
     @property
     def filter(self) -> FilterConfig:
         """The filter to sample with: the one that training left, where it was learned."""
-        return sampled_filter(self.checkpoint)
+        return self.checkpoint.filter
 
     @property
     def dtype(self) -> np.dtype:
-        """The type of its data: uint8, also of early runs, which do not say so, or a float."""
-        name: str = self.checkpoint.manifest.get("dtype", "uint8")
-        return np.dtype(name)
+        """The type of its data: uint8, or a float."""
+        return np.dtype(self.checkpoint.manifest.dtype)
 
     @property
     def classes(self) -> Classes | None:
         """The classes it was trained on, if it was."""
-        document = self.checkpoint.manifest.get("classes")
+        document = self.checkpoint.manifest.classes
         return None if document is None else Classes.read(document)
 
     def model(self, device: torch.device, ema_images: int | None = None) -> Model:
-        """Return what images are drawn with, on `device`: the average of this half-life, the first by default.
+        """Return what was trained, on `device`: the average of this half-life in images, the first by default.
 
-        Raises UsageError when the run restores images instead, and when it keeps no such average, with those it keeps.
+        Raises UsageError, with the averages there are, when the run keeps no such average.
         """
-        if self.config.restoration is not None:
-            raise UsageError(
-                f"{self.path} was trained to restore images, not to make them",
-                f"Use `sagd omit --model {self.path}`.",
-            )
         half_lives = self.config.training.ema_half_life_images
         ema_images = half_lives[0] if ema_images is None else ema_images
         if ema_images not in half_lives:
@@ -71,38 +66,33 @@ class Run:
             raise UsageError(
                 f"{self.path} keeps no average of a half-life of {ema_images} images", f"There are: {kept}."
             )
-        # Early runs did not keep the spectra of their data, which the EDM predictions need.
-        needed = self.config.prediction.startswith("edm") or checkpoint.has_moments(self.checkpoint)
-        return Model(
-            str(self.path),
-            self.config,
-            self.network(device, ema_images),
-            ema_images,
-            checkpoint.load_filter(self.checkpoint),
-            self.shape,
-            self.dtype,
-            self.classes,
-            checkpoint.load_moments(self.checkpoint) if needed else {},
-        )
-
-    def network(self, device: torch.device, ema_images: int | None = None) -> torch.nn.Module:
-        """Return the averaged network on `device`, that of the first half-life by default."""
-        half_lives = self.config.training.ema_half_life_images
         shape = seen_shape(self.config, self.shape)
         network = build_backbone(self.config.backbone, shape, len(self.classes or ()))
-        name = checkpoint.ema_names(half_lives)[half_lives[0] if ema_images is None else ema_images]
-        return checkpoint.load_ema(self.checkpoint, network, name).to(device)
+        name = checkpoint.ema_names(half_lives)[ema_images]
+        return Model(
+            name=str(self.path),
+            config=self.config,
+            network=checkpoint.load_ema(self.checkpoint, network, name).to(device),
+            ema_images=ema_images,
+            filter=checkpoint.load_filter(self.checkpoint),
+            shape=self.shape,
+            dtype=self.dtype,
+            classes=self.classes,
+            moments=self._moments(),
+        )
 
-    @property
-    def power(self) -> Array:
-        """E |F x|^2 / N of the data on the half spectrum; raises CheckpointError in early runs, which kept none."""
-        return checkpoint.load_moments(self.checkpoint)["power"]
+    def _moments(self) -> dict[str, Array]:
+        """Return the mean image and the spectra of the data; nothing where an early run kept none and needs none."""
+        needed = PREDICTIONS[self.config.prediction].needs_power or self.config.restoration is not None
+        if needed or checkpoint.has_moments(self.checkpoint):
+            return checkpoint.load_moments(self.checkpoint)
+        return {}
 
 
-def is_run(text: str) -> bool:
+def names_run(text: str) -> bool:
     """Whether `text` names the folder of a run; a name of a data set is that, and ./NAME the folder."""
     try:
-        return text not in registry().names("dataset") and (Path(text) / CONFIG).is_file()
+        return text not in registry().names("dataset") and has_run(Path(text))
     except (OSError, ValueError):
         return False
 
@@ -114,10 +104,10 @@ def open_run(path: Path, output: Output) -> Run:
     when nothing in it is sound.
     """
     found = open_checkpoint(path, output)
-    written = validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
-    check_same_filter(written.filter.sha256(), found.filter_sha256, f"{path / CONFIG} names")
-    refuse_other_settings(path, written, trained_config(found))
-    return Run(path, written, found, tuple(found.manifest["shape"]))
+    written = read_config(path)
+    check_same_filter(written.filter.sha256(), found.manifest.filter_sha256, f"{path / CONFIG} names")
+    refuse_other_settings(path, written, found.config)
+    return Run(path, written, found, tuple(found.manifest.shape))
 
 
 def refuse_other_settings(path: Path, given: RunConfig, trained: RunConfig) -> None:
@@ -136,11 +126,6 @@ def differing_settings(given: RunConfig, trained: RunConfig) -> list[str]:
     return [key for key in keys if not key.startswith("sampling.")]
 
 
-def trained_config(found: Checkpoint) -> RunConfig:
-    """Return the configuration a checkpoint was trained with."""
-    return validate(RunConfig, found.manifest["config"], str(found.path))
-
-
 def check_same_filter(wanted: str, trained: str, subject: str) -> None:
     """Raise UsageError with both hashes when the filter asked for is not the one the run was trained with."""
     if wanted != trained:
@@ -152,11 +137,9 @@ def check_same_filter(wanted: str, trained: str, subject: str) -> None:
 
 def check_folder(path: Path, config: RunConfig, allow_change: bool) -> None:
     """Raise UsageError when `path` is no run and not empty or, without `allow_change`, a run with other settings."""
-    if (path / CONFIG).is_file() and not allow_change:
-        refuse_other_settings(
-            path, config, validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
-        )
-    elif not (path / CONFIG).is_file() and path.exists() and not _is_unused(path):
+    if has_run(path) and not allow_change:
+        refuse_other_settings(path, config, read_config(path))
+    elif not has_run(path) and path.exists() and not _is_unused(path):
         raise UsageError(f"{path} exists and is not a run", "Choose another --output.")
 
 
@@ -169,6 +152,11 @@ def _is_unused(path: Path) -> bool:
 def _half_written(path: Path) -> list[Path]:
     """What a killed process left of a configuration or metrics, which are written beside their place."""
     return [left for name in (CONFIG, METRICS_FILE) for left in path.glob(f".sagd-*{Path(name).suffix}")]
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read config.yaml of the run `path`; raise ConfigError when it is not valid."""
+    return validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG))
 
 
 def write_config(path: Path, config: RunConfig) -> None:

@@ -3,17 +3,26 @@
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
+from sagd_cli import __version__
+from sagd_cli.config.documents import Document
 from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.run import RunConfig
 from sagd_cli.config.validation import validate
-from sagd_cli.errors import CheckpointError, PluginError, UsageError
+from sagd_cli.data.datasets import hash_images
+from sagd_cli.errors import CheckpointError, ConfigError, PluginError, UsageError
 from sagd_cli.plugin.registry import registry
 from sagd_cli.system.console import Output
 
@@ -22,8 +31,51 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 
+def has_run(path: Path) -> bool:
+    """Whether the folder `path` holds a run."""
+    return (path / CONFIG).is_file()
+
+
 class NewerVersionError(CheckpointError):
     """A checkpoint is of a format that this version does not know."""
+
+
+class FileRecord(Document):
+    """Size in bytes and hash of one file of a checkpoint."""
+
+    size: int
+    sha256: str
+
+
+class PluginRecord(Document):
+    """A plug-in that a run needs, and where it comes from."""
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+
+
+class Manifest(Document):
+    """What a checkpoint says of itself besides its tensors.
+
+    `shape` is (C, *spatial) of the data. `trained_filter` is the filter that training left, where it was learned.
+    Early versions did not write `dtype`, `images_sha256` and `classes`.
+    """
+
+    format: int
+    step: int
+    shape: list[int]
+    dtype: str = "uint8"
+    images_sha256: str | None = None
+    classes: dict[str, Any] | None = None
+    config: dict[str, Any]
+    filter_sha256: str
+    trained_filter: dict[str, Any] | None = None
+    versions: dict[str, str]
+    plugins: list[PluginRecord]
+    files: dict[str, FileRecord]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -31,17 +83,51 @@ class Checkpoint:
     """A checkpoint whose hashes hold."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
     def step(self) -> int:
         """Optimiser steps done."""
-        return int(self.manifest["step"])
+        return self.manifest.step
 
     @property
-    def filter_sha256(self) -> str:
-        """Hash of the filter it was trained with."""
-        return str(self.manifest["filter_sha256"])
+    def config(self) -> RunConfig:
+        """The configuration it was trained with; raises ConfigError when this version does not know it."""
+        return validate(RunConfig, self.manifest.config, str(self.path))
+
+    @property
+    def filter(self) -> FilterConfig:
+        """The filter to sample with: the one that training left, where it was learned."""
+        document = self.manifest.trained_filter or self.manifest.config["filter"]
+        return validate(FilterConfig, document, str(self.path))
+
+
+def described(config: RunConfig, images: NDArray[Any], classes: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what a manifest says of a training: its data (N, C, *spatial), settings, versions and plug-ins."""
+    needed = {"filter": config.filter.type, "dataset": config.dataset.name, "backbone": config.backbone.name}
+    entries = [registry().entry(kind, name) for kind, name in needed.items()]
+    return {
+        "shape": list(images.shape[1:]),
+        "dtype": str(images.dtype),
+        "images_sha256": hash_images(images),
+        "classes": classes,
+        "config": config.document(),
+        "filter_sha256": config.filter.sha256(),
+        "versions": {
+            "sagd": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "diffusers", "numpy")},
+        },
+        "plugins": [
+            {
+                "kind": entry.kind,
+                "name": entry.name,
+                "distribution": entry.provider.distribution,
+                "version": entry.provider.version,
+            }
+            for entry in entries
+        ],
+    }
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -83,38 +169,41 @@ def set_aside_newer(folder: Path, step: int) -> None:
             path.rename(path.with_name(f"damaged-{path.name}-{time.time_ns()}"))
 
 
-def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint whose hashes hold, and why each newer one was skipped.
+def has_checkpoints(folder: Path) -> bool:
+    """Whether there is any checkpoint in `folder`, sound or not."""
+    return bool(_steps(folder))
 
-    Raises NewerVersionError at one of a format to come: to go on from an older one would discard what was trained
-    since.
+
+def newest(folder: Path, output: Output) -> Checkpoint | None:
+    """Return the newest checkpoint whose hashes hold, if there is one, and warn of each newer one that is damaged.
+
+    Raises NewerVersionError at one of a later format: to go on from an older one would discard what was trained since.
     """
-    skipped: list[str] = []
     for path in (path_of(folder, step) for step in reversed(_steps(folder))):
         try:
-            return Checkpoint(path, _verified(path)), skipped
+            return Checkpoint(path, _verified(path))
         except NewerVersionError:
             raise
         except CheckpointError as error:
-            skipped.append(error.message)
-    return None, skipped
+            output.warn(f"skipped: {error.message}")
+    return None
 
 
-def _verified(path: Path) -> dict[str, Any]:
+def _verified(path: Path) -> Manifest:
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         if manifest["digest"] != digest(manifest):
             raise CheckpointError(f"{path} is damaged: the manifest does not match its own hash")
         if manifest["format"] > FORMAT:
             raise NewerVersionError(f"{path} was written by a newer version of sagd", "Update sagd.")
-        recorded = manifest["files"]
-        found = describe_files(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        read = validate(Manifest, manifest, MANIFEST)
+        recorded, found = manifest["files"], describe_files(path)
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged: its manifest cannot be read ({error})") from None
     for name in sorted({*recorded, *found}):
         if recorded.get(name) != found.get(name):
             raise CheckpointError(f"{path} is damaged: {name} does not match its recorded hash")
-    return dict(manifest)
+    return read
 
 
 def digest(manifest: dict[str, Any]) -> str:
@@ -142,33 +231,25 @@ def open_checkpoint(run: Path, output: Output) -> Checkpoint:
     Raises UsageError when `run` is no run, CheckpointError when nothing in it is sound, PluginError when it needs a
     plug-in that is not here.
     """
-    if not (run / CONFIG).is_file():
+    if not has_run(run):
         raise UsageError(f"{run} is not a run: it has no {CONFIG}", "Train one with `sagd train`.")
-    found, skipped = newest(run / CHECKPOINTS)
-    for reason in skipped:
-        output.warn(f"skipped: {reason}")
+    found = newest(run / CHECKPOINTS, output)
     if found is None:
         hint = "Run the same `sagd train` command again to train it."
         raise CheckpointError(f"{run} holds no sound checkpoint", hint)
-    _check_plugins(found.manifest["plugins"])
+    _check_plugins(found.manifest.plugins)
     return found
 
 
-def _check_plugins(needed: list[dict[str, str]]) -> None:
+def _check_plugins(needed: Sequence[PluginRecord]) -> None:
     """Raise PluginError that says what to install when a plug-in a checkpoint needs is not here."""
     for item in needed:
-        if item["name"] not in registry().names(item["kind"]):
-            source = f"{item['distribution']} {item['version']}".strip()
+        if item.name not in registry().names(item.kind):
+            source = f"{item.distribution} {item.version}".strip()
             raise PluginError(
-                f"the run needs the {item['kind']} {item['name']!r} of {source}, which is not installed or not enabled",
+                f"the run needs the {item.kind} {item.name!r} of {source}, which is not installed or not enabled",
                 f"Install {source}, or name its file with --plugin.",
             )
-
-
-def sampled_filter(checkpoint: Checkpoint) -> FilterConfig:
-    """Return the filter to sample with: the one that training left, where it was learned."""
-    document = checkpoint.manifest.get("trained_filter", checkpoint.manifest["config"]["filter"])
-    return validate(FilterConfig, document, str(checkpoint.path))
 
 
 @dataclass(frozen=True)
@@ -188,5 +269,5 @@ class RunFilter:
 def read_run_filter(run: Path, output: Output) -> RunFilter:
     """Return the filter of a run; raises what `open_checkpoint` raises."""
     found = open_checkpoint(run, output)
-    initial = validate(FilterConfig, found.manifest["config"]["filter"], str(found.path))
-    return RunFilter(sampled_filter(found), initial, tuple(found.manifest["shape"][1:]))
+    initial = validate(FilterConfig, found.manifest.config["filter"], str(found.path))
+    return RunFilter(found.filter, initial, tuple(found.manifest.shape[1:]))

@@ -1,4 +1,4 @@
-"""Drawing images from a trained run: one seed an image, whatever the batch size (MATH: 5. Sampling)."""
+"""Drawing images from a trained run: one seed an image, whatever the batch size (docs/theory.md, section 5)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,13 @@ from sagd_cli.config.run import RunConfig, SamplingConfig
 from sagd_cli.config.validation import validate
 from sagd_cli.data.tensors import tensor_pixels
 from sagd_cli.design.advice import warn_of_terminal_snr
+from sagd_cli.diffusion.catalogue import PREDICTIONS, SAMPLERS
 from sagd_cli.diffusion.denoiser import NetworkDenoiser, as_network, guided
 from sagd_cli.diffusion.prediction import Network, Prediction, make_prediction
-from sagd_cli.diffusion.samplers import SAMPLERS, integrate
+from sagd_cli.diffusion.process import ForwardProcess
+from sagd_cli.diffusion.samplers import integrate
 from sagd_cli.diffusion.schedule import make_schedule
-from sagd_cli.diffusion.time_grids import path
+from sagd_cli.diffusion.time_grids import sampling_levels
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.model.model import Model, seen_power
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
@@ -50,15 +52,17 @@ class ImageGenerator:
         Raises UsageError for a class that the model does not know, for guidance that it is not made for, for a fill
         where there is no gap, or whose mean image was not kept, and for a prior without its fill or the reverse.
         """
+        _check_purpose(model)
         _check_guidance(model, classes, sampling.guidance)
         _check_fill(model, sampling.fill, prior)
-        device = next(model.network.parameters()).device
+        device = model.device
         self.sampling = sampling = sampling.resolved(model.config.schedule)
         self._sampler = SAMPLERS[sampling.sampler]
         steps = self._sampler.steps(sampling.steps)
-        self._schedule = schedule = make_schedule(model.config.schedule, device)
+        schedule = make_schedule(model.config.schedule, device)
         self.model = model
         self._noise = SpectralNoise(model.filter, device)
+        self._process = ForwardProcess(schedule, self._noise)
         self._autocast = autocast_dtype(model.config.training.precision, device)
         self.classes = model.classes
         self.chosen = [] if self.classes is None or classes is None else self.classes.chosen(classes)
@@ -67,7 +71,7 @@ class ImageGenerator:
         self.fill = None if self._noise.filter.is_complete else sampling.fill or "zero"
         self.prior = prior
         self._prediction = _prediction(model, self._noise)
-        self._levels = path(schedule, steps, device, sampling.spacing)
+        self._levels = sampling_levels(schedule, steps, device, sampling.spacing)
         self._device, self._steps = device, steps
         self.evaluations = self._sampler.evaluations(steps)
         self.network_evaluations = self.evaluations * (1 if sampling.guidance in (0, 1) else 2)
@@ -99,12 +103,12 @@ class ImageGenerator:
         def draw() -> torch.Tensor:
             return self._noise.draw(shape, streams)
 
-        start = self._levels[0].sigma * draw()
+        start = self._process.start(self._levels[0], shape, streams)
         amount = getattr(self.sampling, self._sampler.amount) if self._sampler.amount else 0.0
         step = self._sampler.make(draw, amount, self._steps)
         network = self._network(self.labels(seeds), len(seeds))
         blind = self.model.config.blind
-        denoiser = NetworkDenoiser(network, self._schedule, self._noise, self._prediction, self._clip, blind)
+        denoiser = NetworkDenoiser(network, self._process, self._prediction, self._clip, blind)
         drawn = integrate(denoiser, step, start, self._levels, on_step)
         # Rounding in the frequencies without noise grows by 1 / alpha_T on the way: put them back to zero.
         drawn = self._noise.project(drawn)
@@ -167,6 +171,15 @@ def sampling_of(config: RunConfig, chosen: Mapping[str, Any]) -> SamplingConfig:
     return sampling
 
 
+def _check_purpose(model: Model) -> None:
+    """Raise UsageError when the model restores images instead of making them."""
+    if model.config.restoration is not None:
+        raise UsageError(
+            f"{model.name} was trained to restore images, not to make them",
+            f"Use `sagd omit --model {model.name}`.",
+        )
+
+
 def _check_guidance(model: Model, classes: str | None, guidance: float) -> None:
     """Raise UsageError when the model knows no classes, or no images without one, and is asked for them."""
     if model.classes is None and (classes is not None or guidance != 1):
@@ -207,5 +220,6 @@ def _check_fill(model: Model, fill: str | None, prior: Prior | None) -> None:
 def _prediction(model: Model, noise: SpectralNoise) -> Prediction:
     """What the network predicts; the EDM ones need the spectrum of its data."""
     name = model.config.prediction
-    power = seen_power(model.config, model.moments, model.filter) if name.startswith("edm") else np.zeros(0)
+    needed = PREDICTIONS[name].needs_power
+    power = seen_power(model.config, model.moments, model.filter) if needed else None
     return make_prediction(name, power, noise)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.data.folders import check_output_folder
 from sagd_cli.data.images import contact_sheet, write_array
-from sagd_cli.diffusion.samplers import SAMPLERS
+from sagd_cli.diffusion.catalogue import SAMPLERS
 from sagd_cli.errors import UsageError
 from sagd_cli.model.model import Model
 from sagd_cli.run.folder import Run
@@ -102,7 +102,7 @@ def _short(text: str) -> str:
 
 
 def describe(run: Run, generator: ImageGenerator, seeds: range, target: SampleTarget) -> dict[str, Any]:
-    """Return the JSON object of `sagd sample` (CLI: JSON)."""
+    """Return the JSON object of `sagd sample`."""
     labels = generator.labels(seeds)
     return {
         "output": str(target.folder),

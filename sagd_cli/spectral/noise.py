@@ -1,4 +1,4 @@
-"""Shaped Gaussian noise: the only source of randomness of images (MATH: 2. and 5.)."""
+"""Shaped Gaussian noise: the only source of randomness of images (docs/theory.md, sections 2 and 5)."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ class BatchStream:
         return torch.cat(parts)[self._inside]
 
 
-Streams = torch.Generator | Sequence[torch.Generator] | BatchStream
+Streams = torch.Generator | Sequence[torch.Generator] | BatchStream | None
 
 
 def multiply_spectrum(x: Tensor, gain: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -114,8 +114,9 @@ class SpectralNoise:
         return self.filter.support
 
     def draw(self, shape: Sequence[int], streams: Streams) -> Tensor:
-        """Draw noise of `shape` = (B, C, *spatial) from one generator, from one an image, or from a BatchStream.
+        """Draw noise of `shape` = (B, C, *spatial) from one generator, one for each image, or a BatchStream.
 
+        None stands for torch's own generator.
         With a generator per image, image i depends on its own generator alone: not on the batch it is drawn in.
         """
         return self.color(self._white(tuple(shape), streams))
@@ -150,7 +151,7 @@ class SpectralNoise:
         return self.filter.logdet
 
     def _white(self, shape: tuple[int, ...], streams: Streams) -> Tensor:
-        if isinstance(streams, torch.Generator):
+        if streams is None or isinstance(streams, torch.Generator):
             return torch.randn(shape, generator=streams, device=self.device)
         if isinstance(streams, BatchStream):
             return streams.randn(shape[1:])

@@ -4,8 +4,10 @@ import torch
 
 from sagd_cli.config.run import RunConfig
 from sagd_cli.diffusion.band_loss import BandChoice, BandLoss
+from sagd_cli.diffusion.catalogue import PREDICTIONS
 from sagd_cli.diffusion.loss import DiffusionLoss, Loss
 from sagd_cli.diffusion.prediction import make_prediction
+from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError
 from sagd_cli.model.learned_filter import LearnedNoise, LearnedNoiseLoss, LearnedProfile
@@ -21,25 +23,25 @@ def make_loss(
     power: Array,
     device: torch.device,
 ) -> Loss:
-    """Return the loss of a run on data of `power` (half spectrum): whitened, whatever is set, for a learned profile.
+    """Return the loss of a run on data of `power` (half spectrum); with a learned profile it is the whitened one.
 
     Raises ConfigError when the preconditioning is made of the very filter that is to be learned.
     """
     schedule = make_schedule(config.schedule, device)
     if config.restoration is not None:
-        grid, wanted = spectral_filter.grid, config.restoration
-        bands = BandChoice(wanted.bands, grid, device)
-        return BandLoss(schedule, bands, wanted.strengths, power, grid, wanted.window, device)
+        wanted = config.restoration
+        bands = BandChoice(wanted.bands, spectral_filter.grid, device)
+        return BandLoss(schedule, bands, wanted.strengths, power, wanted.window)
     if profile is None:
         noise = SpectralNoise(spectral_filter, device)
         prediction = make_prediction(config.prediction, power, noise)
-        return DiffusionLoss(schedule, noise, prediction=prediction, kind=config.loss, blind=config.blind)
-    if config.prediction == "edm-spectral":
+        return DiffusionLoss(ForwardProcess(schedule, noise), prediction, config.loss, config.blind)
+    if PREDICTIONS[config.prediction].needs_filter:
         raise ConfigError(
-            "edm-spectral is made of the filter's weights, which a learned filter changes",
+            f"{config.prediction} is made of the filter's weights, which a learned filter changes",
             "Use --prediction edm.",
         )
     moving = LearnedNoise(profile.to(device), device)
     prediction = make_prediction(config.prediction, power, moving)
     smoothness = config.filter.options["smoothness"]
-    return LearnedNoiseLoss(schedule, moving, prediction=prediction, smoothness=smoothness)
+    return LearnedNoiseLoss(ForwardProcess(schedule, moving), prediction, smoothness=smoothness)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from sagd_cli.model.model import Model, seen_power
 from sagd_cli.model.network import new_backbone, resolve_backbone, seen_shape
 from sagd_cli.model.state import TrainingState
 from sagd_cli.plugin.records import ImageSet
+from sagd_cli.run.manifest import described
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array
 from sagd_cli.system.console import Output
@@ -63,6 +65,11 @@ class Task:
     def moments(self) -> Mapping[str, Array]:
         """The mean image and the spectra of the data; measured once, when first asked for."""
         return data_moments(self.data.images)
+
+    def described(self) -> dict[str, Any]:
+        """Return what a manifest says of this training."""
+        classes = None if self.classes is None else self.classes.document()
+        return described(self.config, self.data.images, classes)
 
     def warn(self, output: Output) -> None:
         """Warn of data of an odd scale, visible in the noise at the schedule's end, or strong in the omitted band."""
@@ -117,13 +124,13 @@ class Task:
     def model(self, state: TrainingState, name: str) -> Model:
         """Return what images are drawn with at this step: what a checkpoint written now would hold."""
         return Model(
-            name,
-            self.config,
-            state.ema.network,
-            self.config.training.ema_half_life_images[0],
-            self.sampled_filter(state),
-            self.size.shape,
-            np.dtype(self.data.images.dtype),
-            self.classes,
-            self.moments,
+            name=name,
+            config=self.config,
+            network=state.ema.network,
+            ema_images=self.config.training.ema_half_life_images[0],
+            filter=self.sampled_filter(state),
+            shape=self.size.shape,
+            dtype=np.dtype(self.data.images.dtype),
+            classes=self.classes,
+            moments=self.moments,
         )

@@ -15,6 +15,7 @@ from sagd_cli.config.layers import resolve
 from sagd_cli.config.run import TrainingConfig
 from sagd_cli.diffusion.denoiser import as_network
 from sagd_cli.diffusion.loss import DiffusionLoss
+from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError, Interrupted
 from sagd_cli.model.learned_filter import LearnedNoise, LearnedNoiseLoss, learned_profile
@@ -104,9 +105,11 @@ def trained(grid, power, seed, learned):
     profile = learned_profile(LEARNED, grid.shape) if learned else None
     white = SpectralNoise(FilterConfig(type="white").weights(grid.shape))
     loss = (
-        LearnedNoiseLoss(SCHEDULE, LearnedNoise(profile, CPU), smoothness=LEARNED.options["smoothness"])
+        LearnedNoiseLoss(
+            ForwardProcess(SCHEDULE, LearnedNoise(profile, CPU)), smoothness=LEARNED.options["smoothness"]
+        )
         if learned
-        else DiffusionLoss(SCHEDULE, white)
+        else DiffusionLoss(ForwardProcess(SCHEDULE, white))
     )
     state = TrainingState(Gains(grid), settings(seed), CPU, profile)
 
@@ -124,7 +127,7 @@ def validation_loss(grid, power, state):
     data = SpectralNoise(SpectralFilter.from_weight(grid, np.sqrt(power)))
     average = state.profile_ema and state.profile_ema.network.spectral_filter()
     noise = SpectralNoise(average or FilterConfig(type="white").weights(grid.shape))
-    loss, values = DiffusionLoss(SCHEDULE, noise), []
+    loss, values = DiffusionLoss(ForwardProcess(SCHEDULE, noise)), []
     for i in range(40):
         x_0 = data.draw((1024, 1, *grid.shape), random_stream("cpu", 7, "validation", i))
         errors = loss.errors(as_network(state.ema.network), x_0, random_stream("cpu", 7, "noise", i))
@@ -163,7 +166,7 @@ def test_the_gradient_is_that_of_the_loss_as_a_function_of_the_knots():
     x_0 = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
     def value():
-        loss = LearnedNoiseLoss(SCHEDULE, LearnedNoise(profile, CPU), smoothness=0.1)
+        loss = LearnedNoiseLoss(ForwardProcess(SCHEDULE, LearnedNoise(profile, CPU)), smoothness=0.1)
         errors = loss.errors(lambda x, t: network(x), x_0, torch.Generator().manual_seed(2))
         return loss.objective(errors)
 

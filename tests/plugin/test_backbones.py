@@ -7,6 +7,7 @@ import torch
 from sagd_cli.config.run import BackboneConfig, TrainingConfig
 from sagd_cli.diffusion.denoiser import as_network
 from sagd_cli.diffusion.loss import DiffusionLoss
+from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError
 from sagd_cli.model.network import build_backbone
@@ -81,7 +82,7 @@ def test_training_lowers_the_loss(name):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         state = TrainingState(build(name, (1, 8, 8), **options), settings, torch.device("cpu"))
-    loss = DiffusionLoss(make_schedule("linear"), band_noise(Band.parse("0:1"), (8, 8)))
+    loss = DiffusionLoss(ForwardProcess(make_schedule("linear"), band_noise(Band.parse("0:1"), (8, 8))))
     records = []
     batch = Batch(torch.zeros(16, 1, 8, 8))
     fit(state, lambda step, places: batch, loss, settings, Callbacks(record=records.append))

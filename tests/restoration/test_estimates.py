@@ -9,7 +9,9 @@ from support.gaussian_band import GRID, POWER, SCHEDULE, SHAPE, ExactNetwork, fi
 
 from sagd_cli.config.run import RestorationConfig, RunConfig
 from sagd_cli.diffusion.band_denoiser import BandDenoiser
+from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.errors import DataError
+from sagd_cli.model.model import Model
 from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.estimates import (
     noisier_posterior_mean,
@@ -30,7 +32,7 @@ S = torch.as_tensor(POWER)
 def exact_denoiser(extra=0.0):
     """The denoiser of noise in `mid` that is exact for data of power S + extra."""
     network = ExactNetwork("mid", POWER + extra)
-    return BandDenoiser(network, SCHEDULE, network.noise, network.mean_power)
+    return BandDenoiser(network, ForwardProcess(SCHEDULE, network.noise), network.mean_power)
 
 
 def damaged(gamma, count=6):
@@ -48,8 +50,11 @@ def assert_unchanged_outside(estimate, y):
 def restorer(estimate="mean", draws=1, uncertain=False):
     settings = RestorationConfig(bands=("mid",), strengths=(0.01, 100.0))
     config = RunConfig(restoration=settings)
-    model = BandModel("exact", ExactNetwork("mid"), config, (1, *SHAPE), POWER)
-    return Restorer(Band.parse("mid"), model, Restoring(estimate, draws, uncertain, steps=60))
+    white = config.filter.weights(SHAPE)
+    model = Model(
+        "exact", config, ExactNetwork("mid"), 1, white, (1, *SHAPE), np.dtype("uint8"), None, {"power": POWER}
+    )
+    return Restorer(Band.parse("mid"), BandModel(model), Restoring(estimate, draws, uncertain, steps=60))
 
 
 @pytest.mark.parametrize("gamma", [0.02, 0.2, 1.0, 20.0])

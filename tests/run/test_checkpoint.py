@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.listening import newest_and_skipped
 
 from sagd_cli.config.run import BackboneConfig
 from sagd_cli.errors import CheckpointError, SagdError, UsageError
@@ -33,7 +34,7 @@ def test_a_run_holds_what_the_design_names(tiny_run):
 
 def test_restoring_gives_back_every_tensor(tiny_run, tiny_config):
     config = resolve_backbone(tiny_config, (1, 8, 8))
-    found, skipped = manifest.newest(tiny_run / "checkpoints")
+    found, skipped = newest_and_skipped(tiny_run / "checkpoints")
     state = TrainingState(build_backbone(config.backbone, (1, 8, 8)), config.training, torch.device("cpu"))
     checkpoint.restore(found, state)
     assert skipped == [] and state.step == 8
@@ -55,7 +56,7 @@ def test_one_flipped_byte_is_found_and_the_previous_checkpoint_used(run, name):
         data = bytearray(sound)
         data[random.Random(seed).randrange(len(data))] ^= 1 << seed % 8
         path.write_bytes(data)
-        found, skipped = manifest.newest(run / "checkpoints")
+        found, skipped = newest_and_skipped(run / "checkpoints")
         assert found.step == 6
         assert len(skipped) == 1 and "step-00000008 is damaged" in skipped[0]
 
@@ -90,7 +91,7 @@ def test_a_failed_save_leaves_the_earlier_checkpoint_and_no_rubbish(run, tiny_co
         checkpoint.save(run / "checkpoints", state, config.filter.weights((8, 8)), {}, {})
     names = sorted(p.name for p in (run / "checkpoints").iterdir())
     assert names == ["step-00000006", "step-00000008"]
-    assert manifest.newest(run / "checkpoints")[0].step == 8
+    assert newest_and_skipped(run / "checkpoints")[0].step == 8
 
 
 def test_another_filter_than_the_trained_one_is_refused_with_both_hashes(run, sagd):

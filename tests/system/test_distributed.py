@@ -14,6 +14,7 @@ from support.interruption import hashes, stop_at
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.layers import resolve
 from sagd_cli.diffusion.loss import DiffusionLoss
+from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError, Interrupted
 from sagd_cli.model.state import TrainingState
@@ -122,7 +123,7 @@ def test_gradients_are_exchanged_once_a_step_also_when_compiled(monkeypatch, tin
     trainer = loop._Trainer(
         state,
         lambda step, places: Batch(torch.zeros(len(places), 1, 8, 8)),
-        DiffusionLoss(make_schedule("linear"), noise),
+        DiffusionLoss(ForwardProcess(make_schedule("linear"), noise)),
         compiled,
         World(),
     )

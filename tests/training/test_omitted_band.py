@@ -17,9 +17,11 @@ from sagd_cli.config.run import RunConfig
 from sagd_cli.data.datasets import load_images
 from sagd_cli.data.ranges import array_signal
 from sagd_cli.design.advice import data_moments, warn_of_omitted_signal
+from sagd_cli.diffusion.catalogue import PREDICTIONS
 from sagd_cli.diffusion.denoiser import NetworkDenoiser
 from sagd_cli.diffusion.loss import DiffusionLoss
-from sagd_cli.diffusion.prediction import PREDICTIONS, make_prediction
+from sagd_cli.diffusion.prediction import make_prediction
+from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import Interrupted, UsageError
 from sagd_cli.restoration.band_model import BandModel
@@ -142,9 +144,13 @@ def test_a_blind_network_does_not_see_the_band_and_another_does(name):
         return torch.tanh(x_t + 0.5 * x_t.roll(1, -1) ** 2)
 
     def changed(blind):
-        loss = DiffusionLoss(schedule, noise, times=(0.2, 0.8), prediction=rule, blind=blind)
-        tries = [loss.errors(network, x, random_stream("cpu", 3)) for x in (x0, other)]
-        denoiser = NetworkDenoiser(network, schedule, noise, rule, blind=blind)
+        loss, stream = (
+            DiffusionLoss(ForwardProcess(schedule, noise), rule, blind=blind),
+            random_stream("cpu", 3),
+        )
+        t, eps = 0.2 + 0.6 * torch.rand(len(x0), generator=stream), noise.draw(x0.shape, stream)
+        tries = [loss.errors_at(network, x, t, eps) for x in (x0, other)]
+        denoiser = NetworkDenoiser(network, ForwardProcess(schedule, noise), rule, blind=blind)
         eps = [denoiser(x, torch.tensor(0.5))[1] for x in (x0, other)]
         objectives = [loss.objective(errors) for errors in tries]
         return float(abs(objectives[1] / objectives[0] - 1)), float((eps[1] - eps[0]).abs().max())
@@ -198,7 +204,7 @@ def test_the_band_of_the_samples_is_its_fill(run, settings, tmp_path):
 
 def test_a_prior_fills_the_band_of_each_sample_from_its_own_seed(run, prior_run):
     """The rest is the sample's; what is drawn does not depend on the batch, and differs from one seed to the next."""
-    prior = band_prior(BandModel.of_run(prior_run, CPU), run.model(CPU), 3)
+    prior = band_prior(BandModel(prior_run.model(CPU)), run.model(CPU), 3)
     generator = generator_of(run, prior, fill="prior")
     filled, empty = generator.signals(range(4)), generator_of(run).signals(range(4))
     added = filled - empty
@@ -212,12 +218,12 @@ def test_a_prior_fills_the_band_of_each_sample_from_its_own_seed(run, prior_run)
 
 def test_a_prior_that_knows_the_power_only_fills_the_band_with_that_power(run, prior_run):
     """Within 5 standard errors of the digits' own, from noise that is 100 times as strong as white noise."""
-    band_model = replace(BandModel.of_run(prior_run, CPU), network=Silent())
+    band_model = BandModel(replace(prior_run.model(CPU), network=Silent()))
     prior = band_prior(band_model, run.model(CPU), 40)
     count = 500
     drawn = spectrum(prior.fill(torch.zeros(count, 1, *SHAPE), range(count)))[..., INSIDE] ** 2
     weight = GRID.multiplicity[INSIDE]
-    wanted = np.average(prior_run.power[INSIDE], weights=weight)
+    wanted = np.average(band_model.model.moments["power"][INSIDE], weights=weight)
     assert np.average(drawn.mean(axis=(0, 1)), weights=weight) == pytest.approx(
         wanted, rel=5 * np.sqrt(2 / (count * weight.sum()))
     )
@@ -279,17 +285,21 @@ def test_what_cannot_be_is_refused_in_a_sentence(sagd, run, tiny_run, settings, 
 
 
 def test_a_prior_that_does_not_fit_is_refused_in_a_sentence(run, tiny_run, prior_run):
-    fitting, model = BandModel.of_run(prior_run, CPU), run.model(CPU)
+    fitting, model = BandModel(prior_run.model(CPU)), run.model(CPU)
 
     def trained(**settings):
         restoration = fitting.settings.model_copy(update=settings)
-        return replace(fitting, config=fitting.config.model_copy(update={"restoration": restoration}))
+        config = fitting.model.config.model_copy(update={"restoration": restoration})
+        return BandModel(replace(fitting.model, config=config))
 
     for other, message in (
         (trained(bands=("high",)), "was trained for the bands high, not for 0.25:0.5"),
         (trained(strengths=(0.05, 1.0)), r"strengths from 0.05 to 1, and needed are 0.0\d+ to 100"),
         (trained(damage=1.0), "was trained to restore images by what is damaged in them"),
-        (replace(fitting, shape=(1, 10, 10)), r"on images of shape \(1, 10, 10\), and .* on \(1, 8, 8\)"),
+        (
+            BandModel(replace(fitting.model, shape=(1, 10, 10))),
+            r"shape \(1, 10, 10\), and .* on \(1, 8, 8\)",
+        ),
     ):
         with pytest.raises(UsageError, match=message):
             band_prior(other, model, 3)

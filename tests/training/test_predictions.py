@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sagd_cli.config.layers import resolve
-from sagd_cli.diffusion.samplers import SAMPLERS
+from sagd_cli.diffusion.catalogue import SAMPLERS
 from sagd_cli.errors import ConfigError
 from sagd_cli.run.checkpoint import has_moments, load_moments
 from sagd_cli.run.folder import open_run

@@ -23,7 +23,7 @@ from sagd_cli.spectral.snr import largest_snr
 from sagd_cli.system.console import Output
 from sagd_cli.system.signals import stop_on_signal
 from sagd_cli.training.batches import Ahead, Batches
-from sagd_cli.training.train import run_training
+from sagd_cli.training.train import Conduct, run_training
 
 CPU = torch.device("cpu")
 QUIET = Output(quiet=True)
@@ -163,7 +163,7 @@ def test_the_batch_size_of_a_run_cannot_change(tiny_run, tiny_settings, tmp_path
     run = shutil.copytree(tiny_run, tmp_path / "run")
     other = resolve({**tiny_settings, "training.batch_size": 16, "training.images": 640})
     with pytest.raises(UsageError, match="was trained with batches of 8"):
-        run_training(other, run, CPU, QUIET, allow_change=True)
+        run_training(other, run, CPU, QUIET, Conduct(allow_change=True))
 
 
 def test_other_images_under_the_same_name_are_refused(tiny_settings, tmp_path):

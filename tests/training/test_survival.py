@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from support.interruption import hashes, stop_at
+from support.listening import newest_and_skipped
 
 from sagd_cli.config.layers import resolve
 from sagd_cli.errors import CheckpointError, Interrupted
@@ -24,7 +25,7 @@ from sagd_cli.run import checkpoint, manifest
 from sagd_cli.run.folder import open_run
 from sagd_cli.system.console import Output
 from sagd_cli.training.batches import Batches
-from sagd_cli.training.train import run_training
+from sagd_cli.training.train import Conduct, run_training
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 TESTS = Path(__file__).resolve().parents[1]
@@ -78,7 +79,7 @@ def test_a_checkpoint_that_was_half_pruned_does_not_look_damaged(run, tiny_confi
 def test_saving_a_step_again_never_removes_it_before_the_new_one_is_there(
     run, tiny_config, monkeypatch, fails
 ):
-    found, _ = manifest.newest(run / "checkpoints")
+    found = manifest.newest(run / "checkpoints", QUIET)
     state = checkpoint.TrainingState(open_run(run, QUIET).model(CPU).network, tiny_config.training, CPU)
     state.step = found.step
     rename, calls = Path.rename, []
@@ -93,11 +94,11 @@ def test_saving_a_step_again_never_removes_it_before_the_new_one_is_there(
     arguments = (run / "checkpoints", state, tiny_config.filter.weights((8, 8)), {}, {})
     with pytest.raises(CheckpointError, match="Input/output error"):
         checkpoint.save(*arguments)
-    assert manifest.newest(run / "checkpoints") == (found, [])
+    assert newest_and_skipped(run / "checkpoints") == (found, [])
     monkeypatch.undo()
     checkpoint.save(*arguments)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-00000006", "step-00000008"]
-    assert manifest.newest(run / "checkpoints")[0].manifest != found.manifest
+    assert manifest.newest(run / "checkpoints", QUIET).manifest != found.manifest
 
 
 def test_a_copy_of_a_checkpoint_under_another_name_is_none(run, tiny_config):
@@ -131,10 +132,10 @@ def test_every_flipped_byte_is_found(run):
     assert len(paths) == 6
     for path in paths * 50:
         sound = flipped(path, rng)
-        found, skipped = manifest.newest(run / "checkpoints")
+        found, skipped = newest_and_skipped(run / "checkpoints")
         path.write_bytes(sound)
         assert found.step == 6 and len(skipped) == 1 and f"{folder} is damaged" in skipped[0]
-    assert manifest.newest(run / "checkpoints")[0].step == 8
+    assert manifest.newest(run / "checkpoints", QUIET).step == 8
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "optimizer.safetensors"])
@@ -232,7 +233,7 @@ def test_settings_change_only_on_request_and_the_run_stays_readable(run, tiny_se
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(checkpoint, "save", kill)
-        run_training(resolve({}, [], other), run, CPU, QUIET, allow_change=True)
+        run_training(resolve({}, [], other), run, CPU, QUIET, Conduct(allow_change=True))
     assert (run / "config.yaml").read_text() == text and sagd(*sample).code == 0
     assert sagd(*again, "--allow-config-change").code == 0
     opened = open_run(run, QUIET)
@@ -247,7 +248,11 @@ def test_a_run_does_not_go_from_a_fixed_to_a_learned_filter(tiny_settings, tmp_p
     before = tree(tmp_path)
     with pytest.raises(CheckpointError, match=r"cannot go on with a (learned|given) one"):
         run_training(
-            resolve({**tiny_settings, "filter.type": then}), tmp_path / "run", CPU, QUIET, allow_change=True
+            resolve({**tiny_settings, "filter.type": then}),
+            tmp_path / "run",
+            CPU,
+            QUIET,
+            Conduct(allow_change=True),
         )
     assert tree(tmp_path) == before
 
@@ -288,7 +293,7 @@ def test_a_divergence_names_its_step_and_rate_and_leaves_nothing_that_is_not_fin
     assert result.code == 1
     line = next(line for line in result.err.splitlines() if "not finite at step" in line)
     step = int(line.split("at step ")[1].split()[0])
-    found, skipped = manifest.newest(run / "checkpoints")
+    found, skipped = newest_and_skipped(run / "checkpoints")
     assert skipped == [] and (found.step if found else 0) == step - 1
     assert (f"The last good checkpoint is {found.path}" if found else "no checkpoint yet") in result.err
     figure = float(line.split("learning rate ")[1].split(")")[0])
@@ -369,5 +374,5 @@ def test_the_second_signal_ends_a_step_that_takes_long(run, tiny_run, sagd, tmp_
         finally:
             child.kill()
     assert child.returncode == code and "Traceback" not in err
-    assert manifest.newest(tmp_path / "slow" / "checkpoints")[0].step == 2
+    assert manifest.newest(tmp_path / "slow" / "checkpoints", QUIET).step == 2
     assert sagd(*command).code == 0 and hashes(tmp_path / "slow") == hashes(tiny_run)

@@ -22,7 +22,7 @@ from sagd_cli.sampling.generator import ImageGenerator
 from sagd_cli.system.console import Output
 from sagd_cli.training.loop import BACKWARD, FORWARD
 from sagd_cli.training.profiling import MARKS, _kernel_times, _parts, profile_training
-from sagd_cli.training.train import run_training
+from sagd_cli.training.train import Conduct, run_training
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 LEARNED = {"filter.type": "learned", "loss": "whitened"}
@@ -217,10 +217,10 @@ def points(run, after=0):
 def test_tensorboard_has_the_records_of_metrics_jsonl(tiny_settings, tmp_path, fake_tensorboard):
     config, run = resolve({**tiny_settings, **LEARNED}), tmp_path / "run"
     with pytest.raises(Interrupted):
-        run_training(config, run, CPU, stop_at(3), tensorboard=True)
+        run_training(config, run, CPU, stop_at(3), Conduct(tensorboard=True))
     assert FakeWriter.last.purge_step == 1 and FakeWriter.last.closed
     assert FakeWriter.last.points == points(run)
-    run_training(config, run, CPU, QUIET, tensorboard=True)
+    run_training(config, run, CPU, QUIET, Conduct(tensorboard=True))
     assert (FakeWriter.last.folder, FakeWriter.last.purge_step) == (str(run / "tensorboard"), 4)
     assert FakeWriter.last.points == points(run, after=3)
     tags = {tag for _, tag, _ in points(run)}
@@ -231,7 +231,7 @@ def test_the_event_files_hold_the_records(tiny_config, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run_training(tiny_config, tmp_path / "run", CPU, QUIET, tensorboard=True)
+    run_training(tiny_config, tmp_path / "run", CPU, QUIET, Conduct(tensorboard=True))
     found = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     curves = {tag: found.Scalars(tag) for tag in found.Tags()["scalars"]}
     read = {(e.step, tag): e.value for tag, events in curves.items() for e in events}
@@ -301,7 +301,7 @@ def test_a_half_life_cannot_be_added_on_the_way(two_averages, tiny_settings, tmp
     with pytest.raises(UsageError, match=r"training\.ema_half_life_images differ"):
         run_training(two_averages[1], tmp_path / "run", CPU, QUIET)
     with pytest.raises(CheckpointError, match=r"holds no ema-5\.safetensors"):
-        run_training(two_averages[1], tmp_path / "run", CPU, QUIET, allow_change=True)
+        run_training(two_averages[1], tmp_path / "run", CPU, QUIET, Conduct(allow_change=True))
 
 
 def test_one_half_life_reads_and_names_a_run_as_it_always_did():

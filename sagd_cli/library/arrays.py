@@ -1,0 +1,77 @@
+"""Images in memory, restored as `sagd omit` restores files (docs/theory.md, section 6)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sagd_cli.data.images import Image
+from sagd_cli.data.ranges import image_pixels, image_signal
+from sagd_cli.errors import DataError
+from sagd_cli.restoration.band_model import open_model
+from sagd_cli.restoration.clean_images import clean_images
+from sagd_cli.restoration.options import Omission
+from sagd_cli.restoration.prepare import Preparation
+from sagd_cli.spectral.band import Band
+from sagd_cli.system.console import Output
+from sagd_cli.system.devices import choose_device
+
+SOURCE = Path("the images")
+TYPES = ("uint8", "uint16", "float32")
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What is known besides the damaged images; with nothing, a network learns from the damaged images themselves.
+
+    `model` is a run of `sagd train --restore` or `sagd omit --save-model`. `reference` is DATA: clean images of the
+    same kind. `strength` is the noise's amplitude on the [-1, 1] range; None: it is measured.
+    """
+
+    model: Path | str | None = None
+    reference: str | None = None
+    strength: float | None = None
+
+
+def restore(
+    images: NDArray[Any],
+    band: str = "auto",
+    estimate: str = "mean",
+    known: Knowledge | None = None,
+    device: str = "auto",
+    **settings: Any,
+) -> NDArray[Any]:
+    """Return `images` (N, C, H, W) with the noise in `band` removed, in their own type; C is 1 (grey) or 3 (RGB).
+
+    Images are uint8 or uint16 of full range, or float32 on [0, 1]. `band` is a BAND as the command line takes it; auto
+    finds stripes and peaks. `estimate` is mean, sample, ode, wiener or notch. `settings` are further fields of
+    `Omission`, such as steps=200 or seed=1. Outside the band images come back unchanged, before rounding to their type.
+    Raises DataError for other arrays and where there is nothing to omit, UsageError for what does not go together.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype.name not in TYPES:
+        raise DataError(
+            f"images are (N, C, H, W) of {', '.join(TYPES)} with 1 or 3 channels, not {images.dtype} of shape "
+            f"{images.shape}"
+        )
+    known, output, where = known or Knowledge(), Output(quiet=True), choose_device(device)
+    omission = Omission(
+        band=None if band == "auto" else Band.parse(band),
+        reference=None if known.reference is None else clean_images(known.reference),
+        model=None if known.model is None else open_model(Path(known.model), where, output),
+        strength=known.strength,
+        estimate=estimate,
+        **settings,
+    )
+    damaged: Sequence[Image] = [Image(pixels, None, SOURCE) for pixels in images]
+    prepared = Preparation(omission, SOURCE, damaged, where, output).prepared()
+    restored = np.empty_like(images)
+    for i, pixels in enumerate(images):
+        signal = image_signal(pixels)
+        y = torch.from_numpy(signal[None]).to(where)
+        found = prepared.restorer.restore(y, [prepared.strength_of(signal)], [str(i)])
+        restored[i] = image_pixels(found.estimate[0].cpu().numpy(), images.dtype)
+    return restored

@@ -1,0 +1,55 @@
+"""Shaped noise for any training loop (docs/theory.md, section 2)."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from sagd_cli.config.arguments import parse_filter
+from sagd_cli.errors import ConfigError
+from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.spectral.noise import SpectralNoise
+
+KEPT = 32  # filters on their devices, so that a training loop builds its filter once
+
+
+def design_filter(text: str, shape: tuple[int, ...]) -> SpectralFilter:
+    """Return the filter that FILE or TYPE[:k=v,...] names, on fields of `shape` (1 to 3 spatial axes).
+
+    Raises ConfigError or PluginError, in one sentence, for what names no filter or has none at this shape.
+    """
+    return parse_filter(text).weights(tuple(shape))
+
+
+def noise_like(
+    x: Tensor, spectral_filter: SpectralFilter | str, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw noise eps_w of the shape, type and device of `x` (B, C, *spatial), independent for each image and channel.
+
+    `spectral_filter` is a filter or a text as `design_filter` reads it. At unit power, the default, the variance of a
+    sample is 1. The white draw comes from `generator`, or from torch's own without one; a white filter leaves it as it
+    is. The transform runs in float32 whatever the type of `x`. Raises ConfigError when `x` is not floating, has no
+    spatial axes, or others than the filter.
+    """
+    shape = tuple(x.shape[2:])
+    if not (1 <= len(shape) <= 3 and x.is_floating_point()):
+        raise ConfigError(
+            f"noise is drawn for floating images (B, C, *spatial), not for {x.dtype} of shape {tuple(x.shape)}"
+        )
+    if isinstance(spectral_filter, str):
+        noise = _named_noise(spectral_filter, shape, x.device)
+    elif spectral_filter.grid.shape == shape:
+        noise = _noise(spectral_filter, x.device)
+    else:
+        raise ConfigError(f"the filter is for fields of shape {spectral_filter.grid.shape}, not {shape}")
+    return noise.draw(tuple(x.shape), generator).to(x.dtype)
+
+
+@lru_cache(maxsize=KEPT)
+def _noise(spectral_filter: SpectralFilter, device: torch.device) -> SpectralNoise:
+    return SpectralNoise(spectral_filter, device)
+
+
+@lru_cache(maxsize=KEPT)
+def _named_noise(text: str, shape: tuple[int, ...], device: torch.device) -> SpectralNoise:
+    return SpectralNoise(design_filter(text, shape), device)

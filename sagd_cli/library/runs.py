@@ -1,0 +1,59 @@
+"""Trained runs, opened to draw from (docs/theory.md, section 5)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sagd_cli.config.run import RunConfig
+from sagd_cli.model.model import Model
+from sagd_cli.run.folder import open_run
+from sagd_cli.sampling.generator import ImageGenerator, sampling_of
+from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.system.console import Output
+from sagd_cli.system.devices import choose_device
+
+AT_ONCE = 250
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained run on its device."""
+
+    path: Path
+    model: Model
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration it was trained with."""
+        return self.model.config
+
+    @property
+    def filter(self) -> SpectralFilter:
+        """The filter of its noise, fixed or as learned."""
+        return self.model.filter
+
+    def sample(
+        self, n: int, seed: int = 0, classes: str | None = None, batch_size: int = AT_ONCE, **settings: Any
+    ) -> NDArray[Any]:
+        """Draw `n` images (n, C, *spatial): uint8, or float32 of a run on float data.
+
+        Image i depends on `seed` + i alone, not on `n` or `batch_size`. `classes` is NAME[,NAME...] for a run with
+        classes. `settings` are keys of SamplingConfig, such as sampler="heun" and steps=50; what is left out is the
+        run's own. Raises ConfigError for an unknown or invalid setting, UsageError for what the run cannot do.
+        """
+        generator = ImageGenerator(self.model, sampling_of(self.config, settings), classes)
+        parts = generator.batches(range(seed, seed + n), batch_size, Output(quiet=True))
+        return np.concatenate([images for _, images in parts])
+
+
+def load(path: Path | str, device: str = "auto", ema_images: int | None = None) -> LoadedRun:
+    """Open the run folder `path` on `device`: auto, cpu, cuda or cuda:N.
+
+    `ema_images` is the half-life of the averaged weights, in images; the run's first by default. Raises UsageError
+    when there is no run or no such average, CheckpointError when no checkpoint in it is sound.
+    """
+    run = open_run(Path(path), Output(quiet=True))
+    return LoadedRun(run.path, run.model(choose_device(device), ema_images))

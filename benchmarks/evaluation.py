@@ -25,8 +25,9 @@ from torch_fidelity.utils import extract_featuresdict_from_input_id
 
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.images import write_array
-from sagd_cli.evaluation.fidelity import Measures, evaluate
+from sagd_cli.evaluation.fidelity import evaluate
 from sagd_cli.evaluation.frechet import frechet_distance
+from sagd_cli.evaluation.measures import Measures
 from sagd_cli.features.extractor import load_extractor
 from sagd_cli.features.image_source import data_source
 from sagd_cli.features.moments import Gaussian
@@ -196,7 +197,9 @@ def measure_memory(images: str, weights: str, layer: str, metrics: str, count: s
     file = DatasetConfig(name="npy", options={"path": images})
     source, few = data_source(file, count=int(count) or None), data_source(file, count=500)
     start = time.perf_counter()
-    how = Measures(tuple(metrics.split(",")), plugin.name, layer, options, cache=False)
+    how = Measures(
+        metrics=tuple(metrics.split(",")), features=plugin.name, layer=layer, options=options, cache=False
+    )
     evaluate(source, few, how, CPU, QUIET)
     row = {
         "images": source.count,

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from sklearn.svm import SVC
 
 from sagd_cli.data.datasets import load_images
-from sagd_cli.evaluation.fidelity import Measures, evaluate
-from sagd_cli.features.image_source import array_source
+from sagd_cli.evaluation.fidelity import evaluate
+from sagd_cli.evaluation.measures import Measures
+from sagd_cli.features.image_source import ImageSource
 from sagd_cli.run.folder import open_run
 from sagd_cli.sampling.generator import ImageGenerator, sampling_of
 from sagd_cli.system.console import Output
@@ -29,8 +30,13 @@ def rows_of(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return images.reshape(len(images), -1) / 255
 
 
+def source_of(name: str, images: NDArray[np.uint8]) -> ImageSource:
+    """Images (N, C, H, W) in memory, as they are compared."""
+    return ImageSource(name, len(images), images.shape[1:], lambda output: iter(images))
+
+
 def main() -> None:
-    """Print a line a scale, and write JSON where --output says."""
+    """Print one line for each scale, and write JSON where --output says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--scales", default="0,0.5,1,1.5,2,3")
@@ -49,7 +55,7 @@ def main() -> None:
         images = generator.draw(seeds)
         labels = ImageGenerator(run.model(CPU), run.config.sampling).labels(seeds)
         read = float(classifier.score(rows_of(images), labels))
-        sides = array_source("samples", images), array_source(run.config.dataset.name, data.images)
+        sides = source_of("samples", images), source_of(run.config.dataset.name, data.images)
         found = evaluate(*sides, Measures(("fid",), cache=False), CPU, QUIET)
         rows.append({"guidance": scale, "read_as_asked": read, "fd": found["fd"]})
         print(

@@ -20,14 +20,11 @@ import numpy as np
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.damage.fields import make_fields
 from sagd_cli.damage.groups import Groups
-from sagd_cli.damage.likelihood import (
-    strength_from_power_law,
-    strength_from_reference,
-    strengths_from_reference,
-)
+from sagd_cli.damage.likelihood import Reference, strength_from_power_law, strength_from_reference
 from sagd_cli.damage.strength import Strength
 from sagd_cli.data.datasets import load_images
 from sagd_cli.data.ranges import array_signal
+from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.spectrum import crop_spectrum
@@ -52,13 +49,16 @@ PHOTOGRAPHS = [
 
 
 def band_noise(count: int, grid: FrequencyGrid, band: Band, random: np.random.Generator) -> Array:
-    """Noise (count, *shape) of amplitude 1 in the band."""
+    """Draw noise (count, *shape) of amplitude 1 in the band."""
     white = np.fft.rfft2(random.standard_normal((count, *grid.shape)))
     return np.fft.irfft2(white * band.mask(grid), s=grid.shape)
 
 
 def figures(found: list[Strength], gamma: float) -> dict[str, float | None]:
-    """Coverage, share in which noise was seen, median value and median half width of the intervals (None: no end)."""
+    """Return the coverage, the share in which noise was found, and the medians of the value and of the half width.
+
+    The half width is None where the median interval has no end.
+    """
     half_width = float(np.median([(s.high - s.low) / 2 for s in found]))
     return {
         "coverage": float(np.mean([s.low <= gamma <= s.high for s in found])),
@@ -69,12 +69,12 @@ def figures(found: list[Strength], gamma: float) -> dict[str, float | None]:
 
 
 def of_data(name: str, clean: Array, damaged: Array, trials: int) -> Iterable[dict[str, Any]]:
-    """Figures of one data set: clean (M, C, H, W) and damaged (N, C, H, W), on the [-1, 1] range."""
+    """Yield the figures of one data set: `clean` (M, C, H, W) and `damaged` (N, C, H, W) are on the [-1, 1] range."""
     grid = FrequencyGrid(clean.shape[2:])
     for text in BANDS:
         band = Band.parse(text)
         groups = Groups(grid, band.mask(grid).astype(float))
-        reference = groups.powers(clean)
+        reference = Reference(groups.powers(clean), len(clean))
         for gamma in GAMMAS:
             random = np.random.default_rng([len(text), int(100 * gamma)])
             found: dict[str, list[Strength]] = {"reference": [], "power law": [], "alone": []}
@@ -82,17 +82,26 @@ def of_data(name: str, clean: Array, damaged: Array, trials: int) -> Iterable[di
                 drawn = damaged[random.choice(len(damaged), DRAWN, replace=False)]
                 noise = band_noise(DRAWN, grid, band, random)[:, None]
                 powers = groups.powers(drawn + gamma * noise)
-                found["reference"].append(strength_from_reference(powers, reference, groups))
-                found["power law"].append(strength_from_power_law(powers.mean(axis=0), DRAWN, groups))
-                found["alone"] += strengths_from_reference(powers, reference, groups)
+                power = powers.mean(axis=0)
+                found["reference"].append(strength_from_reference(power, DRAWN, groups, reference))
+                found["power law"].append(strength_from_power_law(power, DRAWN, groups))
+                found["alone"] += [alone(power, groups, reference) for power in powers]
             for method, strengths in found.items():
                 yield {"data": name, "band": text, "gamma": gamma, "method": method} | figures(
                     strengths, gamma
                 )
 
 
+def alone(power: Array, groups: Groups, reference: Reference) -> Strength:
+    """Return the strength of the noise in one image, which is 0 where nothing can be told of it, as for `sagd omit`."""
+    try:
+        return strength_from_reference(power, 1, groups, reference)
+    except DataError:
+        return Strength(0.0, 0.0, 0.0)
+
+
 def of_photographs() -> Iterable[dict[str, Any]]:
-    """Figures of photographs, each against its own power law."""
+    """Yield the figures of photographs, each against its own power law."""
     import skimage.data
 
     photographs = [getattr(skimage.data, name)() for name in PHOTOGRAPHS]
@@ -115,7 +124,7 @@ def of_photographs() -> Iterable[dict[str, Any]]:
 
 
 def main() -> None:
-    """Print a line a case, and write JSON where --output says."""
+    """Print one line for each case, and write JSON to --output."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

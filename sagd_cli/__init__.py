@@ -37,9 +37,8 @@ _HOMES = {
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 -- computed from the one list
 
-if (
-    TYPE_CHECKING
-):  # the same names for type checkers, which do not see __getattr__; a test holds the two equal
+# The same names for type checkers, which do not see __getattr__; a test holds the two equal.
+if TYPE_CHECKING:
     from sagd_cli.diffusion.catalogue import SAMPLERS as SAMPLERS
     from sagd_cli.diffusion.denoiser import NetworkDenoiser as NetworkDenoiser
     from sagd_cli.diffusion.gaussian import GaussianDenoiser as GaussianDenoiser

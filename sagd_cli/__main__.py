@@ -1,4 +1,4 @@
-"""The entry point and the one boundary where errors become exit codes."""
+"""The entry point, and the only place where errors become exit codes."""
 
 import errno
 import io
@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong use, 3 gate not met, 130/143 stopped."""
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong use, 3 gate not met, 130 or 143 stopped by a signal."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     _mend_streams()
     if not (sys.stdout.isatty() or sys.stderr.isatty()):
@@ -27,14 +27,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has gone (`sagd ... | head`): nothing more to say, and the interpreter must not try.
+        # The reader has gone (`sagd ... | head`). Without this the interpreter would fail when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)
 
 
 def _mend_streams() -> None:
-    """Write to nowhere when a stream was closed, and never fail on a sign a stream cannot show."""
+    """Replace a closed stream by one that discards its text, and replace characters that a stream cannot show."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -48,7 +48,7 @@ def _run(arguments: list[str]) -> int:
 
     try:
         code = int(app(arguments, prog_name="sagd", standalone_mode=False) or 0)
-        # Typer turns Ctrl-C into this code without a word.
+        # Typer turns Ctrl-C into this code without a message.
         return _failed(SagdError("interrupted"), code) if code == INTERRUPTED else code
     except BrokenPipeError:
         raise
@@ -69,7 +69,7 @@ def _usage(error: TyperException) -> UsageError:
 
 
 def _explained(error: Exception) -> SagdError:
-    """Put what the machine refused (disk, memory, permission) and what we got wrong into one sentence."""
+    """Return an error of one sentence for an unexpected exception: the machine's (disk, memory, ...) or a bug."""
     if isinstance(error, OSError) and error.errno is not None:
         place = f": {error.filename}" if error.filename else ""
         hint = "Make room and run the command again." if error.errno == errno.ENOSPC else ""

@@ -12,22 +12,22 @@ from sagd_cli.builtin import COMMANDS
 
 
 class LazyGroup(TyperGroup):
-    """Lists the commands by name and help alone, and loads the one that is called."""
+    """Lists the commands without importing them, and imports the one that is called."""
 
     def __init__(self, **attributes: Any) -> None:
-        """Put a placeholder for each built-in command."""
+        """Add a placeholder for each built-in command."""
         super().__init__(**attributes)
         for name, text in COMMANDS.items():
             self.add_command(TyperCommand(name, help=text))
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Names of the built-in commands, then of those that plug-ins provide."""
+        """Return the names of the built-in commands, then of those that plug-ins provide."""
         for name, command in _plugin_commands(ctx).items():
             self.commands.setdefault(name, command)
         return list(self.commands)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
-        """Find the command `args` starts with and replace its placeholder by the real one."""
+        """Find the command that `args` starts with, and load it in place of its placeholder."""
         if args and args[0] not in COMMANDS:
             self.list_commands(ctx)
         name, command, rest = super().resolve_command(ctx, args)
@@ -39,7 +39,7 @@ class LazyGroup(TyperGroup):
 
 
 def _plugin_commands(ctx: Any) -> dict[str, Any]:
-    """Commands of third-party plug-ins; the registry is imported only when there may be any."""
+    """Return the commands of third-party plug-ins; import the registry only when there may be any."""
     from importlib.metadata import entry_points
 
     if not (entry_points(group="sagd") or (ctx.obj or {}).get("plugin")):
@@ -73,7 +73,7 @@ def _version(value: bool) -> None:
 
 
 def _plugin_sources(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
-    """Note --plugin and --no-plugins as soon as they are read, so that --help lists what they bring."""
+    """Apply --plugin and --no-plugins as soon as they are read, so that --help lists the right commands."""
     given = ctx.ensure_object(dict)
     given[param.name] = value
     if value:

@@ -1,4 +1,4 @@
-"""The one list of what comes with the program: commands and plug-ins, by name. Imports nothing."""
+"""The only list of the commands and plug-ins that come with the program. Imports nothing."""
 
 # Name to one-line help, so that `sagd --help` imports no command.
 COMMANDS = {
@@ -18,7 +18,7 @@ COMMANDS = {
 }
 
 
-# The one place that names built-in plug-ins.
+# The only place that names built-in plug-ins.
 BUILTIN_MODULES = (
     "sagd_plugins.filters.white",
     "sagd_plugins.filters.powerlaw",

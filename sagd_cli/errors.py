@@ -1,4 +1,4 @@
-"""Errors a person at the terminal can act on: one sentence, a hint, an exit code (docs/cli.md)."""
+"""Errors that a person at the terminal can act on: one sentence, a hint and an exit code (docs/cli.md)."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -48,10 +48,10 @@ class CheckpointError(SagdError):
 
 
 class DivergedError(SagdError):
-    """A training whose loss or gradient is no longer finite."""
+    """The loss or the gradient of a training is no longer finite."""
 
     def __init__(self, step: int, learning_rate: float) -> None:
-        """Say at which step and with which learning rate."""
+        """Make the message from the step and its learning rate."""
         super().__init__(
             f"the loss or its gradient is not finite at step {step} (learning rate {learning_rate:g})",
             "Lower the learning rate with --lr.",
@@ -79,7 +79,7 @@ MOST_NAMES = 30
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return a hint that names the nearest known names, or else all of them."""
+    """Return a hint with the known names most similar to `name`; without any, with all of them (30 at most)."""
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     if near:

@@ -11,65 +11,60 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "sagd_cli"
 
-# A room may import the rooms after it in its line, and itself; the foundation serves all.
-FOUNDATION = {
-    "errors",
-    "files",
-    "yaml_files",
-    "images",
-    "image_files",
-    "plugin",
-    "config",
-    "arguments",
-    "console",
-    "datasets",
-    "dataset_files",
-    "documents",
-    "devices",
-    "signals",
-    "__init__",
-}
+# The rooms from the ground up: each may import those before it, and none of its own row. `errors` serves all.
+FLOORS = [
+    {"errors", "builtin"},
+    {"system", "spectral"},
+    {"diffusion", "plugin"},
+    {"config"},
+    {"data"},
+    {"figures", "design"},
+    {"damage", "model"},
+    {"run"},
+    {"sampling"},
+    {"features", "training"},
+    {"evaluation", "restoration"},
+    {"sweep"},
+    {"report", "library"},
+    {"commands"},
+    {"app"},
+    {"__main__"},
+]
+# Narrower than its floor allows.
 MAY_IMPORT = {
-    "spectral": {"spectral", "errors"},
-    "plugin": {"plugin", "spectral", "errors", "yaml_files", "command_names"},
-    "config": {"plugin", "spectral", "errors", "yaml_files"},
-    "arguments": {"config", "plugin", "spectral", "errors", "yaml_files"},
-    "diffusion": {"diffusion", "spectral", "errors"},
-    "reporting": {"reporting", "spectral", "errors", "files"},
-    "design": {"design", "diffusion", "spectral"} | FOUNDATION,
-    "training": {"training", "design", "diffusion", "spectral"} | FOUNDATION,
-    "restoration": {"restoration", "training", "design", "diffusion", "spectral"} | FOUNDATION,
-    "evaluation": {"evaluation", "training", "diffusion", "spectral"} | FOUNDATION,
-    "report": {"report", "evaluation", "training", "reporting", "diffusion", "spectral"} | FOUNDATION,
-    "sweep": {"sweep", "evaluation", "training", "reporting", "diffusion", "spectral"} | FOUNDATION,
+    "system": {"errors"},
+    "spectral": {"errors"},
+    "plugin": {"errors", "builtin", "system", "spectral"},
+    "diffusion": {"errors", "system", "spectral"},
+    "figures": {"errors", "system", "spectral", "data"},
 }
+# Rooms, or modules of a room, that others must do without.
+APART = [(room, "training") for room in ("evaluation", "features", "report", "sampling", "run", "model")]
+MOST_MODULES, MOST_LINES, MOST_ARGUMENTS = 14, 300, 6
+LISTS_OF_OPTIONS = {"commands/train.py", "commands/filter.py", "config/run.py"}
 TORCH_FREE = [
-    "sagd_cli.spectral.grid",
-    "sagd_cli.spectral.filter",
-    "sagd_cli.spectral.band",
-    "sagd_cli.spectral.peaks",
-    "sagd_cli.spectral.power_law",
-    "sagd_cli.spectral.snr",
+    *(
+        f"sagd_cli.spectral.{name}"
+        for name in ("grid", "filter", "band", "peaks", "power_law", "snr", "region")
+    ),
+    "sagd_cli.diffusion.catalogue",
     "sagd_cli.diffusion.schedule_tables",
-    "sagd_cli.design.advice",
-    "sagd_cli.design.describe",
-    "sagd_cli.design.fit",
-    "sagd_cli.design.measure",
-    "sagd_cli.design.plot",
+    "sagd_cli.restoration.catalogue",
+    "sagd_cli.evaluation.catalogue",
+    *(f"sagd_cli.design.{name}" for name in ("advice", "describe", "fit", "measure", "plot", "words")),
     "sagd_cli.run.manifest",
-    "sagd_cli.sweep.plan",
-    "sagd_cli.sweep.study",
-    "sagd_cli.sweep.table",
-    "sagd_cli.sweep.words",
-    "sagd_cli.config.run",
+    *(f"sagd_cli.sweep.{name}" for name in ("plan", "study", "table", "words")),
+    *(f"sagd_cli.data.{name}" for name in ("datasets", "images", "ranges", "folders", "formats", "writing")),
+    "sagd_cli",
+    "sagd_cli.builtin",
+    "sagd_cli.config",
     "sagd_cli.config.arguments",
-    "sagd_cli.data.datasets",
-    "sagd_cli.data.images",
     "sagd_cli.plugin",
     "sagd_cli.plugin.registry",
     "sagd_cli.plugin.testing",
     *sorted(f"sagd_cli.commands.{path.stem}" for path in (PACKAGE / "commands").glob("*.py")),
 ]
+ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
 
 
 def imports(path: Path) -> set[str]:
@@ -92,11 +87,98 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("room", MAY_IMPORT)
+def modules(room: str) -> list[Path]:
+    return sorted((PACKAGE / room).rglob("*.py")) if (PACKAGE / room).is_dir() else [PACKAGE / f"{room}.py"]
+
+
+def below(room: str) -> set[str]:
+    floor = next(k for k, rooms in enumerate(FLOORS) if room in rooms)
+    return MAY_IMPORT.get(room, set().union(*FLOORS[:floor])) | {room}
+
+
+def test_every_room_has_a_floor():
+    loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert loose == {"__main__", "app", "errors", "builtin"}
+    assert {*ROOMS, *loose} == set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("room", sorted(set().union(*FLOORS)))
 def test_imports_go_down_only(room):
-    paths = (PACKAGE / room).rglob("*.py") if (PACKAGE / room).is_dir() else [PACKAGE / f"{room}.py"]
-    for path in paths:
-        assert imports(path) <= MAY_IMPORT[room], path
+    """Anywhere in a module, also inside functions, so there is no circle either."""
+    for path in modules(room):
+        # The application imports a command when it is called, by its name.
+        assert imports(path) - {"__init__"} <= below(room), path
+
+
+@pytest.mark.parametrize(("room", "other"), APART)
+def test_who_only_reads_trains_nothing(room, other):
+    for path in modules(room):
+        assert other not in imports(path), path
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_and_modules_stay_small(room):
+    assert len([path for path in modules(room) if path.name != "__init__.py"]) <= MOST_MODULES
+    for path in modules(room):
+        if str(path.relative_to(PACKAGE)) not in LISTS_OF_OPTIONS:
+            assert len(path.read_text().splitlines()) <= MOST_LINES, path
+
+
+def public_names() -> dict[str, set[str]]:
+    """The rooms of each public class, function and constant of the package."""
+    found: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0]
+        for node in ast.parse(path.read_text()).body:
+            names = []
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names = [node.name]
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names = [
+                    part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)
+                ]
+            for name in names:
+                if not name.startswith("_"):
+                    found.setdefault(name, set()).add(room)
+    return found
+
+
+def test_no_public_name_means_two_things():
+    # `app` is what Typer calls an application: the root one and that of each command.
+    assert {name: rooms for name, rooms in public_names().items() if len(rooms) > 1 and name != "app"} == {}
+
+
+def test_functions_below_the_commands_take_few_arguments():
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name == "commands":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                own = [argument for argument in given if argument.arg not in ("self", "cls")]
+                assert len(own) <= MOST_ARGUMENTS, (path, node.name)
+
+
+def test_no_reference_points_outside_the_repository():
+    for folder in ("sagd_cli", "plugins", "tests", "benchmarks", "docs", "examples"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".md", ".sh", ".yaml") and path != Path(__file__):
+                text = path.read_text(encoding="utf-8")
+                for word in ("MATH:", "MATH.md", "MATH,", "CLI:", "CLI.md", "ARCHITECTURE.md"):
+                    assert word not in text, (path, word)
+
+
+def test_sections_that_are_cited_are_in_the_theory():
+    """`docs/theory.md, section 5.4` and `sections 2, 4 and 5`."""
+    import re
+
+    headings = re.findall(r"^#+ (\d+(?:\.\d+)?)\b", (ROOT / "docs" / "theory.md").read_text(), re.MULTILINE)
+    for folder in ("sagd_cli", "plugins", "tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for cited in re.findall(r"docs/theory\.md, sections? ([\d., and]+)", path.read_text()):
+                for section in re.findall(r"\d+(?:\.\d+)?", cited):
+                    assert section in headings, (path, section)
 
 
 def test_the_core_names_no_plugin():
@@ -112,7 +194,7 @@ def test_nobody_imports_commands_or_click():
 
 
 def test_normal_noise_is_drawn_in_one_place():
-    """MATH, section 5: nothing but SpectralNoise calls randn, or training and sampling noise could differ."""
+    """Nothing but SpectralNoise calls randn, or the noise of training and of sampling could differ (section 5)."""
     drawing = [
         p for p in [*PACKAGE.rglob("*.py"), *(ROOT / "plugins").rglob("*.py")] if "randn" in p.read_text()
     ]

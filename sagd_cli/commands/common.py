@@ -1,4 +1,4 @@
-"""What the commands share: the options common to all, and options that several take."""
+"""Options that all commands have, options that several have, and helpers for commands."""
 
 import functools
 import inspect
@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from sagd_cli.errors import UsageError
+from sagd_cli.spectral.band import band_forms
 from sagd_cli.system.console import Output, output, use_output
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ BandOption = Annotated[
     typer.Option(
         "--band",
         metavar="BAND",
-        help="low, mid, high, LO:HI in rho, notch:FY,FX,RADIUS, stripe:horizontal[,WIDTH]; join with +.",
+        help=f"{band_forms()}; join with +.",
     ),
 ]
 PlotOption = Annotated[
@@ -57,7 +58,10 @@ OutputFile = Annotated[Path | None, typer.Option("--output", help="File to write
 
 
 def announced_device(name: str) -> "torch.device":
-    """Choose the device, say which when the choice was left to the program, and settle this process on it."""
+    """Return the device for `name`, and print a note that names it for auto.
+
+    On the CPU, also let the process keep freed memory.
+    """
     from sagd_cli.system.devices import choose_device, keep_freed_memory
 
     chosen = choose_device(name)
@@ -86,23 +90,23 @@ def _help_without_command(ctx: typer.Context) -> None:
 
 
 class DefaultGroup(TyperGroup):
-    """A command with sub-commands that is also a command of its own: what names no sub-command is for `DEFAULT`."""
+    """A command with sub-commands that can also be called without one: then `DEFAULT` is the sub-command."""
 
     DEFAULT = "default"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the default command before arguments that begin with none."""
+        """Put the default command before arguments that do not begin with a sub-command."""
         named = bool(args) and args[0] in self.commands and args[0] != self.DEFAULT
         return super().parse_args(ctx, args if named else [self.DEFAULT, *args])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
-        """Find the command; the default one has no name in usage lines."""
+        """Return the command. The default one has no name, so usage lines do not show it."""
         name, command, rest = super().resolve_command(ctx, args)
         return None if name == self.DEFAULT else name, command, rest
 
 
 def refuse_given(why: str, options: dict[str, Any]) -> None:
-    """Raise UsageError when one of the options, by its name, has a value."""
+    """Raise UsageError when any of `options` (values by option name) is given; `why` begins the message."""
     given = [name for name, value in options.items() if value not in (None, []) and value is not False]
     if given:
         raise UsageError(f"{why}, so {', '.join(given)} cannot be had with it")
@@ -114,7 +118,7 @@ def single() -> typer.Typer:
 
 
 def common(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options common to all, and set the Output they describe before it runs."""
+    """Return the command with the common options added; they set the Output before it runs."""
 
     @functools.wraps(function)
     def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **arguments: Any) -> None:

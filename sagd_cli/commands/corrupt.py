@@ -55,17 +55,17 @@ def corrupt(
       sagd corrupt mnist --band 0.5:0.625 --strength 1 --output damaged.npy
     """
     from sagd_cli.config.arguments import parse_dataset
-    from sagd_cli.damage.corruption import corrupt_dataset, corrupt_files
+    from sagd_cli.damage.corruption import Corruption, corrupt_dataset, corrupt_files
     from sagd_cli.data.folders import raise_if_failed
     from sagd_cli.spectral.band import Band
 
-    where = Band.parse(band)
+    corruption = Corruption(Band.parse(band), strength, seed)
     if target.suffix.lower() in (".npy", ".npz"):
         if clip:
             raise UsageError("an array is written as it is, unclipped", "Leave out --clip, or name a folder.")
-        result = corrupt_dataset(parse_dataset(source), where, strength, seed, target, force, output())
+        result = corrupt_dataset(corruption, parse_dataset(source), target, force, output())
         output().result(result, str(target))
         return
-    result = corrupt_files(Path(source), where, strength, seed, target, clip, force, output())
+    result = corrupt_files(corruption, Path(source), target, clip, force, output())
     output().result(result, str(target))
     raise_if_failed(result)

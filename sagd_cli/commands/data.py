@@ -77,7 +77,8 @@ def prepare(
         config = DatasetConfig(name=config.name, split=config.split, options={**config.options, "size": size})
     if download:
         fetch(config)
-    count, *shape = write_dataset(config, target, force, output(), array_pixels if pixels else None)
+    change = (lambda index, image: array_pixels(image)) if pixels else None
+    count, *shape = write_dataset(config, target, force, output(), change)
     result = {"output": str(target), "count": count, "shape": shape}
     output().result(result, str(target))
 
@@ -101,6 +102,6 @@ def info(data: DataArgument, download: DownloadOption = False) -> None:
     images = loaded.images
     result: dict[str, Any] = {"path": data, "count": len(images), "shape": list(images.shape[1:])}
     result["sha256"], result["dtype"] = hash_images(images), str(images.dtype)
-    result["mean"], result["std"] = mean_and_std(loaded.images)
+    result["mean"], result["std"] = mean_and_std(images)
     result["classes"] = None if loaded.labels is None else len(class_names(loaded))
     output().result(result, "\n".join(f"{key:<8} {value}" for key, value in result.items()))

@@ -39,15 +39,15 @@ def doctor(
     numerics: Annotated[
         bool,
         typer.Option(
-            "--numerics", help="Compare noise and samplers with closed forms instead; exit 1 when one is out."
+            "--numerics", help="Compare noise and samplers with closed forms; exit 1 when a check fails."
         ),
     ] = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Say what this installation can do: versions, devices, threads, plug-ins, disk.
 
-    With --numerics, compare noise and samplers on the device with closed forms, in seconds: for those who change them,
-    or run them on a new machine.
+    With --numerics, compare noise and samplers on the device with closed forms instead. This takes seconds. It is
+    useful after a change to them, and on a new machine.
 
     Examples:
 
@@ -81,7 +81,7 @@ def doctor(
 
 
 def _numerics(device: str) -> None:
-    """Print the checks and the verdict; raise SagdError, which names them, when some are out of bounds."""
+    """Print the checks and the verdict; raise SagdError, which names the failed checks, when there are any."""
     from sagd_cli.diffusion.self_check import run_checks
 
     chosen = announced_device(device)

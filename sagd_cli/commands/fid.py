@@ -14,14 +14,18 @@ from sagd_cli.commands.common import (
     refuse_given,
 )
 from sagd_cli.errors import GateError, UsageError
+from sagd_cli.evaluation.catalogue import METRICS, MOMENTS, distances
 from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
     import torch
 
-    from sagd_cli.evaluation.fidelity import Measures
+    from sagd_cli.evaluation.measures import Measures
     from sagd_cli.evaluation.sources import Reference
     from sagd_cli.features.image_source import ImageSource
+
+DEFAULT_METRICS = ",".join(distances())
+STATISTICS_METRICS = ",".join(name for name, metric in distances().items() if metric.needs == MOMENTS)
 
 app = typer.Typer(
     cls=DefaultGroup, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}
@@ -46,7 +50,10 @@ def fid(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option("--metrics", help="Any of fid,kid,prc,isc; fid,kid by default (fid for statistics)."),
+        typer.Option(
+            "--metrics",
+            help=f"Any of {','.join(METRICS)}; {DEFAULT_METRICS} by default ({STATISTICS_METRICS} for statistics).",
+        ),
     ] = None,
     features: Annotated[
         str | None,
@@ -93,10 +100,12 @@ def fid(
         ),
     ] = None,
     max_fid: Annotated[
-        float | None, typer.Option("--max-fid", help="Exit 3 when the Fréchet distance is above this.")
+        float | None,
+        typer.Option("--max-fid", help=f"Exit 3 when {METRICS['fid'].summary} is above this."),
     ] = None,
     max_kid: Annotated[
-        float | None, typer.Option("--max-kid", help="Exit 3 when the KID is above this.")
+        float | None,
+        typer.Option("--max-kid", help=f"Exit 3 when {METRICS['kid'].summary} is above this."),
     ] = None,
     target: Annotated[
         Path | None,
@@ -138,8 +147,8 @@ def fid(
 
       sagd fid runs/photos photos.npz --weights inception.pth --summary-md "$GITHUB_STEP_SUMMARY"
     """
-    from sagd_cli.evaluation.fidelity import Measures, chosen_metrics
-    from sagd_cli.evaluation.sources import open_reference, open_source
+    from sagd_cli.evaluation.measures import Measures, chosen_metrics
+    from sagd_cli.evaluation.sources import Drawing, open_reference, open_source
     from sagd_cli.system.files import refuse_existing
 
     if (reference is None) == (save_stats is None):
@@ -161,34 +170,32 @@ def fid(
         refuse_given("--json has standard output for itself", {"--summary-md -": summary == Path("-")})
     against = None if reference is None else open_reference(reference)
     how = Measures(
-        chosen_metrics(metrics, against),
-        features,
-        layer,
-        {} if weights is None else {"weights": weights},
-        repeats,
-        spectra,
-        batch_size,
-        cache,
+        metrics=chosen_metrics(metrics, against),
+        features=features,
+        layer=layer,
+        options={} if weights is None else {"weights": weights},
+        repeats=repeats,
+        spectra=spectra,
+        batch_size=batch_size,
+        cache=cache,
     )
-    gates = {"fid": max_fid, "kid": max_kid}
-    for metric, bound in gates.items():
-        if bound is not None and metric not in how.metrics:
-            raise UsageError(f"--max-{metric} needs {metric} among --metrics")
+    bounds = {"fid": max_fid, "kid": max_kid}
+    gates = {name: bound for name, bound in bounds.items() if bound is not None}
+    for name in gates:
+        if name not in how.metrics:
+            raise UsageError(f"--max-{name} needs {name} among --metrics")
     for path in (target, save_stats):
         if path is not None:
             refuse_existing(path, force)
     where = announced_device(device)
-    sampling = {"sampler": sampler, "steps": steps}
-    images = open_source(generated, count, repeats, seed, sampling, where, output())
+    drawing = Drawing(count, repeats, seed, {"sampler": sampler, "steps": steps})
+    images = open_source(generated, drawing, where, output())
     if against is None or save_stats is not None:
         assert save_stats is not None
         _save_statistics(images, how, where, save_stats, force)
         return
     result = _measure(images, against, how, where, target, summary)
-    for (metric, bound), key in zip(gates.items(), ("fd", "kid"), strict=True):
-        if bound is not None and not result[key] <= bound:
-            name = result["label"] if metric == "fid" else "KID"
-            raise GateError(f"{name} is {result[key]:.4f}, above the bound {bound:g}")
+    _check_gates(result, gates)
 
 
 @app.command()
@@ -199,8 +206,8 @@ def compare(
 ) -> None:
     """Say whether two results may be compared, and by how many deviations they differ; exit 3 if they may not.
 
-    They may when features, layer, weights, counts and the reference's images are the same. Deviations come from
-    --repeats.
+    They may be compared when features, layer, weights, counts and the reference's images are the same. Deviations come
+    from --repeats.
 
     Example:
 
@@ -239,6 +246,15 @@ def _measure(
     finally:  # what was measured is shown, whether there was room for it or not
         output().result(result, fid_markdown(result) if to_stdout else fid_text(result))
     return result
+
+
+def _check_gates(result: dict[str, Any], gates: dict[str, float]) -> None:
+    """Raise GateError when a figure is above its bound; `gates` are the bounds by metric."""
+    for name, bound in gates.items():
+        figure = METRICS[name].figure
+        value = result[figure.key]
+        if not value <= bound:
+            raise GateError(f"{figure.title(result['label'])} is {value:.4f}, above the bound {bound:g}")
 
 
 def _save_statistics(

@@ -109,7 +109,7 @@ def design(
 
 
 def _write_filter(config: FilterConfig, result: dict[str, Any], file: Path | None, force: bool) -> None:
-    """Print a filter file, or write it to `file` and print its name."""
+    """Print a filter file, or write it to `file` and print the file's name."""
     text = dump_yaml(config.document())
     if file is None or str(file) == "-":
         output().result({**result, "output": None if file is None else "-"}, text)
@@ -142,7 +142,7 @@ def list_() -> None:
 
 
 def _is_folder(text: str) -> bool:
-    """Whether there is a folder of that name, which may be no possible name: options can be long."""
+    """Tell whether there is a folder called `text`. Long options can be no name of a folder at all."""
     try:
         return Path(text).is_dir()
     except OSError:
@@ -150,7 +150,7 @@ def _is_folder(text: str) -> bool:
 
 
 def _subject(text: str) -> tuple[FilterConfig, FilterConfig | None, tuple[int, ...] | None]:
-    """The filter that `text` names, what it was before training, and the shape of its run's fields."""
+    """Return the filter that `text` names; of a run also the filter before training, and the shape of the fields."""
     from sagd_cli.run.manifest import read_run_filter
 
     if not _is_folder(text) or text in registry().names("filter"):
@@ -212,7 +212,7 @@ def show(
 
 
 def _check_outputs(plot: Path | None, file: Path | None, force: bool) -> None:
-    """Say what cannot be written before any work is done."""
+    """Raise UsageError, before any work is done, on outputs that cannot be written."""
     if plot is not None:
         from sagd_cli.figures.style import check_figure_path
 
@@ -238,7 +238,7 @@ def _plot_filter(
 
 @app.command()
 @common
-def fit_(
+def fit(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Data set, folder of images of one size, .npy or .npz.")
     ],

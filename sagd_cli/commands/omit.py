@@ -33,7 +33,7 @@ def omit(
         typer.Option(
             "--reference",
             metavar="DATA",
-            help="Clean images of the kind: to learn from, with --model to measure by.",
+            help="Clean images of the same kind, to learn from; with --model, only to measure the strength.",
         ),
     ] = None,
     model: Annotated[
@@ -41,7 +41,7 @@ def omit(
         typer.Option(
             "--model",
             metavar="RUN",
-            help="Model of --save-model or `sagd train --restore`: nothing is learned.",
+            help="Use this model of --save-model or `sagd train --restore`, and learn nothing.",
         ),
     ] = None,
     strength: Annotated[
@@ -53,7 +53,7 @@ def omit(
         ),
     ] = "auto",
     per_image: Annotated[
-        bool, typer.Option("--per-image", help="Measure the strength of each image, not that of all.")
+        bool, typer.Option("--per-image", help="Measure the strength of each image separately.")
     ] = False,
     estimate: Annotated[
         str,
@@ -65,7 +65,7 @@ def omit(
     draws: Annotated[
         int | None,
         typer.Option(
-            "--draws", min=1, help="Posterior samples: with `sample` written as NAME.2.png and so on."
+            "--draws", min=1, help="Posterior samples per image; `sample` writes them as NAME.2.png and so on."
         ),
     ] = None,
     uncertainty: Annotated[
@@ -73,7 +73,7 @@ def omit(
         typer.Option(
             "--uncertainty",
             metavar="DIR",
-            help="Write the standard deviation of 16 (or --draws) samples at each pixel, as float TIFF.",
+            help="Write the standard deviation of 16 (or --draws) samples for each pixel, as float TIFF.",
         ),
     ] = None,
     truth: Annotated[
@@ -89,16 +89,16 @@ def omit(
         typer.Option(
             "--record",
             metavar="FILE.json",
-            help="Also write the JSON object; in RUN/evaluation `sagd report` finds it.",
+            help="Also write the JSON object; `sagd report` finds it in RUN/evaluation.",
         ),
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option("--save-model", metavar="RUN", help="Keep what was learned, for --model."),
+        typer.Option("--save-model", metavar="RUN", help="Save the learned model, for --model."),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Most training steps.")] = 400,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps at most.")] = 400,
     sampling_steps: Annotated[
-        int, typer.Option("--sampling-steps", min=1, help="Network evaluations of a sample.")
+        int, typer.Option("--sampling-steps", min=1, help="Network evaluations per sample.")
     ] = 20,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the training and of samples.")] = 0,
     device: DeviceOption = "auto",
@@ -106,7 +106,7 @@ def omit(
 ) -> None:
     """Remove corruption confined to known frequencies from images.
 
-    Without clean images the program learns from INPUT itself. Frequencies outside the band come back unchanged.
+    Without clean images, the program learns from INPUT itself. Frequencies outside the band stay unchanged.
 
     Examples:
 

@@ -17,7 +17,7 @@ app = group("List and check plug-ins.")
 @app.command("list")
 @common
 def list_() -> None:
-    """List every plug-in with its provider, and those that could not be used with the reason.
+    """List every plug-in with its provider. A plug-in that cannot be used is listed with the reason.
 
     Examples:
 
@@ -54,10 +54,10 @@ def _listing(rows: list[dict[str, Any]]) -> str:
 @common
 def check(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A plug-in's name; all of them if absent.")
+        str | None, typer.Argument(metavar="NAME", help="A plug-in's name; all plug-ins by default.")
     ] = None,
 ) -> None:
-    """Hold plug-ins to their contract; exit 1 when one fails it, is broken or is in conflict.
+    """Check that plug-ins keep their contract; exit 1 when one does not, is broken or is in conflict.
 
     Examples:
 

@@ -48,12 +48,10 @@ def report(
     from sagd_cli.system.files import refuse_existing
 
     if target is None and len(targets) > 1:
-        raise UsageError(
-            "several folders have no one place for their report", "Name it with --output FILE.html."
-        )
+        raise UsageError("the report of several folders needs a name", "Give it with --output FILE.html.")
     page = target or targets[0] / "report.html"
     if page.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{page} is no page", "Name it FILE.html.")
+        raise UsageError(f"{page} is not an HTML page", "Name it FILE.html.")
     check_targets(targets)
     refuse_existing(page, force)
     result = write_report(targets, page, announced_device(device), count, output())

@@ -28,14 +28,14 @@ def sample(
             "--steps",
             min=1,
             max=1000,
-            help="Evaluations an image, each of two networks with guidance; the run's default.",
+            help="Network evaluations per image, doubled by guidance; the run's default.",
         ),
     ] = None,
     spacing: Annotated[
         str | None,
         typer.Option(
             "--spacing",
-            help=f"Of the evaluations: {listing(SPACINGS)}; the run's default.",
+            help=f"Spacing of the evaluations: auto, {listing(SPACINGS)}; the run's default.",
         ),
     ] = None,
     eta: Annotated[
@@ -48,7 +48,7 @@ def sample(
     class_: Annotated[
         str | None,
         typer.Option(
-            "--class", metavar="NAME[,NAME...]", help="Classes to draw in turn; as in the data by default."
+            "--class", metavar="NAME[,NAME...]", help="Classes to draw in turn; by default as often as in the data."
         ),
     ] = None,
     guidance: Annotated[
@@ -63,7 +63,7 @@ def sample(
         str | None,
         typer.Option(
             "--fill",
-            help="Where the run's filter gives no noise: zero (default), mean: the mean training image, or prior.",
+            help="Content at frequencies without noise: zero (default), mean (the mean training image) or prior.",
         ),
     ] = None,
     prior: Annotated[
@@ -71,7 +71,7 @@ def sample(
         typer.Option(
             "--prior",
             metavar="RUN",
-            help="For --fill prior: a model of `sagd train --restore BAND` that draws the band from the rest.",
+            help="For --fill prior: a model of `sagd train --restore BAND`, which draws the band given the rest.",
         ),
     ] = None,
     ema: Annotated[
@@ -80,7 +80,7 @@ def sample(
             "--ema",
             min=1,
             metavar="IMAGES",
-            help="Half-life of the averaged weights to use, one of the run's; its first by default.",
+            help="Half-life of the averaged weights to use; the run's first by default.",
         ),
     ] = None,
     seed: Annotated[
@@ -92,7 +92,7 @@ def sample(
         Path | None, typer.Option("--grid", metavar="FILE.png", help="Also draw a contact sheet.")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Where; RUN/samples/NAME by default.")
+        Path | None, typer.Option("--output", metavar="DIR", help="Folder to write; RUN/samples/NAME by default.")
     ] = None,
     filter_: Annotated[
         str | None, typer.Option("--filter", help="Refuse unless the run was trained with this filter.")

@@ -16,16 +16,18 @@ from sagd_cli.commands.common import (
     single,
 )
 from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.evaluation.catalogue import distances
 from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
     from sagd_cli.config.run import DatasetConfig, RunConfig
-    from sagd_cli.sweep.plan import Evaluation, Grid, Plan
+    from sagd_cli.sweep.grid import Grid
+    from sagd_cli.sweep.plan import Evaluation, Plan
+
+DEFAULT_METRIC, DEFAULT_SAMPLES = "fid", 500
+METRIC_HELP = " or ".join(f"{name} ({metric.summary})" for name, metric in distances().items())
 
 app = single()
-
-METRICS = {"fid": "fd", "kid": "kid"}
-DEFAULT_SAMPLES = 500
 
 
 @app.command()
@@ -36,7 +38,7 @@ def sweep(
         typer.Option(
             "--grid",
             metavar="KEY=V,V,...",
-            help="Values of any key of the configuration; several make all combinations. None: go on with --output.",
+            help="Values of any key of the configuration; several make all combinations. Without: continue --output.",
         ),
     ] = None,
     seeds: Annotated[
@@ -51,7 +53,7 @@ def sweep(
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option("--metric", help="What counts: fid (the Fréchet distance), the default, or kid."),
+        typer.Option("--metric", help=f"What counts: {METRIC_HELP}; {DEFAULT_METRIC} by default."),
     ] = None,
     features: Annotated[str | None, typer.Option("--features", help="Features, as in `sagd fid`.")] = None,
     layer: Annotated[str | None, typer.Option("--layer", help="Layer of the features.")] = None,
@@ -98,9 +100,9 @@ def sweep(
     ] = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Train and measure a grid of settings, with several seeds each; the same command again goes on.
+    """Train and measure a grid of settings, with several seeds each; the same command again continues it.
 
-    Every run is a run folder. What is finished is skipped, what failed is listed and tried again the next time.
+    Every run is a run folder. What is finished is skipped. What failed is listed, and tried again the next time.
     Further values and seeds are added to what --output holds. White noise, where it is among the cells, is the
     baseline that the best cell is tested against.
 
@@ -117,7 +119,8 @@ def sweep(
     from sagd_cli.config.arguments import parse_dataset
     from sagd_cli.config.layers import resolve
     from sagd_cli.sweep.folder import has_plan
-    from sagd_cli.sweep.plan import Halving, Plan, default_output, make_cells, parse_grid, parse_seeds
+    from sagd_cli.sweep.grid import make_cells, parse_grid, parse_seeds
+    from sagd_cli.sweep.plan import Halving, Plan, default_output
     from sagd_cli.system.yaml import read_mapping
 
     chosen = () if seeds is None else parse_seeds(seeds)
@@ -143,9 +146,17 @@ def sweep(
         base, values = resolve(*layers), parse_grid(grid or [])
         cells = make_cells(values, *layers)
         against = _reference(reference, base, values)
-        measure = _evaluation(metric or "fid", count or DEFAULT_SAMPLES, against, features, layer, weights)
-        rungs = None if halving is None else Halving.of([cell.config for cell in cells], halving)
-        plan = Plan(base, cells, chosen, measure, rungs, folder or default_output(base, cells), storage)
+        plan = Plan(
+            base=base,
+            cells=cells,
+            seeds=chosen,
+            evaluation=_evaluation(
+                metric or DEFAULT_METRIC, count or DEFAULT_SAMPLES, against, features, layer, weights
+            ),
+            halving=None if halving is None else Halving.of([cell.config for cell in cells], halving),
+            output=folder or default_output(base, cells),
+            storage=storage,
+        )
     if dry_run:
         _describe(plan)
     else:
@@ -153,7 +164,7 @@ def sweep(
 
 
 def _stored(folder: Path, seeds: tuple[int, ...], storage: str | None) -> "Plan":
-    """The plan that a folder holds, with more seeds."""
+    """Return the plan that a folder holds, with these seeds if any are given."""
     from dataclasses import replace
 
     from sagd_cli.sweep.folder import read_plan
@@ -186,10 +197,17 @@ def _evaluation(
 ) -> "Evaluation":
     from sagd_cli.sweep.plan import Evaluation, hash_file
 
-    if metric not in METRICS:
-        raise UsageError(f"unknown metric {metric!r}", "Metrics of a sweep are fid and kid.")
-    path, digest = (None, None) if weights is None else (str(weights), hash_file(weights))
-    return Evaluation(METRICS[metric], count, reference, features, layer, path, digest)
+    if metric not in distances():
+        raise UsageError(f"unknown metric {metric!r}", f"Metrics of a sweep are {' and '.join(distances())}.")
+    return Evaluation(
+        metric=distances()[metric].figure.key,
+        count=count,
+        reference=reference,
+        features=features,
+        layer=layer,
+        weights=None if weights is None else str(weights),
+        weights_sha256=None if weights is None else hash_file(weights),
+    )
 
 
 def _describe(plan: "Plan") -> None:

@@ -55,14 +55,14 @@ def train(
         typer.Option(
             "--omit-band",
             metavar="BAND",
-            help="Give the filter no noise in this BAND, as of `sagd omit`, so that it is not learned.",
+            help="Give no noise in this BAND (as for `sagd omit`), so that the network does not learn it.",
         ),
     ] = None,
     blind: Annotated[
         bool | None,
         typer.Option(
             "--blind/--sighted",
-            help="Also hide from the network what the images have there, or not (default).",
+            help="Also hide the image content in the omitted band from the network, or not (default).",
         ),
     ] = None,
     class_conditional: Annotated[
@@ -77,7 +77,7 @@ def train(
         typer.Option(
             "--restore",
             metavar="BAND",
-            help="Learn to remove noise in this band, for `sagd omit --model`; may be repeated; rings: any ring.",
+            help="Learn to remove noise in this BAND, for `sagd omit --model`; may be repeated; rings: any ring.",
         ),
     ] = None,
     schedule: Annotated[str | None, typer.Option("--schedule", help=f"{listing(SCHEDULES)}.")] = None,
@@ -85,7 +85,7 @@ def train(
     loss: Annotated[str | None, typer.Option("--loss", help=f"{listing(LOSSES)}.")] = None,
     images: Annotated[int | None, typer.Option("--images", min=1, help="Budget in images.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Budget in steps.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Images a step.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Images per step.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the run.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")] = None,
@@ -107,7 +107,7 @@ def train(
         bool,
         typer.Option(
             "--check-memory/--no-check-memory",
-            help="Refuse to start what the device has too little memory for (default), or try.",
+            help="Refuse to start when the device has too little free memory (default), or start anyway.",
         ),
     ] = True,
     tensorboard: Annotated[
@@ -140,7 +140,7 @@ def train(
 
       sagd train --batch-size 512 --dry-run         (parameters, memory, FLOPs, epochs and disk, on standard error)
 
-      sagd train --profile 50                       (milliseconds of a step, by its parts)
+      sagd train --profile 50                       (milliseconds per step, for each of its parts)
 
       sagd train --preset mnist --dataset mnist:root=data --filter powerlaw:alpha=-0.1
 
@@ -171,7 +171,7 @@ def train(
     if dataset is not None:
         flags["dataset"] = parse_dataset(dataset).document()
     if filter_ is not None:
-        # Whole, what it leaves out too: nothing of a filter in --config or --preset is kept.
+        # The whole filter, with its defaults: nothing of a filter in --config or --preset is kept.
         flags["filter"] = parse_filter(filter_).model_dump(mode="json")
     if omit_band is not None:
         flags["filter.omit"] = omit_band
@@ -211,7 +211,7 @@ def _describe(config: RunConfig, run: Path, device: str) -> None:
 
 
 def _estimate(config: RunConfig, device: str) -> dict[str, Any] | None:
-    """What the run would take; None, with a note that says why, when that cannot be known."""
+    """Return what the run would take, or None, with a note that says why, when it cannot be estimated."""
     from sagd_cli.data.datasets import data_size
 
     try:
@@ -240,9 +240,9 @@ def _lines(estimate: dict[str, Any]) -> list[str]:
         "parameters": f"{estimate['parameters'] / 1e6:.4g} M",
         "memory": f"{binary_size(memory['total'])} on {estimate['device']}: {parts} (estimated)",
         "free": "unknown" if free is None else binary_size(free),
-        "arithmetic": f"{flops['forward'] / 1e9:.4g} GFLOP an image forward, {flops['training'] / 1e9:.4g} in training",
+        "arithmetic": f"{flops['forward'] / 1e9:.4g} GFLOP per image forward, {flops['training'] / 1e9:.4g} in training",
         "budget": f"{estimate['steps']:,} steps, {estimate['epochs']:,.4g} epochs of {estimate['images_per_epoch']:,}",
-        "disk": f"{binary_size(disk['total'])} at most, {binary_size(disk['checkpoint'])} a checkpoint",
+        "disk": f"{binary_size(disk['total'])} at most, {binary_size(disk['checkpoint'])} per checkpoint",
     }
     return [f"{name:<11} {text}" for name, text in rows.items()]
 
@@ -256,7 +256,7 @@ def _profile(config: RunConfig, device: str, steps: int, check_memory: bool) -> 
     out = output()
     result = profile_training(config, announced_device(device), steps, check_memory).document()
     summary = (
-        f"{result['step_ms']:.2f} ms a step of {result['batch_size']} images, "
+        f"{result['step_ms']:.2f} ms per step of {result['batch_size']} images, "
         f"{result['images_per_second']:,.0f} img/s with the profiler watching"
     )
     out.note(summary)

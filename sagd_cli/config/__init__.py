@@ -1,4 +1,4 @@
-"""What people type and what files hold, turned into frozen settings: here and nowhere else. Imports no torch."""
+"""Settings: what people type and what files hold is checked and frozen here, and nowhere else. Imports no torch."""
 
 from sagd_cli.config.filter import FilterConfig, FilterSource, filter_schema
 from sagd_cli.config.layers import differing_keys, parse_options, presets, read_preset, resolve

@@ -1,4 +1,4 @@
-"""What people type: FILTER, DATA and sizes, as the command line takes them (CLI.md)."""
+"""What people type: FILTER, DATA and sizes, as the command line takes them (docs/cli.md)."""
 
 import math
 from collections.abc import Callable, Mapping

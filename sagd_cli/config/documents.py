@@ -1,4 +1,4 @@
-"""JSON objects that `sagd` or anybody has written, checked before they are relied on."""
+"""JSON objects from files, which are checked before they are used."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Document(BaseModel):
-    """What has to be in an object: text is no number, and keys that are not named may be there."""
+    """The schema of a JSON object. Types are strict (text is no number); further keys are allowed."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -20,7 +20,10 @@ class Document(BaseModel):
 def check_document(
     schema: type[Document], values: Mapping[str, Any], source: str, kind: str, hint: str
 ) -> None:
-    """Raise DataError, which says that `source` is no `kind` and why, when the values do not fit."""
+    """Raise DataError when `values` do not fit `schema`.
+
+    The message says that `source` is no `kind`, and why. `hint` says what to do.
+    """
     try:
         validate(schema, values, source)
     except ConfigError as error:

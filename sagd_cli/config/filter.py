@@ -1,4 +1,4 @@
-"""A filter file: a family, its options, how it is normalised, and the weights it stands for."""
+"""A filter file: a family, its options and its normalisation, and the weights that they give."""
 
 from typing import Annotated, Any, Self
 
@@ -25,7 +25,7 @@ class FilterSource(BaseModel):
 
     model_config = STRICT
 
-    data: str = Field(description="DATA as it was named.")
+    data: str = Field(description="DATA as it was given.")
     images: int = Field(ge=1, description="Number of images.")
     sha256: str = Field(
         pattern="^[0-9a-f]{64}$", description="Hash of the images, as `sagd data info` gives it."
@@ -33,9 +33,10 @@ class FilterSource(BaseModel):
 
 
 class FilterConfig(Frozen):
-    """A filter file: a family, its options, how it is normalised, the unit of its edges, what it omits, its source.
+    """A filter file.
 
-    `omit` is kept in one spelling, so that a band has one hash. Raises ConfigError when it is no BAND.
+    `omit` is rewritten to the standard spelling of the band, so that the same band always has the same hash. Raises
+    ConfigError when `omit` is not a BAND.
     """
 
     type: str = Field("powerlaw", description="Filter family, a plug-in's name.")
@@ -56,17 +57,20 @@ class FilterConfig(Frozen):
         return self
 
     def document(self) -> dict[str, Any]:
-        """Return the filter as plain YAML values, defaults written out, `omit` and `source` left out where missing."""
+        """Return the filter as plain YAML values. Defaults are written out; `omit` and `source` only when given."""
         document = super().document()
         absent = {key for key in ("omit", "source") if document[key] is None}
         return {key: value for key, value in document.items() if key not in absent}
 
     def sha256(self) -> str:
-        """Hash of what the filter is, not of where it came from."""
+        """Return the hash of the filter, without its `source`."""
         return super().sha256() if self.source is None else self.model_copy(update={"source": None}).sha256()
 
     def weights(self, shape: tuple[int, ...]) -> SpectralFilter:
-        """Build the filter for a field of `shape`; raise ConfigError when it has none there."""
+        """Return the filter for a field of `shape` (*spatial).
+
+        Raises ConfigError when its weights there are not valid, such as zero at every frequency.
+        """
         plugin: FilterPlugin = registry().get("filter", self.type)
         grid = FrequencyGrid(shape, self.units)
         weight = plugin.load()(grid, plugin.options.model_validate(self.options))
@@ -82,12 +86,15 @@ class FilterConfig(Frozen):
         return SpectralFilter.from_weight(grid, weight, self.normalize)
 
     def omitted(self, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
-        """Bins of the half spectrum of `shape` in the band `omit`, if any; raise ConfigError when it holds none."""
+        """Return which bins of the half spectrum lie in the band `omit`, or None without such a band.
+
+        Raises ConfigError when the band holds no frequency of a field of `shape`.
+        """
         return None if self.omit is None else Band.parse(self.omit).mask(FrequencyGrid(shape))
 
 
 def filter_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a filter file: with the options of every family that is installed."""
+    """Return the JSON Schema of a filter file, with the options of every installed family."""
     schema = FilterConfig.model_json_schema()
     families = []
     for name in registry().names("filter"):

@@ -12,7 +12,10 @@ from sagd_cli.system.yaml import parse_yaml, read_mapping
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """Read `key=value` pairs; values are YAML, so numbers, lists and booleans come out typed."""
+    """Read `key=value` pairs. Values are YAML, so numbers, lists and booleans have their types.
+
+    Raises UsageError on text that is not key=value and on a key given twice, ConfigError on a value that is not YAML.
+    """
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -26,13 +29,13 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def presets() -> dict[str, Path]:
-    """Presets that come with the program, by name."""
+    """Return the files of the presets that come with the program, by name."""
     folder = Path(str(files("sagd_cli") / "config" / "presets"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def read_preset(name: str) -> dict[str, Any]:
-    """Read a preset; raise ConfigError with near names when there is none."""
+    """Read the preset called `name`; raise ConfigError, with similar names, when there is no such preset."""
     if name not in presets():
         raise ConfigError(f"unknown preset {name!r}", suggest(name, presets()))
     return read_mapping(presets()[name])
@@ -44,9 +47,10 @@ def resolve(
     config: Path | str | Mapping[str, Any] | None = None,
     preset: str | None = None,
 ) -> RunConfig:
-    """Merge settings: `flags` (dotted keys) > `overrides` (a.b=c) > `config` file > `preset` > defaults.
+    """Return the configuration merged from `flags` (dotted keys), `overrides` (a.b=c), a `config` file and a `preset`.
 
-    `config` may be what was read from a file, such as standard input, which can be read once.
+    The earlier of these wins; what none of them sets has its default. `config` may also be the mapping that was read
+    from a file; standard input, for example, can be read only once. Raises ConfigError when the result is not valid.
     """
     layers = [
         read_preset(preset) if preset is not None else {},
@@ -73,7 +77,7 @@ def _merged(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any
 
 
 def _names_another(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether `new` chooses another plug-in than `old`, whose options then mean nothing."""
+    """Whether `new` chooses another plug-in than `old`. Then the options of `old` do not apply."""
     return any(key in old and key in new and old[key] != new[key] for key in ("type", "name"))
 
 
@@ -85,7 +89,7 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
 
 
 def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted keys whose values differ between two documents."""
+    """Return the dotted keys whose values differ between two documents."""
     keys = []
     for key in sorted({*a, *b}):
         left, right = a.get(key), b.get(key)

@@ -1,4 +1,4 @@
-"""The configuration of a run, as it is written to config.yaml."""
+"""The configuration of a run, as config.yaml holds it."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -22,11 +22,11 @@ from sagd_cli.system.choices import Choice
 
 
 def _explained(known: Mapping[str, Choice]) -> str:
-    """The choices with their words, as one sentence."""
+    """Return the names of the choices with their summaries, as one sentence."""
     return "; ".join(f"{name}: {choice.summary}" for name, choice in known.items()) + "."
 
 
-# The names of closed sets come from their tables, so that a new choice is a row there and nothing here.
+# The names of closed sets come from their tables, so a new choice is added there and needs no change here.
 if TYPE_CHECKING:
     SamplerName = str
     SpacingName = str
@@ -54,7 +54,7 @@ class DatasetConfig(Frozen):
 
     @property
     def subject(self) -> str:
-        """What a message calls it: the file or folder, where there is one."""
+        """What messages call the data set: its file or folder if it has one, otherwise its name."""
         return str(self.options.get("path", f"the data set {self.name}"))
 
 
@@ -76,7 +76,7 @@ def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
-# A number or a list in a file, so that files of one half-life read as they always did.
+# In a file this is a number or a list, so that files with one half-life stay as they were.
 _HalfLives = Annotated[
     tuple[PositiveInt, ...],
     AfterValidator(_distinct),
@@ -89,10 +89,10 @@ _HalfLives = Annotated[
 
 
 class TrainingConfig(Frozen):
-    """Optimisation; amounts are in images, so that the batch size does not change a schedule's meaning."""
+    """Optimisation. Amounts are counted in images, so that they do not depend on the batch size."""
 
     images: int = Field(200_000, ge=1, description="Images to train on, counted with repetition.")
-    batch_size: int = Field(128, ge=1, description="Images a step.")
+    batch_size: int = Field(128, ge=1, description="Images per step.")
     accumulate: int = Field(1, ge=1, description="Passes a batch is divided into, to use less memory.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
     warmup_images: int = Field(
@@ -114,7 +114,7 @@ class TrainingConfig(Frozen):
     checkpoint_images: int = Field(50_000, ge=1, description="Images between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints to keep.")
     keep_every: int | None = Field(
-        None, ge=1, description="Also keep every so many-th checkpoint; null: none."
+        None, ge=1, description="Also keep one in this many checkpoints for good; null: none."
     )
     log_steps: int = Field(20, ge=1, description="Steps between metric records.")
     sample_images: int = Field(0, ge=0, description="Images between contact sheets of samples; 0: none.")
@@ -131,7 +131,7 @@ class TrainingConfig(Frozen):
 
     @property
     def milestone_steps(self) -> int | None:
-        """Optimiser steps between checkpoints that are kept for good, if any are."""
+        """Optimiser steps between checkpoints that are never pruned, or None when all may be pruned."""
         return None if self.keep_every is None else self.keep_every * self.checkpoint_steps
 
 
@@ -139,7 +139,7 @@ class RestorationConfig(Frozen):
     """Training to tell noise in a band from images instead of making images (docs/omission.md)."""
 
     bands: tuple[str, ...] = Field(
-        min_length=1, description="BANDs, of which each image is given one at random; rings: random rings."
+        min_length=1, description="BANDs; each image is given noise in one of them, at random; rings: random rings."
     )
     strengths: tuple[PositiveFloat, PositiveFloat] = Field(
         (0.02, 2.0),
@@ -149,7 +149,7 @@ class RestorationConfig(Frozen):
         None, ge=4, description="Side of the square of an image that the network sees; null: all of it."
     )
     damage: float | None = Field(
-        None, gt=0, description="Amplitude of noise the training images have already; null: they are clean."
+        None, gt=0, description="Amplitude of the noise that the training images already have; null: they are clean."
     )
 
     @model_validator(mode="after")
@@ -169,7 +169,7 @@ class SamplingConfig(Frozen):
         "auto",
         description=f"Where the evaluations are. auto: what suits the schedule; {_explained(SPACINGS)}",
     )
-    steps: int = Field(20, ge=1, le=1000, description="Network evaluations an image; guidance doubles them.")
+    steps: int = Field(20, ge=1, le=1000, description="Network evaluations per image; guidance doubles them.")
     guidance: float = Field(
         1.0, ge=0, description="Scale of classifier-free guidance; 1: none, 0: without classes."
     )
@@ -177,26 +177,26 @@ class SamplingConfig(Frozen):
     churn: float = Field(0.0, ge=0, description="Randomness of heun: EDM's S_churn.")
     fill: Literal["zero", "mean", "prior"] | None = Field(
         None,
-        description="What goes where the filter gives no noise: zero (so does null), the mean training image, or draws "
-        "of the model that `--prior` names.",
+        description="Content at frequencies without noise: zero or null (nothing), mean (the mean training image), or "
+        "prior (drawn by the model that `--prior` names).",
     )
 
     def resolved(self, schedule: str) -> "SamplingConfig":
-        """Return it with the spacing chosen for `schedule`, where that was left open."""
+        """Return these settings; a spacing of auto is replaced by the one that suits `schedule`."""
         if self.spacing != "auto":
             return self
         return self.model_copy(update={"spacing": SCHEDULES[schedule].spacing})
 
 
 class RunConfig(Frozen):
-    """All of a run, as written to runs/NAME/config.yaml."""
+    """The configuration of a run, as RUN/config.yaml holds it."""
 
     dataset: DatasetConfig = Field(default_factory=DatasetConfig)
     backbone: BackboneConfig = Field(default_factory=BackboneConfig)
     filter: FilterConfig = Field(default_factory=FilterConfig)
     class_conditional: bool = Field(False, description="Train on the data set's class labels.")
     blind: bool = Field(
-        False, description="Hide from the network what the images have where the filter gives no noise."
+        False, description="Hide from the network the image content at frequencies without noise."
     )
     schedule: ScheduleName = Field("linear", description=f"Levels of noise. {_explained(SCHEDULES)}")
     prediction: PredictionName = Field(
@@ -224,7 +224,10 @@ class RunConfig(Frozen):
         return self
 
     def _check_restoration(self) -> None:
-        """What a network that restores is trained on leaves no choice of these; its noise is white but for its band."""
+        """Raise ValueError when settings are changed that have only one value in a run with restoration.
+
+        The filter becomes white: the noise in a band is white noise, restricted to the band.
+        """
         fixed = {
             "filter": self.filter in (FilterConfig(), FilterConfig(type="white")),
             "blind": not self.blind,
@@ -241,7 +244,7 @@ class RunConfig(Frozen):
 
     @property
     def default_name(self) -> str:
-        """Name of the run when none is given: the same settings of training always give the same run."""
+        """The run's name when none is given; the same settings of training always give the same name."""
         chosen = self.model_dump(mode="json", exclude_defaults=True, exclude={"sampling"})
         kind = self.filter.type if self.restoration is None else "restoration"
         return f"{self.dataset.name}-{kind}-{digest_of(chosen)[:8]}"

@@ -1,4 +1,4 @@
-"""Frozen models, and one sentence for what pydantic reports."""
+"""Frozen models, and pydantic's reports turned into errors of one sentence."""
 
 import hashlib
 import json
@@ -21,27 +21,27 @@ STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_in
 
 
 class Frozen(BaseModel):
-    """A model that never changes: unknown keys, NaN and infinity are refused, defaults are checked."""
+    """A model that never changes. Unknown keys, NaN and infinity are refused, and defaults are checked."""
 
     model_config = STRICT
 
     def document(self) -> dict[str, Any]:
-        """Return the model as plain YAML values, defaults written out."""
+        """Return the model as plain YAML values, with defaults written out."""
         return self.model_dump(mode="json")
 
     def sha256(self) -> str:
-        """Hash of the meaning: the same for any order of keys and spelling of numbers."""
+        """Return the hash of the model, whatever the order of its keys and the spelling of its numbers."""
         return digest_of(self.document())
 
 
 def digest_of(document: dict[str, Any]) -> str:
-    """Return the sha256 of plain values: the same for any order of keys and spelling of numbers."""
+    """Return the sha256 of plain values, whatever the order of the keys and the spelling of the numbers."""
     canonical = json.dumps(_without_negative_zero(document), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _without_negative_zero(value: Any) -> Any:
-    """-0.0 is another spelling of 0.0."""
+    """Replace -0.0 by 0.0, which is the same number."""
     if isinstance(value, dict):
         return {key: _without_negative_zero(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -50,14 +50,14 @@ def _without_negative_zero(value: Any) -> Any:
 
 
 def complete_options(model: Any, kind: str, name: str) -> None:
-    """Replace `options` of a frozen model by the plug-in's, checked and with defaults written out."""
+    """Check the `options` of a frozen model against those of the plug-in `name`, and write its defaults into them."""
     schema: type[Options] = registry().get(kind, name).options
     options = validate(schema, model.options, f"{kind} {name}")
     object.__setattr__(model, "options", options.model_dump(mode="json"))
 
 
 def validate(schema: type[M], values: Mapping[str, Any], source: str) -> M:
-    """Validate `values`; turn what pydantic reports into one ConfigError that names the key."""
+    """Return `values` as a `schema`; raise ConfigError, which names `source` and the key, when they do not fit."""
     try:
         return schema.model_validate(dict(values))
     except ValidationError as error:

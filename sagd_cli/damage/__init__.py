@@ -1,1 +1,1 @@
-"""Noise in a band of images: adding it, finding the band, measuring its strength. Trains nothing."""
+"""Noise in a band of images: adding it, finding the band, measuring how strong the noise is. Nothing is trained."""

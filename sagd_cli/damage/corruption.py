@@ -1,11 +1,11 @@
-"""Noise confined to a band, added to images (MATH: 6., y = x + gamma eps_B)."""
+"""Noise confined to a band, added to images: y = x + gamma eps_B (docs/theory.md, section 6)."""
 
-from functools import cache
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sagd_cli.config.run import DatasetConfig
@@ -13,7 +13,7 @@ from sagd_cli.data.folders import (
     Outcome,
     check_names,
     check_output_folder,
-    input_files,
+    list_images,
     output_name,
     read_all,
 )
@@ -22,27 +22,56 @@ from sagd_cli.data.ranges import array_signal, image_pixels, image_signal
 from sagd_cli.data.writing import write_dataset
 from sagd_cli.errors import UsageError
 from sagd_cli.spectral.band import Band
-from sagd_cli.spectral.noise import band_noise, random_stream
+from sagd_cli.spectral.noise import SpectralNoise, band_noise, random_stream
 from sagd_cli.system.console import Output
 
 
-def corrupt_files(
-    source: Path,
-    band: Band,
-    strength: float,
-    seed: int,
-    folder: Path,
-    clip: bool,
-    force: bool,
-    output: Output,
-) -> dict[str, Any]:
-    """Add noise of amplitude `strength` (on the [-1, 1] range) in `band` to the images of `source`.
+@dataclass(frozen=True)
+class Corruption:
+    """Noise of amplitude `strength` on the [-1, 1] range, at each frequency of `band`; `seed` decides what is drawn."""
 
-    The noise of a file is a function of (seed, its name). Unless `clip`, images are written as 32-bit float
-    TIFF, so that values outside [0, 1] survive and y = x + gamma eps_B holds exactly. Returns the JSON object.
+    band: Band
+    strength: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise UsageError unless the strength is positive and finite."""
+        if not 0 < self.strength < float("inf"):
+            raise UsageError(
+                f"the strength must be positive and finite, not {self.strength:g}",
+                "For example --strength 0.5.",
+            )
+
+    def noise(self, shape: tuple[int, ...], key: str | int) -> NDArray[np.float32]:
+        """Draw the noise of an image of `shape` (C, *spatial), a function of the seed and `key`.
+
+        Raises ConfigError when the band holds no frequency at this size.
+        """
+        stream = random_stream("cpu", self.seed, "corrupt", key)
+        drawn = _band_noise(self.band, shape[1:]).draw((1, *shape), stream)[0]
+        return np.asarray(self.strength * drawn.numpy())
+
+    def document(self) -> dict[str, Any]:
+        """Return what a JSON object says of it."""
+        return {"band": str(self.band), "strength": self.strength}
+
+
+@lru_cache(maxsize=1)
+def _band_noise(band: Band, shape: tuple[int, ...]) -> SpectralNoise:
+    # The images of a set mostly have one shape.
+    return band_noise(band, shape)
+
+
+def corrupt_files(
+    corruption: Corruption, source: Path, folder: Path, clip: bool, force: bool, output: Output
+) -> dict[str, Any]:
+    """Add noise to the images of `source`, a folder or one file, and write them to `folder`; return the JSON object.
+
+    The noise of a file is a function of the seed and the file's name. With `clip`, images are written in their own
+    format and depth. Otherwise they are written as 32-bit float TIFF: values outside [0, 1] survive, and
+    y = x + gamma eps_B holds exactly. Raises UsageError on a folder that cannot be written to.
     """
-    _check_strength(strength)
-    paths = input_files(source)
+    paths = list_images(source)
     name = output_name if clip else _float_name
     names = check_names(paths, lambda path: [name(path)])
     check_output_folder(folder, names, force, [source])
@@ -50,66 +79,42 @@ def corrupt_files(
     with output.progress("corrupt", len(paths)) as bar:
         for image in read_all(paths, outcome, output):
             bar.advance()
-            if not outcome.has_band(image, band, output):
-                continue
-            signal = torch.from_numpy(image_signal(image.pixels))[None]
-            noise = band_noise(band, tuple(signal.shape[2:]))
-            stream = random_stream("cpu", seed, "corrupt", image.path.name)
-            corrupted = (signal + strength * noise.draw(signal.shape, stream))[0].numpy()
-            folder.mkdir(parents=True, exist_ok=True)
-            target = folder / name(image.path)
-            _write(image, corrupted, target, clip)
-            outcome.files.append({"input": str(image.path), "output": str(target)})
-    return {
-        "output": str(folder),
-        "band": str(band),
-        "strength": strength,
-        "files": outcome.files,
-        "failed": outcome.failed,
-    }
+            if outcome.has_band(image, corruption.band, output):
+                folder.mkdir(parents=True, exist_ok=True)
+                target = folder / name(image.path)
+                _corrupt_file(corruption, image, target, clip)
+                outcome.files.append({"input": str(image.path), "output": str(target)})
+    found = {"files": outcome.files, "failed": outcome.failed}
+    return {"output": str(folder), **corruption.document(), **found}
+
+
+def _corrupt_file(corruption: Corruption, image: Image, target: Path, clip: bool) -> None:
+    signal = image_signal(image.pixels)
+    signal = signal + corruption.noise(signal.shape, image.path.name)
+    if clip:
+        write_image(image, image_pixels(signal, image.pixels.dtype), target)
+        return
+    kind = np.dtype(np.float32)
+    alpha = None if image.alpha is None else image_pixels(image_signal(image.alpha), kind)
+    pixels = image_pixels(signal, kind)
+    write_image(Image(pixels, alpha, image.path), pixels, target)
 
 
 def corrupt_dataset(
-    config: DatasetConfig,
-    band: Band,
-    strength: float,
-    seed: int,
-    target: Path,
-    force: bool,
-    output: Output,
+    corruption: Corruption, config: DatasetConfig, target: Path, force: bool, output: Output
 ) -> dict[str, Any]:
-    """Add the noise of `corrupt_files` to a data set and write it to `target`, a .npy or .npz file of float32.
+    """Add noise to a data set and write it to `target`, a .npy or .npz file of float32; return the JSON object.
 
-    Images are on the [-1, 1] range and not clipped; the noise of one is a function of (seed, its index). Returns the
-    JSON object. Raises UsageError and DataError as `write_dataset` does, ConfigError when the band holds no frequency.
+    Images are on the [-1, 1] range and not clipped. The noise of an image is a function of the seed and the image's
+    index. Raises UsageError and DataError as `write_dataset` does, ConfigError when the band holds no frequency.
     """
-    _check_strength(strength)
-    noise_of = cache(lambda shape: band_noise(band, shape))
 
-    def corrupt(index: int, image: NDArray[Any]) -> NDArray[np.float32]:
-        stream = random_stream("cpu", seed, "corrupt", index)
-        noise = noise_of(image.shape[1:]).draw((1, *image.shape), stream)[0]
-        return (array_signal(image) + strength * noise.numpy()).astype(np.float32)
+    def corrupted(index: int, image: NDArray[Any]) -> NDArray[np.float32]:
+        return (array_signal(image) + corruption.noise(image.shape, index)).astype(np.float32)
 
-    count, *shape = write_dataset(config, target, force, output, corrupt)
-    return {"output": str(target), "band": str(band), "strength": strength, "count": count, "shape": shape}
-
-
-def _check_strength(strength: float) -> None:
-    if not 0 < strength < float("inf"):
-        raise UsageError(
-            f"the strength must be positive and finite, not {strength:g}", "For example --strength 0.5."
-        )
+    count, *shape = write_dataset(config, target, force, output, corrupted)
+    return {"output": str(target), **corruption.document(), "count": count, "shape": shape}
 
 
 def _float_name(path: Path) -> str:
     return f"{path.stem}.tiff"
-
-
-def _write(image: Image, signal: np.ndarray, target: Path, clip: bool) -> None:
-    if clip:
-        write_image(image, image_pixels(signal, image.pixels.dtype), target)
-        return
-    alpha = None if image.alpha is None else (image_signal(image.alpha) + 1) / 2
-    pixels = image_pixels(signal, np.dtype(np.float32))
-    write_image(Image(pixels, alpha, image.path), pixels, target)

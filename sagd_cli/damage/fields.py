@@ -1,4 +1,4 @@
-"""What a network that restores learns from: whole images when they are small and alike, else crops of them."""
+"""What a network that restores images learns from: whole images when they are small and alike, else crops of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ SMALLEST_SIDE = 4
 
 @dataclass(frozen=True)
 class Fields:
-    """Fields (M, C, h, w) on the [-1, 1] range; `whole` when each is an entire image.
+    """Images, or crops of images: `values` (M, C, h, w) on the [-1, 1] range.
 
-    `sources` (M,) says which image a field is from; `independent` is the number of fields that share no pixel;
-    `extent` is the shape of the largest of the images.
+    `whole` says that every field is an entire image. `sources` (M,) holds the index of the image of each field.
+    `independent` is the number of fields that share no pixel. `extent` is the shape of the largest of the images.
     """
 
     values: NDArray[np.float32]
@@ -36,27 +36,30 @@ class Fields:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Spatial shape (h, w)."""
+        """Spatial shape (h, w) of a field."""
         return self.values.shape[2:]
 
     @property
     def window(self) -> int | None:
-        """Side of what a network sees of a field; None: all of it."""
+        """Side of the window that a network sees of a field, None where it sees all of it."""
         return None if self.whole else min(WINDOW, *self.shape)
 
     @property
     def lowest(self) -> float:
-        """Radius in cycles/sample up to which the spectrum is not the data's: DC, and in crops the taper's lobe."""
+        """Radius in cycles/sample up to which the spectrum is not the data's: DC, and the taper's lobe in crops."""
         return 0.0 if self.whole else min(6 / min(self.shape), 0.1)
 
     def noise_spectrum(self, band: Band) -> Array:
-        """Power spectrum of the band's noise of amplitude 1, of the images, as it is measured on their fields."""
+        """Return the power spectrum of noise of amplitude 1 in `band` of the images, as their fields show it."""
         grid, image = FrequencyGrid(self.shape), FrequencyGrid(self.extent)
         power = band.mask(image).astype(np.float64)
         return power if self.whole else crop_spectrum(power, image, grid)
 
     def split(self, share: float, most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Indices of fields to learn from and to hold out: whole images where there are several, else fields."""
+        """Return the indices of fields to learn from, and of at most `most` fields to hold out.
+
+        `share` is the share that is held out: of the images where there are enough of them, else of the fields.
+        """
         random = np.random.default_rng([seed, 1])
         images = random.permutation(np.unique(self.sources))
         held = images[: int(len(images) * share)]
@@ -70,10 +73,10 @@ class Fields:
 
 
 def make_fields(signals: Signals, others: Signals = (), seed: int = 0) -> Fields:
-    """Make fields of `signals` (each (C, H, W)) that also suit `others`.
+    """Make fields of `signals`, images (C, H, W), of a shape that `others` have room for too.
 
-    All of one small size: the images themselves. Otherwise crops with a side of at most 128, from random places
-    that are a function of `seed`. Raises DataError when an image is smaller than 4 pixels.
+    Images of one small size are the fields themselves. Otherwise the fields are crops with a side of at most 128, from
+    random places that are a function of `seed`. Raises DataError when a side of an image is below 4 pixels.
     """
     shapes = {signal.shape[1:] for signal in [*signals, *others]}
     height, width = min(shape[0] for shape in shapes), min(shape[1] for shape in shapes)
@@ -98,7 +101,7 @@ def make_fields(signals: Signals, others: Signals = (), seed: int = 0) -> Fields
 
 
 def tiles_of(signal: NDArray[np.float32], like: Fields) -> NDArray[np.float32]:
-    """Cut an image (C, H, W) into fields of the shape of `like` that share no pixel, (M, C, h, w)."""
+    """Cut an image (C, H, W) into tiles (M, C, h, w) that share no pixel and have the shape of the fields `like`."""
     height, width = like.shape
     rows, columns = (n // side for n, side in zip(signal.shape[1:], (height, width), strict=True))
     cut = signal[:, : rows * height, : columns * width]

@@ -1,4 +1,4 @@
-"""The band that `--band auto` stands for: the peaks and stripes of the images' spectrum (CLI: BAND)."""
+"""The band that `--band auto` stands for: the peaks and stripes of the images' spectrum."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ from sagd_cli.spectral.peaks import find_peaks
 
 
 def find_band(images: Sequence[Image], path: Path) -> Band:
-    """Return the isolated peaks and stripes of the images of `path`, as `sagd spectrum --peaks` prints them.
+    """Return the isolated peaks and stripes of the images' mean spectrum, as `sagd spectrum --peaks` prints them.
 
-    They have one spectrum, the mean over them. Raises DataError when there are none, and when the images are constant.
+    `path` is where the images are from. Raises DataError when there are no peaks, and when the images are constant.
     """
     spectrum = texture(images)
     if not spectrum.power.any():

@@ -1,4 +1,4 @@
-"""The strength of noise in images, by the means there are: clean images of their kind, or only themselves."""
+"""The strength of noise in images, measured against clean images of their kind, or without them."""
 
 from functools import cached_property
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.damage.fields import Fields, tiles_of
 from sagd_cli.damage.groups import Groups
-from sagd_cli.damage.likelihood import strength_from_power_law, strength_from_reference
+from sagd_cli.damage.likelihood import Reference, strength_from_power_law, strength_from_reference
 from sagd_cli.damage.strength import WEAKEST, Strength, nothing_to_omit
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Band
@@ -18,7 +18,7 @@ class Gauge:
     """Measures the strength of noise in a band of images like `damaged`, against `reference` fields or a power law."""
 
     def __init__(self, damaged: Fields, reference: Fields | None, band: Band) -> None:
-        """Take the fields, which suit each other."""
+        """Take fields of one shape; without `reference` the power law of `damaged` itself is compared with."""
         self._damaged, self._band, self._clean = damaged, band, reference
         grid = FrequencyGrid(damaged.shape)
         channels = damaged.values.shape[1]
@@ -34,9 +34,10 @@ class Gauge:
         return found
 
     def one(self, signal: NDArray[np.float32]) -> Strength | None:
-        """Return the strength of the noise in one image (C, H, W); None when it is smaller, or greyer, than the fields.
+        """Return the strength of the noise in one image (C, H, W).
 
-        It is 0 in an image that is constant, or has far less in the band than clean images have.
+        It is 0 in an image that is constant, and in one that has far less in the band than clean images have. It is
+        None when the image is smaller than the fields, or grey while they are in colour.
         """
         if len(signal) < self._damaged.values.shape[1]:
             return None
@@ -55,13 +56,12 @@ class Gauge:
         return float(power / groups.bins[groups.inside].sum())
 
     def _strength(self, values: NDArray[np.float32], independent: int) -> Strength:
-        powers = self._groups.powers(values)
-        if self._clean is None:
-            return strength_from_power_law(powers.mean(axis=0), independent, self._groups)
-        count = self._clean.independent
-        return strength_from_reference(powers, self._reference, self._groups, independent, count)
+        power = self._groups.powers(values).mean(axis=0)
+        if self._reference is None:
+            return strength_from_power_law(power, independent, self._groups)
+        return strength_from_reference(power, independent, self._groups, self._reference)
 
     @cached_property
-    def _reference(self) -> NDArray[np.float64]:
-        assert self._clean is not None
-        return self._groups.powers(self._clean.values)
+    def _reference(self) -> Reference | None:
+        clean = self._clean
+        return None if clean is None else Reference(self._groups.powers(clean.values), clean.independent)

@@ -1,4 +1,4 @@
-"""Groups of frequencies over which the power of an image is averaged."""
+"""Groups of frequencies over which the power of images is averaged."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +18,8 @@ TOUCHED = 1e-4  # share of the noise's power above which a bin counts as inside 
 class Groups:
     """The G groups of frequencies over which power is averaged: annuli without DC, split by the band.
 
-    `band` is the power spectrum of the noise at gamma = 1 on the half spectrum of `grid`, as it is measured;
-    `channels` is how many an image has, each with noise of its own; `hann` says whether fields are tapered.
+    `band` is the power spectrum of noise of amplitude 1 on the half spectrum of `grid`, as it is measured. `channels`
+    is the number of channels of an image; their noise is independent. `hann` says whether fields are tapered.
     Frequencies up to the radius `lowest` (cycles/sample) are left out.
     """
 
@@ -31,7 +31,7 @@ class Groups:
 
     @cached_property
     def index(self) -> NDArray[np.int64]:
-        """The group of every bin, -1 for those left out, with shape `half_shape`."""
+        """The group of every bin, of shape `half_shape`; -1 for bins that are left out."""
         key = 2 * Annuli(self.grid).index + (self.band > TOUCHED)
         used = self.grid.radius > self.lowest
         index = np.full(self.grid.half_shape, -1, dtype=np.int64)
@@ -46,22 +46,25 @@ class Groups:
         return np.asarray(weights / weights.sum(axis=0))
 
     def mean(self, power: Array) -> Array:
-        """Mean power of each group: (..., *half_shape) to (..., G)."""
+        """Return the mean power of each group, (..., *half_shape) to (..., G)."""
         return np.asarray(power.reshape(*power.shape[: -self.grid.ndim], -1) @ self._weights)
 
     def powers(self, fields: NDArray[np.floating]) -> Array:
-        """Mean power (N, G) over the channels and groups of `fields` (N, C, *spatial), a thousand at a time."""
+        """Return the mean power (N, G) of `fields` (N, C, *spatial) in each group, over their channels.
+
+        A thousand fields are worked on at a time.
+        """
         chunks = [fields[i : i + 1000] for i in range(0, len(fields), 1000)]
         return np.concatenate([self.mean(periodograms(f, self.grid, self.hann).mean(axis=1)) for f in chunks])
 
     @cached_property
     def noise(self) -> Array:
-        """Power (G,) of the noise at gamma = 1."""
+        """Power (G,) of noise of amplitude 1."""
         return self.mean(self.band)
 
     @cached_property
     def inside(self) -> NDArray[np.bool_]:
-        """Which groups (G,) the band holds."""
+        """Which groups (G,) are in the band."""
         return np.asarray(self.mean((self.band > TOUCHED).astype(np.float64)) > 0.5)
 
     @cached_property
@@ -72,6 +75,6 @@ class Groups:
 
     @cached_property
     def bins(self) -> Array:
-        """How many independent exponentials the noise's power in a group is the mean of, with shape (G,)."""
+        """Number (G,) of independent exponentials of which the noise's power in a group is the mean."""
         count = np.bincount(self.index[self.index >= 0], self.grid.multiplicity[self.index >= 0]) / 2
         return count * self.channels / (CORRELATED_BINS**self.grid.ndim if self.hann else 1.0)

@@ -3,13 +3,12 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Band
-from sagd_cli.spectral.grid import Array
 
 WEAKEST = 0.01  # nothing weaker is noise to omit: half a step of 8-bit images has 0.004
+# The ends of the schedule's sigma / alpha at which a network can be trained; a lost band is taken to be at the upper.
+FINEST, STRONGEST = 0.01, 100.0
 NORMAL_95 = 1.96
 ITERATIONS = 4  # of the covariance, which depends on gamma
 TINY = 1e-20  # power that only rounding makes
@@ -17,10 +16,10 @@ TINY = 1e-20  # power that only rounding makes
 
 @dataclass(frozen=True)
 class Strength:
-    """The noise amplitude gamma on the [-1, 1] range with its 95 % interval.
+    """The noise amplitude gamma on the [-1, 1] range, `value`, with its 95 % interval from `low` to `high`.
 
-    `lost` says that nothing is left of the image in the band: it is drowned in noise, or was erased, and then all
-    three are infinite.
+    `lost` says that nothing is left of the images in the band. Either noise drowns them there, or the band was erased;
+    then all three are infinite.
     """
 
     value: float
@@ -33,21 +32,28 @@ class Strength:
         """Whether there is noise at all: the interval leaves out 0."""
         return self.low > 0
 
+    @property
+    def level(self) -> float:
+        """The noise level to restore at: infinity where the band is lost, else the value."""
+        return math.inf if self.lost else self.value
 
-def variance_interval(variance: Array, constant: Array, linear: Array, square: Array) -> tuple[Array, Array]:
-    """Ends of all v >= 0 for which (variance - v)^2 <= constant + linear v + square v^2 (Wilson, JASA 1927)."""
-    slope, offset, rest = 2 * variance + linear, variance**2 - constant, 1 - square
-    discriminant = slope**2 - 4 * rest * offset
-    root = np.sqrt(np.maximum(discriminant, 0))
-    above = (variance > 0) & (offset > 0)
-    low = np.divide(2 * offset, slope + root, out=np.zeros_like(variance), where=above)
-    high = np.full_like(variance, math.inf)
-    np.divide(slope + root, 2 * rest, out=high, where=rest > 0)
-    return low, np.where((discriminant < 0) & (variance <= 0), 0.0, np.maximum(high, 0.0))
+
+def variance_interval(variance: float, constant: float, linear: float, square: float) -> tuple[float, float]:
+    """Return the ends of all v >= 0 for which (variance - v)^2 <= constant + linear v + square v^2.
+
+    Source: Wilson, JASA 1927.
+    """
+    slope, offset, rest = 2 * variance + linear, variance * variance - constant, 1 - square
+    discriminant = slope * slope - 4 * rest * offset
+    root = math.sqrt(max(discriminant, 0.0))
+    low = 2 * offset / (slope + root) if variance > 0 and offset > 0 else 0.0
+    if discriminant < 0 and variance <= 0:
+        return low, 0.0
+    return low, max((slope + root) / (2 * rest), 0.0) if rest > 0 else math.inf
 
 
 def nothing_to_omit(band: Band, source: str, found: Strength) -> DataError:
-    """The error of images without noise that is certain."""
+    """Return the error of images in which no noise is certain; `source` is what explains the power of the band."""
     return DataError(
         f"the band {band} holds no more power than {source} explains: there is no noise to omit for certain "
         f"(strength {found.value:.3g}, 95 % interval 0 to {found.high:.3g})",

@@ -1,4 +1,4 @@
-"""The spectrum of the content of images, tapered against what their borders add."""
+"""The spectrum of the content of images, tapered because their borders would add to it."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage
 
 
 def texture(images: Sequence[Image]) -> Spectrum:
-    """Return the spectrum of the images' content, as `sagd spectrum` measures it, but of float images unclipped."""
+    """Return the spectrum of the content of images, as `sagd spectrum` measures it."""
     smallest = np.min([image.pixels.shape[1:] for image in images], axis=0)
     average = SpectrumAverage(tuple(min(int(side), LARGEST_TILE[2]) for side in smallest), hann=True)
     for image in images:

@@ -1,4 +1,4 @@
-"""How strong the noise is in each part of a band, against the spectrum around it: peaks differ by many dB."""
+"""The strength of noise in each part of a band, against the spectrum around it: peaks differ by many dB."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -12,7 +12,7 @@ from sagd_cli.damage.strength import ITERATIONS, NORMAL_95, TINY, Strength, noth
 from sagd_cli.damage.texture import texture
 from sagd_cli.data.images import Image
 from sagd_cli.errors import DataError
-from sagd_cli.spectral.band import Band, Part, Ring
+from sagd_cli.spectral.band import Band, Part
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.peaks import CORRELATED_BINS, LOBE, REACH
 
@@ -20,12 +20,12 @@ FEWEST_AROUND = 12
 
 
 def part_strengths(power: Array, count: int, grid: FrequencyGrid, band: Band) -> list[Strength]:
-    """Strength of the noise in each part of `band`, as if it filled the part evenly.
+    """Return the strength of the noise in each part of `band`, as if the noise filled the part evenly.
 
     `power` is the Hann-tapered power spectrum on the half spectrum of `grid`, the mean over `count` independent
-    fields. The background is a power law through the bins within 10 of the part (24 in one dimension) and outside
-    the band; how far they depart from it widens the interval. Raises DataError on constant images, and when fewer
-    than 12 bins are around a part.
+    fields. The background is a power law through the bins that are outside the band and at most 10 bins from the part
+    (24 in one dimension). How far those bins depart from the law widens the interval. Raises DataError on constant
+    images, and when fewer than 12 bins are around a part.
     """
     if not np.any(power > TINY):
         raise DataError("the images are constant: nothing can be told about noise in them")
@@ -34,7 +34,7 @@ def part_strengths(power: Array, count: int, grid: FrequencyGrid, band: Band) ->
 
 
 def _near(mask: NDArray[np.bool_], grid: FrequencyGrid, reach: int) -> NDArray[np.bool_]:
-    """Bins of the half spectrum within `reach` bins of those of `mask`, which is periodic."""
+    """Return the bins of the half spectrum that are at most `reach` bins from those of `mask`; the mask is periodic."""
     offsets = np.indices((2 * reach + 1,) * grid.ndim) - reach
     disc = np.sum(offsets**2, axis=0) <= reach**2
     full = np.pad(grid.full(mask.astype(np.float64)) > 0, reach, mode="wrap")
@@ -63,17 +63,19 @@ def _part_strength(
     # The variance of exponentials of mean background + v that the taper correlates, and the background's own.
     correlated = min(CORRELATED_BINS**grid.ndim, float(np.sum(share)) / 2)
     own = weights**2 * 2 / share / count * correlated
-    terms = np.array(
-        [own @ background**2 + (error * (weights @ background)) ** 2, 2 * own @ background, np.sum(own)]
+    low, high = variance_interval(
+        variance,
+        NORMAL_95**2 * float(own @ background**2 + (error * (weights @ background)) ** 2),
+        NORMAL_95**2 * float(2 * own @ background),
+        NORMAL_95**2 * float(np.sum(own)),
     )
-    low, high = variance_interval(np.array([variance]), *(NORMAL_95**2 * terms[:, None]))
-    return Strength(float(np.sqrt(max(variance, 0.0))), float(np.sqrt(low[0])), float(np.sqrt(high[0])))
+    return Strength(sqrt(max(variance, 0.0)), sqrt(low), sqrt(high))
 
 
 def _background(
     power: Array, count: int, grid: FrequencyGrid, inside: NDArray[np.bool_], around: NDArray[np.bool_]
 ) -> tuple[Array, float]:
-    """Power of the law through the bins around, at those inside, and the standard error of its logarithm."""
+    """Return the power, at the bins `inside`, of the law through those `around`, and its logarithm's standard error."""
     design = np.stack([np.ones(grid.half_shape), np.log(np.maximum(grid.radius, 1e-9))], axis=-1)
     level = np.log(np.maximum(power[around], TINY)) - (digamma(count) - np.log(count))
     law, *_ = np.linalg.lstsq(design[around], level, rcond=None)
@@ -82,15 +84,15 @@ def _background(
     centre = design[inside].mean(axis=0)
     spread = centre @ np.linalg.pinv(design[around].T @ design[around]) @ centre
     sampling = float(spread) * scatter * CORRELATED_BINS**grid.ndim
-    # Departures are taken to be alike within the reach of a bin, and other ones beyond.
+    # Departures are taken to be the same within the reach of a bin, and independent beyond it.
     patches = max(1.0, np.count_nonzero(inside | around) / (2 * REACH[grid.ndim] + 1) ** grid.ndim)
     return np.exp(design[inside] @ law), float(np.sqrt(sampling + departure / patches))
 
 
 def thin_strength(images: Sequence[Image], band: Band) -> Strength:
-    """Return the strength of noise in a band of notches and stripes, against the spectrum around each of them.
+    """Return the strength of the noise in a thin band of images, against the spectrum around each of its parts.
 
-    It is the root mean square over the band of what is found in its parts. Raises DataError when that is nothing.
+    It is the root mean square over the band of what is found in its parts. Raises DataError when no part has noise.
     """
     spectrum = texture(images)
     parts = part_strengths(spectrum.power, spectrum.fields, spectrum.grid, band)
@@ -107,5 +109,5 @@ def thin_strength(images: Sequence[Image], band: Band) -> Strength:
 
 
 def is_thin(band: Band) -> bool:
-    """Whether a band is of notches and stripes, which a spectrum by radius does not show."""
-    return not any(isinstance(part, Ring) for part in band.parts)
+    """Tell whether all parts of a band are notches or stripes, which a spectrum by radius does not show."""
+    return not any(part.is_radial for part in band.parts)

@@ -1,76 +1,132 @@
-"""One image file <-> one array of samples: the formats, their decoders and encoders, and what is refused.
+"""One image file <-> one array of samples: the formats of image files, and what is refused.
 
-`samples` is always (H, W, S): S is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha), of type uint8,
-uint16 or float32. Each format has one engine: libpng for PNG and tifffile for TIFF, because Pillow cuts
-their 16-bit colours to 8, and Pillow for the rest. Messages here lack their subject, the file's name,
-which `images` puts before them: "is empty".
+`samples` is always an array (H, W, S). S is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha). Its type is
+uint8, uint16 or float32. A new format is a module that decodes it and a row of FORMATS. Messages here lack their
+subject, for example "is empty": `images` puts the name of the file before them.
 """
 
-import logging
-import struct
+import re
 import warnings
-from collections.abc import Callable
-from io import BytesIO
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from sagd_cli.data.layout import ORIENTATION, check_size, too_large, upright, with_channels
-from sagd_cli.data.tiff import decode_tiff, encode_tiff
 from sagd_cli.errors import DataError
+from sagd_cli.system.choices import Choice, choices, load_reference
 
 MAX_FILE_BYTES = 2**30  # as large as MAX_PIXELS of uncompressed 32-bit float RGBA
 
 
-FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WebP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".pgm": "PGM",
-}
+@dataclass(frozen=True)
+class ImageFormat(Choice):
+    """One format of image files. `build` names its decoder: the bytes of a file to samples, upright as its EXIF says.
+
+    `suffixes` are those of its files; the first one is the usual one. `magic` is a regular expression; the first bytes
+    of this format's files match it, and those of other formats do not. `encoder` names a function from samples to
+    bytes that loses nothing; it is empty when images are not written in this format. `depths` and `channels` are what
+    the encoder can hold.
+    """
+
+    suffixes: tuple[str, ...]
+    magic: bytes
+    encoder: str = ""
+    depths: tuple[str, ...] = ()
+    channels: tuple[int, ...] = ()
 
 
-SUFFIXES = ", ".join(FORMATS)
+# Each format has one engine: libpng for PNG and tifffile for TIFF, because Pillow cuts their 16-bit colours to 8,
+# and Pillow for the rest.
+FORMATS = choices(
+    ImageFormat(
+        name="PNG",
+        summary="Portable Network Graphics, 8 or 16 bits, without loss",
+        build="sagd_cli.data.png:decode_png",
+        suffixes=(".png",),
+        magic=rb"\x89PNG\r\n\x1a\n",
+        encoder="sagd_cli.data.png:encode_png",
+        depths=("uint8", "uint16"),
+        channels=(1, 2, 3, 4),
+    ),
+    ImageFormat(
+        name="JPEG",
+        summary="photographs of 8 bits, compressed with loss",
+        build="sagd_cli.data.pillow:decode_pillow",
+        suffixes=(".jpg", ".jpeg"),
+        magic=rb"\xff\xd8\xff",
+    ),
+    ImageFormat(
+        name="WebP",
+        summary="images of 8 bits for the web, mostly compressed with loss",
+        build="sagd_cli.data.pillow:decode_pillow",
+        suffixes=(".webp",),
+        magic=rb"RIFF.{4}WEBP",
+    ),
+    ImageFormat(
+        name="TIFF",
+        summary="images of science, 8 bits, 16 bits or 32-bit float, without loss",
+        build="sagd_cli.data.tiff:decode_tiff",
+        suffixes=(".tif", ".tiff"),
+        magic=rb"II[*+]\0|MM\0[*+]",
+        encoder="sagd_cli.data.tiff:encode_tiff",
+        depths=("uint8", "uint16", "float32"),
+        channels=(1, 2, 3, 4),
+    ),
+    ImageFormat(
+        name="BMP",
+        summary="bitmaps of Windows, 8 bits, uncompressed",
+        build="sagd_cli.data.pillow:decode_pillow",
+        suffixes=(".bmp",),
+        magic=rb"BM",
+        encoder="sagd_cli.data.pillow:encode_bmp",
+        depths=("uint8",),
+        channels=(1, 3, 4),
+    ),
+    ImageFormat(
+        name="PGM",
+        summary="grey images of 8 or 16 bits, uncompressed",
+        build="sagd_cli.data.pillow:decode_pillow",
+        suffixes=(".pgm",),
+        magic=rb"P[25]",
+        encoder="sagd_cli.data.pillow:encode_pgm",
+        depths=("uint8", "uint16"),
+        channels=(1,),
+    ),
+)
 
 
-_MAGIC = {
-    "PNG": (b"\x89PNG\r\n\x1a\n",),
-    "JPEG": (b"\xff\xd8\xff",),
-    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    "BMP": (b"BM",),
-    "PGM": (b"P2", b"P5"),
-}
+def format_of(path: Path) -> str | None:
+    """Return the name of the format that the suffix of `path` stands for, None where it stands for none."""
+    suffix = path.suffix.lower()
+    return next((name for name, known in FORMATS.items() if suffix in known.suffixes), None)
 
 
-_PILLOW_NAME = {"PNG": "PNG", "JPEG": "JPEG", "WebP": "WEBP", "BMP": "BMP", "PGM": "PPM"}
-_PILLOW_TARGET = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA"}
+def accepted_suffixes() -> str:
+    """Return the suffixes of all formats, as hints list them."""
+    return ", ".join(suffix for known in FORMATS.values() for suffix in known.suffixes)
 
 
-for _name in ("tifffile", "imagecodecs"):  # their remarks would reach stderr through logging's last resort
-    logging.getLogger(_name).addHandler(logging.NullHandler())
+def is_lossless(name: str) -> bool:
+    """Tell whether images of the format `name` are written in it, unchanged."""
+    return bool(FORMATS[name].encoder)
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
     """Return the samples (H, W, S) in `data`, a file of the format `name`, upright as its EXIF says.
 
-    Raises `DataError` when the content is of another format, larger than `MAX_PIXELS`, an animation, of
-    several pages, of a colour model other than grey and RGB, not finite, or damaged.
+    Raises `DataError` when the content is of another format, has more than `MAX_PIXELS`, is an animation, has several
+    pages, has a colour model other than grey and RGB, is not finite, or is damaged.
     """
     _check_content(data, name)
+    read = FORMATS[name].load()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             warnings.simplefilter("error", RuntimeWarning)
-            samples = decode_tiff(data) if name == "TIFF" else _decode_other(data, name)
+            samples: np.ndarray = read(data)
     except DataError:
         raise
-    except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
-        raise too_large() from error
     except Exception as error:  # hostile bytes make the decoders raise anything at all
         raise DataError(f"is not a readable {name} file{_detail(error)}", "It may be damaged.") from error
     if samples.dtype.kind == "f" and not np.isfinite(samples).all():
@@ -83,33 +139,23 @@ def encode(samples: np.ndarray, name: str) -> bytes:
 
     Raises `DataError` when the format cannot hold that many channels or that type.
     """
-    depths, channels, encoder = _ENCODERS.get(name, ((), (), _encode_png))
-    if samples.dtype.name not in depths or samples.shape[2] not in channels:
+    target = FORMATS[name]
+    if samples.dtype.name not in target.depths or samples.shape[2] not in target.channels:
         kind = f"{samples.shape[2]} channel(s) of {samples.dtype.name}"
         raise DataError(f"cannot hold {kind} without loss", "Write a .tif file, which holds every kind.")
-    return encoder(np.copy(samples, order="C"))  # a copy, as imagecodecs wants plain strides on sides of 1
-
-
-def is_lossless(name: str) -> bool:
-    """Tell whether images of the format `name` are written in it, unchanged."""
-    return name in _ENCODERS
+    plain = np.copy(samples, order="C")  # imagecodecs wants plain strides on sides of 1
+    return bytes(load_reference(target.encoder)(plain))
 
 
 def _check_content(data: bytes, name: str) -> None:
     if not data:
         raise DataError("is empty")
-    content = _sniff(data)
+    content = next((known for known in FORMATS.values() if re.match(known.magic, data, re.DOTALL)), None)
     if content is None:
-        raise DataError(f"is not a {name} file", f"Accepted are {SUFFIXES}.")
-    if content != name:
-        suffix = next(suffix for suffix, known in FORMATS.items() if known == content)
-        raise DataError(f"is a {content} file by its content, not {name}", f"Rename it to end in {suffix}.")
-
-
-def _sniff(data: bytes) -> str | None:
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
-    return next((name for name, starts in _MAGIC.items() if data.startswith(starts)), None)
+        raise DataError(f"is not a {name} file", f"Accepted are {accepted_suffixes()}.")
+    if content.name != name:
+        message = f"is a {content.name} file by its content, not {name}"
+        raise DataError(message, f"Rename it to end in {content.suffixes[0]}.")
 
 
 def _detail(error: Exception) -> str:
@@ -117,71 +163,3 @@ def _detail(error: Exception) -> str:
         return ""  # its message is the address of a buffer
     text = " ".join(str(error).split())[:120] or type(error).__name__
     return ": " + "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def _decode_other(data: bytes, name: str) -> np.ndarray:
-    with Pillow.open(BytesIO(data), formats=[_PILLOW_NAME[name]]) as header:
-        check_size(header.width * header.height)
-        # An MPO is a photograph with previews behind it; every viewer shows its first picture alone.
-        if getattr(header, "n_frames", 1) > 1 and header.format != "MPO":
-            raise DataError("is an animation", "Extract its frames into one file each.")
-        # Pillow meets a damaged PNG first: each one that imagecodecs 2026.3 refuses costs a reference to
-        # None, and some thousands of them end the process on Python 3.11.
-        header.load()
-        samples = _decode_png(data) if name == "PNG" else _decode_pillow(header)
-        return upright(samples, header.getexif().get(ORIENTATION, 1))
-
-
-def _decode_png(data: bytes) -> np.ndarray:
-    import imagecodecs
-
-    return with_channels(imagecodecs.png_decode(data))
-
-
-def _decode_pillow(header: Pillow.Image) -> np.ndarray:
-    if header.mode == "I":  # a PGM of more than 8 bits, which Pillow has scaled to 16
-        return with_channels(np.asarray(header).astype(np.uint16))
-    if header.mode not in _PILLOW_TARGET:
-        raise DataError(f"is a {header.mode} image", "Convert it to RGB first.")
-    return with_channels(np.asarray(header.convert(_PILLOW_TARGET[header.mode])))
-
-
-def _encode_png(samples: np.ndarray) -> bytes:
-    import imagecodecs
-
-    return bytes(imagecodecs.png_encode(samples[..., 0] if samples.shape[2] == 1 else samples))
-
-
-def _encode_bmp(samples: np.ndarray) -> bytes:
-    if samples.shape[2] == 4:
-        return _encode_bmp_alpha(samples)
-    file = BytesIO()
-    Pillow.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples).save(file, "BMP")
-    return file.getvalue()
-
-
-def _encode_bmp_alpha(samples: np.ndarray) -> bytes:
-    """Write the version 4 header (Microsoft, BITMAPV4HEADER): the first to say where alpha lies."""
-    height, width = samples.shape[:2]
-    start, size = 14 + 108, 4 * height * width
-    head = struct.pack("<2sIHHI", b"BM", start + size, 0, 0, start)
-    head += struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, size, 2835, 2835, 0, 0)
-    head += struct.pack("<4I4s48x", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs")
-    return head + samples[::-1, :, [2, 1, 0, 3]].tobytes()
-
-
-def _encode_pgm(samples: np.ndarray) -> bytes:
-    height, width = samples.shape[:2]
-    head = f"P5\n{width} {height}\n{np.iinfo(samples.dtype).max}\n"
-    return head.encode() + samples.astype(samples.dtype.newbyteorder(">")).tobytes()
-
-
-_Encoder = Callable[[np.ndarray], bytes]
-
-
-_ENCODERS: dict[str, tuple[tuple[str, ...], tuple[int, ...], _Encoder]] = {
-    "PNG": (("uint8", "uint16"), (1, 2, 3, 4), _encode_png),
-    "TIFF": (("uint8", "uint16", "float32"), (1, 2, 3, 4), encode_tiff),
-    "BMP": (("uint8",), (1, 3, 4), _encode_bmp),
-    "PGM": (("uint8", "uint16"), (1,), _encode_pgm),
-}

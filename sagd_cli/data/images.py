@@ -1,6 +1,6 @@
-"""Folders of images <-> NumPy arrays. Hostile files are refused here, each with one sentence that names it.
+"""Image files <-> NumPy arrays. Hostile files are refused here, each with one sentence that names it.
 
-Memory holds images channels first, (C, H, W), with C = 1 (grey) or 3 (RGB); `image_files` knows the formats.
+Memory holds images channels first, (C, H, W), with C = 1 (grey) or 3 (RGB). `formats` knows the formats.
 """
 
 import stat
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sagd_cli.data.formats import FORMATS, MAX_FILE_BYTES, SUFFIXES, decode, encode
+from sagd_cli.data.formats import MAX_FILE_BYTES, accepted_suffixes, decode, encode, format_of
 from sagd_cli.data.ranges import image_pixels, image_signal, to_bytes
 from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.system.files import atomic_path, reason_of, shown_path
@@ -26,15 +26,15 @@ class Image:
 
 
 def read_image(path: Path) -> Image:
-    """Read a PNG, JPEG, WebP, TIFF, BMP or PGM file at its own depth, upright as its EXIF says.
+    """Read an image file of any format at its own depth, upright as its EXIF says.
 
     Palettes and fewer than 8 bits become grey, RGB or RGBA of 8 bits.
 
-    Raises `DataError` for whatever is not one such image: see `image_files.decode`; also when it is not a
-    regular file, cannot be opened or has another suffix.
+    Raises `DataError` on what `formats.decode` refuses, and when it is not a regular file, cannot be opened or has the
+    suffix of no format.
     """
     try:
-        samples = decode(_contents(path), _format(path))
+        samples = decode(_contents(path), _known_format(path))
     except DataError as error:
         raise DataError(f"{shown_path(path)} {error.message}", error.hint) from error
     channels = 1 if samples.shape[2] < 3 else 3
@@ -44,32 +44,35 @@ def read_image(path: Path) -> Image:
 
 
 def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:
-    """Write `pixels` with the alpha of `image_like` to `path`, whose suffix names a lossless format.
+    """Write `pixels` (C, H, W) with the alpha of `image_like` to `path`, whose suffix names a lossless format.
 
     The file appears whole or not at all, and an old one stays until then. Raises ValueError when the shape or
     type of `pixels` is not that of `image_like`, `DataError` when the format cannot hold them unchanged, and
-    `SagdError` when the disk is full or the folder not writable.
+    `SagdError` when the disk is full or the folder cannot be written to.
     """
     like = image_like.pixels
     if pixels.shape != like.shape or pixels.dtype != like.dtype:
         raise ValueError(f"pixels are {pixels.dtype}{pixels.shape}, the image is {like.dtype}{like.shape}")
     planes = pixels if image_like.alpha is None else np.concatenate([pixels, image_like.alpha[None]])
     try:
-        data = encode(np.moveaxis(planes, 0, 2), _format(path))
+        data = encode(np.moveaxis(planes, 0, 2), _known_format(path))
     except DataError as error:
         raise DataError(f"{shown_path(path)} {error.message}", error.hint) from error
     _write_atomically(data, path)
 
 
 def write_array(pixels: np.ndarray, path: Path) -> None:
-    """Write an array (C, H, W) of one of the types of `Image` as a new image without alpha, atomically."""
+    """Write `pixels` (C, H, W), of a type that an `Image` has, as a new image without alpha.
+
+    Raises what `write_image` raises.
+    """
     write_image(Image(pixels, None, path), pixels, path)
 
 
 def contact_sheet(images: np.ndarray) -> np.ndarray:
-    """Lay out images (N, C, H, W) uint8 row by row, (C, rows, columns), separated by a grey margin.
+    """Lay out images (N, C, H, W) of uint8 on one sheet, row by row, with grey margins; return it as (C, H', W').
 
-    Small images are enlarged by a whole factor, each pixel a square, so that 8x8 digits can be looked at.
+    Small images are enlarged by a whole factor, so that 8x8 digits can be looked at. A pixel becomes a square.
     """
     count, channels, height, width = images.shape
     columns = int(np.ceil(np.sqrt(count)))
@@ -87,9 +90,8 @@ def contact_sheet(images: np.ndarray) -> np.ndarray:
 def read_alike(paths: Sequence[Path], size: int | None = None) -> Iterator[np.ndarray]:
     """Yield the images at `paths` as training data, (C, H, W) of uint8 without their alpha, one at a time.
 
-    With `size`, each is cut to its central square and resized to `size` pixels a side (Lanczos, which
-    averages when it reduces). Raises `DataError` naming the file on any that cannot be read, and on mixed
-    sizes or mixed grey and RGB, naming two; `UsageError` when `size` is below 1.
+    With `size`, `resized_square` brings them to size x size pixels. Raises `DataError` on a file that cannot be read,
+    and on images of different sizes, or of grey and RGB, where it names two files; `UsageError` when `size` is below 1.
     """
     if size is not None and size < 1:
         raise UsageError(f"the size is {size}, and must be at least 1 pixel")
@@ -102,10 +104,12 @@ def read_alike(paths: Sequence[Path], size: int | None = None) -> Iterator[np.nd
         yield image
 
 
-def _format(path: Path) -> str:
-    name = FORMATS.get(path.suffix.lower())
+def _known_format(path: Path) -> str:
+    name = format_of(path)
     if name is None:
-        raise DataError("does not have the suffix of an accepted format", f"Accepted are {SUFFIXES}.")
+        raise DataError(
+            "does not have the suffix of an accepted format", f"Accepted are {accepted_suffixes()}."
+        )
     return name
 
 
@@ -131,7 +135,10 @@ def _write_atomically(data: bytes, path: Path) -> None:
 
 
 def resized_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Return the central square of (C, H, W) as (C, size, size) in its own type, not yet clipped if float."""
+    """Return the central square of `pixels` (C, H, W) resized to (C, size, size), of the same type.
+
+    The filter is Lanczos's, which averages when it reduces, and can go beyond black and white; floats keep that.
+    """
     import PIL.Image as Pillow
 
     height, width = pixels.shape[1:]
@@ -149,13 +156,13 @@ def _check_alike(first: np.ndarray, other: np.ndarray, first_path: Path, path: P
     names = shown_path(first_path), shown_path(path)
     if first.shape[0] != other.shape[0]:
         kinds = ["grey" if image.shape[0] == 1 else "RGB" for image in (first, other)]
-        message = (
-            f"{names[0]} is {kinds[0]} and {names[1]} is {kinds[1]}: the images of a set are of one kind"
+        raise DataError(
+            f"{names[0]} is {kinds[0]} and {names[1]} is {kinds[1]}: the images of a set are of one kind",
+            "Convert them all to grey or all to RGB.",
         )
-        raise DataError(message, "Convert them all to grey or all to RGB.")
     if first.shape != other.shape:
         sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in (first, other)]
-        message = (
-            f"{names[0]} is {sizes[0]} pixels and {names[1]} is {sizes[1]}: the images of a set have one size"
+        raise DataError(
+            f"{names[0]} is {sizes[0]} pixels and {names[1]} is {sizes[1]}: the images of a set have one size",
+            "Add --size N (train, data prepare) to cut and resize them all to N x N.",
         )
-        raise DataError(message, "Add --size N (train, data prepare) to cut and resize them all to N x N.")

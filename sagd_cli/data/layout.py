@@ -9,7 +9,7 @@ ORIENTATION = 0x0112
 
 
 def check_size(pixels: int) -> None:
-    """Raise DataError on an image of no pixels, or of more than MAX_PIXELS."""
+    """Raise DataError on a number of pixels that is 0, or above MAX_PIXELS."""
     if pixels > MAX_PIXELS:
         raise too_large()
     if pixels < 1:
@@ -28,7 +28,7 @@ def with_channels(samples: np.ndarray) -> np.ndarray:
 
 
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo the EXIF/TIFF `orientation` (1 to 8; others mean nothing and change nothing)."""
+    """Return `samples` (H, W, S) with the EXIF/TIFF `orientation` undone: 1 to 8, others change nothing."""
     if orientation in (5, 6, 7, 8):
         samples = samples.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

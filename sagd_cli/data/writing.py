@@ -8,7 +8,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data.datasets import AlikeImages, Change, OpenImageSet, load_pixels, open_images
+from sagd_cli.data.alike import AlikeImages, Change
+from sagd_cli.data.datasets import OpenImageSet, load_pixels, open_images
 from sagd_cli.data.folders import check_output_folder
 from sagd_cli.data.images import write_array
 from sagd_cli.errors import UsageError
@@ -19,14 +20,14 @@ from sagd_cli.system.files import atomic_path, refuse_existing
 def write_dataset(
     config: DatasetConfig, target: Path, force: bool, output: Output, change: Change | None = None
 ) -> tuple[int, ...]:
-    """Write a data set, each image changed, to `target` and return its shape (N, C, *spatial).
+    """Write a data set, each image changed by `change`, to `target` and return its shape (N, C, *spatial).
 
-    FILE.npy holds the images, FILE.npz also their labels; images that are read one at a time are written one at a
-    time, and the file appears whole or not at all. A name without suffix becomes a folder of PNG files, named by
-    index.
+    FILE.npy holds the images, FILE.npz also their labels. Images that are read one at a time are written one at a
+    time, and the file appears whole or not at all. A name without suffix becomes a folder of PNG files, named by the
+    indices of the images.
 
     Raises UsageError when `target` is where the images are read from, exists without `force`, or cannot hold them;
-    DataError on what is no data set.
+    DataError when the images or labels are not those of a data set.
     """
     source = Path(config.options["path"]) if "path" in config.options else None
     suffix = target.suffix.lower()
@@ -84,9 +85,8 @@ def _write_folder(
     output: Output,
     change: Change | None,
 ) -> tuple[int, ...]:
-    images = load_pixels(
-        config, change
-    ).images  # whole, so that an image that cannot be read is found before any is written
+    # All are loaded first, so that an image that cannot be read is found before any is written.
+    images = load_pixels(config, change).images
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise UsageError(f"fields of shape {images.shape[1:]} cannot be written as PNG", "Write a .npy file.")
     names = [f"{index:06d}.png" for index in range(len(images))]

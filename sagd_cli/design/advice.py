@@ -1,4 +1,8 @@
-"""What designing and training warn of: data that still show at t = 1 (MATH: 4.), that are omitted, of another scale."""
+"""What designing and training warn of (docs/theory.md, section 4).
+
+Data may still show through the noise at t = 1, the filter may omit more of the data than of their damage, and data may
+have another scale than the noise levels are made for.
+"""
 
 from typing import Any
 
@@ -23,7 +27,10 @@ CLEAR_DAMAGE = 2.0
 def warn_of_terminal_snr(
     spectral_filter: SpectralFilter, power: Array, schedule: str, output: Output, subject: str = "the filter"
 ) -> None:
-    """Warn when samplers would start from the wrong prior in some band: no number of steps repairs that."""
+    """Warn when samplers would start from the wrong prior in some band; no number of steps repairs that.
+
+    `power` is that of the data about their mean, on the half spectrum; `subject` names the filter in the warning.
+    """
     level = snr_level(schedule, 1.0)
     above = {
         name: value
@@ -46,7 +53,7 @@ def warn_of_terminal_snr(
 
 
 def warn_of_scale(images: NDArray[Any], output: Output) -> None:
-    """Warn when float data (N, C, *spatial) are far from unit scale; images are on [-1, 1] by definition."""
+    """Warn when float data (N, C, *spatial) are far from unit scale. Integers are images, which are on [-1, 1]."""
     if images.dtype.kind != "f":
         return
     _, deviation = mean_and_std(_sample(images))
@@ -60,10 +67,11 @@ def warn_of_scale(images: NDArray[Any], output: Output) -> None:
 def warn_of_omitted_signal(
     power: Array, omitted: NDArray[np.bool_], grid: FrequencyGrid, output: Output
 ) -> None:
-    """Warn when what is `omitted` may well be more of the images than of their damage.
+    """Warn when the bins `omitted` may well hold more of the images than of their damage.
 
-    `power` is that of the data about their mean, |F x|^2 / N on the half spectrum. Clean images are taken to follow
-    a power law there, fitted to the other frequencies and level below the lowest; too few of them tell nothing.
+    `power` is that of the data about their mean, |F x|^2 / N on the half spectrum of `grid`. Clean images are taken to
+    follow a power law there. It is fitted to the other frequencies, and is level below the lowest of them. When there
+    are too few other frequencies, nothing is said.
     """
     radius = np.maximum(grid.radius, grid.radius[grid.radius > 0].min())
     known = ~omitted & (grid.radius > 0) & (power > 0)
@@ -83,10 +91,10 @@ def warn_of_omitted_signal(
 
 
 def data_moments(images: NDArray[Any]) -> dict[str, Array]:
-    """`mean`, `power` and `power_about_mean` of the signals of images (N, C, *spatial).
+    """Return the moments of the signals of images (N, C, *spatial), measured on at most 4,095 of them.
 
-    The mean image (C, *spatial), E |F x|^2 / N on the half spectrum, and that without the mean, from at most 4,096 of
-    the images.
+    `mean` is the mean image (C, *spatial), `power` is E |F x|^2 / N on the half spectrum, and `power_about_mean` is the
+    power of the images without the mean image.
     """
     sample, grid = _sample(images), FrequencyGrid(images.shape[2:])
 

@@ -1,4 +1,4 @@
-"""What a data set's spectrum says: its radial average, power law and peaks, for `sagd spectrum`."""
+"""What the spectrum of a data set says: its radial average, power law and peaks, for `sagd spectrum`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,10 @@ from sagd_cli.system.console import Output
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """A measured spectrum with the law and the peaks found in it; `peaks` is None when they were not sought."""
+    """A measured spectrum with what was found in it.
+
+    `law` is None when no power law could be fitted, `peaks` is None when peaks were not sought.
+    """
 
     measured: Measurement
     law: PowerLaw | None
@@ -20,13 +23,13 @@ class Analysis:
 
     @property
     def profile(self) -> list[tuple[float, float]]:
-        """Pairs (rho, power) of the annuli, without DC, which has no meaning once each image has lost its mean."""
+        """Pairs (rho, power) of the annuli, without DC: each image has lost its mean."""
         spectrum = self.measured.spectrum
         return list(zip(spectrum.annuli.rho[1:].tolist(), spectrum.rapsd[1:].tolist(), strict=True))
 
     @property
     def has_room(self) -> bool:
-        """Whether the fields are large enough for peaks to have surroundings."""
+        """Whether the fields are so large that peaks have surroundings."""
         grid = self.measured.spectrum.grid
         return min(grid.shape) > 2 * REACH[grid.ndim]
 
@@ -37,14 +40,14 @@ class Analysis:
 
     @property
     def marks(self) -> list[tuple[float | None, float | None, float, str]]:
-        """Frequency (f_y, f_x), extent and label of the peaks of images."""
+        """Frequency f_y and f_x, extent and label of each peak, as `figures.spectrum` marks them."""
         centers = [((None, None, *peak.center)[-2:], peak) for peak in self.peaks or []]
         return [
             (f_y, f_x, peak.extent, f"{peak.band}  +{peak.excess_db:.1f} dB") for (f_y, f_x), peak in centers
         ]
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON object of `sagd spectrum` (CLI: JSON)."""
+        """Return the JSON object of `sagd spectrum`."""
         spectrum, law = self.measured.spectrum, self.law
         document = {
             "count": spectrum.count,
@@ -67,11 +70,11 @@ class Analysis:
 
 
 def analyse(data: str, window: str, peaks: bool, output: Output) -> Analysis:
-    """Measure DATA, fit a power law and, on request, find peaks and stripes.
+    """Measure the spectrum of `data` with `window`, fit a power law and, with `peaks`, find peaks and stripes.
 
-    Raises UsageError when peaks are sought without the Hann window, whose lobes they are told by, and DataError on
-    constant images. A warning says why where no power law can be fitted, and `law` is None, or where fields are too
-    small to have peaks.
+    Raises UsageError when peaks are sought without the Hann window, because they are told from the background by its
+    lobes. Raises DataError on constant images. Warns when no power law can be fitted, and when the fields are too small
+    to have peaks.
     """
     if peaks and window != "hann":
         raise UsageError("peaks are told from the background by the Hann window", "Leave out --window.")

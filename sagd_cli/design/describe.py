@@ -1,4 +1,4 @@
-"""What a filter is, in figures: for `sagd filter show` and `compare`."""
+"""What a filter is, in figures, for `sagd filter show` and `sagd filter compare`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ DEFAULT_SHAPE = (32, 32)
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What filters are looked at for: the shape of the fields and, where there are data, their spectrum."""
+    """What filters are described for: fields of one `shape`, a schedule and, where there are data, their spectrum."""
 
     shape: tuple[int, ...]
     schedule: str
@@ -29,7 +29,10 @@ class Setting:
     def choose(
         cls, shape: tuple[int, ...] | None, data: str | None, schedule: str, output: Output
     ) -> "Setting":
-        """Take the data's shape where there are data; raise UsageError when `shape` is another."""
+        """Return the setting of `data`, or without data that of `shape` (None: 32x32).
+
+        Raises UsageError when the schedule is unknown, and when the images have another shape than `shape`.
+        """
         snr_level(schedule, 1.0)  # an unknown schedule is said before the data are read
         if data is None:
             return cls(shape or DEFAULT_SHAPE, schedule)
@@ -44,19 +47,22 @@ class Setting:
 
     @property
     def terminal_level(self) -> float:
-        """alpha_1^2 / sigma_1^2 of the schedule."""
+        """The signal-to-noise ratio alpha_1^2 / sigma_1^2 of the schedule at t = 1."""
         return snr_level(self.schedule, 1.0)
 
     @property
     def power(self) -> Array | None:
-        """S(f) of the data on the half spectrum."""
+        """S(f) of the data on the half spectrum, None without data."""
         return None if self.measured is None else self.measured.spectrum.power
 
 
 def build_filter(
     config: FilterConfig, setting: Setting, output: Output, name: str = "the filter"
 ) -> SpectralFilter:
-    """Build a filter for the setting, and warn, of `name`, where its data still show through the noise at t = 1."""
+    """Build a filter for the setting; warn when the data still show through its noise at t = 1.
+
+    `name` is what the warning calls the filter.
+    """
     built = config.weights(setting.shape)
     if setting.measured is not None:
         warn_of_terminal_snr(built, setting.measured.spectrum.power, setting.schedule, output, name)
@@ -66,9 +72,10 @@ def build_filter(
 def describe_filter(
     config: FilterConfig, setting: Setting, output: Output, name: str = "the filter"
 ) -> dict[str, Any]:
-    """Return profile, band shares of the noise power, rank, condition number and, with data, the SNR of each band.
+    """Return the JSON object of `sagd filter show`; the filter is built with `build_filter`, which may warn.
 
-    Builds it with `build_filter`, which may warn (CLI: JSON of `filter show`).
+    It holds the profile, each band's share of the noise power, the rank, the condition number and, with data, the
+    signal-to-noise ratio of each band.
     """
     built = build_filter(config, setting, output, name)
     described = {
@@ -90,7 +97,7 @@ def describe_filter(
 
 
 def _describe_snr(built: SpectralFilter, power: Array, schedule: str) -> dict[str, Any]:
-    """The signal-to-noise ratio of each band at t = 0, 0.5 and 1, and the largest of its frequencies at t = 1."""
+    """Return the signal-to-noise ratio of each band at t = 0, 0.5 and 1, and the largest of a frequency at t = 1."""
     by_time = {t: band_snr(built, power, snr_level(schedule, t)) for t in TIMES}
     bands = {name: [by_time[t][name] for t in TIMES] for name in by_time[TIMES[0]]}
     largest = largest_snr(built, power, snr_level(schedule, TIMES[-1]))

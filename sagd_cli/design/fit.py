@@ -1,4 +1,4 @@
-"""Filters fitted to the spectrum of data (MATH: 3. matched, 7. Equal-SNR power law)."""
+"""Filters fitted to the spectrum of data (docs/theory.md, sections 3 and 7)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +26,12 @@ FEWEST_IMAGES = 3
 
 @dataclass(frozen=True)
 class FittedFilter:
-    """A filter, the power law of its data, and for a power-law filter what bounded its exponent."""
+    """A filter that was fitted.
+
+    A power-law filter has more: `law` is the power law of the data, and `alpha_interval` the 95 % interval of its
+    exponent (None for few images). `bounded` says that the exponent was moved towards white; `terminal_snr` is the
+    largest signal-to-noise ratio at t = 1.
+    """
 
     config: FilterConfig
     law: PowerLaw | None
@@ -35,7 +40,7 @@ class FittedFilter:
     terminal_snr: float = 0.0
 
     def notes(self) -> list[str]:
-        """Sentences about the fit for the person at the terminal."""
+        """Return sentences about the fit, for the person at the terminal."""
         if self.law is None:
             return []
         error = "" if self.law.beta_se is None else f" +- {self.law.beta_se:.2g} (standard error)"
@@ -73,9 +78,10 @@ class FittedFilter:
 def fit_filter(
     data: str, method: str, options: Mapping[str, Any], schedule: str, output: Output
 ) -> FittedFilter:
-    """Fit a filter of the family `method` to DATA; `options` are further options of that family.
+    """Fit a filter of the family `method` to `data`; `options` are further options of that family.
 
-    Raises UsageError on an unknown method or an option that the fit decides, DataError on data without a spectrum.
+    Warns when the data still show through the noise at t = 1. Raises UsageError on an unknown method, and on an option
+    that the fit decides; DataError on data without a spectrum.
     """
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}", suggest(method, METHODS))
@@ -132,9 +138,10 @@ def _power_law(measured: Measurement, options: dict[str, Any], schedule: str) ->
 def _bounded(
     wanted: float, measured: Measurement, options: dict[str, Any], schedule: str
 ) -> tuple[float, float]:
-    """The alpha nearest to `wanted`, on the way to white, whose terminal SNR is within the bound, or else the best.
+    """Return an exponent alpha, and the largest terminal signal-to-noise ratio of the filter that has it.
 
-    With its largest terminal SNR.
+    Candidates lie between `wanted` and 0, which is white. The first one that is within the bound is taken; without
+    such a candidate, the one with the least ratio.
     """
     level, grid = snr_level(schedule, 1.0), measured.spectrum.grid
 

@@ -1,4 +1,4 @@
-"""The power spectrum of a data set, read image by image (MATH: 7. Spectra)."""
+"""The power spectrum of a data set, read image by image (docs/theory.md, section 7)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ LARGEST_VALUE = 1e100  # so that powers, and sums of them, stay finite
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """A spectrum and the data it is of."""
+    """A spectrum, and the data it was measured on."""
 
     spectrum: Spectrum
     source: FilterSource
@@ -33,7 +33,10 @@ class Measurement:
 
 @dataclass
 class _Survey:
-    """What the first reading finds: number, hash, smallest sides, and the mean image if all are of one shape."""
+    """What the first reading of images finds.
+
+    `count` is their number, `smallest` the smallest sides. `mean` is the mean image, None for images of several shapes.
+    """
 
     images: Images
     data: str
@@ -55,9 +58,10 @@ class _Survey:
 
 
 def measure_diffused(data: str, output: Output, replicates: int = 0) -> Measurement:
-    """Measure S as a diffusion sees it: whole periodic fields about their mean image, DC included.
+    """Measure S as a diffusion sees it: of whole periodic fields about their mean image, DC included.
 
-    Raises DataError when the images differ in shape, are not finite, or are all alike.
+    `replicates` is the number of bootstrap replicates. Raises DataError when the images differ in shape, are not
+    finite, or are all alike.
     """
     survey = _survey(data, output)
     mean = survey.require_mean()
@@ -79,10 +83,11 @@ def measure_diffused(data: str, output: Output, replicates: int = 0) -> Measurem
 
 
 def measure_texture(data: str, output: Output, window: str = "hann") -> Measurement:
-    """Measure the spectrum of the images' content: each about its own mean, tapered against border leakage.
+    """Measure the spectrum of the content of images: of each image about its own mean.
 
-    With window `hann` large images and images of different sizes are covered by half-overlapping tiles; with
-    `none` the images are taken as whole periodic fields of one size. Raises UsageError on another window.
+    With the window `hann`, images of any size are covered by half-overlapping tiles, which are tapered against leakage
+    from their borders. With `none`, images are taken as whole periodic fields of one size. Raises UsageError on another
+    window, DataError on images that cannot be measured.
     """
     if window not in WINDOWS:
         raise UsageError(f"unknown window {window!r}", f"Windows are {' and '.join(WINDOWS)}.")

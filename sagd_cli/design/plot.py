@@ -11,11 +11,11 @@ MARGIN = 10
 def profile_plot(
     pairs: list[tuple[float, float]], width: int = 64, height: int = 8, log: bool = False
 ) -> str:
-    """Plot a radial profile, pairs (rho, w >= 0) in the order of rho, as `height` rows of eighth blocks.
+    """Plot a radial profile, pairs (rho, w >= 0) in the order of rho, in `height` rows of block characters.
 
-    The axis of w goes from 0 to the largest w; with `log`, of power, from the smallest positive value to the
-    largest, in decades. `width` columns (24 to 66 fit a terminal of 80) span rho from 0 to 1; between the
-    points w is linear in rho. A column is empty where w = 0 and nowhere else.
+    A block character fills its place in eighths. The axis of w goes from 0 to the largest w; with `log` it goes from
+    the smallest positive value to the largest, in decades. `width` columns span rho from 0 to 1; 24 to 66 columns fit a
+    terminal of 80. Between the points w is linear in rho. A column is empty where w = 0, and only there.
     """
     bottom, top = _limits([w for _, w in pairs], log)
     values = [_interpolate(pairs, column / (width - 1)) for column in range(width)]
@@ -34,7 +34,10 @@ def _limits(values: list[float], log: bool) -> tuple[float, float]:
 
 
 def _interpolate(pairs: list[tuple[float, float]], rho: float) -> float:
-    """Linear between two points, but the nearest one's beside a zero: a gap keeps its width and its edges."""
+    """Return w at `rho`: linear between two points, but that of the nearer one where either is 0.
+
+    So gaps keep their widths and their edges.
+    """
     right = bisect_right(pairs, rho, key=lambda pair: pair[0])
     if right in (0, len(pairs)):
         return pairs[min(right, len(pairs) - 1)][1]
@@ -46,7 +49,7 @@ def _interpolate(pairs: list[tuple[float, float]], rho: float) -> float:
 
 
 def _eighths(w: float, bottom: float, top: float, full: int, log: bool) -> int:
-    """Height of a column in eighths of a row: 0 for w = 0 only."""
+    """Return the height of a column in eighths of a row; only w = 0 has the height 0."""
     if w <= 0:
         return 0
     if not log:

@@ -1,4 +1,4 @@
-"""The power of images about their mean image, from a stream, and that of samples over that of data (MATH: 7.)."""
+"""The power of images about their mean image, measured as they come by (docs/theory.md, section 7)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +15,10 @@ from sagd_cli.spectral.region import PRESETS, indicator
 
 @dataclass(frozen=True, eq=False)
 class RadialPower:
-    """E |F (x - E x)|^2 / N of images, averaged over annuli (K,) and over the bands low, mid and high (3,).
+    """The power E |F (x - E x)|^2 / N of images; white noise of variance s^2 has the power s^2 everywhere.
 
-    With the standard errors over images; white noise of variance s^2 has power s^2 everywhere. `power` is that on the
-    half spectrum of `grid`.
+    `power` is that on the half spectrum of `grid`, `annuli` (K,) its mean over each annulus, and `bands` (3,) its mean
+    over the bands low, mid and high. `annuli_se` and `bands_se` are their standard errors over images.
     """
 
     grid: FrequencyGrid
@@ -30,32 +30,32 @@ class RadialPower:
 
     @cached_property
     def rho(self) -> Array:
-        """The place of each annulus, (K,)."""
+        """The normalised radius (K,) of each annulus."""
         return Annuli(self.grid).rho
 
 
 class PowerAverage:
-    """Measures RadialPower on images that are seen once, whole periodic fields.
+    """Measures RadialPower on images that are seen once; they are taken as whole periodic fields.
 
-    Welford's recurrence for each frequency: with m the mean of the i - 1 images before, |F (x_i - m)|^2 (i - 1) / i has
-    the expectation sought and does not depend on the others to first order, which gives the standard error.
+    It uses Welford's recurrence at each frequency. Let m be the mean of the i - 1 images before. Then
+    |F (x_i - m)|^2 (i - 1) / i has the expectation that is sought. To first order it does not depend on the other
+    images, which gives the standard error.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        """Start without images (C, *spatial)."""
+        """Start without images; they will have the `shape` (C, *spatial)."""
         self._grid = FrequencyGrid(shape[1:])
         self._annuli = Annuli(self._grid)
         weights = [indicator(*edges, self._grid) * self._grid.multiplicity for edges in PRESETS.values()]
         self._bands = np.stack([w.ravel() / max(w.sum(), 1) for w in weights])
         self._mean = np.zeros((shape[0], *self._grid.half_shape), complex)
         self._power = np.zeros(self._grid.half_shape)
-        self._radial = np.zeros(
-            (2, len(self._annuli.count) + len(PRESETS))
-        )  # sums of values and of their squares
+        # Sums of values and of their squares.
+        self._radial = np.zeros((2, len(self._annuli.count) + len(PRESETS)))
         self._count = 0
 
     def add(self, image: NDArray[Any]) -> None:
-        """Take in the next image (C, *spatial), of integers of full range or floats on [-1, 1]."""
+        """Take in the next image (C, *spatial), which `array_signal` maps to [-1, 1]."""
         axes = tuple(range(1, image.ndim))
         spectrum = np.fft.rfftn(array_signal(image), axes=axes) / np.sqrt(self._grid.size)
         self._count += 1
@@ -69,7 +69,7 @@ class PowerAverage:
         self._radial += np.stack([radial, radial**2])
 
     def result(self) -> RadialPower:
-        """Return what was measured on at least 3 images."""
+        """Return what was measured; it takes at least 3 images."""
         terms = self._count - 1
         mean, square = self._radial / terms
         error = np.sqrt(np.maximum(square - mean**2, 0) / (terms - 1))

@@ -9,7 +9,7 @@ from sagd_cli.spectral.grid import format_shape
 
 
 def listing(rows: list[dict[str, Any]]) -> Table:
-    """Families as a table: name, weight, options and defaults, where they come from."""
+    """Return families of filters as a table: name, weight, options and defaults, where they come from."""
     headings = ("type", "weight", "options and defaults", "from")
     cells = [
         [row["type"], row["summary"], options_text(row["options"]) or "–", row["distribution"]]
@@ -19,14 +19,13 @@ def listing(rows: list[dict[str, Any]]) -> Table:
 
 
 def description(data: dict[str, Any]) -> str:
-    """The JSON object of `filter show` in words, with its profile as a plot."""
+    """Return the JSON object of `filter show` in words, with its profile as a plot."""
     shares = "  ".join(f"{name} {share:.1%}" for name, share in data["bands"].items())
     gap = "; samples have nothing at the others" if data["rank"] < data["size"] else ""
     before = ""
     if "initial_profile" in data:
-        before = (
-            f"w before training\n{profile_plot([(rho, w) for rho, w in data['initial_profile']], height=4)}"
-        )
+        initial = [(rho, w) for rho, w in data["initial_profile"]]
+        before = f"w before training\n{profile_plot(initial, height=4)}"
     omit = f"  omit={data['omit']}" if "omit" in data else ""
     return (
         f"{data['type']}({options_text(data['options'])})  normalize={data['normalize']}  units={data['units']}{omit}\n"
@@ -40,7 +39,7 @@ def description(data: dict[str, Any]) -> str:
 
 
 def comparison(rows: list[dict[str, Any]]) -> Table:
-    """Filters side by side: shares of the noise, rank, condition and, with data, the SNR of each band at t = 1."""
+    """Return filters side by side: shares of the noise, rank, condition and, with data, each band's SNR at t = 1."""
     bands = list(rows[0]["bands"])
     headings = ["filter", *[f"noise {band}" for band in bands], "rank", "condition"]
     if "snr" in rows[0]:
@@ -57,7 +56,7 @@ def comparison(rows: list[dict[str, Any]]) -> Table:
 
 
 def options_text(options: dict[str, Any], longest: int = 40) -> str:
-    """Options as the command line takes them; long lists, such as spectra, only named."""
+    """Return options as the command line takes them; values of more than `longest` letters are only named."""
     shown = {key: f"{v:g}" if isinstance(v, float) else str(v) for key, v in options.items()}
     return ", ".join(f"{key}={value if len(value) <= longest else '[…]'}" for key, value in shown.items())
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sagd_cli.evaluation.catalogue import METRICS, figures
+
 # What has to be equal, by the path to it in a result.
 ALIKE = {
     "features": ("receipt", "features"),
@@ -14,14 +16,16 @@ ALIKE = {
     "reference": ("receipt", "reference", "sha256"),
     "count of reference images": ("receipt", "reference", "count"),
     "size of the images": ("receipt", "generated", "shape"),
-    "size of KID's subsets": ("receipt", "kid_subset_size"),
 }
-FIGURES = ("fd", "kid", "precision", "recall", "isc")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """B's figure less A's; `deviation` is the standard error of that, None where neither result tells one."""
+    """A figure of two results, A's and B's.
+
+    `deviation` is the standard error of B's figure less A's, sqrt(s_a^2 / R_a + s_b^2 / R_b): both are means of R
+    repeats with deviation s. It is None unless both results were repeated.
+    """
 
     a: float
     b: float
@@ -29,7 +33,7 @@ class Difference:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The difference as plain values, `deviations` being its ratio to its standard error."""
+        """The difference as plain values; `deviations` is its ratio to its standard error."""
         value = self.b - self.a
         ratio = value / self.deviation if self.deviation else None
         return {
@@ -42,43 +46,55 @@ class Difference:
 
 
 def compare_results(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {"comparable", "reasons", "figures"}: what keeps the two from being compared, and how they differ.
+    """Return what keeps two results from being compared, and how they differ.
 
-    The standard error of a difference is that of the repeats' means, sqrt(s_a^2 / R_a + s_b^2 / R_b). `notes` are
-    differences that matter less, such as versions.
+    `comparable` says whether they may be compared, and `reasons` why not. `figures` holds a Difference for each figure
+    that both have. `notes` are differences that matter less, such as versions.
     """
+    found = {
+        figure.key: Difference(a[figure.key], b[figure.key], _error(figure.key, a, b)).document
+        for figure in figures()
+        if a.get(figure.key) is not None and b.get(figure.key) is not None
+    }
+    reasons = _reasons(a, b) + ([] if found else ["they have no figure in common"])
+    return {"comparable": not reasons, "reasons": reasons, "notes": _notes(a, b), "figures": found}
+
+
+def _reasons(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """What keeps the two from being compared, whatever their figures are."""
     reasons = [
         f"{name}: {_shown(_at(a, path))} and {_shown(_at(b, path))}"
-        for name, path in ALIKE.items()
-        if _at(a, path) != _at(b, path) and not _is_of_missing_kid(name, a, b)
+        for name, path in {**ALIKE, **_settings(a, b)}.items()
+        if _at(a, path) != _at(b, path)
     ]
     if not any(_at(result, ALIKE["reference"]) for result in (a, b)):
         reasons.append("reference: neither result says of which images")
     counts = _count(a), _count(b)
-    reasons += [f"count of generated images: {counts[0]} and {counts[1]}"] if counts[0] != counts[1] else []
-    figures = {
-        key: Difference(a[key], b[key], _error(key, a, b)).document
-        for key in FIGURES
-        if a.get(key) is not None and b.get(key) is not None
-    }
-    if not figures:
-        reasons.append("they have no figure in common")
-    versions = [
-        f"{name} {_at(a, ('receipt', 'versions', name))} and {_at(b, ('receipt', 'versions', name))}"
-        for name in sorted({*_versions(a), *_versions(b)})
-        if _versions(a).get(name) != _versions(b).get(name)
+    if counts[0] != counts[1]:
+        reasons.append(f"count of generated images: {counts[0]} and {counts[1]}")
+    return reasons
+
+
+def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """What else has to be equal, for the metrics that both results have."""
+    both = [metric for metric in METRICS.values() if metric.figure.key in a and metric.figure.key in b]
+    return {setting.summary: ("receipt", setting.name) for metric in both for setting in metric.settings}
+
+
+def _notes(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """The versions in which the two differ."""
+    mine, theirs = _versions(a), _versions(b)
+    return [
+        f"{name} {mine.get(name)} and {theirs.get(name)}"
+        for name in sorted({*mine, *theirs})
+        if mine.get(name) != theirs.get(name)
     ]
-    return {"comparable": not reasons, "reasons": reasons, "notes": versions, "figures": figures}
 
 
 def _count(result: Mapping[str, Any]) -> Any:
-    """Generated images behind a figure: those of one block, where there were several."""
+    """The number of generated images behind a figure: those of one block, where there were several."""
     count, blocks = _at(result, ("receipt", "generated", "count")), _at(result, ("repeats", "count")) or 1
     return count // blocks if isinstance(count, int) else count
-
-
-def _is_of_missing_kid(name: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    return "KID" in name and not ("kid" in a and "kid" in b)
 
 
 def _versions(result: Mapping[str, Any]) -> Mapping[str, Any]:

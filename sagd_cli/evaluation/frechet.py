@@ -1,15 +1,21 @@
-"""Gaussians in feature space: their moments from a stream, the distance between two, and how much of it is chance."""
+"""The Fréchet distance between two Gaussians in feature space, and how much of it is chance."""
 
 import torch
 
+from sagd_cli.evaluation.blocks import Block
 from sagd_cli.features.moments import Gaussian
+
+
+def frechet_figures(generated: Block, reference: Block) -> dict[str, float]:
+    """Return the distance between the moments of the two blocks."""
+    return {"fd": frechet_distance(generated.gaussian, reference.gaussian)}
 
 
 def frechet_distance(one: Gaussian, two: Gaussian) -> float:
     """Return ||mu_1 - mu_2||^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)) (Heusel et al. 1706.08500, equation 6).
 
-    The last trace is the sum of the roots of the eigenvalues of A^T S_2 A with A A^T = S_1, which is symmetric: two
-    symmetric eigendecompositions, on the device of the moments, in place of a matrix square root.
+    The last trace is the sum of the roots of the eigenvalues of A^T S_2 A, where A A^T = S_1. This matrix is symmetric,
+    so two symmetric eigendecompositions, on the device of the moments, take the place of a matrix square root.
     """
     values, vectors = torch.linalg.eigh(one.covariance)
     rounding = values.max() * len(values) * torch.finfo(values.dtype).eps
@@ -20,12 +26,13 @@ def frechet_distance(one: Gaussian, two: Gaussian) -> float:
 
 
 def frechet_floor(reference: Gaussian, generated: int) -> float | None:
-    """Return the distance to expect between `generated` features and those of `reference`, were both of one Gaussian.
+    """Return the distance to expect by chance alone: that of two samples of one Gaussian.
 
-    To first order in 1/n, for covariances of n > D features: of each side, tr(S) / n for the mean and
-    sum_ij l_i l_j (1 + [i = j]) / (l_i + l_j) / (2 n) for the covariance, the curvature of the Bures distance at S with
-    eigenvalues l under the covariance of a Wishart matrix. None where a covariance is singular, of n <= D features:
-    the distance is then larger than any such figure.
+    `generated` is the number of features of the one sample, and `reference` is the Gaussian of the other one. The
+    figure holds to first order in 1/n, for covariances of n > D features. Each side adds tr(S) / n for the mean, and
+    sum_ij l_i l_j (1 + [i = j]) / (l_i + l_j) / (2 n) for the covariance. The latter is the curvature of the Bures
+    distance at S, with eigenvalues l, under the covariance of a Wishart matrix. Return None where a covariance is
+    singular, of n <= D features: the distance is then larger than any such figure.
     """
     counts = [generated, *([] if reference.count is None else [reference.count])]
     if min(counts) <= reference.dimensions:

@@ -1,15 +1,35 @@
-"""The results of `sagd fid` as files: what of one may be relied on once it was read."""
+"""The results of `sagd fid` as files: what a result that was read is known to hold."""
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sagd_cli.config.documents import Document, Number, check_document
 from sagd_cli.errors import DataError, SagdError, UsageError
+from sagd_cli.evaluation.catalogue import figures
 from sagd_cli.system.files import read_json
 
+RESULTS = "evaluation"  # the folder of a run that holds its results
 LARGEST_RESULT = 100_000_000  # bytes of a file that may hold a result
+
+
+class Figures(Document):
+    """An object whose figures, where it has any, are numbers."""
+
+    @model_validator(mode="after")
+    def _has_numbers(self) -> Self:
+        for key in (key for figure in figures() for key in figure.keys):
+            value = (self.model_extra or {}).get(key)
+            if value is not None and not _is_number(value):
+                raise ValueError(f"its {key} is not a finite number")
+        return self
+
+
+def _is_number(value: Any) -> bool:
+    is_real = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_real and abs(value) <= sys.float_info.max
 
 
 class _Sampling(Document):
@@ -51,30 +71,25 @@ class _Spectra(Document):
     bands: dict[str, _Band]
 
 
-class _Result(Document):
+class _Result(Figures):
     label: str
     receipt: _Receipt
-    fd: Number | None = None
-    fd_floor: Number | None = None
-    kid: Number | None = None
-    kid_std: Number | None = None
-    precision: Number | None = None
-    recall: Number | None = None
-    isc: Number | None = None
-    isc_std: Number | None = None
     repeats: _Repeats | None = None
     spectra: _Spectra | None = None
 
 
 def check_result(document: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return what was read from the file `name`; raise DataError when it is no result of `sagd fid`."""
+    """Return the `document` that was read from the file `name`; raise DataError unless it is a result of `sagd fid`."""
     hint = "Write one with `sagd fid … --output FILE.json`."
     check_document(_Result, document, name, "result of sagd fid", hint)
     return document
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read what `sagd fid --json` printed; raise UsageError when there is no file, DataError when it is no result."""
+    """Read what `sagd fid --json` printed.
+
+    Raises UsageError when the file cannot be read, DataError when it does not hold such a result.
+    """
     try:
         return check_result(read_json(path, LARGEST_RESULT), str(path))
     except DataError:

@@ -1,6 +1,7 @@
 """What is compared: images of a data set, images drawn from a run as they are needed, or statistics of images."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from sagd_cli.config.run import SamplingConfig
 from sagd_cli.errors import UsageError
 from sagd_cli.evaluation.statistics import is_statistics
 from sagd_cli.features.image_source import ImageSource, Pixels, data_source
-from sagd_cli.run.folder import Run, is_run, open_run
+from sagd_cli.run.folder import Run, names_run, open_run
 from sagd_cli.sampling.generator import ImageGenerator, sampling_of
 from sagd_cli.system.console import Output
 
@@ -21,36 +22,50 @@ DRAWN_AT_ONCE = 250
 Reference = ImageSource | Path  # the path of a file of statistics
 
 
-def open_source(
-    text: str,
-    count: int | None,
-    repeats: int,
-    seed: int,
-    sampling: Mapping[str, Any],
-    device: torch.device,
-    output: Output,
-) -> ImageSource:
-    """Return what GENERATED names: `repeats` blocks of `count` samples of a run, or so many first images of DATA.
+@dataclass(frozen=True)
+class Drawing:
+    """How many images GENERATED gives, and how those of a run are drawn.
 
-    Without a count: 2,000 samples, or all images. `sampling` are settings of `sagd sample`, None where they are the
-    run's. Raises UsageError when they are given for what is no run, and what opening raises.
+    `repeats` blocks of `count` images each are taken. `count` None stands for 2,000 images of a run, and for all images
+    of a data set. `seed` is the first seed. `sampling` are settings of `sagd sample`; None stands for the run's own.
     """
-    chosen = {key: value for key, value in sampling.items() if value is not None}
-    if is_run(text):
+
+    count: int | None = None
+    repeats: int = 1
+    seed: int = 0
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The settings of sampling that are given."""
+        return {key: value for key, value in self.sampling.items() if value is not None}
+
+
+def open_source(text: str, drawing: Drawing, device: torch.device, output: Output) -> ImageSource:
+    """Return what GENERATED names: samples of a run, or the first images of DATA.
+
+    Raises UsageError when settings of sampling are given for something else than a run, and what opening raises.
+    """
+    count, chosen = drawing.count, drawing.chosen
+    if names_run(text):
         run = open_run(Path(text), output)
-        return run_source(run, (count or DRAWN) * repeats, seed, device, sampling_of(run.config, chosen))
-    if chosen or seed:
-        raise UsageError(f"{text} is no run, and settings of sampling are for the samples of one")
+        sampling = sampling_of(run.config, chosen)
+        return run_source(run, (count or DRAWN) * drawing.repeats, drawing.seed, device, sampling)
+    if chosen or drawing.seed:
+        raise UsageError(f"{text} is not a run, and settings of sampling are for the samples of a run")
     if is_statistics(text):
         raise UsageError(
             f"{text} holds statistics, and GENERATED has to be images", "Give statistics as REFERENCE."
         )
-    return data_source(parse_dataset(text), text, None if count is None else count * repeats)
+    return data_source(parse_dataset(text), text, None if count is None else count * drawing.repeats)
 
 
 def open_reference(text: str) -> Reference:
-    """Return what REFERENCE names: DATA, or the path of a file of statistics; raise UsageError when it is a run."""
-    if is_run(text):
+    """Return what REFERENCE names: DATA, or the path of a file of statistics.
+
+    Raises UsageError when it is a run, and what opening raises.
+    """
+    if names_run(text):
         raise UsageError(
             f"{text} is a run, and REFERENCE has to be images or statistics",
             "Draw its samples with `sagd sample`, or save their statistics with `sagd fid RUN --save-stats FILE.npz`.",
@@ -65,9 +80,10 @@ def run_source(
     device: torch.device | None = None,
     sampling: SamplingConfig | None = None,
 ) -> ImageSource:
-    """Return `count` images of a run, drawn from the seeds `seed`, `seed` + 1 and so on; nothing is written.
+    """Return `count` images of a run, drawn from the seeds `seed`, `seed` + 1 and so on. Nothing is written.
 
-    Raises UsageError when the run does not draw grey or RGB images.
+    `device` None is the CPU, and `sampling` None stands for the run's own settings. Raises UsageError when the run does
+    not draw grey or RGB images.
     """
     model = run.model(device or torch.device("cpu"))
     if not model.is_drawable:
@@ -86,10 +102,10 @@ def run_source(
 
 
 def _sampling_receipt(run: Run, generator: ImageGenerator, seeds: range) -> dict[str, Any]:
-    """What the images of a run are a function of."""
+    """What decides the images of a run, for the receipt."""
     return {
         "checkpoint": run.checkpoint.path.name,
-        "checkpoint_sha256": run.checkpoint.manifest["digest"],
+        "checkpoint_sha256": run.checkpoint.manifest.digest,
         "filter_sha256": run.filter.sha256(),
         "seeds": [seeds.start, seeds.stop - 1],
         "ema_half_life_images": generator.model.ema_images,

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The power spectrum of generated images beside that of the reference."""
 
 from typing import Any
 
@@ -8,11 +8,14 @@ from sagd_cli.design.radial_power import RadialPower
 from sagd_cli.spectral.grid import Array
 from sagd_cli.spectral.region import PRESETS
 
+FEWEST = 3  # images of a side, or their power has no standard error
+
 
 def compare_power(generated: RadialPower, reference: RadialPower) -> dict[str, Any]:
-    """Return power of samples over that of data: a `profile` of rows [rho, ratio, its error], and the same of `bands`.
+    """Return the power of the generated images divided by that of the reference.
 
-    Errors are standard errors, to first order. Frequencies where the data have no power are left out.
+    `profile` has one row [rho, ratio, error] for each annulus, and `bands` the ratio and error of each band. Errors are
+    standard errors, to first order. Annuli and bands where the reference has no power are left out.
     """
     shown = reference.annuli > 0
     ratio, error = _ratio(generated.annuli, generated.annuli_se, reference.annuli, reference.annuli_se)

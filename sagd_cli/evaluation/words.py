@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-NAMES = {"fd": "", "kid": "KID", "precision": "precision", "recall": "recall", "isc": "IS"}
+from sagd_cli.evaluation.catalogue import Figure, figures
 
 
 def fid_text(result: Mapping[str, Any]) -> str:
-    """The figures, a line each, then the receipt."""
+    """The figures, then the receipt, with one line for each."""
     rows = [(name, f"{value}{note}") for name, value, note in figure_rows(result)]
     return "\n".join(f"{name:<22} {text}" for name, text in [*rows, *receipt_rows(result)])
 
 
 def fid_markdown(result: Mapping[str, Any]) -> str:
-    """The figures and the receipt as two tables of Markdown; cells cannot break out of them."""
+    """The figures and the receipt as two tables of Markdown, whose cells hold whatever a name holds."""
     figures = [(name, value, note.strip()) for name, value, note in figure_rows(result)]
     lines = [f"### {_cell(result['label'])}", "", "| figure | value | |", "| --- | --- | --- |"]
     lines += [f"| {' | '.join(map(_cell, row))} |" for row in figures]
@@ -39,30 +39,33 @@ def comparison_text(found: Mapping[str, Any]) -> str:
 
 def figure_rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name, value and a remark of each figure that was measured."""
-    ours = "" if result["receipt"]["features"] == "inception" else f" ({result['receipt']['features']})"
+    features = result["receipt"]["features"]
+    suffix = "" if features == "inception" else f" ({features})"
     rows = []
-    for key, name in NAMES.items():
-        if result.get(key) is None:
-            continue
-        label = name + ours if key in ("kid", "isc") else name or result["label"]
-        rows.append((label, f"{result[key]:.5g}{_deviation(result, key)}", _remark(result, key)))
+    for figure in figures():
+        if result.get(figure.key) is not None:
+            name = figure.title(result["label"]) + (suffix if figure.names_features else "")
+            value = f"{result[figure.key]:.5g}{_deviation(result, figure)}"
+            rows.append((name, value, _remark(result, figure)))
     return [*rows, *((f"power, {band}", text, "") for band, text in _bands(result))]
 
 
-def _deviation(result: Mapping[str, Any], key: str) -> str:
+def _deviation(result: Mapping[str, Any], figure: Figure) -> str:
     repeated = result.get("repeats")
-    deviation = repeated["deviation"].get(key) if repeated else result.get(f"{key}_std")
-    return "" if deviation is None else f" ± {deviation:.4g}"
+    found = repeated["deviation"].get(figure.key) if repeated else _value(result, figure.deviation)
+    return "" if found is None else f" ± {found:.4g}"
 
 
-def _remark(result: Mapping[str, Any], key: str) -> str:
-    repeated = result.get("repeats")
+def _remark(result: Mapping[str, Any], figure: Figure) -> str:
+    repeated, floor = result.get("repeats"), _value(result, figure.floor)
     remarks = [f"mean of {repeated['count']}"] if repeated else []
-    if key == "fd" and result.get("fd_floor") is not None:
-        remarks.append(f"{result['fd_floor']:.3g} by chance alone")
-    if key == "kid" and not repeated:
-        remarks.append("over subsets")
+    remarks += [] if floor is None else [f"{floor:.3g} by chance alone"]
+    remarks += [figure.remark] if figure.remark and not repeated else []
     return f"  ({', '.join(remarks)})" if remarks else ""
+
+
+def _value(result: Mapping[str, Any], key: str | None) -> float | None:
+    return None if key is None else result.get(key)
 
 
 def _bands(result: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -74,7 +77,7 @@ def _bands(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def receipt_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the figures were computed from, a name and a text each."""
+    """What the figures were computed from: one row of a name and a text for each thing."""
     receipt = result["receipt"]
     rows = [("features", f"{receipt['features']} layer {receipt['layer']}")]
     for side in ("generated", "reference"):
@@ -95,6 +98,6 @@ def receipt_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _cell(text: str) -> str:
-    """Text that stays one cell of a table and is shown as it is."""
+    """Escape a text, so that it stays one cell of a table and is shown as it is."""
     escaped = "".join(f"\\{char}" if char in "\\`*_{}[]()#+!|~" else char for char in str(text))
     return " ".join(escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())

@@ -12,23 +12,23 @@ from typing import Any
 
 from sagd_cli.system.files import sync
 
-LARGEST_CACHE = 10 * 2**30  # bytes; what was not used for longest goes first
+LARGEST_CACHE = 10 * 2**30  # bytes; the entries that were not used for longest are removed first
 # Seconds for which a process may still read an entry it has found, and fill one it has begun.
 IN_USE, BEING_FILLED = 3600, 24 * 3600
 
 
 def cache_folder() -> Path:
-    """$SAGD_CACHE, or the folder for `sagd` among the user's caches."""
+    """Return $SAGD_CACHE, or the folder for `sagd` among the user's caches."""
     chosen = os.environ.get("SAGD_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(chosen) if chosen else base / "sagd"
 
 
 class FeatureCache:
-    """A folder of entries, each a folder of files that is whole or not there and never changes."""
+    """A folder of entries. Each entry is a folder of files that appears whole or not at all, and never changes."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Use `folder`, or that of the user."""
+        """Use `folder`, or the folder of the user."""
         self._folder = (folder or cache_folder()) / "features"
 
     def _path(self, identity: Mapping[str, Any]) -> Path:
@@ -36,7 +36,7 @@ class FeatureCache:
         return self._folder / hashlib.sha256(text.encode()).hexdigest()
 
     def find(self, identity: Mapping[str, Any]) -> Path | None:
-        """Return the folder of the entry that is identified so, which counts as used now, or None."""
+        """Return the folder of the entry with this identity, or None when there is none; it counts as used now."""
         path = self._path(identity)
         try:
             os.utime(path)
@@ -45,11 +45,11 @@ class FeatureCache:
         return path
 
     def drop(self, entry: Path) -> None:
-        """Remove an entry that `find` gave and that cannot be read."""
+        """Remove an entry that `find` returned and that cannot be read."""
         shutil.rmtree(entry, ignore_errors=True)
 
     def begin(self, size: int) -> Path | None:
-        """Return a new folder for `size` bytes, to be filled and given to `keep`; None where there is no room."""
+        """Return a new folder for `size` bytes, to be filled and given to `keep`; None when there is no room."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             if size > min(LARGEST_CACHE, shutil.disk_usage(self._folder).free // 2):
@@ -59,7 +59,7 @@ class FeatureCache:
             return None
 
     def keep(self, filled: Path, identity: Mapping[str, Any]) -> Path:
-        """Make the folder `filled` the entry, unless another process was faster; return where the entry is."""
+        """Make the folder `filled` the entry of this identity, unless another process was faster; return the entry."""
         for file in filled.iterdir():
             sync(file)
         path = self._path(identity)

@@ -1,4 +1,4 @@
-"""Features of images, through the plug-in that computes them, as the images come by."""
+"""Features of images, computed by a plug-in, one batch after the other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from sagd_cli.features.rows import RowsWriter
 from sagd_cli.plugin.records import FeaturePlugin
 from sagd_cli.plugin.registry import Provider, registry
 
-# Larger batches are slower on a CPU, whose caches they leave, and take memory.
+# Larger batches are slower on a CPU, because they do not fit its caches, and they take memory.
 BATCH = {"cpu": 8, "cuda": 250}
 
 
@@ -30,8 +30,8 @@ def default_features(shape: tuple[int, ...]) -> str:
 class Extractor:
     """A network that maps uint8 images (B, C, H, W) to features (B, D) of each of its `layers`.
 
-    `weights_sha256` is the hash of its weights by value, whatever file they came from; `options` are those of the
-    plug-in, `weights` aside.
+    `weights_sha256` is the hash of its weights by value, whatever file they came from. `options` are those of the
+    plug-in, without `weights`.
     """
 
     plugin: FeaturePlugin
@@ -48,7 +48,7 @@ class Extractor:
         return registry().entry("feature", self.plugin.name).provider
 
     def receipt(self, layer: str) -> dict[str, Any]:
-        """What the features of a layer are a function of, besides the images."""
+        """What decides the features of a layer, besides the images."""
         return {
             "features": self.plugin.name,
             "distribution": self.provider.distribution,
@@ -61,7 +61,7 @@ class Extractor:
 
     @torch.inference_mode()
     def __call__(self, images: list[NDArray[np.uint8]]) -> dict[str, Tensor]:
-        """Return the features of images, each (C, H, W); grey ones are repeated for a network of colours."""
+        """Return the features of images (C, H, W) by layer; grey ones are repeated for a network that takes colour."""
         batch = torch.from_numpy(np.stack(images)).to(self.device)
         if self.plugin.channels is not None:
             batch = batch.expand(-1, self.plugin.channels, -1, -1)
@@ -74,7 +74,10 @@ class Extractor:
 
 
 def feature_plugin(name: str, layer: str | None) -> tuple[FeaturePlugin, str]:
-    """Return the plug-in and the layer to use, its first by default; raise UsageError when it has no such layer."""
+    """Return the plug-in and the layer to use.
+
+    `layer` None stands for its first. Raises UsageError when the plug-in has no such layer.
+    """
     plugin: FeaturePlugin = registry().get("feature", name)
     layer = layer or plugin.layers[0]
     if layer not in plugin.layers:
@@ -95,7 +98,7 @@ def load_extractor(
     device: torch.device,
     batch_size: int | None = None,
 ) -> Extractor:
-    """Build the network of these layers on `device`; raise what the plug-in raises about its options."""
+    """Build the network of these `layers` on `device`; raise what the plug-in raises about its options."""
     checked = validate(plugin.options, options, f"features {plugin.name}")
     network = cast(nn.Module, plugin.load()(checked, layers)).to(device).eval()
     size = batch_size or BATCH.get(device.type, BATCH["cpu"])
@@ -105,9 +108,9 @@ def load_extractor(
 
 
 class FeatureSink:
-    """Takes images one by one; keeps the moments of one layer for each of `blocks` parts, and rows where asked to.
+    """Takes images one by one, and keeps the moments of one layer for each of `blocks` equal blocks of them.
 
-    `rows` are writers by layer. Images beyond the last whole part are not counted.
+    `rows` are writers of features by layer. Images beyond the last whole block do not count in the moments.
     """
 
     def __init__(
@@ -123,7 +126,7 @@ class FeatureSink:
     def add(self, image: NDArray[np.uint8]) -> None:
         """Take in the next image (C, H, W)."""
         self._waiting.append(image)
-        at_edge = (self._seen + len(self._waiting)) % self._size == 0  # so that a batch lies in one block
+        at_edge = (self._seen + len(self._waiting)) % self._size == 0  # then a batch lies in one block
         if at_edge or len(self._waiting) == self._extractor.batch_size:
             self._flush()
 
@@ -138,7 +141,7 @@ class FeatureSink:
         self._waiting = []
 
     def gaussians(self) -> list[Gaussian]:
-        """Return the moments of each block, when all images have come by."""
+        """Return the moments of each block, after the last image."""
         if self._waiting:
             self._flush()
         return [moments.result() for moments in self._moments]

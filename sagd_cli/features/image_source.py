@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data.datasets import open_images
+from sagd_cli.data.datasets import check_pixels, open_images
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.system.console import Output
 
@@ -18,10 +18,10 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class ImageSource:
-    """`count` uint8 images of one `shape` (C, H, W) and the `name` the user knows them by.
+    """`count` uint8 images of one `shape` (C, H, W), and the `name` the user knows them by.
 
-    `read` yields them in their order, each time it is called. `sampling` says how those of a run are drawn: reading
-    them again draws them again. None is for images that are stored.
+    `read` yields them in their order, each time it is called. `sampling` says how the images of a run are drawn, and
+    reading them again draws them again. It is None for images that are stored.
     """
 
     name: str
@@ -44,16 +44,12 @@ class ImageSource:
 def data_source(config: DatasetConfig, name: str | None = None, count: int | None = None) -> ImageSource:
     """Return the images of a data set, or the first `count` of them; `name` is what the user calls it.
 
-    Raises UsageError when it holds no pixels or fewer images, DataError when they are neither grey nor RGB. Reading
-    raises DataError on images that are not alike.
+    Raises UsageError when its data are not pixels, or when it has fewer images. Raises DataError when they are neither
+    grey nor RGB. Reading raises DataError on images of different shapes.
     """
     name = name or _name(config)
     images = open_images(config).images
-    if images.dtype != np.uint8:
-        raise UsageError(
-            f"{name} is {images.dtype} data, which has no black and white, and this takes images",
-            "Give uint8 images; latents have to be decoded first.",
-        )
+    check_pixels(images, name)
     if count is not None and count > len(images):
         raise UsageError(
             f"{name} has {len(images)} images, fewer than the {count} asked for", "Lower --count."
@@ -69,8 +65,3 @@ def data_source(config: DatasetConfig, name: str | None = None, count: int | Non
 def _name(config: DatasetConfig) -> str:
     split = "" if config.split == "train" else f":{config.split}"
     return str(config.options.get("path", f"{config.name}{split}"))
-
-
-def array_source(name: str, images: NDArray[np.uint8]) -> ImageSource:
-    """Return images that are in memory, uint8 (N, C, H, W)."""
-    return ImageSource(name, len(images), images.shape[1:], lambda output: iter(images))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """Mean (D,) and covariance (D, D) of features, float64, from `count` of them; None where that is unknown."""
+    """Mean (D,) and covariance (D, D) of features, float64, from `count` of them; None when that is unknown."""
 
     mean: Tensor
     covariance: Tensor
@@ -28,7 +28,7 @@ class Gaussian:
 
 
 class Moments:
-    """Mean and covariance of features that are seen once, in float64; memory does not grow with their number.
+    """Mean and covariance of features that are seen once, in float64. Memory does not grow with their number.
 
     Sums are taken about the mean of the first batch, so that features far from 0 lose no digits.
     """
@@ -51,19 +51,19 @@ class Moments:
         self.count += len(values)
 
     def result(self) -> Gaussian:
-        """Return the Gaussian of what was added, at least 2 features; the covariance is the unbiased one."""
+        """Return the Gaussian of the features that were added, at least 2; the covariance is the unbiased one."""
         mean = self._sum / self.count
         covariance = torch.addr(self._products, self._sum, mean, alpha=-1).div_(self.count - 1)
         return Gaussian(self._shift + mean, covariance, self.count)
 
 
-# What NumPy and JSON raise on an archive that is empty, damaged, encrypted or none at all, or that lacks an array.
+# What NumPy and JSON raise on a file that is empty, damaged, encrypted or not an archive, or that lacks an array.
 UNREADABLE = (OSError, ValueError, EOFError, TypeError, KeyError, RuntimeError, BadZipFile)
 
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Any]:
-    """Open an .npz; pickled content raises ValueError. NumPy itself leaves the file of a damaged one open."""
+    """Open an .npz file; pickled content raises ValueError. NumPy itself does not close a damaged one."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         yield archive
 

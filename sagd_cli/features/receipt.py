@@ -9,7 +9,7 @@ from sagd_cli import __version__
 
 
 def hash_weights(module: torch.nn.Module) -> str:
-    """Hash of the weights by value: the same for any file format they came in."""
+    """Return the hash of the weights by value, which is the same for any file format."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -18,5 +18,5 @@ def hash_weights(module: torch.nn.Module) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed a figure."""
+    """Return the versions of the packages that compute figures."""
     return {"sagd": __version__, **{name: version(name) for name in ("torch", "torch-fidelity", "numpy")}}

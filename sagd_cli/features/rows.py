@@ -1,4 +1,4 @@
-"""Features kept on disk, a row an image, so that memory does not grow with their number."""
+"""Features kept on disk, with one row for each image, so that memory does not grow with their number."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rows:
-    """Features (N, D), float32, in a .npy file; `part` are the rows that count."""
+    """Features (N, D), float32, in a .npy file; `part` is the range of rows that count."""
 
     path: Path
     part: range
 
     def __len__(self) -> int:
-        """Return their number."""
+        """Return the number of rows."""
         return len(self.part)
 
     def check(self) -> None:
@@ -27,7 +27,7 @@ class Rows:
             raise ValueError(f"{self.path} holds fewer than {self.part.stop} rows")
 
     def take(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the rows at `places` of the part (M,), as an array (M, D)."""
+        """Return the rows at `places` (M,), counted from the start of the part, as an array (M, D)."""
         # The map is dropped at once, or all that was ever read would count as this process's memory.
         return np.asarray(np.load(self.path, mmap_mode="r")[self.part.start + places])
 
@@ -36,7 +36,7 @@ class Rows:
         return torch.from_numpy(self.take(np.arange(len(self.part))))
 
     def parts(self, count: int) -> "list[Rows]":
-        """Divide it into `count` parts of neighbours, equally many each."""
+        """Divide the rows into `count` equal parts of neighbours."""
         size = len(self) // count
         return [Rows(self.path, self.part[k * size : (k + 1) * size]) for k in range(count)]
 
@@ -56,6 +56,6 @@ class RowsWriter:
         self._file.write(features.float().cpu().numpy().astype("<f4").tobytes())
 
     def close(self) -> Rows:
-        """End the file."""
+        """End the file and return its rows."""
         self._file.close()
         return self._rows

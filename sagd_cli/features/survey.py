@@ -25,11 +25,16 @@ from sagd_cli.system.console import Output
 MOMENTS_FILE = "moments.npz"
 
 Observer = Callable[[NDArray[np.uint8]], None]
+Kept = tuple[list[Gaussian], dict[str, Rows]]  # moments of each block, and rows by layer
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to keep of a side: moments of `layer`, rows of the layers `rows`, the spectrum; in `blocks` equal parts."""
+    """What to keep of a side.
+
+    It is the moments of `layer` for each of `blocks` equal parts, the rows of the layers `rows`, and the power spectrum
+    if `power`.
+    """
 
     layer: str
     rows: tuple[str, ...] = ()
@@ -39,7 +44,10 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """What was kept: a Gaussian a block, rows of all blocks by layer, the power spectrum, the sha256 of the pixels."""
+    """What was kept of a side: one Gaussian for each block, rows of all blocks by layer, and the power spectrum.
+
+    `sha256` is the hash of the pixels.
+    """
 
     gaussians: list[Gaussian]
     rows: dict[str, Rows]
@@ -54,30 +62,29 @@ class Surveyor:
         self, extractor: Extractor, cache: FeatureCache | None, scratch: Path, output: Output
     ) -> None:
         """Keep rows that are not cached in the folder `scratch`."""
-        self._extractor, self._cache, self._scratch, self._output = extractor, cache, scratch, output
+        self.extractor = extractor
+        self._cache, self._scratch, self._output = cache, scratch, output
 
     def survey(self, source: ImageSource, wanted: Wanted) -> Side:
-        """Read or draw the images of `source`; images that are stored and were seen before only to know them again.
+        """Read or draw the images of `source` and return what is wanted of them.
 
-        Features of a plug-in without a version, which may be another at any time, are not kept.
-
-        Raises DataError on images that are not alike, SagdError when there is no room for their features.
+        Stored images are read for their hash first, and features that are cached under it are not computed again. The
+        features of a plug-in without a version are not cached, because such a plug-in may change at any time. Raises
+        DataError on images of different shapes, SagdError when there is no room for their features.
         """
         digest = ImageHash(source.count)
         average = PowerAverage(source.shape) if wanted.power else None
         observers = [digest.add, *([average.add] if average else [])]
-        cached = None
-        if (
-            self._cache is not None
-            and self._extractor.provider.version
-            and source.is_stored
-            and wanted.blocks == 1
-        ):
+        kept = None
+        if self._cache is not None and self._is_cacheable(source, wanted):
             self._pass(source, observers, "read")
             observers = []
-            cached = self._recall(source, wanted, digest.hexdigest())
-        gaussians, rows = cached or self._extract(source, wanted, observers)
+            kept = self._recall(self._cache, source, wanted, digest.hexdigest())
+        gaussians, rows = kept or self._extract(source, wanted, observers)
         return Side(gaussians, rows, average.result() if average else None, digest.hexdigest())
+
+    def _is_cacheable(self, source: ImageSource, wanted: Wanted) -> bool:
+        return bool(self.extractor.provider.version) and source.is_stored and wanted.blocks == 1
 
     def _pass(self, source: ImageSource, observers: Sequence[Observer], verb: str) -> None:
         # Drawing shows its own progress, in the steps of the sampler.
@@ -90,13 +97,9 @@ class Surveyor:
                     observe(image)
                 bar.advance()
 
-    def _recall(
-        self, source: ImageSource, wanted: Wanted, sha256: str
-    ) -> tuple[list[Gaussian], dict[str, Rows]] | None:
-        """Return what the cache holds of images, computed and put there first where there is room."""
-        cache = self._cache
-        assert cache is not None
-        # An entry with rows serves also who wants none.
+    def _recall(self, cache: FeatureCache, source: ImageSource, wanted: Wanted, sha256: str) -> Kept | None:
+        """Return what the cache holds of these images, computed and put there first; None when there is no room."""
+        # An entry with rows also serves when none are wanted.
         for layers in (wanted.rows, *([(wanted.layer,)] if not wanted.rows else [])):
             found = cache.find(self._identity(sha256, wanted.layer, layers))
             if found is not None:
@@ -105,6 +108,13 @@ class Surveyor:
                 except UNREADABLE:
                     self._output.detail(f"the kept features of {source.name} are damaged: computed anew")
                     cache.drop(found)
+        entry = self._store(cache, source, wanted, self._identity(sha256, wanted.layer, wanted.rows))
+        return None if entry is None else self._load(entry, source, wanted)
+
+    def _store(
+        self, cache: FeatureCache, source: ImageSource, wanted: Wanted, identity: dict[str, Any]
+    ) -> Path | None:
+        """Compute the features and put them into the cache; return the entry, or None when there is no room."""
         folder = cache.begin(self._bytes(source, wanted))
         if folder is None:
             self._output.detail(f"no room to keep the features of {source.name} for another time")
@@ -115,17 +125,13 @@ class Surveyor:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         write_moments(folder / MOMENTS_FILE, *gaussians)
-        return self._load(
-            cache.keep(folder, self._identity(sha256, wanted.layer, wanted.rows)), source, wanted
-        )
+        return cache.keep(folder, identity)
 
     def _identity(self, sha256: str, layer: str, rows: tuple[str, ...]) -> dict[str, Any]:
-        return {"images_sha256": sha256, "rows": sorted(rows), **self._extractor.receipt(layer)}
+        return {"images_sha256": sha256, "rows": sorted(rows), **self.extractor.receipt(layer)}
 
-    def _load(
-        self, folder: Path, source: ImageSource, wanted: Wanted
-    ) -> tuple[list[Gaussian], dict[str, Rows]]:
-        device = self._extractor.device
+    def _load(self, folder: Path, source: ImageSource, wanted: Wanted) -> Kept:
+        device = self.extractor.device
         mean, covariance = (
             torch.from_numpy(values).to(device) for values in read_moments(folder / MOMENTS_FILE)
         )
@@ -134,9 +140,7 @@ class Surveyor:
             part.check()
         return [Gaussian(mean, covariance, source.count)], rows
 
-    def _extract(
-        self, source: ImageSource, wanted: Wanted, observers: Sequence[Observer]
-    ) -> tuple[list[Gaussian], dict[str, Rows]]:
+    def _extract(self, source: ImageSource, wanted: Wanted, observers: Sequence[Observer]) -> Kept:
         """Compute the features without the cache."""
         folder = Path(tempfile.mkdtemp(dir=self._scratch))
         needed = self._bytes(source, wanted)
@@ -151,13 +155,13 @@ class Surveyor:
     def _fill(
         self, folder: Path, source: ImageSource, wanted: Wanted, observers: Sequence[Observer]
     ) -> list[Gaussian]:
-        """Write the rows that are wanted of all images into `folder`; return the moments of each block."""
-        dimensions = self._extractor.dimensions(source.shape)
+        """Write the rows that are wanted into `folder`; return the moments of each block."""
+        dimensions = self.extractor.dimensions(source.shape)
         writers = {
             layer: RowsWriter(folder / _file(layer), source.count, dimensions[layer]) for layer in wanted.rows
         }
         try:
-            sink = FeatureSink(self._extractor, wanted.layer, source.count, wanted.blocks, writers)
+            sink = FeatureSink(self.extractor, wanted.layer, source.count, wanted.blocks, writers)
             self._pass(source, [*observers, sink.add], "features of")
             return sink.gaussians()
         finally:
@@ -165,7 +169,7 @@ class Surveyor:
                 writer.close()
 
     def _bytes(self, source: ImageSource, wanted: Wanted) -> int:
-        dimensions = self._extractor.dimensions(source.shape)
+        dimensions = self.extractor.dimensions(source.shape)
         rows = sum(4 * source.count * dimensions[layer] for layer in wanted.rows)
         return rows + 8 * dimensions[wanted.layer] ** 2
 

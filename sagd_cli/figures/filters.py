@@ -1,4 +1,4 @@
-"""Figures of filters: weights, profiles, noise, signal-to-noise ratios (MATH: 2. and 4.)."""
+"""Figures of filters: weights, profiles, noise, signal-to-noise ratios (docs/theory.md, sections 2 and 4)."""
 
 from collections.abc import Sequence
 
@@ -41,8 +41,8 @@ def filter_figure(
 ) -> Figure:
     """Draw a filter in four panels: w(f), its radial profile, one draw of its noise and the noise's spectrum.
 
-    `draw` has the filter's shape; `measured` holds pairs (rho, amplitude), the root of the power of many draws;
-    `initial` is the filter before training. A steep filter is shown on logarithmic scales of w.
+    `draw` has the filter's shape. `measured` holds pairs (rho, amplitude); the amplitude is the root of the power of
+    many draws. `initial` is the filter before training. A steep filter is shown on logarithmic scales of w.
     """
     figure = Figure(figsize=(9.5, 7.6), layout=ConstrainedLayoutEngine(wspace=0.06))
     figure.suptitle(plain(title, 95), parse_math=False)
@@ -64,8 +64,8 @@ def compare_figure(
 ) -> Figure:
     """Overlay the profiles of filters on one grid.
 
-    With the data's `power` (half spectrum) and `level` = alpha_1^2 / sigma_1^2, a second panel shows the
-    terminal signal-to-noise ratio level * S / w^2 of each annulus.
+    `power` is that of data on the half spectrum, `level` is alpha_1^2 / sigma_1^2 of a schedule. With both, a second
+    panel shows the signal-to-noise ratio level * power / w^2 of each annulus at t = 1.
     """
     known = power is not None and level is not None
     figure = Figure(figsize=(10.5 if known else 6.5, 5.0), layout="constrained")
@@ -81,7 +81,7 @@ def compare_figure(
 
 
 def _is_radial(spectral_filter: SpectralFilter) -> bool:
-    """Whether w depends on rho alone."""
+    """Tell whether w depends on rho alone."""
     _, group = np.unique(np.round(spectral_filter.grid.rho, 9), return_inverse=True)
     group, w = group.ravel(), spectral_filter.weight.ravel()
     mean = np.bincount(group, w) / np.bincount(group)
@@ -89,13 +89,13 @@ def _is_radial(spectral_filter: SpectralFilter) -> bool:
 
 
 def _is_steep(spectral_filter: SpectralFilter) -> bool:
-    """Whether a few weights tower over the others, which a linear scale would flatten."""
+    """Tell whether a few weights are so large that a linear scale would flatten the others."""
     inside = spectral_filter.weight[spectral_filter.support]
     return bool(inside.max() > STEEP * np.median(inside))
 
 
 def _profile(spectral_filter: SpectralFilter) -> tuple[Array, Array]:
-    """The radial profile as two arrays, rho and w."""
+    """Return the radial profile as two arrays, rho and w."""
     rho, w = np.array(spectral_filter.profile()).T
     return rho, w
 
@@ -123,7 +123,7 @@ def _weight_panel(axes: Axes, spectral_filter: SpectralFilter, log: bool) -> Non
 
 
 def _scale_weights(axes: Axes, weights: Sequence[Array], log: bool) -> None:
-    """Axis that holds all weights: from 0, or in decades over those that are not 0."""
+    """Scale the axis so that it holds all weights: from 0, or with `log` in decades over those that are not 0."""
     top = max(float(w.max()) for w in weights)
     if log:
         smallest = min(float(w[w > 0].min()) for w in weights)

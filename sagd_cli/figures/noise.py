@@ -1,4 +1,4 @@
-"""What a filter's noise looks like: one draw, and the spectrum measured on many."""
+"""What the noise of a filter looks like: one draw of it, and the spectrum of many draws."""
 
 from sagd_cli.spectral.annuli import Annuli
 from sagd_cli.spectral.filter import SpectralFilter
@@ -10,7 +10,10 @@ FIGURE_DRAWS, MOST_SAMPLES = 256, 2**22
 
 
 def measure_noise(spectral_filter: SpectralFilter, seed: int = 0) -> tuple[Array, list[tuple[float, float]]]:
-    """Return one draw of the noise and pairs (rho, amplitude) measured on up to 256 draws (fewer of large fields)."""
+    """Return one draw of the filter's noise, and pairs (rho, amplitude) measured on many draws.
+
+    They are 256 draws, fewer of large fields. What is drawn is a function of `seed`.
+    """
     grid = spectral_filter.grid
     count = max(4, min(FIGURE_DRAWS, MOST_SAMPLES // grid.size))
     drawn = SpectralNoise(spectral_filter).draw((count, 1, *grid.shape), random_stream("cpu", seed, "figure"))

@@ -30,21 +30,21 @@ from sagd_cli.spectral.spectrum import power_spectrum
 MOST_ROWS = 4
 PANEL = 2.3  # inches
 FLATTEST, TALLEST = 0.55, 1.5  # height over width of a row's panels
-DIVERGING = "PuOr"  # which the colour-blind tell apart
+DIVERGING = "PuOr"  # a colour map that colour-blind readers can tell apart
 LINES = ("outside the band (unchanged)", "in the band, before", "in the band, after", "in the band, true")
 SURROUNDINGS = 0.03  # cycles/pixel shown around a notch or stripe
 MOST_BINS = 300
-FLOOR_DB = 20.0  # how far below the images' own power an emptied band is still followed
+FLOOR_DB = 20.0  # the panel reaches this far below the images' own power, to show an emptied band
 
 
 @mpl.rc_context(STYLE)
 def omission_figure(title: str, band: Band, images: Sequence[RestoredImage]) -> Figure:
-    """Draw the first images, at most 4, one a row: before, after, what was removed, spectra.
+    """Draw the first images, at most 4, with one row for each: before, after, what was removed, spectra.
 
-    Before and after share a grey scale, from the darkest to the brightest of the image after. What was removed is
-    before - after, the mean over colours, amplified by the factor in its title. Its uncertainty follows where
-    it is known. The spectra are radial averages in the band, and outside of it, where before and after agree; for
-    notches and stripes also the power of every frequency around them.
+    Before and after share a grey scale, from the darkest to the brightest pixel of the image after. What was removed
+    is before - after, averaged over colours and multiplied by the factor in its title. Then comes the uncertainty, if
+    it is known. The spectra are radial averages in the band, and outside of it, where before and after agree. For
+    notches and stripes, the power of every frequency around them is also shown.
     """
     shown = images[:MOST_ROWS]
     uncertain = any(image.deviation is not None for image in shown)
@@ -92,13 +92,13 @@ def _image_panels(panels: Sequence[Axes], image: RestoredImage) -> None:
         axes.set_title(name + quality)
     removed = (image.before - image.after).mean(axis=0)
     gain = _round_gain(float(np.percentile(np.abs(removed), 98)))
-    # In a reduced image, the mean of neighbours would hide the very noise of a high band.
+    # When the image is drawn smaller, averages of neighbours would hide the noise of a high band.
     _show(panels[2], gain * removed, Normalize(-1, 1), DIVERGING, "nearest")
     panels[2].set_title(f"removed, ×{gain:g}")
 
 
 def _round_gain(largest: float) -> float:
-    """The largest of 1, 2, 5, 10, ... and their inverses by which `largest` stays within 1."""
+    """Return the largest factor of the form 1, 2 or 5 times a power of 10 that keeps `largest` at most 1."""
     if largest < 1e-6:
         return 1.0
     decade = 10.0 ** floor(-log10(largest) + 1e-9)
@@ -125,7 +125,7 @@ def _show(axes: Axes, plane: Array, norm: Normalize, colours: str, interpolation
 
 
 def _radial_panel(axes: Axes, band: Band, image: RestoredImage) -> None:
-    """Radial averages in decibels; an emptied band is drawn at the floor of the panel."""
+    """Draw the radial averages in decibels; an emptied band is drawn at the floor of the panel."""
     grid = FrequencyGrid(image.before.shape[1:])
     annuli, inside = Annuli(grid), band.mask(grid)
     before = power_spectrum(image.before, grid)
@@ -149,7 +149,7 @@ def _radial_panel(axes: Axes, band: Band, image: RestoredImage) -> None:
 
 
 def _lines() -> list[Line2D]:
-    """The lines of `LINES`, as they are drawn."""
+    """Return one line for each entry of `LINES`, as it is drawn."""
     colours = ("0.4", COLOURS[1], COLOURS[0], COLOURS[2])
     return [
         Line2D([], [], color=c, ls=d, lw=1.6)
@@ -158,13 +158,13 @@ def _lines() -> list[Line2D]:
 
 
 def _mean_where(annuli: Annuli, power: Array, inside: NDArray[np.bool_]) -> Array:
-    """Mean power of the annuli over the bins inside, without DC; NaN where there are none."""
+    """Return the mean power of each annulus over its bins `inside`, without DC; NaN when it has none."""
     share = annuli.mean(inside & (annuli.grid.radius > 0))
     return np.divide(annuli.mean(power * inside), share, out=np.full_like(share, np.nan), where=share > 0)
 
 
 def _power_panels(panels: Sequence[Axes], band: Band, image: RestoredImage) -> None:
-    """The power of every frequency around the notches and stripes of the band, before and after, on one scale."""
+    """Draw the power of every frequency around the notches and stripes of the band, before and after, on one scale."""
     grid = FrequencyGrid(image.before.shape[1:])
     marked = Band(tuple(part for part in band.parts if not part.is_radial))
     inside = np.fft.fftshift(grid.full(marked.mask(grid).astype(np.float64)))
@@ -201,7 +201,7 @@ def _around(frequencies: Array, inside: NDArray[np.int64]) -> slice:
 
 
 def _pooled(values: Array) -> Array:
-    """The largest of neighbours, so many that few pixels are left: single frequencies must not vanish."""
+    """Reduce `values` to few pixels by the maximum over neighbours, so that single frequencies stay visible."""
     for axis, size in enumerate(values.shape):
         step = max(1, size // MOST_BINS)
         values = np.maximum.reduceat(values, np.arange(0, size, step), axis=axis)

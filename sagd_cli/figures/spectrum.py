@@ -1,4 +1,4 @@
-"""The figure of a data set's spectrum: radial average, power law, peaks (MATH: 7. Spectra)."""
+"""The figure of the spectrum of a data set: radial average, power law, peaks (docs/theory.md, section 7)."""
 
 from collections.abc import Sequence
 
@@ -30,11 +30,11 @@ def spectrum_figure(
     peaks: Sequence[PeakMark] = (),
     power2d: Array | None = None,
 ) -> Figure:
-    """Draw the radially averaged power against rho and, for images, the power of every frequency.
+    """Draw the radially averaged `power` against `rho` and, for images, the power of every frequency.
 
-    `law` is (beta, its standard error or None, fitted rho, fitted power). `power2d` is the full spectrum in the
-    order of `fftfreq` (`FrequencyGrid.full`), `peaks` are (f_y, f_x, extent, label) in cycles/pixel, with None for the
-    axis along which a stripe extends.
+    `law` is (beta, its standard error or None, fitted rho, fitted power). `power2d` is the full spectrum of images, in
+    the order of `fftfreq`. `peaks` are (f_y, f_x, extent, label) in cycles/pixel; the frequency along the axis that a
+    stripe runs along is None.
     """
     figure = Figure(figsize=(6.5 if power2d is None else 10.5, 5.0), layout="constrained")
     figure.suptitle(plain(title, 70 if power2d is None else 110), parse_math=False)
@@ -80,7 +80,7 @@ def _power_panel(axes: Axes, power2d: Array) -> None:
 
 
 def _mark_peak(axes: Axes, peak: PeakMark, smallest: float) -> tuple[float, float]:
-    """Circle a peak and its mirror, or frame a stripe; return where (f_x, f_y) it can be numbered."""
+    """Circle a peak and its mirror, or frame a stripe; return the place (f_x, f_y) for its number."""
     f_y, f_x, extent, _ = peak
     for sign in (1, -1):
         if f_x is None or f_y is None:
@@ -95,7 +95,7 @@ def _mark_peak(axes: Axes, peak: PeakMark, smallest: float) -> tuple[float, floa
 
 
 def _number_peaks(axes: Axes, marks: Sequence[tuple[float, float]], reach: float) -> None:
-    """Write 1, 2, ... beside the marks, where no other mark or number is near."""
+    """Write 1, 2 and so on beside the marks, where no other mark or number is near."""
     taken = [*marks, *((-x, -y) for x, y in marks)]
     angles = np.pi / 4 * np.array([1, 3, 5, 7, 0, 2, 4, 6])
     ring = (reach + 0.03) * np.stack([np.cos(angles), np.sin(angles)], axis=1)

@@ -1,4 +1,4 @@
-"""What the figures share: style, axes of the spectrum, legends, and files (PNG or SVG)."""
+"""What the figures share: their style, axes of the spectrum, legends, and files (PNG or SVG)."""
 
 import warnings
 from collections.abc import Sequence
@@ -26,7 +26,6 @@ DASHES = ("-", "--", "-.", ":", (0, (8, 2, 1, 2, 1, 2)), (0, (3, 1)))
 # Its lightness grows evenly, so it reads the same to the colour-blind and in grey.
 COLOUR_MAP = "cividis"
 
-
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -38,14 +37,13 @@ STYLE = {
     "svg.hashsalt": "sagd",  # the names of an SVG's parts are random otherwise
 }
 
-
 METADATA: dict[str, dict[str, None]] = {".png": {"Software": None}, ".svg": {"Date": None}}
 RHO = "rho (1 = corner of the spectrum)"
 TICK_STEPS = (1, 2, 5)
 
 
 def check_figure_path(path: Path, force: bool = False) -> None:
-    """Raise UsageError unless `path` ends in .png or .svg and is free (or `force`)."""
+    """Raise UsageError when `path` ends in neither .png nor .svg, and when the file exists already, without `force`."""
     if path.suffix.lower() not in METADATA:
         raise UsageError(
             f"{path} is not a figure's name: it ends in neither .png nor .svg", "Name it FILE.png."
@@ -55,10 +53,10 @@ def check_figure_path(path: Path, force: bool = False) -> None:
 
 @mpl.rc_context(STYLE)
 def save_figure(figure: Figure, path: Path, force: bool = False) -> None:
-    """Write a PNG (150 dots an inch) or an SVG, by the suffix; equal figures give equal bytes.
+    """Write a figure as PNG (150 dots per inch) or SVG, by the suffix of `path`; equal figures give equal bytes.
 
-    Raises UsageError for another suffix or an existing file (unless `force`) and SagdError when the disk
-    refuses. The file appears whole or not at all.
+    The file appears whole or not at all. Raises what `check_figure_path` raises, and SagdError when the file cannot be
+    written.
     """
     check_figure_path(path, force)
     suffix = path.suffix.lower()
@@ -76,14 +74,14 @@ def save_figure(figure: Figure, path: Path, force: bool = False) -> None:
 
 
 def plain(text: str, width: int) -> str:
-    """Text wrapped to `width` characters, also where a path has no spaces; undecodable bytes become ?."""
+    """Return `text` wrapped to `width` characters, also within words; bytes that are no text become ?."""
     return fill(text.encode("utf-8", "replace").decode(), width)
 
 
 def spectrum_image(axes: Axes, full: Array, norm: Normalize, unit: str) -> Any:
-    """Show a full spectrum, DC in the middle and each pixel at its frequency.
+    """Show a full spectrum with DC in the middle; axes are frequencies in `unit`.
 
-    f_y points down, as the rows of the image do: a wave and its peak lie in the same direction.
+    f_y points down, as the rows of an image do, so that a wave and its peak lie in the same direction.
     """
     (top, bottom), (left, right) = [
         (f[0] - 0.5 / len(f), f[-1] + 0.5 / len(f)) for f in centred_frequencies(full.shape)
@@ -98,7 +96,7 @@ def spectrum_image(axes: Axes, full: Array, norm: Normalize, unit: str) -> Any:
 
 
 def centred_frequencies(shape: tuple[int, ...]) -> list[Array]:
-    """Frequencies along each axis in cycles/sample, in increasing order."""
+    """Return the frequencies along each axis in cycles/sample, in increasing order."""
     return [np.fft.fftshift(np.fft.fftfreq(n)) for n in shape]
 
 
@@ -110,7 +108,7 @@ def plain_decades(axis: Axis) -> None:
 
 
 def draw_line(axes: Axes, rho: Array, values: Array, index: int) -> Line2D:
-    """Plot values against rho in the colour and dash of their index; few points are marked."""
+    """Plot `values` against `rho` in the colour and dash of `index`; at most 16 points are marked."""
     marker = "o" if len(rho) <= 16 else None
     (line,) = axes.plot(
         rho,
@@ -125,7 +123,7 @@ def draw_line(axes: Axes, rho: Array, values: Array, index: int) -> Line2D:
 
 
 def name_rho_axis(axes: Axes) -> None:
-    """Axis of rho, with the preset bands marked lightly and named above the panel."""
+    """Make the horizontal axis one of rho, with the named bands marked lightly and their names above the panel."""
     axes.set_xlim(-0.01, 1.01)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.set_xlabel(RHO)
@@ -139,7 +137,7 @@ def name_rho_axis(axes: Axes) -> None:
 def legend_below(
     figure: Figure, lines: Sequence[Line2D], labels: Sequence[str], wrap: int, handlelength: float = 3
 ) -> None:
-    """One legend under the panels, in columns where the labels are short."""
+    """Draw one legend under the panels, in several columns where the labels are short."""
     longest = max((len(label) for label in labels), default=1)
     columns = max(1, min(4, len(labels), wrap // (longest + 8)))
     # A label that begins with _ would be left out of the legend.

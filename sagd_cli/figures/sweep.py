@@ -16,11 +16,12 @@ LONGEST_TICK = 42
 
 
 @mpl.rc_context(STYLE)
-def sweep_figure(summary: Mapping[str, Any]) -> Figure:
-    """Draw means with deviations over seeds, and each run as a point; the baseline is a dashed line across.
+def sweep_figure(summary: Mapping[str, Any], label: str) -> Figure:
+    """Draw means with deviations over seeds, and each run as a point; the baseline is a dashed line.
 
-    One swept key of numbers is an axis of numbers; of two keys, one of which is numbers, the other makes the lines; all
-    else is an axis of cells. `summary` is the JSON object of `sagd sweep`.
+    `summary` is the JSON object of `sagd sweep`, and `label` what its metric is called. A single swept key with numbers
+    is an axis of numbers. Of two keys the first with numbers is the axis, and the other one makes the lines. In all
+    other cases the axis is one of cells.
     """
     cells = [cell for cell in summary["cells"] if cell["mean"] is not None]
     axis, lines = _layout(summary["keys"], cells)
@@ -39,7 +40,7 @@ def sweep_figure(summary: Mapping[str, Any]) -> Figure:
     if baseline is not None:
         handles.append(axes.axhline(baseline["mean"], color="0.35", ls=(0, (6, 3)), lw=1.2, zorder=1))
         labels.append(f"white noise: {baseline['mean']:.4g}")
-    axes.set_ylabel(summary["label"] if summary["metric"] == "fd" else f"KID ({summary['label']})")
+    axes.set_ylabel(label)
     if axis is not None:
         axes.set_xlabel(axis)
     else:
@@ -51,7 +52,7 @@ def sweep_figure(summary: Mapping[str, Any]) -> Figure:
 def _layout(
     keys: Sequence[str], cells: list[dict[str, Any]]
 ) -> tuple[str | None, dict[str, list[dict[str, Any]]]]:
-    """The key that is the axis, None for an axis of cells, and the cells of each line, by its name."""
+    """Return the key that is the axis, None for an axis of cells, and the cells of each line by its name."""
     numeric = [key for key in keys if all(_is_number(cell["values"][key]) for cell in cells)]
     if len(keys) > 2 or not numeric:
         return None, {"": cells}
@@ -82,7 +83,7 @@ def _draw(axes: Axes, places: list[float], cells: list[dict[str, Any]], index: i
 
 
 def _name_cells(axes: Axes, names: list[str], keys: Sequence[str]) -> None:
-    """Name the places of an axis of cells; a single key is named once, below."""
+    """Name the places of an axis of cells; a single key is named once, below them."""
     shown = names if len(names) <= MOST_TICKS else []
     if len(keys) == 1:
         axes.set_xlabel(plain(keys[0], 80), parse_math=False)

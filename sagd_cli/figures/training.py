@@ -1,4 +1,4 @@
-"""Figures of a training: its losses over the images seen, and the spectra of what it makes."""
+"""Figures of a training: its losses over the images seen, and the spectra of its samples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,10 @@ _Record = dict[str, Any]
 
 
 def curve(records: Sequence[_Record], *keys: str) -> tuple[Array, Array]:
-    """Return images seen and the value at `keys` of the records that have one; of many, means of 250 groups."""
+    """Return the images seen and the value at `keys`, for the records that have one.
+
+    More than 250 records are averaged in 250 groups.
+    """
     pairs = [(record["images"], value) for record in records if (value := _at(record, keys)) is not None]
     if not pairs:
         return np.empty(0), np.empty(0)
@@ -46,7 +49,7 @@ def loss_figure(records: Sequence[_Record]) -> Figure:
 
 @mpl.rc_context(STYLE)
 def shares_figure(records: Sequence[_Record], key: str, label: str) -> Figure:
-    """Draw what the records have for each band under `key`, such as `band_losses`, against the images seen."""
+    """Draw one curve for each band, from the records' values under `key` (such as `band_losses`), over images seen."""
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     names = dict.fromkeys(name for record in records for name in record.get(key) or {})
@@ -74,7 +77,7 @@ def _lines(axes: Axes, curves: dict[str, tuple[Array, Array]]) -> None:
 
 @mpl.rc_context(STYLE)
 def spectra_figure(rho: Array, powers: Mapping[str, Array]) -> Figure:
-    """Draw radial powers, (K,) each by name, against `rho`."""
+    """Draw the radial `powers`, (K,) each, by name, against `rho` (K,)."""
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     lines = [draw_line(axes, rho, _positive(power), index) for index, power in enumerate(powers.values())]
@@ -91,7 +94,7 @@ def _positive(power: Array) -> Array:
 
 @mpl.rc_context(STYLE)
 def ratio_figure(rho: Array, data: Array, samples: Array, error: Array) -> Figure:
-    """Draw the power of samples over that of data, (K,) each, with two standard errors to each side."""
+    """Draw the power of samples divided by that of data, (K,) each, with two standard errors `error` to each side."""
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     safe = _positive(data)

@@ -1,1 +1,1 @@
-"""What a run, a sampler and a training all hold: the network, its averages, its classes, its learned filter."""
+"""The network, its averages, its classes and its learned filter, which runs, samplers and trainings share."""

@@ -1,4 +1,4 @@
-"""The classes of a data set: their names, how often each occurs, and which one a seed draws."""
+"""The classes of a data set: their names, how often each occurs, and the class that a seed draws."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,7 +16,10 @@ from sagd_cli.spectral.noise import random_stream
 
 @dataclass(frozen=True)
 class Classes:
-    """The names of the classes 0 to K - 1, how many of the training images are of each, and a hash of their labels."""
+    """The classes 0 to K - 1 of the training images.
+
+    `names` (K,) and `counts` (K,): the name and the number of images of each class. `sha256`: a hash of all labels.
+    """
 
     names: tuple[str, ...]
     counts: tuple[int, ...]
@@ -37,21 +40,21 @@ class Classes:
 
     @classmethod
     def read(cls, document: dict[str, Any]) -> "Classes":
-        """Return what `document` describes."""
+        """Return the classes that `document` describes, the inverse of `document()`."""
         return cls(tuple(document["names"]), tuple(document["counts"]), document["sha256"])
 
     def document(self) -> dict[str, Any]:
-        """Return the classes as JSON has them."""
+        """Return the classes as a JSON object."""
         return {"names": list(self.names), "counts": list(self.counts), "sha256": self.sha256}
 
     def __len__(self) -> int:
-        """Return K, which is also the label of an image without one."""
+        """Return K, which is also the label that means "no class"."""
         return len(self.names)
 
     def index(self, name: str) -> int:
-        """Return the class called `name`, or of that number where no class is called by one.
+        """Return the class called `name`. When no class name is a number, `name` may also be the class number.
 
-        Raises UsageError when the run has seen none of it.
+        Raises UsageError when there is no such class, or no image of it was trained on.
         """
         by_number = name.isdecimal() and not any(map(str.isdecimal, self.names))
         index = self.names.index(name) if name in self.names else int(name) if by_number else len(self)
@@ -64,12 +67,18 @@ class Classes:
         return index
 
     def chosen(self, text: str) -> list[int]:
-        """Return the classes of NAME[,NAME...]; a name that holds a comma stands alone. Raises what `index` raises."""
+        """Return the classes that `text` (NAME[,NAME...]) names; a name with a comma in it can only be given alone.
+
+        Raises what `index` raises.
+        """
         names = [text] if text in self.names else [name.strip() for name in text.split(",")]
         return [self.index(name) for name in names]
 
     def of_seed(self, seed: int, chosen: Sequence[int] = ()) -> int:
-        """Return the class that `seed` draws: the `chosen` ones in turn; without any, as often as in the data."""
+        """Return the class that `seed` draws.
+
+        Successive seeds take the `chosen` classes in turn. Without any, a class is drawn as often as it is in the data.
+        """
         if chosen:
             return chosen[seed % len(chosen)]
         shares = torch.tensor(self.counts, dtype=torch.float64)

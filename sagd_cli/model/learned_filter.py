@@ -20,17 +20,17 @@ from sagd_cli.spectral.noise import BatchStream, SpectralNoise
 
 
 class LearnedProfile(nn.Module):
-    """A weight w = basis @ softplus(raw), scaled to unit power, whose `raw` (K,) is trained."""
+    """A weight w = basis @ softplus(raw), scaled to unit power. The parameter `raw` (K,) is trained."""
 
     raw: nn.Parameter
     _basis: Tensor
     _share: Tensor
 
     def __init__(self, basis: Array, knots: Array, grid: FrequencyGrid) -> None:
-        """Take the basis (*half_shape, K) and the weights (K,) > 0 to start from."""
+        """Take the basis (*half_shape, K) and the weights `knots` (K,) > 0 to start from."""
         super().__init__()
         self.grid = grid
-        # At unit power first: softplus bends at 1, so knots of another scale would learn at another rate.
+        # Scale to unit power first: softplus bends near 1, so knots of another scale would learn at another rate.
         scaled = np.asarray(knots) / np.max(knots)
         scaled = scaled / np.sqrt(grid.mean((basis @ scaled) ** 2))
         raw = scaled + np.log(-np.expm1(-scaled))  # the inverse of softplus
@@ -40,7 +40,7 @@ class LearnedProfile(nn.Module):
 
     @property
     def knots(self) -> Tensor:
-        """Weights at the knots (K,), scaled as `forward` scales them."""
+        """Weights at the knots (K,), with the scale of `forward`."""
         values = nn.functional.softplus(self.raw)
         return values / self._scale(self._basis @ values)
 
@@ -50,11 +50,11 @@ class LearnedProfile(nn.Module):
         return weight / self._scale(weight)
 
     def spectral_filter(self) -> SpectralFilter:
-        """Return the profile as it is now as a filter."""
+        """Return the present profile as a filter."""
         return SpectralFilter.from_weight(self.grid, self().detach().cpu().double().numpy())
 
     def bend(self) -> Tensor:
-        """Mean square of the second differences of log w over the knots: what the penalty counts."""
+        """Return the mean square of the second differences of log w over the knots, which the penalty weighs."""
         bends = torch.log(nn.functional.softplus(self.raw)).diff(n=2)
         return bends.square().sum() / max(len(bends), 1)
 
@@ -63,31 +63,34 @@ class LearnedProfile(nn.Module):
 
 
 class LearnedNoise(SpectralNoise):
-    """Noise whose weight is the profile's, differentiable with respect to it."""
+    """Noise with the weight of a profile. It is differentiable with respect to the profile."""
 
     def __init__(self, profile: LearnedProfile, device: torch.device | str) -> None:
-        """Start from the profile as it is."""
+        """Start from the present profile."""
         self.profile = profile
         super().__init__(profile.spectral_filter(), device)
 
     def covariance(self) -> Tensor:
-        """Eigenvalues of the covariance as the profile is now, w^2, on the half spectrum."""
+        """Return the eigenvalues w^2 of the covariance for the present profile, on the half spectrum."""
         weight: Tensor = self.profile()
         return weight.detach().square()
 
     def logdet(self) -> float:
-        """Log-determinant of the covariance as the profile is now."""
+        """Return the log-determinant of the covariance for the present profile."""
         return self.profile.spectral_filter().logdet
 
     def refresh(self) -> None:
-        """Take the profile as it is now, for one step."""
+        """Compute the weight from the present profile, for one step."""
         self._weight = self.profile()
         self._inverse = self._weight.reciprocal()
 
 
 @dataclass(frozen=True)
 class LearnedNoiseLoss(DiffusionLoss):
-    """The whitened loss, as a function of the network and of the profile of its noise."""
+    """The whitened loss, as a function of the network and of the profile of the noise.
+
+    `smoothness` is the weight of the penalty on bends of log w.
+    """
 
     smoothness: float = 0.0
 
@@ -97,20 +100,20 @@ class LearnedNoiseLoss(DiffusionLoss):
         return cast(LearnedNoise, self.process.noise)
 
     def errors(self, network: Network, x0: Tensor, stream: torch.Generator | BatchStream) -> Errors:
-        """Try the network on noise of the present profile."""
+        """Return the errors of the network on noise of the present profile."""
         self.noise.refresh()
         return super().errors(network, x0, stream)
 
     def objective(self, errors: Errors) -> Tensor:
-        """|| T_w^-1 (eps_theta - eps_w) ||^2 / N, and the penalty on bends."""
+        """Return || T_w^-1 (eps_theta - eps_w) ||^2 / N plus the penalty on bends, a scalar."""
         return self.whitened(errors) + self.smoothness * self.noise.profile.bend()
 
 
 def learned_profile(config: FilterConfig, shape: tuple[int, ...]) -> LearnedProfile | None:
-    """Return the profile that training `config` learns for fields of `shape`; None when its family is fixed.
+    """Return the profile to train for fields of `shape`, or None when the family of `config` is not a learned one.
 
-    Raises ConfigError when the filter is not normalised to unit power, as its level would be learned too, and when it
-    omits a band, where its logarithm could not be smooth.
+    Raises ConfigError when the filter is not normalised to unit power: its level would be learned too. Raises
+    ConfigError when it omits a band: log w could not be smooth there.
     """
     plugin: FilterPlugin = registry().get("filter", config.type)
     if plugin.basis is None:
@@ -131,12 +134,12 @@ def learned_profile(config: FilterConfig, shape: tuple[int, ...]) -> LearnedProf
 
 
 def average_profile(average: Ema) -> LearnedProfile:
-    """The averaged profile that `average` holds."""
+    """Return the averaged profile that `average` holds."""
     return cast(LearnedProfile, average.network)
 
 
 def trained_filter(config: FilterConfig, average: Ema | None) -> FilterConfig | None:
-    """Return the filter of the averaged profile, as a filter file states it; None when nothing was learned."""
+    """Return the filter of the averaged profile as a configuration, or None when nothing was learned."""
     if average is None:
         return None
     values = average_profile(average).knots.tolist()

@@ -1,4 +1,4 @@
-"""What images are drawn with: an averaged network, its filter, and what is known of its data."""
+"""A trained model: an averaged network, its filter, and what is known of its data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +14,11 @@ from sagd_cli.spectral.grid import Array
 
 @dataclass(frozen=True)
 class Model:
-    """What images are drawn with: an averaged network on its device and the filter that goes with it.
+    """A trained model: an averaged network on its device, and the filter that it was trained with.
 
-    `name` is what messages call it, `ema_images` the half-life of its average, `shape` (C, *spatial) and `dtype` those
-    of the data, `moments` the mean image and the spectra of the data, empty where they were not kept.
+    `name`: what messages call it. `ema_images`: the half-life of its average, in images. `shape` (C, *spatial) and
+    `dtype`: those of the data. `classes`: None without class labels. `moments`: the mean image and the spectra of the
+    data, empty for early runs, which did not keep them.
     """
 
     name: str
@@ -32,20 +33,23 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where its network is."""
+        """The device of the network."""
         return next(self.network.parameters()).device
 
     @property
     def has_pixels(self) -> bool:
-        """Whether its data are images, with a black at -1 and a white at 1."""
+        """Whether its data are images with pixels, where black is -1 and white is 1."""
         return self.dtype == np.uint8
 
     @property
     def is_drawable(self) -> bool:
-        """Whether what it draws can be shown: grey or RGB images."""
+        """Whether its data can be shown as images: grey or RGB pixels."""
         return self.has_pixels and len(self.shape) == 3 and self.shape[0] in (1, 3)
 
 
 def seen_power(config: RunConfig, moments: Mapping[str, Array], spectral_filter: SpectralFilter) -> Array:
-    """Return the power of the data, half spectrum, that the network of a run sees: of a blind one, where noise is."""
+    """Return the power spectrum (half spectrum) of the data as the network of a run sees them.
+
+    A blind network sees only the frequencies that carry noise.
+    """
     return moments["power"] * spectral_filter.support if config.blind else moments["power"]

@@ -12,10 +12,11 @@ from sagd_cli.spectral.noise import random_stream
 
 
 def seen_shape(config: RunConfig, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of what the network of a run sees of images of `shape` = (C, *spatial).
+    """Return the shape of the network's input for images of `shape` = (C, *spatial).
 
-    One that restores sees a window of them, or all with sides continued to multiples of 4: what is outside the band
-    and, as further channels, the noisy field inside. Raises ConfigError when the images are smaller than the window.
+    A network that restores has 2 C channels: the field outside the band, and the noisy field inside the band. It sees
+    a window of the image, or the whole image with sides continued to multiples of 4. Raises ConfigError when the
+    images are smaller than the window.
     """
     if config.restoration is None:
         return shape
@@ -30,9 +31,9 @@ def seen_shape(config: RunConfig, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def build_backbone(config: BackboneConfig, shape: tuple[int, ...], classes: int = 0) -> torch.nn.Module:
-    """Build the network for images of `shape` = (C, *spatial), of that many classes if they are labelled.
+    """Build the network for inputs of `shape` = (C, *spatial) with `classes` classes; 0 means without labels.
 
-    Raises ConfigError when it takes no classes.
+    Raises ConfigError when there are classes and the network takes none.
     """
     plugin: BackbonePlugin = registry().get("backbone", config.name)
     if classes and not plugin.takes_classes:
@@ -45,14 +46,14 @@ def build_backbone(config: BackboneConfig, shape: tuple[int, ...], classes: int 
 def new_backbone(
     config: BackboneConfig, shape: tuple[int, ...], seed: int, classes: int = 0
 ) -> torch.nn.Module:
-    """Build the network as `build_backbone` does, with initial weights that are a function of `seed`."""
+    """Build the network as `build_backbone` does, with initial weights that are a function of `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_stream("cpu", seed, "weights").initial_seed())
         return build_backbone(config, shape, classes)
 
 
 def resolve_backbone(config: RunConfig, shape: tuple[int, ...]) -> RunConfig:
-    """Write the network's size-dependent defaults out into the configuration."""
+    """Return `config` with the network's defaults that depend on the size of its inputs (C, *spatial) filled in."""
     plugin: BackbonePlugin = registry().get("backbone", config.backbone.name)
     if plugin.resolve is None:
         return config
@@ -62,7 +63,7 @@ def resolve_backbone(config: RunConfig, shape: tuple[int, ...]) -> RunConfig:
 
 
 def laid_out(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """Return a network laid out for training on `device`: on CUDA channels last if it convolves images."""
+    """Return `network` in training mode; on CUDA, laid out channels last if it convolves images."""
     # On the CPU small networks are 5 % slower with it (docs/performance.md).
     if device.type == "cuda" and any(parameter.ndim == 4 for parameter in network.parameters()):
         network.to(memory_format=torch.channels_last)

@@ -15,10 +15,10 @@ PROFILE_LEARNING_RATE = 5.0
 
 
 class TrainingState:
-    """A network in training with its averages, its optimiser and the number of steps done.
+    """A network in training, with its averages, its optimiser and the number of steps done.
 
-    `averages` has one a half-life, by images; `ema` is the first. `profile`, when given, is the learned filter that is
-    trained with it, with an average of its own, of the first half-life.
+    `averages` holds one average for each half-life, by its number of images; `ema` is the first one. `profile` is the
+    learned filter that is trained with the network, or None. `profile_ema` is its average, of the first half-life.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class TrainingState:
         device: torch.device,
         profile: LearnedProfile | None = None,
     ) -> None:
-        """Put the network on `device`, on CUDA with channels last for images, and start at step 0."""
+        """Move the network to `device`, lay it out for training, and start at step 0."""
         self.device = device
         self.network = laid_out(network.to(device), device)
         half_lives = settings.ema_half_life_images

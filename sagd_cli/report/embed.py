@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 
 from sagd_cli.figures.style import METADATA, STYLE
 
-DOTS, FEWEST_DOTS = 130, 60  # an inch; at 130 sharp on screens that show two dots for one
+DOTS, FEWEST_DOTS = 130, 60  # for each inch; 130 are sharp on screens that show two dots for one
 COLOURS_OF_A_FIGURE = 64
 WIDEST, NARROWEST = 1000, 100  # pixels
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Makes the URIs of a page; `share` is how much of their usual bytes pictures may take."""
+    """Makes the URIs of a page; `share` is the share of their usual bytes that pictures may take."""
 
     share: float = 1.0
 
     @mpl.rc_context(STYLE)
     def figure(self, figure: Figure) -> str:
-        """A figure as a PNG of 64 colours, which its few hues do not show."""
+        """Return a figure as a PNG of 64 colours; its hues are few, so this cannot be seen."""
         from PIL import Image
 
         buffer = io.BytesIO()
@@ -36,7 +36,7 @@ class Embedding:
         return _uri(picture, "PNG", optimize=True)
 
     def image(self, pixels: NDArray[np.uint8], largest: int) -> str:
-        """Pixels (C, H, W), grey or RGB: exact as PNG where that takes at most `largest` bytes, else reduced JPEG."""
+        """Return pixels (C, H, W), grey or RGB, as an exact PNG of at most `largest` bytes, else as a reduced JPEG."""
         from PIL import Image
 
         plane = pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, 2)

@@ -12,7 +12,7 @@ TableRows = Sequence[tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a data: URI, what it shows, and whether its pixels are to be seen as squares."""
+    """A picture as a data: URI, what it shows, and whether its pixels are shown as squares."""
 
     uri: str
     text: str
@@ -30,7 +30,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Subsection:
-    """A headed part of a section: words, figures, a table, texts set as they are, and things to unfold, by title."""
+    """A part of a section with a title: words, pictures, a table, code, and things to unfold by their titles."""
 
     title: str
     words: Sequence[str] = ()
@@ -42,7 +42,7 @@ class Subsection:
 
 @dataclass(frozen=True)
 class Section:
-    """A run or a sweep: its name, the sentence that matters, facts at a glance, and its parts."""
+    """A run or a sweep: its name, its main sentence, a few facts, its parts, and what is missing."""
 
     name: str
     kind: str
@@ -53,13 +53,13 @@ class Section:
 
 
 def render_page(title: str, sections: Sequence[Section], footer: str) -> str:
-    """Return the page. What HTML cannot hold, such as lone surrogates and control characters, becomes a sign for it."""
+    """Return the page. Characters that HTML cannot hold, such as control characters, are replaced by a sign."""
     page = _template().render(title=title, sections=sections, footer=footer)
     return "".join(char if char == "\n" or char.isprintable() else _visible(char) for char in page)
 
 
 def _visible(char: str) -> str:
-    """A sign for one that has no shape, or that would turn the direction of the text."""
+    """Return a sign in place of a character that has no shape, or that would turn the direction of the text."""
     return " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"
 
 

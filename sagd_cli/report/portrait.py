@@ -1,4 +1,4 @@
-"""What there is to say of a run: read from its folder, and samples drawn from it, for a report."""
+"""What a report shows of a run: it is read from the folder of the run, or measured on samples that are drawn."""
 
 import shlex
 from collections.abc import Callable
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from sagd_cli.config.run import RunConfig
 from sagd_cli.config.validation import validate
 from sagd_cli.data.images import contact_sheet, read_image
-from sagd_cli.data.ranges import image_pixels, image_signal
+from sagd_cli.data.ranges import to_bytes
 from sagd_cli.design.radial_power import PowerAverage, RadialPower
 from sagd_cli.errors import DataError, SagdError
-from sagd_cli.evaluation.result import check_result
+from sagd_cli.evaluation.result import RESULTS, check_result
+from sagd_cli.report.omissions import OmissionRecord, read_omission
 from sagd_cli.run.folder import Run, open_run
 from sagd_cli.run.log import read_records
-from sagd_cli.run.manifest import CONFIG
+from sagd_cli.run.manifest import CONFIG, PluginRecord
 from sagd_cli.sampling.generator import ImageGenerator
 from sagd_cli.spectral.annuli import Annuli
 from sagd_cli.spectral.filter import SpectralFilter
@@ -31,7 +32,7 @@ from sagd_cli.system.yaml import dump_yaml, read_mapping
 
 SHOWN, REPORT_BATCH = 64, 64
 MOST_PIXELS = 700  # of the side of a contact sheet, or fewer images are shown
-MOST_PAIRS, MOST_FIGURES = 4, 6
+MOST_FIGURES = 6
 LARGEST_RECORD = 20_000_000  # bytes
 
 T = TypeVar("T")
@@ -39,9 +40,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Spectra:
-    """Radial power of data, samples and noise, (K,) each, at `rho`; None where that of the data is not known.
+    """Radial power of data, samples and noise, (K,) each, at `rho`.
 
-    `samples_se` is the standard error of that of the `count` samples.
+    `data` is None when it is not known. `samples_se` is the standard error of the power of the `count` samples.
     """
 
     rho: Array
@@ -52,27 +53,9 @@ class Spectra:
     count: int
 
 
-@dataclass(frozen=True, eq=False)
-class RestoredPair:
-    """An image before and after an omission, uint8 (C, H, W), with its record."""
-
-    record: dict[str, Any]
-    before: NDArray[np.uint8]
-    after: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, eq=False)
-class OmissionRecord:
-    """The JSON object of a `sagd omit`, by the name of its file, and some of its images."""
-
-    name: str
-    result: dict[str, Any]
-    images: list[RestoredPair]
-
-
 @dataclass
 class Portrait:
-    """A run as a report shows it; `missing` says what could not be had, a sentence each."""
+    """A run as a report shows it; `missing` holds one sentence for each thing that is not there."""
 
     path: Path
     config: RunConfig
@@ -82,7 +65,7 @@ class Portrait:
     initial_filter: SpectralFilter | None = None
     filter_document: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    plugins: list[dict[str, str]] = field(default_factory=list)
+    plugins: list[PluginRecord] = field(default_factory=list)
     sheet: NDArray[np.uint8] | None = None
     spectra: Spectra | None = None
     results: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -92,41 +75,41 @@ class Portrait:
 
     @property
     def yaml(self) -> str:
-        """Its configuration."""
+        """Its configuration as YAML."""
         return dump_yaml(self.config.document())
 
     @property
     def command(self) -> str:
-        """What trains it again, into a folder beside it."""
+        """The command that trains it again, into a folder beside it."""
         again = self.path.with_name(f"{self.path.resolve().name}-again")
         return shlex.join(["sagd", "train", "--config", str(self.path / CONFIG), "--output", str(again)])
 
     def attempt(self, what: str, work: Callable[[], T]) -> T | None:
-        """Return what `work` returns; where it fails, None, and say so under `missing`."""
+        """Return what `work` returns; when it fails, return None and say under `missing` that `what` is not there."""
         try:
             return work()
         except SagdError as error:
             self._miss(f"{what}: {error.message}")
-        except Exception as error:  # files may hold anything, and the rest of the page is worth having
+        except Exception as error:  # files may hold anything, and the rest of the page is shown nevertheless
             self._miss(f"{what}: {type(error).__name__}: {error}")
         return None
 
     def _miss(self, sentence: str) -> None:
-        if sentence not in self.missing:  # a page that is too large is laid out again
+        if sentence not in self.missing:  # a page that is too large is laid out several times
             self.missing.append(sentence)
 
 
 def portray(path: Path, device: torch.device, count: int, output: Output) -> Portrait:
-    """Return what there is to say of a run, with spectra of `count` samples.
+    """Return what a report shows of the run `path`, with spectra of `count` samples.
 
-    What is damaged or not there is listed in `missing`. Raises UsageError when `path` is no run at all.
+    What is damaged or not there is listed in `missing`. Raises UsageError when the configuration cannot be read.
     """
     portrait = Portrait(path, validate(RunConfig, read_mapping(path / CONFIG), str(path / CONFIG)))
     portrait.records = portrait.attempt("the records of the training", lambda: read_records(path)) or []
     run = portrait.attempt("the checkpoint", lambda: open_run(path, output))
     if run is not None:
         _describe(portrait, run)
-    if run is not None and run.config.restoration is None:  # others make no images
+    if run is not None and run.config.restoration is None:  # a run that restores draws no images
         portrait.attempt("samples", lambda: _draw(portrait, run, device, count, output))
     _read_evaluation(portrait)
     for file in sorted((path / "figures").glob("*.png"))[:MOST_FIGURES]:
@@ -138,8 +121,8 @@ def portray(path: Path, device: torch.device, count: int, output: Output) -> Por
 def _describe(portrait: Portrait, run: Run) -> None:
     shape = run.shape[1:]
     portrait.step = run.checkpoint.step
-    portrait.versions = dict(run.checkpoint.manifest["versions"])
-    portrait.plugins = list(run.checkpoint.manifest["plugins"])
+    portrait.versions = dict(run.checkpoint.manifest.versions)
+    portrait.plugins = list(run.checkpoint.manifest.plugins)
     portrait.filter_document = run.filter.document()
     portrait.filter = run.filter.weights(shape)
     if run.filter != portrait.config.filter:
@@ -161,7 +144,7 @@ def _draw(portrait: Portrait, run: Run, device: torch.device, count: int, output
         factor = max(1, MOST_PIXELS // max(sheet.shape[1:]))
         portrait.sheet = sheet.repeat(factor, axis=1).repeat(factor, axis=2)
     else:
-        portrait.missing.append("a grid of samples: they are no grey or RGB images")
+        portrait.missing.append("a grid of samples: they are not grey or RGB images")
     data = model.moments.get("power_about_mean")
     portrait.spectra = _spectra(model.filter, data, average.result(), count)
 
@@ -176,9 +159,9 @@ def _spectra(
 
 
 def _read_evaluation(portrait: Portrait) -> None:
-    """Sort what is in the folder `evaluation` into results of `sagd fid` and of `sagd omit`."""
-    for file in sorted((portrait.path / "evaluation").glob("*.json")):
-        portrait.attempt(f"{file.name} in evaluation", partial(_read_record, portrait, file))
+    """Sort the files of the folder of results into results of `sagd fid` and records of `sagd omit`."""
+    for file in sorted((portrait.path / RESULTS).glob("*.json")):
+        portrait.attempt(f"{file.name} in {RESULTS}", partial(_read_record, portrait, file))
 
 
 def _read_record(portrait: Portrait, file: Path) -> None:
@@ -186,29 +169,11 @@ def _read_record(portrait: Portrait, file: Path) -> None:
     if "receipt" in found:
         portrait.results.append((file.stem, check_result(found, file.name)))
         return
-    if not (isinstance(found.get("files"), list) and isinstance(found.get("band"), str)):
-        raise DataError("it is no result of sagd fid or sagd omit")
-    omission = OmissionRecord(file.stem, found, _restored(found["files"]))
+    omission = read_omission(file.stem, found)
     portrait.omissions.append(omission)
-    if found["files"] and not omission.images:
+    if omission.lacks_images:
         raise DataError("its images are not where they were")
 
 
-def _restored(files: list[Any]) -> list[RestoredPair]:
-    """The first images of an omission that are still where they were."""
-    found: list[RestoredPair] = []
-    for record in files:
-        if len(found) == MOST_PAIRS:
-            break
-        try:
-            found.append(
-                RestoredPair(record, _bytes_of(Path(record["input"])), _bytes_of(Path(record["output"])))
-            )
-        except (SagdError, KeyError, TypeError):
-            continue
-    return found
-
-
 def _bytes_of(path: Path) -> NDArray[np.uint8]:
-    pixels = read_image(path).pixels
-    return pixels if pixels.dtype == np.uint8 else image_pixels(image_signal(pixels), np.dtype(np.uint8))
+    return to_bytes(read_image(path).pixels)

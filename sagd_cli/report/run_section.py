@@ -9,20 +9,20 @@ from sagd_cli.figures.noise import measure_noise
 from sagd_cli.figures.training import loss_figure, ratio_figure, shares_figure, spectra_figure
 from sagd_cli.report.embed import Embedding
 from sagd_cli.report.html import Picture, Section, Subsection, Table
-from sagd_cli.report.portrait import OmissionRecord, Portrait
+from sagd_cli.report.omission_section import omission_section
+from sagd_cli.report.portrait import Portrait
 
-LARGEST_SHEET, LARGEST_FIGURE, LARGEST_IMAGE = 250_000, 120_000, 30_000  # bytes
-MOST_TABLE_ROWS = 12
+LARGEST_SHEET, LARGEST_FIGURE = 250_000, 120_000  # bytes
 
 
 def run_section(portrait: Portrait, name: str, embed: Embedding) -> Section:
-    """Lay a run out under `name`; what is not there is left out, and said under `missing`."""
+    """Lay out a run under `name`; what is not there is left out, and listed under `missing`."""
     parts: list[Subsection] = []
     for make in (_samples, _losses, _spectra, _filter):
         parts += portrait.attempt(make.__name__.strip("_"), partial(make, portrait, embed)) or []
     parts += [_result(*result) for result in portrait.results]
     for omission in portrait.omissions:
-        part = portrait.attempt(f"the omission {omission.name}", partial(_omission, omission, embed))
+        part = portrait.attempt(f"the omission {omission.name}", partial(omission_section, omission, embed))
         parts += [] if part is None else [part]
     parts += [*_figures(portrait, embed), _configuration(portrait)]
     return Section(name, "run", _headline(portrait), _facts(portrait), parts, tuple(portrait.missing))
@@ -131,52 +131,6 @@ def _result(name: str, result: dict[str, Any]) -> Subsection:
     )
 
 
-def _omission(omission: OmissionRecord, embed: Embedding) -> Subsection:
-    result = omission.result
-    words = [
-        f"Band {result['band']}, {result.get('method', 'method not recorded')}, strength {_strength(result)}."
-    ]
-    pictures = []
-    for one in omission.images:
-        name = str(one.record["input"]).rpartition("/")[2]
-        gained = f", {one.record['psnr']:.1f} dB" if isinstance(one.record.get("psnr"), int | float) else ""
-        pictures.append(Picture(embed.image(one.before, LARGEST_IMAGE), f"{name}: before", pixelated=True))
-        pictures.append(
-            Picture(embed.image(one.after, LARGEST_IMAGE), f"{name}: after{gained}", pixelated=True)
-        )
-    keys = [
-        key
-        for key in ("psnr_before", "psnr", "ssim_before", "ssim")
-        if all(key in f for f in result["files"])
-    ]
-    rows = [
-        (str(f["input"]).rpartition("/")[2], *(f"{f[key]:.4g}" for key in keys))
-        for f in result["files"][:MOST_TABLE_ROWS]
-    ]
-    means = [_gain(result, *gain) for gain in (("PSNR", "psnr", " dB"), ("SSIM", "ssim", ""))]
-    if any(means):
-        words.append(f"Means over {len(result['files'])} images: {', '.join(filter(None, means))}.")
-    folded = (
-        [(f"The first {len(rows)} of {len(result['files'])} images", Table(("image", *keys), rows))]
-        if keys
-        else []
-    )
-    return Subsection(f"Omission: {omission.name}", words, pictures, folded=folded)
-
-
-def _gain(result: dict[str, Any], name: str, key: str, unit: str) -> str:
-    """A mean before and after, in words; nothing where it was not measured."""
-    if f"{key}_mean" not in result:
-        return ""
-    before, after = result[f"{key}_before_mean"], result[f"{key}_mean"]
-    return f"{name} {before:.4g}{unit} before, {after:.4g}{unit} after"
-
-
-def _strength(result: dict[str, Any]) -> str:
-    strength = result.get("strength")
-    return f"{strength:.3g}" if isinstance(strength, int | float) else str(strength or "not recorded")
-
-
 def _figures(portrait: Portrait, embed: Embedding) -> list[Subsection]:
     return [
         Subsection(f"Figure: {name}", pictures=[Picture(embed.image(pixels, LARGEST_FIGURE), name)])
@@ -186,9 +140,7 @@ def _figures(portrait: Portrait, embed: Embedding) -> list[Subsection]:
 
 def _configuration(portrait: Portrait) -> Subsection:
     versions = [*portrait.versions.items()]
-    versions += [
-        (f"{p['kind']} {p['name']}", f"{p['distribution']} {p['version']}") for p in portrait.plugins
-    ]
+    versions += [(f"{p.kind} {p.name}", f"{p.distribution} {p.version}") for p in portrait.plugins]
     folded: list[tuple[str, Table | str]] = [("Configuration, defaults written out", portrait.yaml)]
     folded += [("Versions and plug-ins", Table((), versions))] if versions else []
     return Subsection(

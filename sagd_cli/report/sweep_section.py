@@ -1,4 +1,4 @@
-"""A sweep, laid out for the page of a report: its table, its figure, its best cell beside white noise."""
+"""A sweep, laid out for the page of a report: its table, its figure, and its best cell beside white noise."""
 
 import shlex
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Any
 from sagd_cli.figures.sweep import sweep_figure
 from sagd_cli.report.embed import Embedding
 from sagd_cli.report.html import Picture, Section, Subsection, Table
-from sagd_cli.sweep.words import chance
+from sagd_cli.sweep.words import chance, figure_label
 from sagd_cli.system.yaml import dump_yaml
 
 
 def sweep_section(path: Path, summary: dict[str, Any], embed: Embedding) -> Section:
-    """Lay the sweep in the folder `path` out."""
+    """Lay out the sweep in the folder `path`."""
     parts = [Subsection("Cells", chance(summary), pictures=_picture(summary, embed), table=_table(summary))]
     failed = [
         (f"{c['name']}, seed {r['seed']}", str(r["error"]))
@@ -51,7 +51,7 @@ def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         f"{sum(r['state'] == s for r in runs)} {s}" for s in dict.fromkeys(r["state"] for r in runs)
     )
     return [
-        ("metric", f"{summary['label']}" if summary["metric"] == "fd" else f"KID ({summary['label']})"),
+        ("metric", figure_label(summary)),
         ("swept", ", ".join(summary["keys"])),
         ("seeds", ", ".join(map(str, summary["seeds"]))),
         ("runs", states),
@@ -65,7 +65,8 @@ def _picture(summary: dict[str, Any], embed: Embedding) -> list[Picture]:
         return []
     return [
         Picture(
-            embed.figure(sweep_figure(summary)), "The metric of every run, means and deviations over seeds"
+            embed.figure(sweep_figure(summary, figure_label(summary))),
+            "The metric of every run, means and deviations over seeds",
         )
     ]
 

@@ -1,1 +1,1 @@
-"""Corruption confined to a band: adding it, measuring it, omitting it (MATH: 6. Selective omission)."""
+"""Removing noise in a band of images: options, preparation, model, estimates (docs/theory.md, section 6)."""

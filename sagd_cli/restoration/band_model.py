@@ -15,18 +15,22 @@ from sagd_cli.errors import DataError, UsageError
 from sagd_cli.model.model import Model
 from sagd_cli.restoration.tiles import tiled
 from sagd_cli.run.folder import open_run
-from sagd_cli.spectral.band import RINGS, Band, Ring
+from sagd_cli.spectral.band import RINGS, Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import band_noise
 from sagd_cli.system.console import Output
 
 WINDOW_MULTIPLE = 16  # divides the sides of what a network trained on windows is given
-STRENGTH_SLACK = 1.25  # how far outside the strengths it was trained for a model is used, as if at their end
+# A model is used up to this factor outside its trained strengths; such an image counts as one at the nearest end.
+STRENGTH_SLACK = 1.25
 
 
 @dataclass(frozen=True)
 class BandModel:
-    """A model that tells noise in a band from images, of any size unless it was trained on whole images."""
+    """A model that tells noise in a band from images.
+
+    It takes images of any size, unless it was trained on whole images.
+    """
 
     model: Model
 
@@ -40,26 +44,29 @@ class BandModel:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """What messages call the model."""
         return self.model.name
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape (C, h, w) of the fields it was trained on."""
+        """Shape (C, h, w) of the fields the model was trained on."""
         return self.model.shape
 
     @property
     def settings(self) -> RestorationConfig:
-        """What it was trained for."""
+        """The bands, strengths and window the model was trained for."""
         assert self.model.config.restoration is not None
         return self.model.config.restoration
 
     def check(self, band: Band, strengths: tuple[float, float]) -> None:
-        """Raise UsageError when it was trained for other bands or strengths than these."""
+        """Raise UsageError when the model was not trained for `band`, or not for `strengths`.
+
+        `strengths` are the least and the largest noise amplitude that are needed, on the [-1, 1] range.
+        """
         bands = self.settings.bands
         known = {str(Band.parse(text)) for text in bands if text != RINGS}
-        ring = band.parts[0] if len(band.parts) == 1 else None
-        is_ring = isinstance(ring, Ring) and ring.high - ring.low > NARROWEST_RING * (1 - 1e-9)
+        wide = [ring for ring in band.rings if ring.high - ring.low > NARROWEST_RING * (1 - 1e-9)]
+        is_ring = len(band.parts) == len(wide) == 1
         if str(band) not in known and not (is_ring and RINGS in bands):
             raise UsageError(
                 f"{self.name} was trained for the bands {', '.join(bands)}, not for {band}",
@@ -74,7 +81,7 @@ class BandModel:
             )
 
     def check_level(self, level: float) -> None:
-        """Raise DataError when an image has stronger noise than it was trained for."""
+        """Raise DataError when the noise amplitude `level` of an image is above what the model was trained for."""
         high = self.settings.strengths[1]
         if level > high * STRENGTH_SLACK:
             raise DataError(
@@ -83,7 +90,7 @@ class BandModel:
             )
 
     def power_in(self, band: Band) -> float:
-        """Mean of E |F x|^2 / N of the images it learned from over a band."""
+        """Return the mean over `band` of E |F x|^2 / N, the power spectrum of the training images."""
         grid = FrequencyGrid(self.shape[1:])
         mask = band.mask(grid)
         return grid.total(floored(self.model.moments["power"], grid) * mask) / grid.total(mask)
@@ -100,5 +107,8 @@ class BandModel:
 
 
 def open_model(path: Path, device: torch.device, output: Output) -> BandModel:
-    """Open a model of --save-model or `sagd train --restore`; raise UsageError when the run is none."""
+    """Open the run of `sagd omit --save-model` or `sagd train --restore` at `path`.
+
+    Raises UsageError when the run was not trained to restore, and what `open_run` raises.
+    """
     return BandModel(open_run(path, output).model(device))

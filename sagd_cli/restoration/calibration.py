@@ -14,11 +14,13 @@ WITHIN_ONE_DEVIATION = 0.6827
 
 
 def calibrated(restorer: Restorer, clean: Fields, indices: np.ndarray, strength: float) -> Restorer:
-    """Return the restorer with the `floor` of deviations that its network's own error makes.
+    """Return the restorer with a `floor` for its deviations, which stands for the error of its network.
 
-    Samples tell how the images differ that a network takes for possible, but not how wrong it is. Noise of
-    `strength` is added to fields of `clean` at `indices`, at most 64, that it did not learn from; the floor is added
-    in quadrature so that 68 % of their pixels lie within a deviation of the estimate, as of a normal law.
+    The samples show how much the images vary that the network takes for possible. They do not show its own error.
+    So noise of amplitude `strength` is added to the fields of `clean` at `indices` (at most 64 of them are used), and
+    they are restored. The floor is chosen such that, when it is added to the deviation in quadrature, 68 % of the
+    pixels lie within one deviation of the estimate, as for a normal law. Fields that the network has not learned
+    from give an honest floor.
     """
     device = restorer.model.model.device if restorer.model else torch.device("cpu")
     x = torch.from_numpy(clean.values[indices[:CALIBRATION_IMAGES]]).to(device)

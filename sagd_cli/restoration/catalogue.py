@@ -12,9 +12,10 @@ from sagd_cli.system.choices import Choice, choices
 class EstimateChoice(Choice):
     """An estimate of the clean image.
 
-    With `needs_model`, `build` names a function of (y, denoiser, levels, drawing); without, one of (y, noise).
-    `walks_path` says that it follows the reverse process, which takes a model of all levels on the way. `draws` says
-    that it may be drawn again, with another result. `has_deviation` says that samples can tell how uncertain it is.
+    With `needs_model`, `build` names a function of (y, denoiser, levels, drawing). Without it, `build` names a
+    function of (y, noise). `walks_path`: the estimate follows the reverse process, so it needs a model of all noise
+    levels on the way. `draws`: the estimate is random, so it can be drawn several times. `has_deviation`: samples can
+    tell how uncertain the estimate is.
     """
 
     needs_model: bool = True
@@ -29,13 +30,13 @@ ESTIMATES = choices(
     EstimateChoice("mean", "expected clean image", f"{_MODULE}:mean_estimate", has_deviation=True),
     EstimateChoice(
         "sample",
-        "a draw of those that may be",
+        "one random draw of the possible clean images",
         f"{_MODULE}:sample_estimate",
         walks_path=True,
         draws=True,
         has_deviation=True,
     ),
-    EstimateChoice("ode", "a deterministic one", f"{_MODULE}:ode_estimate", walks_path=True),
+    EstimateChoice("ode", "one possible image, without randomness", f"{_MODULE}:ode_estimate", walks_path=True),
     EstimateChoice(
         "wiener",
         "reduce the band to the level around it, untrained",

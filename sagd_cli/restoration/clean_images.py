@@ -1,4 +1,4 @@
-"""What an omission knows of clean images: images of a data set or folder, or a model that was trained before."""
+"""The clean images that an omission is given, from a data set or a folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +16,17 @@ from sagd_cli.errors import DataError, UsageError
 
 @dataclass(frozen=True)
 class CleanImages:
-    """Clean images (C, H, W) on [-1, 1], and the data they are from."""
+    """Clean images: `signals`, each (C, H, W) on the [-1, 1] range, and `data`, where they are from."""
 
     data: DatasetConfig
     signals: list[NDArray[np.float32]]
 
 
 def clean_images(text: str) -> CleanImages:
-    """Read DATA: any data set of grey or RGB images of one size, or a folder of images of any sizes.
+    """Read the clean images that `text` (DATA) names.
 
-    Raises what reading it raises, and UsageError when it is no set of images.
+    DATA is a data set of grey or RGB images of one size, or a folder of images of any sizes. Raises what reading the
+    data raises, DataError when no image of a folder can be read, and UsageError when the data are no images.
     """
     data = parse_dataset(text)
     if data.name == "folder" and Path(data.options["path"]).is_dir():

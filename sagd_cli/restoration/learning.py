@@ -33,17 +33,21 @@ View = Callable[[Tensor], Tensor]
 LARGEST_BATCH, SMALLEST_BATCH, PIXELS_A_STEP = 64, 8, 3 << 14
 HELD_OUT = 0.1
 FEWEST_HELD_OUT, MOST_HELD_OUT = 8, 128
-HELD_OUT_DRAWS = 256  # images seen by one comparison, held-out ones with several draws of the noise
+HELD_OUT_DRAWS = 256  # images per comparison: each held-out image is used with several draws of the noise
 PATIENCE_RECORDS = 5
-# The share of images left as they are: the rest is turned and mirrored, which keeps a small set from being
-# learned by heart while the images as they stand keep the largest weight.
+# Share of the images that are left as they are; the others are turned and mirrored at random. Turning keeps the
+# network from learning a small set by heart. The unturned share keeps the most weight on the images as they are.
 UNTURNED = 1 / 3
 
 
 def restoration_task(
     fields: Fields, dataset: DatasetConfig, wanted: RestorationConfig, steps: int, seed: int
 ) -> Task:
-    """Return the training on `fields`, cut from the images of `dataset`, with a network and batches that fit them."""
+    """Return the task of learning from `fields`, which were cut from the images of `dataset`.
+
+    Network and batch size are chosen to fit the fields. `wanted` gives the bands and strengths, `steps` the most
+    optimiser steps.
+    """
     side = fields.window or max(fields.shape)
     pixels = fields.values.shape[1] * side**2
     batch_size = int(np.clip(PIXELS_A_STEP // pixels, SMALLEST_BATCH, LARGEST_BATCH))
@@ -68,10 +72,10 @@ def restoration_task(
 
 
 def learn(task: Task, fields: Fields, device: torch.device, output: Output) -> TrainingState:
-    """Train a network on the fields of `task`; the state's average is the best of it.
+    """Train a network on `fields` as `task` says; return the state, whose average holds the best weights.
 
-    A tenth of the fields is held out; the averaged weights that do best on it are kept, and training ends when they
-    have not improved for a while. Raises Interrupted when a signal asks to stop.
+    A tenth of the fields is held out. The averaged weights with the smallest loss on them are kept. Training ends
+    early when that loss has not improved for a while. Raises Interrupted when a signal asks to stop.
     """
     settings, values = task.config.training, torch.from_numpy(fields.values).to(device)
     state, loss = task.start(device)
@@ -101,7 +105,10 @@ def learn(task: Task, fields: Fields, device: torch.device, output: Output) -> T
 
 
 def split_of(fields: Fields, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the fields that are learned from and of those held out: none where there are too few."""
+    """Return the indices of the fields to learn from and of the fields held out.
+
+    None are held out, and all are learned from, when fewer than 8 would be held out.
+    """
     learned, held_out = fields.split(HELD_OUT, MOST_HELD_OUT, seed)
     if len(held_out) < FEWEST_HELD_OUT:
         return np.arange(len(fields.values)), held_out[:0]
@@ -110,7 +117,10 @@ def split_of(fields: Fields, seed: int) -> tuple[NDArray[np.int64], NDArray[np.i
 
 @dataclass
 class _Best:
-    """The averaged weights with the smallest loss on held-out fields, at fixed noise; the newest without any."""
+    """The averaged weights with the smallest loss on held-out fields, always with the same noise.
+
+    Without held-out fields, the newest averaged weights.
+    """
 
     state: TrainingState
     loss: Loss
@@ -129,12 +139,12 @@ class _Best:
 
     @property
     def is_past(self) -> bool:
-        """Whether the held-out loss has not improved for `PATIENCE` records."""
+        """Whether the held-out loss has not improved for `PATIENCE_RECORDS` records."""
         return self.misses >= PATIENCE_RECORDS
 
     @torch.no_grad()
     def record(self) -> None:
-        """Compare the present average with the best so far."""
+        """Compare the present averaged weights with the best so far."""
         self.step = self.step if len(self.held_out) else self.state.step
         if not len(self.held_out):
             return
@@ -159,7 +169,10 @@ def _bands(task: Task) -> list[Band]:
 
 
 def views_of(bands: list[Band], grid: FrequencyGrid) -> list[View]:
-    """The mirrorings and turns that leave the law of the noise as it is: for stripes, for one, not all of them."""
+    """Return the mirrorings and turns of images that leave the law of the noise in each of `bands` unchanged.
+
+    Not all of them do for every band: a turn moves a stripe to another direction.
+    """
     masks = [band.mask(grid).astype(np.float64) for band in bands]
     views: list[View] = []
     if all(np.array_equal(grid.full(mask), grid.full(grid.mirrored(mask))) for mask in masks):
@@ -170,7 +183,10 @@ def views_of(bands: list[Band], grid: FrequencyGrid) -> list[View]:
 
 
 def turned(x: Tensor, views: list[View], seed: int, step: int) -> Tensor:
-    """Take images (B, C, H, W) to some of their `views`, at random."""
+    """Apply some of `views` to each of the images `x` (B, C, H, W), at random.
+
+    The choice is a function of `seed` and `step`.
+    """
     stream = random_stream("cpu", seed, "turn", step)
     touched, *turns = (uniform(len(x), stream, torch.device("cpu")).to(x.device) for _ in range(4))
     touched = touched >= UNTURNED

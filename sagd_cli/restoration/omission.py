@@ -33,15 +33,16 @@ from sagd_cli.system.console import Output
 from sagd_cli.system.files import refuse_existing
 
 PIXELS_AT_ONCE = 1 << 18
-KEPT_BYTES = 1 << 28  # of images that were read to prepare, and are not read again
+KEPT_BYTES = 1 << 28  # images read for the preparation stay in memory up to this size, and are not read again
 
 
 @dataclass(frozen=True)
 class Places:
-    """What is read and written: `source` into `folder`; `inputs` are other folders that must not be written to.
+    """Where `sagd omit` reads and writes.
 
-    `truth` holds true images of the same names, `uncertainty` is the folder for deviations, `run` that for the model
-    that was learned.
+    The images of `source` are restored into `folder`. `truth` holds the true images, under the same names.
+    `uncertainty` is the folder for the deviations, `run` the folder for the learned model. `inputs` are further
+    folders that must not be written to.
     """
 
     source: Path
@@ -55,11 +56,13 @@ class Places:
 def omit_files(
     omission: Omission, places: Places, device: torch.device, force: bool, output: Output, shown: int = 0
 ) -> tuple[dict[str, Any], list[RestoredImage]]:
-    """Restore the images of a folder into another; return the JSON object of `sagd omit` and the first `shown` images.
+    """Restore the images of one folder into another, as `omission` says.
 
-    Outside the band images come back unchanged, before rounding to their depth. A file that cannot be read is
-    noted and skipped. Images are read one batch at a time: memory does not grow with their number. Raises UsageError,
-    before any work, on outputs or truths that do not fit; DataError when there is nothing to omit.
+    Return the JSON object of `sagd omit` and the first `shown` restored images. Outside the band the images come back
+    unchanged, except for rounding to their bit depth. A file that cannot be read is noted and skipped. Images are read
+    one batch at a time, so memory does not grow with their number. An existing output is replaced only with `force`.
+    Raises UsageError, before any work, when an output or a true image does not fit. Raises DataError when there is
+    nothing to omit.
     """
     paths = list_images(places.source)
     truths = _Truths(_match_truth(paths, places.truth))
@@ -80,7 +83,7 @@ def omit_files(
 
 
 def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], force: bool) -> None:
-    """Raise UsageError when an output cannot be written where it is to go."""
+    """Raise UsageError when an output would overwrite something, or would lie in a folder of inputs."""
     inputs = [places.source, *places.inputs, *([places.truth] if places.truth else [])]
     names = check_names(paths, lambda path: _draw_names(path, omission.draws_written))
     check_output_folder(places.folder, names, force, inputs)
@@ -94,7 +97,7 @@ def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], fo
 
 
 def _draw_names(path: Path, draws: int) -> list[str]:
-    """Names of the estimate of an image and of further draws: a.png, a.2.png and so on."""
+    """Return the file names of the `draws` results of an image: a.png, a.2.png and so on."""
     name = Path(output_name(path))
     return [name.name, *(f"{name.stem}.{k}{name.suffix}" for k in range(2, draws + 1))]
 
@@ -104,7 +107,7 @@ def _deviation_name(path: Path) -> str:
 
 
 def _match_truth(paths: Sequence[Path], truth: Path | None) -> dict[Path, Path]:
-    """Find the true image of each file by the name without suffix."""
+    """Return the true image of each file, found by its name without suffix; raise UsageError when one is missing."""
     if truth is None:
         return {}
     found = {path.stem: path for path in (list_images(truth) if truth.is_dir() else [truth])}
@@ -118,7 +121,10 @@ def _match_truth(paths: Sequence[Path], truth: Path | None) -> dict[Path, Path]:
 
 @dataclass
 class _Truths:
-    """The true images of files, by the path of the file; those that were read to check them are kept for a while."""
+    """The true images, by the path of the damaged file.
+
+    Those that `check` read are kept, up to `KEPT_BYTES`, until `of` returns them.
+    """
 
     paths: dict[Path, Path]
     kept: dict[Path, NDArray[np.float32]] = field(default_factory=dict)
@@ -133,7 +139,10 @@ class _Truths:
                 self.kept[image.path] = truth
 
     def of(self, image: Image) -> NDArray[np.float32] | None:
-        """Return the true signal (C, H, W) of an image; None where none was given."""
+        """Return the true signal (C, H, W) of `image`, or None when no true images were given.
+
+        Raises DataError when its shape is not the shape of the image.
+        """
         if image.path not in self.paths:
             return None
         if image.path in self.kept:
@@ -164,14 +173,14 @@ class _Work:
         return self.prepared.band
 
     def restored(self, images: Iterable[Image]) -> Iterator[RestoredImage]:
-        """Restore `images`, write them and yield them with their records; what fails is noted."""
+        """Restore `images`, write them and yield them with their records; note each image that fails."""
         for batch in self._batches(images):
             measured = list(self._measured(batch))
             if measured:
                 yield from self._restored(*map(list, zip(*measured, strict=True)))
 
     def _batches(self, images: Iterable[Image]) -> Iterator[list[Image]]:
-        """Neighbours of one shape, of at most `PIXELS_AT_ONCE` pixels in all (one image at least)."""
+        """Yield groups of successive images of one shape: one image, or several of `PIXELS_AT_ONCE` pixels at most."""
         batch: list[Image] = []
         for image in images:
             if not self.outcome.has_band(image, self.band, self.output):
@@ -185,7 +194,7 @@ class _Work:
             yield batch
 
     def _measured(self, images: list[Image]) -> Iterator[tuple[Image, NDArray[np.float32], float]]:
-        """Yield each image with its signal and its noise's strength; those with more than the model knows fail."""
+        """Yield each image with its signal and noise strength; an image with more noise than the model knows fails."""
         for image in images:
             signal = image_signal(image.pixels)
             try:
@@ -227,20 +236,20 @@ class _Work:
         for name, draw in zip(names, draws, strict=True):
             write_image(image, draw, _folder(self.places.folder) / name)
         truth = self.truths.of(image)
-        # What was written, rounded and clipped as it is, is what the report is about.
+        # The report is about the image as written, that is rounded and clipped.
         after = image_signal(draws[0])
         record = file_report(image.path, self.places.folder / names[0], signal, after, truth, self.band)
         deviation = None
         if batch.deviation is not None and self.places.uncertainty is not None:
             deviation = _array(batch.deviation[i])
             file = _folder(self.places.uncertainty) / _deviation_name(image.path)
-            # On the scale of float images, where white is 1: half that of the signal.
+            # Deviations are written on the [0, 1] scale of float images, which is half as long as that of the signal.
             write_array((deviation / 2).astype(np.float32), file)
             record["uncertainty"] = str(file)
         return RestoredImage(image.path.name, signal, after, record, truth, deviation)
 
     def result(self) -> dict[str, Any]:
-        """Return the JSON object; an infinite strength is null there, with `lost` saying so."""
+        """Return the JSON object of `sagd omit`; for a lost band, `strength` is null and `lost` is true."""
         omission, strength = self.prepared.omission, self.prepared.strength
         ends = [] if strength is None or omission.strength is not None else [strength.low, strength.high]
         files = sorted(self.outcome.files, key=lambda record: str(record["input"]))

@@ -19,11 +19,13 @@ UNCERTAINTY_SAMPLES = 16
 
 @dataclass(frozen=True)
 class Omission:
-    """What to do: the band (None: find it), the strength (None: measure it), the estimate, and how to come by it.
+    """What one call of `sagd omit` is asked to do.
 
-    With neither clean images (`reference`) nor a `model` of them, the damaged images are learned from. `draws` is the
-    number of posterior samples per image (None: 1, or 16 for an uncertainty). `keeps_model` says that what is learned
-    is to be saved. Raises UsageError on values that mean nothing, and on those that do not go together.
+    `band`: the band to restore (None: find it). `strength`: the noise amplitude on the [-1, 1] range, infinite for a
+    lost band (None: measure it). `estimate`: a name in `ESTIMATES`. With neither clean images (`reference`) nor a
+    `model` of them, the program learns from the damaged images. `draws`: the number of posterior samples per image
+    (None: 1, or 16 with `uncertain`). `keeps_model`: save what is learned. Raises UsageError for a value that is
+    not valid and for values that do not go together.
     """
 
     band: Band | None
@@ -40,14 +42,14 @@ class Omission:
     keeps_model: bool = False
 
     def __post_init__(self) -> None:
-        """Raise the first error there is."""
+        """Raise UsageError for the first rule that is broken."""
         chosen("estimate", self.estimate, ESTIMATES)
         for is_wrong, message, hint in self._rules():
             if is_wrong:
                 raise UsageError(message, hint)
 
     def _rules(self) -> Iterator[tuple[bool, str, str]]:
-        """Yield what must not be: whether it is so, the sentence that says it, and what to do."""
+        """Yield one triple for each rule: whether it is broken, the error message, and the hint."""
         choice, strength, name = self.choice, self.strength, f"--estimate {self.estimate}"
         yield (
             strength is not None and not (WEAKEST <= strength <= STRONGEST or strength == inf),
@@ -96,24 +98,24 @@ class Omission:
 
     @property
     def choice(self) -> EstimateChoice:
-        """The record of its estimate."""
+        """The record of the chosen estimate."""
         return ESTIMATES[self.estimate]
 
     @property
     def is_self_supervised(self) -> bool:
-        """Whether it learns from damaged images, or its model did."""
+        """Whether the network learns, or has learned, from damaged images alone."""
         if not self.choice.needs_model:
             return False
         return self.reference is None if self.model is None else self.model.settings.damage is not None
 
     @property
     def walks_path(self) -> bool:
-        """Whether the way from noise to image is walked, which takes a model of all levels on it."""
+        """Whether the reverse process is followed, which needs a model of all noise levels on the way."""
         return self.choice.walks_path or self.uncertain
 
     @property
     def restoring(self) -> Restoring:
-        """How images are restored."""
+        """The settings of the restorer."""
         return Restoring(
             estimate=self.estimate,
             samples=self.draws or (UNCERTAINTY_SAMPLES if self.uncertain else 1),
@@ -130,7 +132,7 @@ class Omission:
 
     @property
     def method(self) -> str:
-        """Name of the method, as reported."""
+        """The name of the method in the JSON object."""
         if not self.choice.needs_model:
             return self.estimate
         knowledge = "model" if self.model else "reference" if self.reference else "self-supervised"
@@ -138,6 +140,6 @@ class Omission:
 
 
 def _users(ability: str) -> str:
-    """Name the estimates that have an ability."""
+    """Return a hint that names the estimates whose attribute `ability` is true."""
     able = {name: choice for name, choice in ESTIMATES.items() if getattr(choice, ability)}
     return f"Use {listing(able)}."

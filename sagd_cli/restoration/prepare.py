@@ -33,7 +33,10 @@ SATURATED_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that restoring takes; `strength` is None where a band is only removed and nothing could be measured."""
+    """All that restoring needs.
+
+    `strength` is None when the band is only removed and its noise could not be measured.
+    """
 
     omission: Omission
     band: Band
@@ -42,9 +45,10 @@ class Prepared:
     gauge: Gauge | None = None
 
     def strength_of(self, signal: NDArray[np.float32]) -> float:
-        """Return the strength of the noise in an image (C, H, W), its own or that of all; infinite for a lost band.
+        """Return the amplitude of the noise in `signal` (C, H, W), infinite for a lost band.
 
-        Raises DataError when it is more than the model knows.
+        With `--per-image` it is measured on this image where that is possible, otherwise it is the common one. Raises
+        DataError when it is larger than the model was trained for.
         """
         if self.strength is None:
             return 0.0
@@ -57,9 +61,9 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Preparation:
-    """Finds the band and the strength of its noise in `images`, some of those of `source`, and learns what is needed.
+    """Finds the band and the strength of its noise, and learns a model where one is needed.
 
-    A model that was learned is kept as `run`, if given.
+    `images` are some of the images of `source`. The learned model is saved as the run `run`, if given.
     """
 
     omission: Omission
@@ -70,7 +74,7 @@ class Preparation:
     run: Path | None = None
 
     def prepared(self) -> Prepared:
-        """Do it; raise DataError when there is nothing to omit."""
+        """Return what restoring needs; raise DataError when there is nothing to omit."""
         if not self.images:
             raise DataError(
                 f"no image of {self.source} can be read",
@@ -94,7 +98,7 @@ class Preparation:
         return Prepared(self.omission, band, strength, restorer, gauge)
 
     def _removal(self, band: Band, images: Sequence[Image]) -> Prepared:
-        """Prepare to remove the band, whatever it holds; warn where it holds more of the images than of the noise."""
+        """Prepare to remove the band without a model; warn when the band holds more image power than noise power."""
         strength = None
         try:
             gauge = Gauge(*_fields(images, self.omission), band)
@@ -125,7 +129,10 @@ class Preparation:
         return found
 
     def _check_self_supervision(self, band: Band, strength: Strength) -> None:
-        """Raise DataError, or warn, where damaged images cannot say what the clean ones are like."""
+        """Check that damaged images can tell what the clean ones are like, where nothing else is known.
+
+        Raises DataError for a lost band; warns for peaks and stripes.
+        """
         if not self.omission.is_self_supervised:
             return
         if strength.lost:
@@ -140,7 +147,7 @@ class Preparation:
             )
 
     def _levels(self, strength: Strength, gauge: Gauge, images: Sequence[Image]) -> tuple[float, float]:
-        """Return the least and the largest noise amplitude that a model has to know."""
+        """Return the least and the largest noise amplitude that the model has to know."""
         found = [strength.level]
         if self.omission.per_image:
             each = (gauge.one(image_signal(image.pixels)) for image in images)
@@ -149,7 +156,7 @@ class Preparation:
         return FINEST if self.omission.walks_path else min(levels), max(levels)
 
     def _model(self, band: Band, levels: tuple[float, float], fields: Fields) -> BandModel:
-        """Return the model that was given, or learn one; raise UsageError when it does not know these levels."""
+        """Return the model that was given, or learn one; raise UsageError when it was not trained for `levels`."""
         model = self.omission.model
         if model is None:
             model = self._learned(band, levels, fields)
@@ -159,7 +166,7 @@ class Preparation:
         return model
 
     def _learned(self, band: Band, levels: tuple[float, float], fields: Fields) -> BandModel:
-        """Learn from clean images, or from damaged ones at their own level of damage (docs/theory.md, section 6.3)."""
+        """Learn a model from clean images; without any, from the damaged ones (docs/theory.md, section 6.3)."""
         reference = self.omission.reference
         damage = None if reference else levels[1]
         data = (
@@ -176,7 +183,7 @@ class Preparation:
         return BandModel(task.model(state, str(self.run or "the model")))
 
     def _with_uncertainty(self, restorer: Restorer, clean: Fields | None, strength: Strength) -> Restorer:
-        """Calibrate deviations on clean images, on those that were not learned from where there are enough of them."""
+        """Calibrate the deviations on clean images; use images that were not learned from if there are enough."""
         if clean is None:
             self.output.warn(
                 "the uncertainty is that of the model's samples alone, which understates its error: "
@@ -193,14 +200,17 @@ class Preparation:
 
 
 def _large_enough(images: Sequence[Image]) -> Sequence[Image]:
-    """Leave out images so small among the others that crops of their size would tell little of them."""
+    """Leave out images that are much smaller than the others, as all crops would have to be as small."""
     sides = np.array([min(image.pixels.shape[1:]) for image in images])
     least = max(SMALLEST_SIDE, min(float(np.median(sides)), CROP) / 2)
     return [image for image, side in zip(images, sides, strict=True) if side >= least] or images
 
 
 def _fields(images: Sequence[Image], omission: Omission) -> tuple[Fields, Fields | None]:
-    """Fields of the damaged images and of clean ones, of one shape; a colour each when they differ in colours."""
+    """Return fields of the damaged images and of the clean ones (None without any), all of one shape.
+
+    When grey and colour images come together, each colour becomes a grey field.
+    """
     signals, clean = (
         [image_signal(image.pixels) for image in images],
         omission.reference.signals if omission.reference else [],
@@ -219,7 +229,7 @@ def _fields(images: Sequence[Image], omission: Omission) -> tuple[Fields, Fields
 
 
 def _warn_of_clipping(images: Sequence[Image], output: Output) -> None:
-    """Warn of clipped pixels: clipping spreads noise over all frequencies, which no band can undo."""
+    """Warn when many pixels may be clipped: clipping spreads noise over all frequencies, out of its band."""
     whole = [image.pixels for image in images if image.pixels.dtype.kind == "u"]
     saturated = sum(int(np.count_nonzero((p == 0) | (p == white(p.dtype)))) for p in whole)
     share = saturated / max(sum(p.size for p in whole), 1)

@@ -1,4 +1,4 @@
-"""What a band held, drawn given the rest of an image: spectral inpainting of samples (docs/theory.md, section 6.1)."""
+"""Drawing a missing band from the rest of an image: spectral inpainting of samples (docs/theory.md, section 6.1)."""
 
 from collections.abc import Sequence
 from math import inf
@@ -18,18 +18,19 @@ from sagd_cli.spectral.grid import FrequencyGrid
 
 
 def band_prior(band_model: BandModel, model: Model, steps: int) -> Prior:
-    """Return what draws the band that the filter of `model` omits, from the posterior given the rest.
+    """Return a prior that draws the band which the filter of `model` omits, given the rest of the image.
 
-    It is what `sagd omit --strength inf --estimate sample` draws, in `steps` network evaluations; the draws of an image
-    are a function of its seed. Raises UsageError when the filter omits no BAND, or more than one, and when `band_model`
-    was trained for another band, for a lesser range of strengths, on damaged images, or for images of other shapes.
+    It draws as `sagd omit --strength inf --estimate sample` does, in `steps` network evaluations per image. The draw
+    for an image is a function of its seed. Raises UsageError when the filter does not omit exactly one BAND. Raises
+    UsageError when `band_model` was trained for another band, for a smaller range of strengths, on damaged images, or
+    for images of another shape.
     """
     omitted = model.config.filter.omit
     band = None if omitted is None else Band.parse(omitted)
     gap = ~model.filter.support
     if band is None or not np.array_equal(band.mask(FrequencyGrid(model.shape[1:])), gap):
         raise UsageError(
-            f"what the filter of {model.name} leaves out is not one BAND, for which a prior could be trained",
+            f"what the filter of {model.name} leaves out is not one BAND, so there is no prior for it",
             "Train it with --omit-band, or use --fill mean.",
         )
     is_whole = band_model.settings.window is None
@@ -42,7 +43,7 @@ def band_prior(band_model: BandModel, model: Model, steps: int) -> Prior:
     band_model.check(band, (finest, STRONGEST))
     if band_model.settings.damage is not None:
         raise UsageError(
-            f"{band_model.name} was trained to restore images by what is damaged in them, and cannot draw a band",
+            f"{band_model.name} was trained on damaged images, and cannot draw a band",
             "Train one on restored or clean images, without restoration.damage.",
         )
     restorer = Restorer(band, band_model, Restoring("sample", steps=steps))

@@ -1,4 +1,4 @@
-"""How good an estimate is: power left in the band, PSNR and SSIM, and the JSON record of a file (CLI: omit)."""
+"""How good an estimate is: power left in the band, PSNR and SSIM, and the JSON record of a file."""
 
 from pathlib import Path
 from typing import Any
@@ -7,15 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from sagd_cli.data.ranges import Signal
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.spectrum import power_spectrum
 
-Signal = NDArray[np.floating]
-
 RANGE = 2.0  # from black, -1, to white, 1
 LARGEST_PSNR = 120.0
-# Wang et al. 2004, section III.C: an 11 x 11 Gaussian window, and the constants against empty denominators.
+# Wang et al. 2004, section III.C: an 11 x 11 Gaussian window, and constants that keep the denominators above zero.
 WINDOW_SIGMA, WINDOW_REACH = 1.5, 5
 K1, K2 = 0.01, 0.03
 
@@ -25,9 +24,9 @@ def file_report(
 ) -> dict[str, Any]:
     """Return the JSON record of the image at `source`, restored to `target`.
 
-    `before`, `after` and `truth` are (C, H, W) on the [-1, 1] range. Powers are those of `band_power`; PSNR (dB)
-    and SSIM of both images are there when a true one is given. Raises ConfigError when the band is empty at this
-    size.
+    `before`, `after` and `truth` are (C, H, W) on the [-1, 1] range. The record holds the `band_power` before and
+    after. With a true image it also holds the PSNR (dB) and the SSIM before and after. Raises ConfigError when
+    `band` holds no frequency at this size.
     """
     record: dict[str, Any] = {
         "input": str(source),
@@ -42,10 +41,10 @@ def file_report(
 
 
 def band_power(signal: Signal, band: Band) -> float:
-    """Mean power |F x|^2 / N of `signal` (C, H, W) over colours and the band's bins, DC not counted.
+    """Return the mean power |F x|^2 / N of `signal` (C, H, W) over its colours and the bins of `band` but DC.
 
-    Noise of amplitude gamma in the band has gamma^2. 0 when the band holds DC alone; raises ConfigError when it
-    holds nothing at this size.
+    For noise of amplitude gamma in the band this is gamma^2. It is 0 when the band holds DC alone. Raises ConfigError
+    when the band holds no frequency at this size.
     """
     grid = FrequencyGrid(signal.shape[1:])
     bins = np.where(band.mask(grid) & (grid.radius > 0), grid.multiplicity, 0)
@@ -53,9 +52,9 @@ def band_power(signal: Signal, band: Band) -> float:
 
 
 def psnr(estimate: Signal, truth: Signal) -> float:
-    """Peak signal-to-noise ratio of an estimate (C, H, W) in dB, at most 120.
+    """Return the peak signal-to-noise ratio of `estimate` (C, H, W) in dB, at most 120.
 
-    Both are clipped to the [-1, 1] range first, as whoever looks at them sees them.
+    `estimate` and `truth` are first clipped to the [-1, 1] range, which is what a viewer sees.
     """
     error = float(np.mean((_clipped(estimate) - _clipped(truth)) ** 2))
     smallest = RANGE**2 * 10 ** (-LARGEST_PSNR / 10)
@@ -63,10 +62,10 @@ def psnr(estimate: Signal, truth: Signal) -> float:
 
 
 def ssim(estimate: Signal, truth: Signal) -> float:
-    """Structural similarity of an estimate (C, H, W), mean over places and colours: 1 for equal images.
+    """Return the structural similarity of `estimate` (C, H, W), the mean over places and colours; 1 for equal images.
 
-    Both are clipped to [-1, 1] first. Places are those whose window of 11 x 11 pixels is within the image; along a
-    side shorter than that there are none, and it is continued by its mirror image and all its places count.
+    `estimate` and `truth` are first clipped to the [-1, 1] range. A place counts when its window of 11 x 11 pixels
+    lies within the image. A side shorter than 11 pixels is continued by its mirror image, and all its places count.
     Source: Wang, Bovik, Sheikh & Simoncelli, IEEE Trans. Image Processing 13 (2004), equation 13.
     """
     x, y = _clipped(estimate), _clipped(truth)
@@ -84,7 +83,7 @@ def _clipped(signal: Signal) -> NDArray[np.float64]:
 
 
 def _windowed(fields: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of each plane under the window, at the places that count."""
+    """Return the mean of each plane of `fields` (C, H, W) under the window, at the places that count."""
     mean = gaussian_filter(fields, WINDOW_SIGMA, axes=(1, 2), radius=WINDOW_REACH)
     rows, columns = (
         slice(WINDOW_REACH, -WINDOW_REACH) if side > 2 * WINDOW_REACH else slice(None)

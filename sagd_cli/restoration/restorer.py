@@ -1,4 +1,4 @@
-"""Restoring images once all is known: the band, how strong its noise is, and a model of the images."""
+"""Restoring images when the band, the strength of its noise and a model of the images are known."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from sagd_cli.restoration.estimates import Drawing, drowned, noisier_posterior_m
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.noise import band_noise
 
-SAMPLE = ESTIMATES["sample"]  # what deviations are made of
+SAMPLE = ESTIMATES["sample"]  # deviations are computed from this estimate, whichever one is written
 
 
 @dataclass(frozen=True)
 class RestoredBatch:
-    """Images (B, C, H, W) on [-1, 1]: the estimate, further draws, and the deviation where it was asked for."""
+    """Images (B, C, H, W) on [-1, 1]: the estimate, further draws of it, and their deviation if it was asked for."""
 
     estimate: Tensor
     draws: list[Tensor]
@@ -29,9 +29,11 @@ class RestoredBatch:
 
 @dataclass(frozen=True)
 class Restoring:
-    """The `estimate`: mean, sample or ode; how many posterior `samples` of an image, of how many network evaluations.
+    """How images are restored.
 
-    `uncertain` asks for their deviation. Of the samples the first `returned` come back (None: all).
+    `estimate`: a name in `ESTIMATES`. `samples`: posterior samples per image, each in `steps` network evaluations.
+    `uncertain`: also compute the standard deviation of the samples. `returned`: how many of the samples are returned,
+    from the first on (None: all of them).
     """
 
     estimate: str = "mean"
@@ -44,7 +46,7 @@ class Restoring:
 
 @dataclass
 class _Spread:
-    """Variance of draws as they come, so that memory does not grow with them (Welford, Technometrics 1962)."""
+    """Variance of draws, updated with each draw to save memory (Welford, Technometrics 1962)."""
 
     mean: Tensor
     squares: Tensor
@@ -59,15 +61,15 @@ class _Spread:
 
     @property
     def variance(self) -> Tensor:
-        """The unbiased one, of two draws or more."""
+        """The unbiased variance, of two draws or more."""
         return self.squares / (self.count - 1)
 
 
 @dataclass(frozen=True)
 class Restorer:
-    """Restores images with noise in `band`; without a `model` as an estimate does that needs none.
+    """Restores images with noise in `band`, as `how` says.
 
-    `floor` is added to deviations in quadrature.
+    `model` is None for an estimate that needs none. `floor` is added to the deviations in quadrature.
     """
 
     band: Band
@@ -77,10 +79,11 @@ class Restorer:
 
     @torch.inference_mode()
     def restore(self, y: Tensor, strengths: list[float], names: list[str]) -> RestoredBatch:
-        """Restore images `y` (B, C, H, W) with noise of `strengths`, infinite for a lost band; those without stay.
+        """Restore images `y` (B, C, H, W) on [-1, 1], where image i has noise of amplitude `strengths[i]`.
 
-        The noise that is drawn for an image is a function of the seed and of its name. A model of grey images restores
-        each colour as an image of its own.
+        An infinite strength says that the band is lost. With a model, an image whose strength is below `FINEST` comes
+        back unchanged. The random numbers for image i are a function of the seed and of `names[i]`. A model of grey
+        images restores each colour as a grey image. Raises DataError when a model of colour images is given grey ones.
         """
         if self.model is None:
             noise = band_noise(self.band, tuple(y.shape[2:]), y.device)
@@ -130,7 +133,7 @@ class Restorer:
         levels = [min(max(value, low), high) for value in strengths]
 
         def estimated(choice: EstimateChoice, seeds: list[str]) -> Tensor:
-            """Outside a lost band take what was given: beside noise that strong it was rounded."""
+            """Return the estimate. Around a lost band take `given`: beside such strong noise, `y` is rounded there."""
             drawing = Drawing(self.how.steps, self.how.seed, seeds)
             estimate: Tensor = choice.load()(y, denoiser, levels, drawing)
             return torch.where(lost, given + noise.project(estimate - given), estimate)
@@ -141,7 +144,7 @@ class Restorer:
         return RestoredBatch(estimated(self._choice, names), [], deviation)
 
     def _draws(self, like: Tensor, draw: Callable[[int], Tensor]) -> tuple[list[Tensor], Tensor | None]:
-        """Return the posterior samples that come back, draw(0), draw(1) and so on, and the deviation of all of them."""
+        """Return the first posterior samples draw(0), draw(1), ... that are kept, and the deviation of all of them."""
         how = self.how
         count = how.samples if self._choice.draws or how.uncertain else 0
         kept = (how.returned or count) if self._choice.draws else 0

@@ -1,4 +1,4 @@
-"""A network on fields larger than it can be given at once: overlapping tiles, blended."""
+"""Applying a network to fields that are too large for one pass: in overlapping tiles that are blended."""
 
 import torch
 from torch import Tensor
@@ -10,11 +10,12 @@ OVERLAP = 64
 
 
 def tiled(network: Network, side: int = SIDE, overlap: int = OVERLAP) -> Network:
-    """Let `network` see at most side x side pixels at a time.
+    """Return a network that gives `network` at most `side` x `side` pixels at a time.
 
-    Neighbouring tiles share `overlap` pixels. Over the middle half of them one fades into the other in a straight line,
-    so no edge is left, and what a tile says next to its cut does not count: a network that sees up to a quarter of
-    `overlap` far says the same as of the whole. Memory is that of a tile. Fields that fit into one are given whole.
+    Neighbouring tiles share `overlap` pixels. In the middle half of them, one tile fades linearly into the other, so
+    no edge shows. The outer quarter of the overlap, next to the cut, does not count. So a network with a reach of up
+    to `overlap` / 4 pixels gives the same result as on the whole field. The memory needed is that of one tile. Fields
+    that fit into one tile are given whole.
     """
 
     def assembled(x: Tensor, timestep: Tensor) -> Tensor:
@@ -41,12 +42,15 @@ def tiled(network: Network, side: int = SIDE, overlap: int = OVERLAP) -> Network
 
 
 def _starts(size: int, side: int, overlap: int) -> list[int]:
-    """First pixels of tiles along an axis, the last tile flush with its end."""
+    """Return the first pixel of each tile along an axis of `size` pixels. The last tile ends where the axis ends."""
     return [*range(0, max(size - side, 0), side - overlap), max(size - side, 0)]
 
 
 def _fade(first: int, count: int, size: int, overlap: int, device: torch.device) -> Tensor:
-    """Weights along an axis of a tile's `count` pixels from the `first` of `size`: down to 0 towards its cuts."""
+    """Return the weights (count,) of a tile's pixels along an axis of `size` pixels; they fall to 0 towards its cuts.
+
+    The tile begins at pixel `first`.
+    """
     place = torch.arange(count, device=device) + 0.5
     before = place if first > 0 else torch.full_like(place, overlap)
     after = count - place if first + count < size else torch.full_like(place, overlap)

@@ -1,4 +1,4 @@
-"""Checkpoints that no kill can tear: safetensors and JSON, hashed, renamed into place when whole."""
+"""Checkpoints that no kill can damage: hashed safetensors and JSON, renamed into place when they are whole."""
 
 import json
 import shutil
@@ -33,27 +33,30 @@ DATA_FILE = "data.safetensors"
 
 
 def load_filter(checkpoint: Checkpoint) -> SpectralFilter:
-    """Return the filter the averaged weights go with."""
+    """Return the filter to sample with, which belongs to the averaged weights."""
     arrays = load_arrays(checkpoint.path / "filter.safetensors")
     grid = FrequencyGrid(tuple(int(n) for n in arrays["shape"]))
     return SpectralFilter.from_weight(grid, arrays["weight"])
 
 
 def load_ema(checkpoint: Checkpoint, network: nn.Module, name: str = "ema") -> nn.Module:
-    """Load the averaged weights called `name` into `network`; raise CheckpointError when they belong to another."""
+    """Load the averaged weights called `name` into `network` and return it.
+
+    Raises CheckpointError when they belong to another network.
+    """
     _load_into(network, load_file(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
     return network.eval().requires_grad_(False)
 
 
 def has_moments(checkpoint: Checkpoint) -> bool:
-    """Whether it holds the spectra of its data, as all but those of early versions do."""
+    """Whether the checkpoint holds the spectra of its data. Only those of early versions do not."""
     return (checkpoint.path / DATA_FILE).is_file()
 
 
 def load_moments(checkpoint: Checkpoint) -> dict[str, Array]:
-    """Return `power` and `power_about_mean` (half spectrum) of the data it was trained on, and their `mean` image.
+    """Return the moments of the training data: `power` and `power_about_mean` (half spectrum), and the `mean` image.
 
-    Those of an earlier version lack the mean, or the whole file. Raises CheckpointError where that is so.
+    Checkpoints of early versions lack the mean image, or all moments. Raises CheckpointError when all are missing.
     """
     if not has_moments(checkpoint):
         raise CheckpointError(
@@ -63,14 +66,15 @@ def load_moments(checkpoint: Checkpoint) -> dict[str, Array]:
 
 
 def ema_names(half_lives: Iterable[int]) -> dict[int, str]:
-    """Name of the file of each average, by its half-life in images: ema of the first, ema-IMAGES of the others."""
+    """Return the file name of each average by its half-life in images: ema for the first, ema-IMAGES for the others."""
     return {images: f"ema-{images}" if i else "ema" for i, images in enumerate(half_lives)}
 
 
 def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
-    """Set networks, averages, optimiser and step as they were saved.
+    """Set the networks, averages, optimiser and step of `state` to those of the checkpoint.
 
-    Raises CheckpointError when they are of others: a half-life that was added to a run under way has no past.
+    Raises CheckpointError when the checkpoint is of another network or another kind of filter, or when it lacks an
+    average. So no half-life can be added to a run that has begun: there is no average to go on from.
     """
     was_learned = "profile.safetensors" in checkpoint.manifest.files
     if was_learned != (state.profile is not None):
@@ -97,10 +101,11 @@ def save(
     moments: Mapping[str, Array],
     about: dict[str, Any],
 ) -> Path:
-    """Write checkpoints/step-N under `folder`, with the moments of the data; `about` goes into the manifest.
+    """Write the checkpoint `folder`/step-N and return its path.
 
-    The files are on the disk before the manifest, the manifest before the name; raises CheckpointError, leaving
-    nothing behind, when the disk is full or not writable.
+    `spectral_filter` is the filter to sample with, `moments` are those of the data, and `about` goes into the
+    manifest. The data files are flushed to the disk before the manifest is written, and the manifest before the
+    folder gets its name. Raises CheckpointError, and leaves nothing behind, when the disk is full or not writable.
     """
     final = path_of(folder, state.step)
     temporary, replaced = (temporary_path(folder, state.step, purpose) for purpose in ("new", "old"))
@@ -143,7 +148,7 @@ def _write_tensors(
 
 
 def _modules(state: TrainingState) -> dict[str, nn.Module]:
-    """What is trained and its averages, by the name of their file."""
+    """Return the networks, the profile and their averages, by file name."""
     names = ema_names(state.averages)
     modules = {"model": state.network} | {names[k]: ema.network for k, ema in state.averages.items()}
     if state.profile is not None and state.profile_ema is not None:
@@ -172,7 +177,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
 
 
 def _laid_out_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """Give `value` the memory layout of its parameter: fused AdamW pairs the two by address, not by index."""
+    """Return `value` in the memory layout of its parameter: fused AdamW pairs the two by address, not by index."""
     return torch.empty_like(parameter, device="cpu").copy_(value) if value.shape == parameter.shape else value
 
 

@@ -1,4 +1,4 @@
-"""A run folder: what it holds, whether it may be trained in, and opening it to read."""
+"""A run folder: what it holds, whether a training may use it, and how it is opened for reading."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,24 +40,24 @@ class Run:
 
     @property
     def filter(self) -> FilterConfig:
-        """The filter to sample with: the one that training left, where it was learned."""
+        """The filter to sample with: the fixed one, or the one that was learned."""
         return self.checkpoint.filter
 
     @property
     def dtype(self) -> np.dtype:
-        """The type of its data: uint8, or a float."""
+        """The type of its data: uint8 or a floating type."""
         return np.dtype(self.checkpoint.manifest.dtype)
 
     @property
     def classes(self) -> Classes | None:
-        """The classes it was trained on, if it was."""
+        """The classes it was trained on, or None without classes."""
         document = self.checkpoint.manifest.classes
         return None if document is None else Classes.read(document)
 
     def model(self, device: torch.device, ema_images: int | None = None) -> Model:
-        """Return what was trained, on `device`: the average of this half-life in images, the first by default.
+        """Return the trained model on `device`, with the average of half-life `ema_images` (None: the run's first).
 
-        Raises UsageError, with the averages there are, when the run keeps no such average.
+        Raises UsageError, which lists the averages, when the run keeps no such average.
         """
         half_lives = self.config.training.ema_half_life_images
         ema_images = half_lives[0] if ema_images is None else ema_images
@@ -82,7 +82,7 @@ class Run:
         )
 
     def _moments(self) -> dict[str, Array]:
-        """Return the mean image and the spectra of the data; nothing where an early run kept none and needs none."""
+        """Return the mean image and the spectra of the data. An early run that kept none and needs none gives none."""
         needed = PREDICTIONS[self.config.prediction].needs_power or self.config.restoration is not None
         if needed or checkpoint.has_moments(self.checkpoint):
             return checkpoint.load_moments(self.checkpoint)
@@ -90,7 +90,7 @@ class Run:
 
 
 def names_run(text: str) -> bool:
-    """Whether `text` names the folder of a run; a name of a data set is that, and ./NAME the folder."""
+    """Whether `text` names the folder of a run. The name of a data set never does, but ./NAME may."""
     try:
         return text not in registry().names("dataset") and has_run(Path(text))
     except (OSError, ValueError):
@@ -98,10 +98,10 @@ def names_run(text: str) -> bool:
 
 
 def open_run(path: Path, output: Output) -> Run:
-    """Open a run with the configuration it was trained with.
+    """Open the run at `path`.
 
-    Raises UsageError when it is none, or when its config.yaml no longer says what was trained; CheckpointError
-    when nothing in it is sound.
+    Raises UsageError when `path` is not a run, or when its config.yaml has other settings than the checkpoint was
+    trained with. Raises CheckpointError when it holds no sound checkpoint.
     """
     found = open_checkpoint(path, output)
     written = read_config(path)
@@ -111,7 +111,7 @@ def open_run(path: Path, output: Output) -> Run:
 
 
 def refuse_other_settings(path: Path, given: RunConfig, trained: RunConfig) -> None:
-    """Raise UsageError that names the settings of training that differ."""
+    """Raise UsageError, which names the settings of training that differ, when there are any."""
     differing = differing_settings(given, trained)
     if differing:
         raise UsageError(
@@ -121,13 +121,16 @@ def refuse_other_settings(path: Path, given: RunConfig, trained: RunConfig) -> N
 
 
 def differing_settings(given: RunConfig, trained: RunConfig) -> list[str]:
-    """Keys of the settings of training that differ; those of sampling may be changed."""
+    """Return the keys of the settings that differ, except those of sampling, which may be changed."""
     keys = differing_keys(given.document(), trained.document())
     return [key for key in keys if not key.startswith("sampling.")]
 
 
 def check_same_filter(wanted: str, trained: str, subject: str) -> None:
-    """Raise UsageError with both hashes when the filter asked for is not the one the run was trained with."""
+    """Raise UsageError, with both hashes, when the filter `wanted` is not the filter the run was `trained` with.
+
+    `subject` begins the message and says who names the filter.
+    """
     if wanted != trained:
         raise UsageError(
             f"{subject} another filter ({wanted[:12]}) than the checkpoint was trained with ({trained[:12]})",
@@ -136,7 +139,10 @@ def check_same_filter(wanted: str, trained: str, subject: str) -> None:
 
 
 def check_folder(path: Path, config: RunConfig, allow_change: bool) -> None:
-    """Raise UsageError when `path` is no run and not empty or, without `allow_change`, a run with other settings."""
+    """Raise UsageError when `path` holds something other than a run.
+
+    Without `allow_change`, also raise UsageError when it is a run with other settings than `config`.
+    """
     if has_run(path) and not allow_change:
         refuse_other_settings(path, config, read_config(path))
     elif not has_run(path) and path.exists() and not _is_unused(path):
@@ -144,13 +150,13 @@ def check_folder(path: Path, config: RunConfig, allow_change: bool) -> None:
 
 
 def _is_unused(path: Path) -> bool:
-    """Whether there is nothing in it but what a training leaves that was killed before it had begun."""
+    """Whether the folder is empty, or holds only the files of a training that was killed before its first step."""
     names = {item.name for item in path.iterdir()} if path.is_dir() else {"a file"}
     return names - {item.name for item in _half_written(path)} <= {LOCK}
 
 
 def _half_written(path: Path) -> list[Path]:
-    """What a killed process left of a configuration or metrics, which are written beside their place."""
+    """Return the temporary files of config.yaml and metrics.jsonl that a killed process left."""
     return [left for name in (CONFIG, METRICS_FILE) for left in path.glob(f".sagd-*{Path(name).suffix}")]
 
 
@@ -166,7 +172,10 @@ def write_config(path: Path, config: RunConfig) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the run `path`, which is made if it is not there; raise UsageError when another process holds it."""
+    """Lock the run `path` until the block ends; make the folder if it is missing.
+
+    Raises UsageError when another process has locked it.
+    """
     path.mkdir(parents=True, exist_ok=True)
     with try_lock(path / LOCK) as held:
         if not held:

@@ -1,4 +1,4 @@
-"""The records of a training: metrics.jsonl, which is the source of truth, and a copy for TensorBoard."""
+"""The records of a training: metrics.jsonl, and a copy of it for TensorBoard."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,12 +14,13 @@ METRICS_FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
 
 
 class MetricsLog:
-    """metrics.jsonl of a run: one JSON object a line, flushed at once; lines past the resumed step are dropped."""
+    """metrics.jsonl of a run: one JSON object per line, flushed at once. Lines past the resumed step are dropped."""
 
     def __init__(self, run: Path, step: int, writes: bool, tensorboard: bool = False) -> None:
-        """Read the records up to `step` and keep the last; with `writes` the file holds them alone from now on.
+        """Read the records up to `step`; `last` is the last of them.
 
-        With `tensorboard` what is written is copied there.
+        With `writes`, the later records are removed from the file, and new ones are written. With `tensorboard`, new
+        records are also written for TensorBoard.
         """
         self._path, self._writes = run / METRICS_FILE, writes
         records = [record for record in read_records(run) if record["step"] <= step]
@@ -29,7 +30,7 @@ class MetricsLog:
         self._copy = TensorBoard(run, step) if writes and tensorboard else None
 
     def append(self, record: LogRecord) -> None:
-        """Add a record."""
+        """Add a record; it is written only with `writes`."""
         self.last = record
         if not self._writes:
             return
@@ -45,7 +46,7 @@ class MetricsLog:
 
 
 def read_records(run: Path) -> list[LogRecord]:
-    """Return the whole records of a run's metrics.jsonl, none where it is missing; a torn line is no record."""
+    """Return the records of a run's metrics.jsonl, none when it is missing. Incomplete lines are skipped."""
     path = run / METRICS_FILE
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     return [record for record in map(_parsed, lines) if record]
@@ -60,13 +61,13 @@ def _parsed(line: str) -> LogRecord | None:
 
 
 class Writer(Protocol):
-    """What is used of torch's SummaryWriter."""
+    """The methods of torch's SummaryWriter that are used here."""
 
     def add_scalar(self, tag: str, value: float, step: int, /) -> None:
         """Add a point to the curve `tag`."""
 
     def flush(self) -> None:
-        """Put what was added on the disk."""
+        """Write the added points to the disk."""
 
     def close(self) -> None:
         """Flush and end."""
@@ -85,14 +86,14 @@ def summary_writer() -> Callable[..., Writer]:
 
 
 class TensorBoard:
-    """A copy of a run's records in RUN/tensorboard, where each figure is a curve over the steps."""
+    """A copy of a run's records in RUN/tensorboard, with one curve over the steps for each figure."""
 
     def __init__(self, run: Path, step: int) -> None:
-        """Go on after `step`: points past it, of a training that was cut off, are hidden."""
+        """Go on after `step`. Points past it, of a training that was cut off, are hidden."""
         self._writer = summary_writer()(str(run / TENSORBOARD), purge_step=step + 1)
 
     def append(self, record: LogRecord) -> None:
-        """Add the figures of a record, those in groups as GROUP/NAME."""
+        """Add the figures of a record; those in groups are called GROUP/NAME."""
         for name, value in scalars(record):
             self._writer.add_scalar(name, value, record["step"])
         self._writer.flush()
@@ -103,7 +104,7 @@ class TensorBoard:
 
 
 def scalars(record: LogRecord) -> Iterator[tuple[str, float]]:
-    """Yield the figures of a record but its step, by name."""
+    """Yield the pairs (name, value) of a record's figures, except its step."""
     for name, value in record.items():
         if isinstance(value, dict):
             yield from ((f"{name}/{key}", figure) for key, figure in _numbers(value))

@@ -37,7 +37,7 @@ def has_run(path: Path) -> bool:
 
 
 class NewerVersionError(CheckpointError):
-    """A checkpoint is of a format that this version does not know."""
+    """The checkpoint was written by a newer version, in a format that this version does not know."""
 
 
 class FileRecord(Document):
@@ -48,7 +48,7 @@ class FileRecord(Document):
 
 
 class PluginRecord(Document):
-    """A plug-in that a run needs, and where it comes from."""
+    """A plug-in that a run needs, with its distribution and version."""
 
     kind: str
     name: str
@@ -57,9 +57,9 @@ class PluginRecord(Document):
 
 
 class Manifest(Document):
-    """What a checkpoint says of itself besides its tensors.
+    """The manifest of a checkpoint: all that it holds besides its tensors.
 
-    `shape` is (C, *spatial) of the data. `trained_filter` is the filter that training left, where it was learned.
+    `shape` is (C, *spatial) of the data. `trained_filter` is the learned filter, or None when the filter is fixed.
     Early versions did not write `dtype`, `images_sha256` and `classes`.
     """
 
@@ -80,7 +80,7 @@ class Manifest(Document):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose hashes hold."""
+    """A checkpoint whose hashes have been verified."""
 
     path: Path
     manifest: Manifest
@@ -97,13 +97,16 @@ class Checkpoint:
 
     @property
     def filter(self) -> FilterConfig:
-        """The filter to sample with: the one that training left, where it was learned."""
+        """The filter to sample with: the fixed one, or the one that was learned."""
         document = self.manifest.trained_filter or self.manifest.config["filter"]
         return validate(FilterConfig, document, str(self.path))
 
 
 def described(config: RunConfig, images: NDArray[Any], classes: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what a manifest says of a training: its data (N, C, *spatial), settings, versions and plug-ins."""
+    """Return the part of a manifest that describes a training: its data, settings, versions and plug-ins.
+
+    `images` are (N, C, *spatial); `classes` is the document of their classes, or None.
+    """
     needed = {"filter": config.filter.type, "dataset": config.dataset.name, "backbone": config.backbone.name}
     entries = [registry().entry(kind, name) for kind, name in needed.items()]
     return {
@@ -131,38 +134,41 @@ def described(config: RunConfig, images: NDArray[Any], classes: dict[str, Any] |
 
 
 def path_of(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step is."""
+    """Return the path of the checkpoint of `step` in `folder`."""
     return folder / f"step-{step:08d}"
 
 
 def temporary_path(folder: Path, step: int, purpose: str) -> Path:
-    """Return a name for what is not yet, or no longer, a checkpoint; `prune` sweeps those that dead processes left."""
+    """Return a temporary path for a checkpoint that is being written or removed.
+
+    `prune` removes such paths of dead processes.
+    """
     return folder / f".tmp-{step:08d}-{purpose}-{os.getpid()}"
 
 
 def _steps(folder: Path) -> list[int]:
-    """Steps that have a checkpoint, sound or not, in order; a copy under another name is none."""
+    """Return the steps that have a checkpoint, sound or not, in order. A copy under another name does not count."""
     names = [re.fullmatch(r"step-(\d{8,})", path.name) for path in folder.glob("step-*")]
     return sorted(int(name[1]) for name in names if name)
 
 
 def prune(folder: Path, keep: int, milestone_steps: int | None = None) -> None:
-    """Remove all but the newest `keep` checkpoints and those at multiples of `milestone_steps`.
+    """Remove all checkpoints but the newest `keep` and those at multiples of `milestone_steps`.
 
-    And what dead processes left half written or half removed.
+    Also remove what dead processes left half written or half removed.
     """
     for step in _steps(folder)[:-keep]:
         if milestone_steps is None or step % milestone_steps:
             with suppress(
                 OSError
-            ):  # renamed first, as one that is half removed would look like a damaged one
+            ):  # renamed first, as a checkpoint that is half removed would look damaged
                 path_of(folder, step).rename(temporary_path(folder, step, "old"))
     for path in folder.glob(".tmp-*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def set_aside_newer(folder: Path, step: int) -> None:
-    """Rename the checkpoints past `step`, which were found damaged: they no longer count, and nothing is lost."""
+    """Rename the checkpoints past `step`, which were found damaged. They no longer count, but their files are kept."""
     for newer in _steps(folder):
         if newer > step:
             path = path_of(folder, newer)
@@ -175,9 +181,10 @@ def has_checkpoints(folder: Path) -> bool:
 
 
 def newest(folder: Path, output: Output) -> Checkpoint | None:
-    """Return the newest checkpoint whose hashes hold, if there is one, and warn of each newer one that is damaged.
+    """Return the newest sound checkpoint, or None; warn of each newer one that is damaged.
 
-    Raises NewerVersionError at one of a later format: to go on from an older one would discard what was trained since.
+    Raises NewerVersionError when a checkpoint has a later format. To go on from an older one would discard the steps
+    trained since.
     """
     for path in (path_of(folder, step) for step in reversed(_steps(folder))):
         try:
@@ -207,13 +214,13 @@ def _verified(path: Path) -> Manifest:
 
 
 def digest(manifest: dict[str, Any]) -> str:
-    """Hash of a manifest, its own digest left out."""
+    """Return the hash of a manifest without its own `digest`."""
     body = {key: value for key, value in manifest.items() if key != "digest"}
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and hash of each tensor file of a checkpoint."""
+    """Return the size in bytes and the hash of each tensor file of a checkpoint, by file name."""
     return {
         path.name: {"size": path.stat().st_size, "sha256": _sha256(path)}
         for path in sorted(folder.glob("*.safetensors"))
@@ -226,10 +233,10 @@ def _sha256(path: Path) -> str:
 
 
 def open_checkpoint(run: Path, output: Output) -> Checkpoint:
-    """Return a run's newest sound checkpoint, and say which newer ones were skipped and why.
+    """Return a run's newest sound checkpoint, and warn of newer ones that were skipped.
 
-    Raises UsageError when `run` is no run, CheckpointError when nothing in it is sound, PluginError when it needs a
-    plug-in that is not here.
+    Raises UsageError when `run` is not a run. Raises CheckpointError when it holds no sound checkpoint. Raises
+    PluginError when it needs a plug-in that is not installed.
     """
     if not has_run(run):
         raise UsageError(f"{run} is not a run: it has no {CONFIG}", "Train one with `sagd train`.")
@@ -242,7 +249,7 @@ def open_checkpoint(run: Path, output: Output) -> Checkpoint:
 
 
 def _check_plugins(needed: Sequence[PluginRecord]) -> None:
-    """Raise PluginError that says what to install when a plug-in a checkpoint needs is not here."""
+    """Raise PluginError, which says what to install, when a plug-in in `needed` is missing."""
     for item in needed:
         if item.name not in registry().names(item.kind):
             source = f"{item.distribution} {item.version}".strip()
@@ -254,7 +261,7 @@ def _check_plugins(needed: Sequence[PluginRecord]) -> None:
 
 @dataclass(frozen=True)
 class RunFilter:
-    """The filter of a run, the one it started from, and the shape of its fields."""
+    """The filter of a run, the filter its training started from, and the spatial shape of its fields."""
 
     filter: FilterConfig
     initial: FilterConfig
@@ -262,7 +269,7 @@ class RunFilter:
 
     @property
     def is_learned(self) -> bool:
-        """Whether training moved it."""
+        """Whether training has changed the filter."""
         return self.filter != self.initial
 
 

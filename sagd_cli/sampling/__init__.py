@@ -1,1 +1,1 @@
-"""Drawing images from a model, and where they are written."""
+"""Drawing images from a model and writing them."""

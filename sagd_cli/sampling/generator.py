@@ -1,4 +1,4 @@
-"""Drawing images from a trained run: one seed an image, whatever the batch size (docs/theory.md, section 5)."""
+"""Drawing images from a trained run: one seed per image, whatever the batch size (docs/theory.md, section 5)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,10 +28,11 @@ from sagd_cli.system.devices import autocast_dtype
 
 @dataclass(frozen=True)
 class Prior:
-    """Draws what a filter leaves out, given the rest.
+    """Draws the frequencies that a filter leaves out, given the rest of the image.
 
-    `fill(images, seeds)` returns images (B, C, *spatial) that have it, each a function of its image and seed; `name` is
-    what messages and folders call it, `evaluations` those of its network an image.
+    `fill(images, seeds)` returns the images (B, C, *spatial) with these frequencies filled in. Each result is a
+    function of its image and its seed. `name`: what messages and folders call the prior. `evaluations`: network
+    evaluations per image.
     """
 
     name: str
@@ -47,10 +48,10 @@ class ImageGenerator:
     ) -> None:
         """Sample from `model` as `sampling` says; see `sampling_of`.
 
-        Of a model of classes, those of NAME[,NAME...] are drawn in turn, by seed; without any, as often as in the data.
-        The fill `prior` draws what the filter leaves out from `prior`.
-        Raises UsageError for a class that the model does not know, for guidance that it is not made for, for a fill
-        where there is no gap, or whose mean image was not kept, and for a prior without its fill or the reverse.
+        `classes` is NAME[,NAME...]: successive seeds take these classes in turn. Without it, each class is drawn as
+        often as it is in the data. `prior` is needed for `fill="prior"` and only for it. Raises UsageError for a class
+        that the model does not know, for guidance that it was not trained for, for a fill when the filter leaves
+        nothing out, and for the mean image when the run did not keep it.
         """
         _check_purpose(model)
         _check_guidance(model, classes, sampling.guidance)
@@ -66,7 +67,7 @@ class ImageGenerator:
         self._autocast = autocast_dtype(model.config.training.precision, device)
         self.classes = model.classes
         self.chosen = [] if self.classes is None or classes is None else self.classes.chosen(classes)
-        # A filter with gaps leaves band-limited fields, which have no range of their own; nor do float data.
+        # x0 is clipped only where images have a range: neither band-limited fields nor float data have one.
         self._clip = self._noise.filter.is_complete and model.has_pixels
         self.fill = None if self._noise.filter.is_complete else sampling.fill or "zero"
         self.prior = prior
@@ -78,24 +79,25 @@ class ImageGenerator:
         self.network_evaluations += 0 if prior is None else prior.evaluations
 
     def warn_of_terminal_snr(self, output: Output) -> None:
-        """Warn where the run's data still showed through its noise at t = 1; early runs did not keep their spectrum."""
+        """Warn when the data are visible in the noise at t = 1; early runs, which kept no spectrum, are not checked."""
         if self.model.moments:
             power = self.model.moments["power_about_mean"]
             warn_of_terminal_snr(self.model.filter, power, self.model.config.schedule, output)
 
     def draw(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> NDArray[Any]:
-        """Return one image (C, *spatial) a seed, uint8, or float32 of a run on float data.
+        """Return one image for each seed, (B, C, *spatial): uint8, or float32 for a run on float data.
 
-        Image i depends on seed i alone.
+        Each image depends on its own seed alone.
         """
         signals = self.signals(seeds, on_step)
         return tensor_pixels(signals) if self.model.has_pixels else signals.cpu().numpy()
 
     @torch.inference_mode()
     def signals(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> torch.Tensor:
-        """Return the images of `draw` before rounding, float32; images have the range [-1, 1], float data their own.
+        """Return the images of `draw` before rounding, float32 (B, C, *spatial).
 
-        Frequencies that the run's filter gives no noise are zero, or what `sampling.fill` says.
+        Pixels are on the [-1, 1] range, float data on their own scale. Frequencies to which the run's filter gives no
+        noise are zero, or filled as `sampling.fill` says. Raises SagdError when a value is not finite.
         """
         streams = [random_stream(self._device, seed, "sample") for seed in seeds]
         shape = (len(seeds), *self.model.shape)
@@ -110,7 +112,7 @@ class ImageGenerator:
         blind = self.model.config.blind
         denoiser = NetworkDenoiser(network, self._process, self._prediction, self._clip, blind)
         drawn = integrate(denoiser, step, start, self._levels, on_step)
-        # Rounding in the frequencies without noise grows by 1 / alpha_T on the way: put them back to zero.
+        # Rounding errors at frequencies without noise grow by 1 / alpha_T on the way: set them back to zero.
         drawn = self._noise.project(drawn)
         drawn = drawn + self._filling(drawn, seeds)
         if not torch.isfinite(drawn).all():
@@ -120,7 +122,7 @@ class ImageGenerator:
         return drawn
 
     def _filling(self, images: torch.Tensor, seeds: range) -> torch.Tensor:
-        """What goes where there is no noise, and zero elsewhere."""
+        """Return what is added at the frequencies without noise; it is zero at all others."""
         if self.fill == "mean":
             mean = self.model.moments["mean"]
             filled = torch.as_tensor(mean, dtype=torch.float32, device=self._device)
@@ -131,13 +133,13 @@ class ImageGenerator:
         return filled - self._noise.project(filled)
 
     def labels(self, seeds: range) -> NDArray[np.int64] | None:
-        """Return the class of each seed (B,), or None where none is asked for."""
+        """Return the class of each seed (B,), or None when images are drawn without classes."""
         if self.classes is None or self.sampling.guidance == 0:
             return None
         return np.array([self.classes.of_seed(seed, self.chosen) for seed in seeds], dtype=np.int64)
 
     def _network(self, labels: NDArray[np.int64] | None, count: int) -> Network:
-        """The network for a batch of `count` images, of these classes and guided, or of none."""
+        """Return the network for a batch of `count` images with the classes `labels`, guided, or without classes."""
         if self.classes is None:
             return as_network(self.model.network, self._autocast)
         no_class = torch.full((count,), len(self.classes), device=self._device)
@@ -159,9 +161,10 @@ class ImageGenerator:
 
 
 def sampling_of(config: RunConfig, chosen: Mapping[str, Any]) -> SamplingConfig:
-    """Return how to sample from a run: as it is set to, but for what is `chosen`, keys of SamplingConfig.
+    """Return the run's own sampling settings, replaced by those in `chosen` (keys of SamplingConfig).
 
-    Raises ConfigError for a setting that cannot be, UsageError for the amount of another sampler than the one chosen.
+    Raises ConfigError for an invalid setting. Raises UsageError for a setting (eta, churn) that belongs to another
+    sampler.
     """
     sampling = validate(SamplingConfig, {**config.sampling.document(), **chosen}, "sampling")
     amounts = {record.amount for record in SAMPLERS.values() if record.amount}
@@ -181,7 +184,7 @@ def _check_purpose(model: Model) -> None:
 
 
 def _check_guidance(model: Model, classes: str | None, guidance: float) -> None:
-    """Raise UsageError when the model knows no classes, or no images without one, and is asked for them."""
+    """Raise UsageError when classes or guidance are asked for that the model was not trained for."""
     if model.classes is None and (classes is not None or guidance != 1):
         raise UsageError(
             f"{model.name} was trained without classes",
@@ -197,7 +200,7 @@ def _check_guidance(model: Model, classes: str | None, guidance: float) -> None:
 
 
 def _check_fill(model: Model, fill: str | None, prior: Prior | None) -> None:
-    """Raise UsageError when there is nothing to fill, or nothing to fill it with."""
+    """Raise UsageError when there is nothing to fill, nothing to fill it with, or a prior that is not used."""
     if fill is not None and model.filter.is_complete:
         raise UsageError(
             f"the filter of {model.name} leaves no frequency out, so there is nothing to fill",
@@ -218,7 +221,7 @@ def _check_fill(model: Model, fill: str | None, prior: Prior | None) -> None:
 
 
 def _prediction(model: Model, noise: SpectralNoise) -> Prediction:
-    """What the network predicts; the EDM ones need the spectrum of its data."""
+    """Return what the network of `model` predicts. The EDM predictions need the spectrum of the data."""
     name = model.config.prediction
     needed = PREDICTIONS[name].needs_power
     power = seen_power(model.config, model.moments, model.filter) if needed else None

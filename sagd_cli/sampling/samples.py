@@ -1,4 +1,4 @@
-"""Where the images drawn from a run go: folders, archives and contact sheets, under names that say how."""
+"""Writing the images drawn from a run: to folders, archives and contact sheets."""
 
 import hashlib
 from dataclasses import dataclass
@@ -24,7 +24,10 @@ ARCHIVE = "samples.npz"
 
 @dataclass(frozen=True)
 class SampleTarget:
-    """Where samples go: a folder of PNG files or a folder with one samples.npz, and perhaps a contact sheet."""
+    """Where samples are written: into `folder`, as PNG files or one samples.npz.
+
+    `grid` is the PNG file of a contact sheet, or None. Existing outputs are replaced only with `force`.
+    """
 
     folder: Path
     format: str = "png"
@@ -32,11 +35,11 @@ class SampleTarget:
     force: bool = False
 
     def name(self, seed: int) -> str:
-        """Name of the PNG file of a seed."""
+        """Return the name of the PNG file of a seed."""
         return f"{seed:06d}.png"
 
     def check(self, model: Model, seeds: range) -> None:
-        """Raise UsageError, before anything is drawn, when images of `model` cannot go there."""
+        """Raise UsageError, before anything is drawn, when images of `model` cannot be written to this target."""
         if self.format not in ("png", "npz"):
             raise UsageError(f"unknown format {self.format!r}", "Formats are png and npz.")
         if not model.is_drawable and (self.format == "png" or self.grid is not None):
@@ -59,7 +62,7 @@ class SampleTarget:
 def save_samples(
     generator: ImageGenerator, seeds: range, batch_size: int, target: SampleTarget, output: Output
 ) -> None:
-    """Draw one image a seed and write them where the checked `target` says."""
+    """Draw one image for each seed and write them to `target`, which was checked before."""
     target.folder.mkdir(parents=True, exist_ok=True)
     kept: list[NDArray[Any]] = []
     for part, pixels in generator.batches(seeds, batch_size, output):
@@ -81,7 +84,7 @@ def save_samples(
 
 
 def default_folder(run: Run, generator: ImageGenerator, seeds: range) -> Path:
-    """Return RUN/samples/NAME, the name being made of what was chosen."""
+    """Return RUN/samples/NAME, where NAME is made of the settings, the first seed and the number of images."""
     sampling = generator.sampling
     words = [sampling.sampler, str(sampling.steps), sampling.spacing]
     amount = SAMPLERS[sampling.sampler].amount
@@ -97,7 +100,7 @@ def default_folder(run: Run, generator: ImageGenerator, seeds: range) -> Path:
 
 
 def _short(text: str) -> str:
-    """`text`, or where it is too long for the name of a folder, its beginning and a hash of it."""
+    """Return `text`; if it is too long for the name of a folder, its beginning and a hash of it."""
     return text if len(text) <= 40 else f"{text[:30]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

@@ -1,4 +1,4 @@
-"""Rings of the half spectrum over which power is averaged (MATH: 7. Spectra)."""
+"""Rings of the half spectrum over which power is averaged (docs/theory.md, section 7)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +16,9 @@ RATIO = 1.1
 class Annuli:
     """A partition of the half spectrum of `grid` by radius: each bin is in exactly one of K annuli.
 
-    Annulus 0 is DC alone. The others are geometric: an annulus ends before the first radius that exceeds its
-    smallest by more than `RATIO`, so the lowest frequencies have one each and large grids about a hundred at most.
+    Annulus 0 is DC alone. The widths of the others grow with the radius: an annulus ends before the first radius that
+    is more than `RATIO` times its smallest radius. So each of the lowest frequencies has its own annulus, and large
+    grids have about a hundred annuli at most.
     """
 
     grid: FrequencyGrid
@@ -31,7 +32,7 @@ class Annuli:
 
     @cached_property
     def count(self) -> Array:
-        """How many bins of the full spectrum each annulus stands for, with shape (K,); sums to the grid's size."""
+        """Number of bins of the full spectrum in each annulus, with shape (K,); the sum is the grid's size."""
         total = np.bincount(self.index.ravel(), weights=self.grid.multiplicity.ravel())
         return total.astype(np.float64)
 
@@ -44,7 +45,7 @@ class Annuli:
         return rho
 
     def mean(self, values: NDArray[Any]) -> Array:
-        """Mean over the bins of the full spectrum in each annulus: (..., *half_shape) to (..., K)."""
+        """Return the means (..., K) of `values` (..., *half_shape) over the bins of the full spectrum in each annulus."""
         flat = np.reshape(values, (*np.shape(values)[: -self.grid.ndim], -1))
         ordered = flat[..., self._order] * self.grid.multiplicity.ravel()[self._order]
         return np.asarray(np.add.reduceat(ordered, self._starts, axis=-1) / self.count)
@@ -60,7 +61,7 @@ class Annuli:
 
 
 def _first_radii(radii: Array) -> Array:
-    """The smallest radius of every annulus but DC, from the distinct radii > 0 in ascending order."""
+    """Return the smallest radius of every annulus but DC; `radii` are the distinct radii > 0 in ascending order."""
     first: list[float] = []
     position = 0
     while position < len(radii):

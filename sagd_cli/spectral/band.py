@@ -1,8 +1,8 @@
-"""Bands as the command line takes them: radial, notches, stripes and their unions (MATH: 1.; CLI: BAND)."""
+"""Bands as the command line takes them: rings, notches, stripes and their unions (docs/theory.md, section 1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,16 @@ from sagd_cli.spectral.region import PRESETS, check_center, check_edges, disc, i
 STRIPE_AXES = {"horizontal": -2, "vertical": -1}  # the axis of the field along which the stripes alternate
 STRIPE_WIDTH = 0.01
 STRIPE_GUARD = 0.05
-RINGS = "rings"  # stands, where networks are trained for several bands, for rings between random radii
+RINGS = "rings"  # in the list of bands that a network is trained for: rings between random radii
 
 
 class Part(Protocol):
-    """One piece of a band."""
+    """One piece of a band; `str` returns its text for the command line."""
+
+    @property
+    def is_radial(self) -> bool:
+        """Whether the part is the same in all directions, so that a spectrum by radius shows it."""
+        ...
 
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
         """Bins of the half spectrum inside."""
@@ -27,10 +32,11 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Ring:
-    """A radial band [low, high) in rho."""
+    """A radial band from `low` to `high` in rho; `high` is excluded unless it is the corner of the spectrum."""
 
     low: float
     high: float
+    is_radial: ClassVar[bool] = True
 
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
         """Bins of the half spectrum inside."""
@@ -43,17 +49,21 @@ class Ring:
 
 @dataclass(frozen=True)
 class Notch:
-    """A disc about a frequency and its mirror, in cycles/sample."""
+    """A disc of `radius` about the frequency `center`, and its mirror at the opposite frequency, in cycles/sample."""
 
     center: tuple[float, ...]
     radius: float
+    is_radial: ClassVar[bool] = False
 
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
-        """Bins of the half spectrum inside, at least the nearest one; raise ConfigError on a field of other axes."""
+        """Bins of the half spectrum inside, at least the nearest one.
+
+        Raises ConfigError when `center` has not one frequency for each axis of the field.
+        """
         if len(self.center) != grid.ndim:
             raise ConfigError(
                 f"the band {self} gives {len(self.center)} frequencies and a radius, for a field of {grid.ndim} axes",
-                "On images it is notch:FY,FX,RADIUS.",
+                f"On images it is {KINDS['notch'].form}.",
             )
         return disc(self.center, self.radius, grid) > 0
 
@@ -64,13 +74,14 @@ class Notch:
 
 @dataclass(frozen=True)
 class Stripe:
-    """A strip of full `width` (cycles/sample) where stripes of the named direction lie, beyond rho = 0.05."""
+    """The strip of full `width` (cycles/sample) that holds stripes of `direction`, from rho = 0.05 on."""
 
     direction: str
     width: float = STRIPE_WIDTH
+    is_radial: ClassVar[bool] = False
 
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
-        """Bins of the half spectrum inside; raise ConfigError on a field without rows and columns."""
+        """Bins of the half spectrum inside; raise ConfigError unless the field has two axes."""
         if grid.ndim != 2:
             raise ConfigError(f"{self.direction} stripes need an image, not a field of shape {grid.shape}")
         return strip(STRIPE_AXES[self.direction], self.width, STRIPE_GUARD, FrequencyGrid(grid.shape)) > 0
@@ -88,15 +99,19 @@ class Band:
 
     @classmethod
     def parse(cls, text: str) -> "Band":
-        """Read a BAND; raise ConfigError otherwise.
+        """Return the band that `text` (a BAND) names: one of `band_forms()`, or several of them joined by `+`.
 
-        `low`, `mid`, `high`, `LO:HI` (rho), `notch:FY,FX,RADIUS` (cycles/pixel), `stripe:horizontal|vertical[,WIDTH]`
-        (cycles/pixel), or several joined by `+`.
+        Raises ConfigError on other text.
         """
         return cls(tuple(_parse_part(part.strip()) for part in text.split("+")))
 
+    @property
+    def rings(self) -> tuple[Ring, ...]:
+        """The rings among its parts."""
+        return tuple(part for part in self.parts if isinstance(part, Ring))
+
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
-        """Bins of the half spectrum inside the band; raise ConfigError when there is none at this size."""
+        """Bins of the half spectrum inside the band; raise ConfigError when the band holds none on `grid`."""
         inside = np.logical_or.reduce([part.mask(grid) for part in self.parts])
         if not inside.any():
             raise ConfigError(
@@ -109,16 +124,20 @@ class Band:
         return "+".join(map(str, self.parts))
 
 
+def band_forms() -> str:
+    """Return the forms of a BAND as a list for help texts."""
+    return ", ".join([*PRESETS, *(kind.form for kind in KINDS.values())])
+
+
 def _parse_part(text: str) -> Part:
     if text in PRESETS:
         return Ring(*PRESETS[text])
-    kind, colon, rest = text.partition(":")
+    name, colon, rest = text.partition(":")
     if not colon:
-        raise ConfigError(
-            f"unknown band {text!r}",
-            f"{suggest(text, PRESETS)} A band is also LO:HI in rho, notch:FY,FX,RADIUS or stripe:horizontal.",
-        )
-    return _READERS.get(kind.strip(), _read_ring)(text, rest)
+        *forms, last = (kind.form for kind in KINDS.values())
+        hint = f"{suggest(text, PRESETS)} A band is also {', '.join(forms)} or {last}."
+        raise ConfigError(f"unknown band {text!r}", hint)
+    return KINDS.get(name.strip(), KINDS["ring"]).read(text, rest)
 
 
 def _read_ring(text: str, rest: str) -> Ring:
@@ -128,7 +147,7 @@ def _read_ring(text: str, rest: str) -> Ring:
 
 
 def _read_notch(text: str, rest: str) -> Notch:
-    form = "notch:FY,FX,RADIUS with numbers in cycles/pixel"
+    form = f"{KINDS['notch'].form} with numbers in cycles/pixel"
     *center, radius = _numbers(rest.split(","), text, form, "notch:0.25,0.1,0.01", (2, 4))
     check_center(center)
     if not 0 < radius <= 0.5:
@@ -143,18 +162,35 @@ def _read_stripe(text: str, rest: str) -> Stripe:
         raise ConfigError(f"the stripes {text!r} have no direction", suggest(direction, STRIPE_AXES))
     if not comma:
         return Stripe(direction)
-    form = "stripe:horizontal,WIDTH with a number in cycles/pixel"
+    form = f"{KINDS['stripe'].form} with a number in cycles/pixel"
     (value,) = _numbers([width], text, form, "stripe:horizontal,0.01", (1, 1))
     if not 0 <= value <= 0.5:
         raise ConfigError(f"the stripes {text!r} need a width from 0 to 0.5 cycles/pixel")
     return Stripe(direction, value)
 
 
-_READERS: dict[str, Callable[[str, str], Part]] = {"notch": _read_notch, "stripe": _read_stripe}
+@dataclass(frozen=True)
+class PartKind:
+    """One kind of parts of a BAND.
+
+    `form` describes what people type. `read(text, rest)` returns the part; `text` is the whole text of the part, and
+    `rest` is what follows its first colon. It raises ConfigError on text that is not valid.
+    """
+
+    form: str
+    read: Callable[[str, str], Part]
+
+
+# By the word before the colon. A ring has no such word: all other texts with a colon are read as rings.
+KINDS = {
+    "ring": PartKind("LO:HI in rho", _read_ring),
+    "notch": PartKind("notch:FY,FX,RADIUS", _read_notch),
+    "stripe": PartKind("stripe:horizontal[,WIDTH]", _read_stripe),
+}
 
 
 def _shown(value: float) -> str:
-    """Shortest text that reads back as the same number, so that a receipt names the very band."""
+    """Return the shortest text that reads back as the same number, so that a receipt names exactly the same band."""
     return repr(float(value)).removesuffix(".0")
 
 

@@ -1,4 +1,4 @@
-"""Spectral filters: the weight w(f) that shapes the noise (MATH: 2. Filter, noise, covariance)."""
+"""Spectral filters: the weight w(f) that shapes the noise (docs/theory.md, section 2)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ Normalize = Literal["power", "none", "peak"]
 class SpectralFilter:
     """A real weight w(f) = w(-f) >= 0 on the half spectrum of `grid`.
 
-    The noise it shapes has covariance F^-1 diag(w^2) F. Construct it with `from_weight`, which checks.
+    The noise it shapes has covariance F^-1 diag(w^2) F. Construct it with `from_weight`, which checks the weight.
     """
 
     grid: FrequencyGrid
@@ -28,7 +28,7 @@ class SpectralFilter:
     def from_weight(
         cls, grid: FrequencyGrid, weight: NDArray[np.generic], normalize: Normalize = "none"
     ) -> "SpectralFilter":
-        """Check `weight` (half spectrum) and scale it.
+        """Check `weight` (half spectrum), scale it and return the filter.
 
         `normalize`: "power" makes the mean of w^2 over the full spectrum 1 (unit variance per sample),
         "peak" makes max w = 1, "none" keeps it. Raises ConfigError on a wrong shape, values that are negative,
@@ -41,7 +41,7 @@ class SpectralFilter:
                 f"unknown normalisation {normalize!r}", f"Known: {', '.join(get_args(Normalize))}."
             )
         if normalize != "none":
-            w = w / w.max()  # first, so that the squares of very small or large weights stay finite
+            w = w / w.max()  # first, so that the squares of very small or very large weights are representable
         if normalize == "power":
             w = w / np.sqrt(grid.mean(w**2))
         _check_range(w[w > 0])
@@ -88,7 +88,7 @@ class SpectralFilter:
         return {name: self.grid.total(power * indicator(*b, rho_grid)) / total for name, b in PRESETS.items()}
 
     def profile(self, bins: int = 32) -> list[tuple[float, float]]:
-        """Root-mean-square weight over `bins` equal intervals of rho: pairs (mean rho, w), empty ones left out."""
+        """Return pairs (mean rho, root-mean-square w) for `bins` equal intervals of rho, without empty intervals."""
         index = np.minimum((self.grid.rho * bins).astype(int), bins - 1).ravel()
         count = np.bincount(index, self.grid.multiplicity.ravel(), bins)
         sums = [
@@ -101,7 +101,7 @@ class SpectralFilter:
 
 
 def _check_range(w: Array) -> None:
-    """Noise is shaped and whitened in float32, which must hold every weight and its reciprocal."""
+    """Raise ConfigError unless float32, in which noise is shaped and whitened, holds every weight and its reciprocal."""
     if w.min() < 1e-37 or w.max() > 1e37:
         raise ConfigError(
             f"the filter's weights go from {w.min():.0e} to {w.max():.0e}, more than float32 holds",

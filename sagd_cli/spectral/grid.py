@@ -1,4 +1,4 @@
-"""The frequencies of a sampled field, on the half spectrum that `rfftn` returns (MATH: 1. Frequencies)."""
+"""The frequencies of a sampled field, on the half spectrum that `rfftn` returns (docs/theory.md, section 1)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 def format_shape(shape: Iterable[int]) -> str:
-    """A shape as the command line takes it: 28x28."""
+    """Return a shape as the command line takes it, such as 28x28."""
     return "x".join(map(str, shape))
 
 
@@ -23,16 +23,16 @@ def format_shape(shape: Iterable[int]) -> str:
 class FrequencyGrid:
     """Frequencies of a field of `shape` (1 to 3 spatial axes, each of any size >= 1).
 
-    Every array lives on the half spectrum `half_shape` = (*shape[:-1], shape[-1] // 2 + 1); `multiplicity`
-    says how many bins of the full spectrum a stored bin stands for. `units` is the unit in which a filter's
-    band edges are given, and so the unit of `radial`.
+    Every array is on the half spectrum, with shape `half_shape` = (*shape[:-1], shape[-1] // 2 + 1). `multiplicity`
+    says how many bins of the full spectrum a stored bin stands for. `units` is the unit in which a filter's band
+    edges are given. It is also the unit of `radial`.
     """
 
     shape: tuple[int, ...]
     units: Units = "rho"
 
     def __post_init__(self) -> None:
-        """Raise ConfigError on a shape or unit that has no spectrum."""
+        """Raise ConfigError on a shape without samples or of more than 3 axes, and on an unknown unit."""
         if not 1 <= len(self.shape) <= 3 or min(self.shape) < 1:
             raise ConfigError(f"a field needs 1 to 3 axes of at least one sample, not the shape {self.shape}")
         if self.units not in get_args(Units):
@@ -73,7 +73,7 @@ class FrequencyGrid:
 
     @cached_property
     def radial(self) -> Array:
-        """Distance from DC in `units`: the coordinate band edges are compared with."""
+        """Distance from DC in `units`. Band edges are compared with it."""
         return {"rho": self.rho, "nyquist": self.radius / 0.5, "cycles": self.radius}[self.units]
 
     @property
@@ -84,7 +84,7 @@ class FrequencyGrid:
 
     @cached_property
     def multiplicity(self) -> Array:
-        """1 or 2 per stored bin: how many bins of the full spectrum it stands for."""
+        """How many bins of the full spectrum each stored bin stands for, 1 or 2."""
         last = np.full(self.half_shape[-1], 2.0)
         last[0] = 1.0
         if self.shape[-1] % 2 == 0:
@@ -100,17 +100,17 @@ class FrequencyGrid:
         return self.total(values) / self.size
 
     def mirrored(self, values: Array) -> Array:
-        """Values at -f along the leading axes, for the bins whose mirror is itself stored."""
+        """Return `values` at -f along all axes but the last, for bins whose mirror is itself stored."""
         for axis, n in enumerate(self.shape[:-1]):
             values = np.take(values, -np.arange(n) % n, axis=axis)
         return values
 
     def full(self, values: Array) -> Array:
-        """The full spectrum of symmetric `values`, in the order of `fftfreq` along every axis (DC first)."""
+        """Return the full spectrum of symmetric `values`, in the order of `fftfreq` along every axis (DC first)."""
         mirror = self.mirrored(values)[..., 1 : (self.shape[-1] + 1) // 2]
         return np.concatenate([values, mirror[..., ::-1]], axis=-1)
 
     def is_symmetric(self, values: Array) -> bool:
-        """Whether values(f) = values(-f): only the bins at 0 and Nyquist of the last axis store their mirror."""
+        """Whether values(f) = values(-f). Only bins at 0 and Nyquist of the last axis have a stored mirror to check."""
         planes = [0, -1] if self.shape[-1] % 2 == 0 else [0]
         return np.allclose(values[..., planes], self.mirrored(values)[..., planes], rtol=1e-9, atol=0)

@@ -13,7 +13,7 @@ from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
 
-# Images of a batch that share a generator: few enough to divide it, enough to keep the device busy.
+# Images of a batch that share a generator: few enough to divide a batch, many enough to keep the device busy.
 BLOCK_IMAGES = 16
 
 
@@ -24,13 +24,13 @@ def random_stream(device: torch.device | str, seed: int, *key: int | str) -> tor
 
 
 class BatchStream:
-    """Randomness of some images of a batch, a function of (seed, *key) and of each image's place in the batch.
+    """Random numbers for some images of a batch: a function of (seed, *key) and of each image's place in the batch.
 
-    So however a batch is divided among processes and in time, an image gets the same numbers.
+    So an image gets the same numbers however the batch is divided into passes and among processes.
     """
 
     def __init__(self, device: torch.device | str, images: range, seed: int, *key: int | str) -> None:
-        """Serve the images at these places, drawing whole blocks of 16 places, each from a generator of its own."""
+        """Serve the images at the places `images`. Numbers are drawn in blocks of 16 places, with one generator each."""
         blocks = range(images.start // BLOCK_IMAGES, -(-images.stop // BLOCK_IMAGES))
         self.device = torch.device(device)
         self._generators = [random_stream(device, seed, *key, block) for block in blocks]
@@ -61,7 +61,7 @@ def multiply_spectrum(x: Tensor, gain: Tensor, shape: tuple[int, ...]) -> Tensor
     dims = tuple(range(-len(shape), 0))
     with torch.autocast(x.device.type, enabled=False):
         spectrum = torch.fft.rfftn(x.float(), dim=dims)
-        # In place where autograd does not need the factors: one array less of the largest there are.
+        # In place where autograd does not need the factors: this saves one of the largest arrays.
         shaped = spectrum * gain if gain.requires_grad else spectrum.mul_(gain)
         # irfftn takes these two steps on a copy of its input, at up to twice the time on the CPU.
         if len(dims) > 1:
@@ -79,7 +79,7 @@ def mean_power(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def uniform(count: int, stream: "torch.Generator | BatchStream", device: torch.device) -> Tensor:
-    """Draw `count` numbers in [0, 1), one for each image of the stream, if it is one of a batch."""
+    """Draw `count` numbers in [0, 1) on `device`; a BatchStream draws one for each of its images instead."""
     if isinstance(stream, BatchStream):
         return stream.rand()
     return torch.rand(count, generator=stream, device=device)
@@ -114,10 +114,10 @@ class SpectralNoise:
         return self.filter.support
 
     def draw(self, shape: Sequence[int], streams: Streams) -> Tensor:
-        """Draw noise of `shape` = (B, C, *spatial) from one generator, one for each image, or a BatchStream.
+        """Draw noise of `shape` = (B, C, *spatial).
 
-        None stands for torch's own generator.
-        With a generator per image, image i depends on its own generator alone: not on the batch it is drawn in.
+        `streams` is one generator for the batch, one generator for each image, a BatchStream, or None for torch's own
+        generator. With one generator for each image, an image depends on its own generator alone, not on its batch.
         """
         return self.color(self._white(tuple(shape), streams))
 
@@ -139,7 +139,7 @@ class SpectralNoise:
         return power if self._inverse is None else power * self._inverse.square()
 
     def support_mean(self, power: Tensor) -> Tensor:
-        """Return the sum of `power` (half spectrum) over the full spectrum, over the rank of the noise."""
+        """Return the sum of `power` (half spectrum) over the full spectrum, divided by the rank of the noise."""
         return (self._share * power).sum()
 
     def covariance(self) -> Tensor:
@@ -158,7 +158,7 @@ class SpectralNoise:
         return torch.stack([torch.randn(shape[1:], generator=g, device=self.device) for g in streams])
 
     def _multiplier(self, values: NDArray[np.generic]) -> Tensor | None:
-        """None stands for the identity: white noise is then the very tensor that was drawn, at no cost."""
+        """Return `values` as a tensor, or None when all are 1: then white noise is the drawn tensor itself, at no cost."""
         if np.all(np.abs(values.astype(np.float64) - 1) < 1e-12):
             return None
         return torch.as_tensor(np.array(values, dtype=np.float32), device=self.device)

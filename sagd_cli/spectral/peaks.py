@@ -1,9 +1,9 @@
-"""Periodic interference and scan lines in a power spectrum (CLI: `spectrum --peaks`, BAND).
+"""Periodic interference and scan lines in a power spectrum (docs/theory.md, section 7).
 
 Interference lies on isolated peaks, scan lines and curtains on a narrow line along one frequency axis, above a
 background that in natural images is steep, anisotropic and smooth. Both are told from it by comparison with the
-bins beside them: a peak must rise above the bins in *every* direction, so that neither a steep slope nor a ridge
-is one; a stripe above the parallel lines on both sides, along most of its length.
+bins beside them. A peak must rise above the bins in *every* direction, so that neither a steep slope nor a ridge
+is one. A stripe must rise above the parallel lines on both sides, along most of its length.
 """
 
 from dataclasses import dataclass
@@ -23,18 +23,19 @@ Bins = NDArray[np.intp]
 
 MOST = 20
 FALSE_ALARMS = 1e-3  # expected over a whole spectrum of Gaussian noise
-PEAK_FLOOR_DB = 10.0  # photographs are no Gaussian noise: their smooth spectra reach 8 to 9 dB, rarely 10
-# Share of a field's variance below which a peak is of no account: that of rounding to 8 bits (1/12) in a photograph
-# of ordinary contrast (a standard deviation of 50 levels). The Kodak images have such a peak at (1/2, 1/2).
+PEAK_FLOOR_DB = 10.0  # photographs are not Gaussian noise: bins of their smooth spectra reach 8 to 9 dB, rarely 10
+# A peak with a smaller share of a field's variance is ignored. It is the share that rounding to 8 bits has (a variance
+# of 1/12) in a photograph of ordinary contrast (a standard deviation of 50 levels). The Kodak images have such a peak
+# at (1/2, 1/2).
 FAINTEST = 1 / 12 / 50**2
 STRIPE_FLOOR_DB = 7.5  # house fronts, brick courses and planks reach 5 to 7 dB
 LOBE = 2  # half width of the main lobe of the Hann taper, in bins
-# How far, in bins, neighbours tell the background. A line of a signal is one bin thin, so it has to be longer
-# than a bar of an image, three bins thick, to hold about as many bins.
+# Neighbours up to this distance, in bins, give the background. A bar of a signal is one bin thick, so it has to be
+# longer than a bar of an image, which is three bins thick, to hold about as many bins.
 REACH = {1: 24, 2: 10, 3: 10}
-STRIPE_SIDES = range(4, 9)  # bins off the axis that tell a stripe's background: near, for edges widen slowly
-STRIPE_SMALLEST = 64  # samples along either axis: an edge right across a smaller image is nothing unusual
-LINE_START = 0.2  # cycles/sample; below it the edges of a picture rule the axes, above it they have faded
+STRIPE_SIDES = range(4, 9)  # bins off the axis that give a stripe's background; near, as edges widen slowly
+STRIPE_SMALLEST = 64  # samples along either axis: in a smaller image, an edge often runs right across
+LINE_START = 0.2  # cycles/sample; below it the edges in a picture dominate the axes, above it they have faded
 # Bins of a Hann-tapered spectrum per independent bin and axis: 1 + 2 (2/3)^2 + 2 (1/6)^2, from the taper's
 # autocorrelation (Percival and Walden, Spectral Analysis for Physical Applications, 1993, section 6.6).
 CORRELATED_BINS = 35 / 18
@@ -45,8 +46,8 @@ NOISE_BANDWIDTH = 1.5  # of the Hann taper, bins per axis: power of a sinusoid o
 class Peak:
     """A peak or stripe of the power spectrum; its mirror at the opposite frequency is implied.
 
-    `center` is in cycles/sample, None along the axis a stripe runs along; `extent` is the radius of the peak or
-    the full width of the stripe, in cycles/sample; `excess_db` is the height above the background, of a stripe
+    `center` is in cycles/sample; it is None along the axis that a stripe runs along. `extent` is the radius of a peak
+    or the full width of a stripe, in cycles/sample. `excess_db` is the height above the background; for a stripe it is
     the median along its line.
     """
 
@@ -57,7 +58,7 @@ class Peak:
 
     @property
     def band(self) -> str:
-        """The band `sagd omit --band` takes: rounded to four digits, and still over all of the peak."""
+        """The BAND for `sagd omit --band`. Its numbers have four digits, rounded so that it holds all of the peak."""
         _, _, side = self.kind.partition("-")
         if side:
             return str(Stripe(side, _rounded_up(self.extent)))
@@ -67,13 +68,13 @@ class Peak:
 
 
 def find_peaks(power: Array, grid: FrequencyGrid, count: int) -> list[Peak]:
-    """Peaks and stripes of `power`, strongest first, at most 20.
+    """Return the peaks and stripes of `power`, strongest first, at most 20.
 
     `power` is the Hann-tapered power spectrum on the half spectrum of `grid`, the mean over `count` independent
-    fields, each without its mean. A peak passes when Gaussian noise of the same background would have one as
-    high in fewer than one spectrum in 1,000, and at 10 dB at least; a stripe at 7.5 dB. Stripes are sought in
-    two dimensions only, from 64 samples along both axes. A field of less than 21 samples along an axis (49 in
-    one dimension) has no room for a background, and no peaks.
+    fields that have lost their means. A peak must be 10 dB above its background, and so high that Gaussian noise of
+    that background has such a peak in fewer than one of 1,000 spectra. A stripe must be 7.5 dB above its background.
+    Stripes are sought in two dimensions only, from 64 samples along both axes. A field of less than 21 samples along an
+    axis (49 in one dimension) has no room for a background, and no peaks.
     """
     if min(grid.shape) <= 2 * REACH[grid.ndim] or not power.any():
         return []
@@ -85,15 +86,15 @@ def find_peaks(power: Array, grid: FrequencyGrid, count: int) -> list[Peak]:
 
 
 def _median_bias_db(count: int) -> float:
-    """How far the median of a mean of `count` periodograms lies below its expectation, in dB."""
+    """Return how far the median of a mean of `count` periodograms lies below its expectation, in dB."""
     return 10 * log10(count / float(special.gammaincinv(count, 0.5)))
 
 
 def _threshold_db(grid: FrequencyGrid, count: int) -> float:
-    """Excess in dB that any bin of Gaussian noise on `grid` reaches with probability `FALSE_ALARMS`.
+    """Return the excess in dB that any bin of Gaussian noise on `grid` reaches with probability `FALSE_ALARMS`.
 
-    A bin is Gamma(count)/count times the background, which is itself the highest of the medians of some such
-    bins: the quantile of a median of M is Beta((M + 1)/2, (M + 1)/2).
+    A bin is Gamma(count)/count times the background. The background is itself the highest of the medians of some such
+    bins, and the quantile of a median of M bins is Beta((M + 1)/2, (M + 1)/2).
     """
     bars = _bars(grid.ndim)
     half = (np.mean([len(bar) for bar in bars]) / CORRELATED_BINS**grid.ndim + 1) / 2
@@ -110,9 +111,9 @@ def _threshold_db(grid: FrequencyGrid, count: int) -> float:
 
 
 def _bars(ndim: int) -> list[Bins]:
-    """Offsets (M, ndim) in bins of the neighbours in each direction, outside the main lobe.
+    """Return for each direction the offsets (M, ndim), in bins, of the neighbours outside the main lobe.
 
-    Directions are those of the integer vectors with components of at most 2: 8 in two dimensions.
+    Directions are those of the integer vectors with components of at most 2; there are 16 in two dimensions.
     """
     reach = REACH[ndim]
     offsets = np.array(list(product(range(-reach, reach + 1), repeat=ndim)))
@@ -127,9 +128,9 @@ def _bars(ndim: int) -> list[Bins]:
 
 
 def _summits(spectrum: Array, grid: FrequencyGrid) -> Bins:
-    """Bins (M, ndim), as signed multiples of 1/n, that are the highest within a main lobe.
+    """Return the bins (M, ndim), as signed multiples of 1/n, that are the highest within a main lobe.
 
-    Those whose main lobe meets that of DC are left out, and those so near that the bars towards DC lie mostly
+    Left out are bins whose main lobe meets that of DC, and bins so near to DC that the bars towards it lie mostly
     beyond it, where the background is lower again.
     """
     highest = spectrum == ndimage.maximum_filter(spectrum, 2 * LOBE + 1, mode="wrap")
@@ -141,7 +142,7 @@ def _summits(spectrum: Array, grid: FrequencyGrid) -> Bins:
 
 
 def _background_db(level: Array, summits: Bins, bias: float) -> Array:
-    """Background (M,) at the summits, in dB: the median of the highest of the bars through each."""
+    """Return the background (M,) at the summits, in dB: of the bars around a summit the one with the highest median."""
     medians = [
         np.median(level[tuple(np.moveaxis((summits[:, None] + bar) % level.shape, -1, 0))], axis=1)
         for bar in _bars(level.ndim)
@@ -150,14 +151,12 @@ def _background_db(level: Array, summits: Bins, bias: float) -> Array:
 
 
 def _isolated(spectrum: Array, grid: FrequencyGrid, count: int, stripes: list[Peak]) -> list[Peak]:
-    """Peaks that no stripe covers, strongest first; each hides the lesser ones within its extent."""
+    """Return the peaks that no stripe covers, strongest first; a peak hides the lesser ones within its extent."""
     level, summits = 10 * np.log10(spectrum), _summits(spectrum, grid)
     excess = level[tuple(summits.T)] - _background_db(level, summits, _median_bias_db(count))
     floor_db = max(PEAK_FLOOR_DB, _threshold_db(grid, count))
     frequencies = summits / np.array(grid.shape)
-    pair = np.where(
-        np.all(2 * frequencies % 1 == 0, axis=1), 1, 2
-    )  # a bin at DC or Nyquist is its own mirror
+    pair = np.where(np.all(2 * frequencies % 1 == 0, axis=1), 1, 2)  # a bin at Nyquist is its own mirror
     share = pair * NOISE_BANDWIDTH**grid.ndim * spectrum[tuple(summits.T)] / np.sum(spectrum)
     left = (excess > floor_db) & (share > FAINTEST) & ~_covered(frequencies, stripes)
     peaks: list[Peak] = []
@@ -172,22 +171,22 @@ def _isolated(spectrum: Array, grid: FrequencyGrid, count: int, stripes: list[Pe
 
 
 def _wrapped(difference: Array) -> Array:
-    """Differences of frequency on the torus, in cycles/sample within [-1/2, 1/2]."""
+    """Return differences of frequency on the torus, in cycles/sample within [-1/2, 1/2]."""
     return difference - np.round(difference)
 
 
 def _representative(frequency: Array) -> tuple[float, ...]:
-    """Of a frequency and its mirror the one with the last component positive; -1/2 is 1/2."""
+    """Return the frequency or its mirror, whichever has the larger last component; -1/2 becomes 1/2."""
     both = [tuple(float(f) if f > -0.5 else 0.5 for f in sign * frequency + 0.0) for sign in (1, -1)]
     return max(both, key=lambda center: center[::-1])
 
 
 def _radius(spectrum: Array, frequency: Array, background: float) -> float:
-    """Radius in cycles/sample of the disc about `frequency` to omit from a whole image, which is not tapered.
+    """Return the radius in cycles/sample of the disc about `frequency` to omit from a whole image.
 
-    Its rings have over twice the background. Without the taper the peak is wider: by a main lobe, for interference that
-    is stronger at the borders; and a tone has arms along the axes, which at distance d, in bins, have its power over
-    (pi d)^2 in that of white noise. The disc ends where what is left of them, a sixteenth, is below the background.
+    The rings of the disc have more than twice the background. A whole image is not tapered, which makes the peak wider.
+    Interference that is stronger at the borders is wider by a main lobe. A tone has arms along the axes; at a distance
+    of d bins they have its power over (pi d)^2. The disc ends where a sixteenth of that is below the background.
     """
     coarse = min(spectrum.shape)
     axes = np.ix_(*(_wrapped(np.fft.fftfreq(n) - f) for n, f in zip(spectrum.shape, frequency, strict=True)))
@@ -203,7 +202,7 @@ def _radius(spectrum: Array, frequency: Array, background: float) -> float:
 
 
 def _covered(frequencies: Array, stripes: list[Peak]) -> NDArray[np.bool_]:
-    """Which of the frequencies (M, 2) lie on a stripe, as its band has it: not those that its guard spares."""
+    """Tell which of the frequencies (M, 2) lie in the band of a stripe, outside its guard."""
     covered = np.zeros(len(frequencies), dtype=bool)
     for stripe in stripes:
         across = 1 if stripe.kind == "stripe-horizontal" else 0
@@ -213,16 +212,16 @@ def _covered(frequencies: Array, stripes: list[Peak]) -> NDArray[np.bool_]:
 
 
 def _stripes(spectrum: Array, count: int) -> list[Peak]:
-    """Stripes of an image: horizontal ones lie on the vertical frequency axis, vertical ones on the other."""
+    """Return the stripes of an image: horizontal ones lie on the vertical frequency axis, vertical ones across it."""
     horizontal = _stripe(spectrum, "stripe-horizontal", (None, 0.0), count)
     vertical = _stripe(spectrum.T, "stripe-vertical", (0.0, None), count)
     return [stripe for stripe in (horizontal, vertical) if stripe]
 
 
 def _stripe(spectrum: Array, kind: Kind, center: tuple[float | None, ...], count: int) -> Peak | None:
-    """The stripe on the frequency axis along the first dimension of `spectrum`, if there is one.
+    """Return the stripe on the frequency axis along the first dimension of `spectrum`, or None if there is no stripe.
 
-    The median along the line must stand out: a peak on the axis does so at a few frequencies only, and the ridge
+    The median along the line must stand out. A peak on the axis stands out at a few frequencies only. The ridge
     that straight edges make fades towards the high frequencies, to which the line is confined.
     """
     length, across = spectrum.shape
@@ -236,10 +235,10 @@ def _stripe(spectrum: Array, kind: Kind, center: tuple[float | None, ...], count
 
 
 def _half_width(line: Array) -> int:
-    """Bins to either side of the axis that hold nine tenths of a stripe's power, the main lobe at least.
+    """Return the number of bins on either side of the axis that hold nine tenths of a stripe's power.
 
-    `line` is the part (length, across) of the spectrum along the axis. The background here lies beyond the
-    lines that may be counted to the stripe.
+    It is the main lobe at least. `line` is the part (length, across) of the spectrum along the axis. The background
+    here is measured beyond all lines that may belong to the stripe.
     """
     widest = STRIPE_SIDES[-1]
     far = np.arange(widest + 1, min(2 * widest, line.shape[1] // 2) + 1)
@@ -252,7 +251,7 @@ def _half_width(line: Array) -> int:
 
 
 def _rounded_up(value: float) -> float:
-    """`value` in four digits, the last one higher where rounding would make it smaller."""
+    """Return `value` in four digits, where the last is one higher if rounding would make the value smaller."""
     text = f"{value:.4g}"
     step = 10.0 ** (floor(log10(value)) - 3)
     return float(text) if float(text) >= value else float(f"{float(text) + step:.4g}")

@@ -1,4 +1,4 @@
-"""The exponent of a power spectrum, S(f) = c r^-beta (MATH: 7. Spectra)."""
+"""The exponent of a power spectrum, S(f) = c r^-beta (docs/theory.md, section 7)."""
 
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -23,8 +23,9 @@ ROUNDING = 1e-28
 class PowerLaw:
     """S = c r^-beta, r in cycles/sample, as fitted to the annuli from `low_rho` to `high_rho`.
 
-    `beta_se` is the standard error of `beta` over images, None when there is but one; `misfit_db` the root mean square
-    of what the law leaves of the RAPSD, in dB; `expected` the RAPSD of the fitted annuli that the law explains.
+    `beta_se`: the standard error of `beta` over images, or None for a single image. `log_c`: log c. `misfit_db`: the
+    root mean square difference between the RAPSD and the law, in dB. `expected` (K',): the RAPSD that the law gives in
+    the K' fitted annuli.
     """
 
     beta: float
@@ -36,7 +37,7 @@ class PowerLaw:
     expected: Array
 
     def curve(self, rho: Array) -> tuple[float, float | None, Array, Array]:
-        """Return beta, its standard error, the fitted annuli of `rho`, and what the law makes there."""
+        """Return beta, its standard error, the part of `rho` (K,) that was fitted, and the RAPSD of the law there."""
         fitted = rho[(rho >= self.low_rho) & (rho <= self.high_rho)]
         return self.beta, self.beta_se, fitted, self.expected
 
@@ -44,10 +45,9 @@ class PowerLaw:
 def fit_power_law(spectrum: Spectrum) -> PowerLaw:
     """Fit c r^-beta to the RAPSD by least squares of its logarithm, weighted by the bins of each annulus.
 
-    DC and the corners (r > 0.5 cycles/sample) are left out, and the lobe of the taper where there is one. The
-    curve compared with is the RAPSD that the measurement is expected to make of the power law, so the fit has no bias
-    from the width of annuli, the taper or the logarithm. Raises DataError when fewer than 3 annuli are left or
-    the images have no power in one of them.
+    DC, the corners (r > 0.5 cycles/sample) and, with a taper, its main lobe are left out. The RAPSD is compared with
+    the one that the same measurement would give for the power law. So the width of annuli, the taper and the logarithm
+    cause no bias. Raises DataError when fewer than 3 annuli are left or the images have no power in one of them.
     """
     expected = _ExpectedRapsd(spectrum)
     fitted = expected.fitted
@@ -63,20 +63,20 @@ def fit_power_law(spectrum: Spectrum) -> PowerLaw:
 
 @dataclass(frozen=True, eq=False)
 class _ExpectedRapsd:
-    """What the measurement of `spectrum` makes of Gaussian fields whose power is r^-beta."""
+    """The RAPSD that the measurement of `spectrum` would give for Gaussian fields with the power r^-beta."""
 
     spectrum: Spectrum
 
     @cached_property
     def fitted(self) -> NDArray[np.bool_]:
-        """Annuli that take part in the fit, with shape (K,)."""
+        """Which annuli take part in the fit, with shape (K,)."""
         grid = self.spectrum.grid
         radius = self.spectrum.annuli.rho * np.sqrt(grid.ndim) / 2
         lobe = np.sqrt(grid.ndim) / min(grid.shape) if self.spectrum.hann else 0.0
         return np.asarray((radius > lobe * (1 + 1e-9)) & (radius <= 0.5 * (1 + 1e-9)))
 
     def log_rapsd(self, beta: float) -> Array:
-        """Mean of the logarithm of the RAPSD in the fitted annuli."""
+        """Return the expected logarithm of the RAPSD in the fitted annuli."""
         power = np.zeros(self.spectrum.grid.half_shape)
         np.power(self.spectrum.grid.radius, -beta, out=power, where=self.spectrum.grid.radius > 0)
         if self.spectrum.hann:
@@ -85,8 +85,8 @@ class _ExpectedRapsd:
 
     @cached_property
     def _log_bias(self) -> Array:
-        """Mean of the logarithm of an average of n exponentials of mean 1, n being the annulus' independent bins."""
-        # f and -f hold one exponential between them, a real bin half of one.
+        """Expected logarithm of an average of n exponentials of mean 1; n is the annulus' number of independent bins."""
+        # f and -f together hold one exponential; a bin that is its own mirror counts as half of one.
         bins = self.spectrum.annuli.count / 2
         if self.spectrum.hann:
             bins = bins / self._correlated_bins
@@ -95,7 +95,7 @@ class _ExpectedRapsd:
 
     @cached_property
     def _correlated_bins(self) -> Array:
-        """Bins of the same annulus, itself included, that the taper makes a bin's power correlate with, (K,)."""
+        """How many bins of its annulus, with itself, a bin's power is correlated with because of the taper, (K,)."""
         grid, index = self.spectrum.grid, self.spectrum.annuli.index
         kernel = _kernel([hann_taper(n) ** 2 for n in grid.shape])
         shared = [weight * (_shift(index, grid, shifts) == index) for shifts, weight in kernel]
@@ -104,23 +104,23 @@ class _ExpectedRapsd:
 
 @dataclass(frozen=True, eq=False)
 class _LeastSquares:
-    """Weighted least squares of log RAPSDs against the expected ones, with the best c for every beta."""
+    """Weighted least squares of the log RAPSD against the expected one, with the best c for every beta."""
 
     expected: _ExpectedRapsd
     log_rapsd: Array
     weights: Array
 
     def log_c(self, beta: float) -> float:
-        """Logarithm of the c that fits best."""
+        """Return the logarithm of the c that fits best."""
         return float(np.average(self.log_rapsd - self.expected.log_rapsd(beta), weights=self.weights))
 
     def loss(self, beta: float) -> float:
-        """Weighted sum of squares of what is left."""
+        """Return the weighted sum of the squared residuals."""
         residual = self.log_rapsd - self.expected.log_rapsd(beta)
         return float(self.weights @ (residual - np.average(residual, weights=self.weights)) ** 2)
 
     def influence(self, beta: float, step: float = 1e-3) -> Array:
-        """Derivative of the fitted beta with respect to the log RAPSD of every annulus."""
+        """Return the derivative of the fitted beta with respect to the log RAPSD of every annulus."""
         slope = (self.expected.log_rapsd(beta + step) - self.expected.log_rapsd(beta - step)) / (2 * step)
         slope = slope - np.average(slope, weights=self.weights)
         return self.weights * slope / (self.weights @ slope**2)
@@ -146,7 +146,10 @@ def _check(spectrum: Spectrum, fitted: NDArray[np.bool_]) -> None:
 
 
 def _standard_error(spectrum: Spectrum, fit: _LeastSquares, beta: float) -> float | None:
-    """Bootstrap standard error of beta over images; the fit is linear enough within the spread of the replicates."""
+    """Return the bootstrap standard error of beta over images, or None for a single image.
+
+    The fit is linearised, which is exact enough within the spread of the replicates.
+    """
     replicates = spectrum.replicates[:, fit.expected.fitted]
     replicates = replicates[np.all(replicates > 0, axis=1)]
     if spectrum.count < 2 or len(replicates) < 2:
@@ -156,17 +159,21 @@ def _standard_error(spectrum: Spectrum, fit: _LeastSquares, beta: float) -> floa
 
 
 def _leak(power: Array, grid: FrequencyGrid) -> Array:
-    """Power of Gaussian periodic fields of `power` (even along every axis) once tapered, on the half spectrum.
+    """Return the power (half spectrum) that periodic Gaussian fields have after tapering.
 
-    Its circular convolution with the taper's power kernel: a sum of positive terms, which keeps its precision over
-    the many decades of a steep spectrum where a product of transforms would not.
+    `power` (half spectrum, even along every axis) is their power before. The result is its circular convolution with
+    the taper's power kernel. It is computed as a sum of positive terms, which keeps its precision over the many
+    decades of a steep spectrum. A product of transforms would not.
     """
     kernel = _kernel([hann_taper(n) for n in grid.shape])
     return reduce(np.add, (weight * _shift(power, grid, shifts) for shifts, weight in kernel))
 
 
 def _kernel(tapers: list[Array]) -> list[tuple[tuple[int, ...], float]]:
-    """Shifts in bins and weights (which sum to 1) of |F h|^2 / (N sum h^2), h the product of `tapers`; 0 first."""
+    """Return the kernel |F h|^2 / (N sum h^2) as pairs (shifts in bins, weight), the shift 0 first.
+
+    h is the product of `tapers`. The weights sum to 1.
+    """
     return [
         (tuple(shifts), prod(weights))
         for shifts, weights in (zip(*taps, strict=True) for taps in product(*map(_taps, tapers)))
@@ -180,7 +187,7 @@ def _taps(taper: Array) -> list[tuple[int, float]]:
 
 
 def _shift(values: NDArray[Any], grid: FrequencyGrid, shifts: tuple[int, ...]) -> NDArray[Any]:
-    """Values (half spectrum, even along every axis) at the frequencies `shifts` bins further along each axis."""
+    """Return `values` (half spectrum, even along every axis) at frequencies `shifts` bins further along each axis."""
     bins = [(np.arange(n) + shift) % n for n, shift in zip(grid.shape, shifts, strict=True)]
     last = bins[-1][: values.shape[-1]]
     bins[-1] = np.minimum(last, grid.shape[-1] - last)

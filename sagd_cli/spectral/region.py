@@ -1,4 +1,4 @@
-"""Regions of the spectrum as weights in [0, 1]: radial windows, discs and strips (MATH: 1. and 3.)."""
+"""Regions of the spectrum as weights in [0, 1]: radial windows, discs and strips (docs/theory.md, sections 1 and 3)."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -29,7 +29,10 @@ def check_edges(low: float, high: float, grid: FrequencyGrid) -> None:
 
 
 def indicator(low: float, high: float, grid: FrequencyGrid) -> NDArray[np.bool_]:
-    """Bins with low <= radial < high; a band that ends at the corner of the spectrum includes it."""
+    """Return which bins have low <= radial < high. A band that ends at the corner of the spectrum includes it.
+
+    Raises what `check_edges` raises.
+    """
     check_edges(low, high, grid)
     slack = SLACK * grid.radial_max
     above = grid.radial >= low - slack
@@ -37,9 +40,9 @@ def indicator(low: float, high: float, grid: FrequencyGrid) -> NDArray[np.bool_]
 
 
 def window(low: float, high: float, grid: FrequencyGrid, transition: float = 0.0) -> Array:
-    """Weight 1 inside the band and 0 outside, with raised-cosine edges `transition` wide (grid units).
+    """Return weights of 1 inside the band and 0 outside, with raised-cosine edges `transition` wide (grid units).
 
-    Edges that lie on DC or on the corner of the spectrum have no other side and stay sharp.
+    An edge at DC or at the corner of the spectrum has no other side, so it has no transition.
     """
     if transition == 0:
         return indicator(low, high, grid).astype(np.float64)
@@ -62,11 +65,12 @@ def check_center(center: Sequence[float]) -> None:
 
 
 def disc(center: Sequence[float], radius: float, grid: FrequencyGrid, transition: float = 0.0) -> Array:
-    """Weight 1 within `radius` of `center` or its mirror, 0 elsewhere, with a raised-cosine edge.
+    """Return weights of 1 within `radius` of `center` or its mirror, 0 elsewhere, with a raised-cosine edge.
 
-    All in cycles/sample: `center` is (f_x), (f_y, f_x) or (f_z, f_y, f_x), and leading axes it does not name are at
-    0. Distances wrap around the spectrum, which is periodic. A disc smaller than the spacing of the frequencies
-    still holds the nearest one. Raises ConfigError on a centre outside the spectrum or with more axes than the field.
+    All lengths are in cycles/sample. `center` is (f_x), (f_y, f_x) or (f_z, f_y, f_x); leading axes that it does not
+    name are at 0. Distances wrap around, as the spectrum is periodic. A disc smaller than the spacing of the
+    frequencies still holds the nearest one. Raises ConfigError on a centre outside the spectrum, and on a centre with
+    more axes than the field.
     """
     check_center(center)
     if len(center) > grid.ndim:
@@ -93,12 +97,12 @@ def _within(distance: Array, radius: float, transition: float) -> Array:
 
 
 def strip(axis: int, width: float, guard: float, grid: FrequencyGrid, transition: float = 0.0) -> Array:
-    """Weight 1 on a strip of full `width` along frequency axis `axis`, 0 elsewhere, with raised-cosine edges.
+    """Return weights of 1 on a strip along the frequency axis `axis`, 0 elsewhere, with raised-cosine edges.
 
-    Damage that alternates along one axis of the field and is constant along the others (scan lines) lies there. The
-    other frequencies are at most width / 2 (cycles/sample; 0 is the line itself); the radius is at least `guard`
-    (grid units), which spares the coarse structure. Raises ConfigError on an axis the field does not have,
-    and on a guard beyond the spectrum.
+    Damage that alternates along one axis of the field and is constant along the others (scan lines) lies on such a
+    strip. Across the strip, frequencies are at most `width` / 2 (cycles/sample; 0 is the axis itself). The radius is at
+    least `guard` (grid units), which spares the coarse structure. Raises ConfigError on an axis that the field does
+    not have, and on a guard beyond the spectrum.
     """
     if not -grid.ndim <= axis < grid.ndim:
         raise ConfigError(f"a field of shape {grid.shape} has no axis {axis}", "Axes count from 0.")

@@ -1,4 +1,4 @@
-"""Power spectra of images (MATH: 7. Spectra)."""
+"""Power spectra of images (docs/theory.md, section 7)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ CHUNK = 2**20
 
 
 def power_spectrum(images: NDArray[np.floating], grid: FrequencyGrid, hann: bool = False) -> Array:
-    """Mean of |F x|^2 / N over `images` (M, ..., *spatial), on the half spectrum; the mean image is kept.
+    """Return the mean of |F x|^2 / N over `images` (M, ..., *spatial), on the half spectrum.
 
-    White noise of variance s^2 has power s^2 at every frequency. `hann` tapers the images first, which keeps
-    the borders of crops from leaking into high frequencies, and divides by the power of the taper.
+    The mean image is not subtracted. White noise of variance s^2 has power s^2 at every frequency. `hann` tapers the
+    images first and divides by the power of the taper: so the borders of crops do not leak into high frequencies.
     """
     power = periodograms(images, grid, hann)
     return np.asarray(np.mean(power, axis=tuple(range(power.ndim - grid.ndim))))
 
 
 def hann_taper(size: int) -> Array:
-    """Return the Hann taper of an axis of `size` samples; that of a field is the outer product of its axes'."""
+    """Return the Hann taper (size,) of one axis. The taper of a field is the outer product of those of its axes."""
     # Half-sample offsets keep the taper positive, so that even a field of one sample has a spectrum.
     return np.asarray(np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2)
 
 
 def crop_spectrum(power: Array, grid: FrequencyGrid, crop: FrequencyGrid) -> Array:
-    """Power spectrum that Hann-tapered crops have of periodic Gaussian fields with `power` on `grid`.
+    """Return the power spectrum (half spectrum of `crop`) of Hann-tapered crops of periodic Gaussian fields.
 
-    On the half spectrum of `crop`: an exact sum over the frequencies of the whole fields, which are denser, so that
-    bands thinner than the crop's spacing keep their power.
+    The whole fields have `power` on the half spectrum of `grid`. The result is an exact sum over their frequencies,
+    which are denser than those of the crop. So a band thinner than the crop's spacing keeps its power.
     """
     seen = grid.full(power) / grid.size
     for axis, (whole, side) in enumerate(zip(grid.shape, crop.shape, strict=True)):
@@ -47,7 +47,7 @@ def crop_spectrum(power: Array, grid: FrequencyGrid, crop: FrequencyGrid) -> Arr
 
 
 def periodograms(images: NDArray[np.floating], grid: FrequencyGrid, hann: bool) -> Array:
-    """|F x|^2 / N of every field of `images` (..., *spatial), with shape (..., *half_shape)."""
+    """Return |F x|^2 / N (..., *half_shape) of every field of `images` (..., *spatial), tapered first with `hann`."""
     fields = np.asarray(images, dtype=np.float64)
     scale = float(grid.size)
     if hann:
@@ -58,10 +58,11 @@ def periodograms(images: NDArray[np.floating], grid: FrequencyGrid, hann: bool) 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """The mean power of `count` images on the half spectrum of `grid`, and what its errors are known by.
+    """The mean power of `count` images on the half spectrum of `grid`, with bootstrap replicates for its errors.
 
-    `power` has shape `half_shape`; `fields` is how many tiles that share no sample it was measured on; `hann`
-    says whether they were tapered. `replicates` (B, K) are RAPSDs of Poisson-bootstrap samples of the images.
+    `power` has shape `half_shape`. `fields` is the number of tiles without common samples that it was measured on.
+    `hann` says whether the tiles were tapered. `replicates` (B, K) are the RAPSDs of Poisson-bootstrap samples of the
+    images.
     """
 
     grid: FrequencyGrid
@@ -83,13 +84,13 @@ class Spectrum:
 
 
 class SpectrumAverage:
-    """The mean power spectrum of images that are seen once, in memory that does not grow with their number.
+    """The mean power spectrum of images that are added one by one; memory does not grow with their number.
 
-    A field larger than `tile` is covered by half-overlapping tiles (Welch, IEEE Trans. Audio Electroacoust.
-    1967), the last flush with the border. Each tile loses its own mean unless `keep_mean`, and is tapered with
-    `hann`. Every image counts the same. The bootstrap gives each image, in the order they are added, Poisson(1)
-    weights in `replicates` samples, which are a function of `seed` (Hanley & MacGibbon, Comput. Methods Programs
-    Biomed. 2006).
+    A field larger than `tile` is covered by half-overlapping tiles (Welch, IEEE Trans. Audio Electroacoust. 1967); the
+    last tile ends at the border. The mean of each tile is subtracted unless `keep_mean`, and the tile is tapered with
+    `hann`. Every image has the same weight. In each of the `replicates` bootstrap samples, each image has a Poisson(1)
+    weight, a function of `seed` and of the order of the images (Hanley & MacGibbon, Comput. Methods Programs Biomed.
+    2006).
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class SpectrumAverage:
         self._fields = 0
 
     def add(self, field: NDArray[Any]) -> None:
-        """Take in one image (C, *spatial), every spatial side at least the tile's.
+        """Add one image `field` (C, *spatial).
 
         Raises DataError when it is smaller than the tile or holds values that are not finite.
         """
@@ -126,7 +127,7 @@ class SpectrumAverage:
         self._fields += int(np.prod(np.array(field.shape[1:]) // self.grid.shape))
 
     def result(self) -> Spectrum:
-        """Return the mean spectrum of the images added so far; raise DataError when there is none."""
+        """Return the mean spectrum of the images added so far; raise DataError when there are none."""
         if self._count == 0:
             raise DataError("there is no image to take a spectrum of", "Give at least one image.")
         drawn = self._weights > 0
@@ -155,7 +156,7 @@ class SpectrumAverage:
         return np.asarray(total / corners.shape[1])
 
     def _corners(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
-        """Channel and first sample along each axis of every tile of a field of `shape`, as columns."""
+        """Return one column for each tile of a field of `shape`: its channel and its first sample along each axis."""
         starts = [_starts(n, t) for n, t in zip(shape[1:], self.grid.shape, strict=True)]
         return np.stack(np.meshgrid(np.arange(shape[0]), *starts, indexing="ij")).reshape(len(shape), -1)
 
@@ -171,7 +172,7 @@ class SpectrumAverage:
 
 
 def _starts(side: int, tile: int) -> NDArray[np.int64]:
-    """First samples of half-overlapping tiles along an axis, the last tile flush with its end."""
+    """Return the first samples of half-overlapping tiles along an axis; the last tile ends where the axis ends."""
     return np.unique(np.append(np.arange(0, side - tile, max(1, tile // 2)), side - tile))
 
 

@@ -1,4 +1,4 @@
-"""The folder of a sweep: what was asked for, written and read back, so that it can be gone on with and added to."""
+"""The folder of a sweep: its plan is written there and read back, so that the sweep can be continued and extended."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from sagd_cli.config.run import RunConfig
 from sagd_cli.config.validation import validate
 from sagd_cli.errors import UsageError
 from sagd_cli.sweep.plan import CELLS, Cell, Evaluation, Halving, Plan
-from sagd_cli.sweep.study import STUDY, without_password
+from sagd_cli.sweep.storage import STUDY, without_password
 from sagd_cli.system.files import write_text
 from sagd_cli.system.yaml import dump_yaml, read_mapping
 
@@ -23,7 +23,7 @@ CellName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_=,+-][A-Za-z0-9._=,+-]*$")
 
 
 class _Stored(BaseModel):
-    """What sweep.yaml holds; the configuration of each cell is in a file of its own."""
+    """What the file of the plan holds; the configuration of each cell is in a file of its own."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,14 +36,14 @@ class _Stored(BaseModel):
 
 
 def has_plan(path: Path) -> bool:
-    """Whether `path` is the folder of a sweep, begun or done."""
+    """Whether a sweep has been begun in the folder `path`, so that it can be continued."""
     return (path / PLAN).is_file()
 
 
 def read_plan(path: Path, storage: str | None = None) -> Plan:
-    """Return the plan of the sweep in `path`; `storage` is its address, where that has a password.
+    """Return the plan of the sweep in `path`; `storage` is the address of its database, where that has a password.
 
-    Raises ConfigError when its files are damaged, UsageError when the address is missing.
+    Raises ConfigError when its files are damaged, UsageError when the address is needed and not given.
     """
     stored = validate(_Stored, read_mapping(path / PLAN), str(path / PLAN))
     if storage is None and HIDDEN in (stored.storage or ""):
@@ -53,8 +53,15 @@ def read_plan(path: Path, storage: str | None = None) -> Plan:
     cells = tuple(Cell(name, values, _read_cell(path, name)) for name, values in stored.cells.items())
     if len({frozenset(cell.values) for cell in cells}) > 1:
         raise UsageError(f"{path / PLAN} has cells of different keys")
-    halving = _halving(cells, stored.halving)
-    return Plan(stored.base, cells, stored.seeds, stored.evaluation, halving, path, storage or stored.storage)
+    return Plan(
+        base=stored.base,
+        cells=cells,
+        seeds=stored.seeds,
+        evaluation=stored.evaluation,
+        halving=_halving(cells, stored.halving),
+        output=path,
+        storage=storage or stored.storage,
+    )
 
 
 def _read_cell(path: Path, name: str) -> RunConfig:
@@ -67,9 +74,9 @@ def _halving(cells: tuple[Cell, ...], factor: int | None) -> Halving | None:
 
 
 def joined_plan(plan: Plan) -> Plan:
-    """Return the plan with the cells and seeds that its output holds already, and seed 0 where there is none.
+    """Return the plan with the cells and seeds that its output holds already, and with seed 0 when there are none.
 
-    Raises UsageError when the output is something else, or a sweep with other settings or keys than these.
+    Raises UsageError when the output is not a sweep, or is a sweep with other settings or keys.
     """
     if not has_plan(plan.output):
         if plan.output.exists() and not _is_unused(plan.output):
@@ -79,7 +86,7 @@ def joined_plan(plan: Plan) -> Plan:
 
 
 def _added(plan: Plan, there: Plan) -> Plan:
-    """Return what is there with the cells and seeds of `plan`; raise UsageError where the two are not one sweep."""
+    """Return the plan `there` with the cells and seeds of `plan`; raise UsageError unless both are of one sweep."""
     differing = differing_keys(there.identity, plan.identity)
     if differing:
         raise UsageError(
@@ -100,7 +107,7 @@ def _added(plan: Plan, there: Plan) -> Plan:
 
 
 def _is_unused(path: Path) -> bool:
-    """Whether there is nothing in it but what a sweep leaves that was killed before it had begun."""
+    """Whether `path` is empty, or holds only what is left of a sweep that was killed before it began."""
     return path.is_dir() and all(
         item.name.startswith((STUDY, ".sagd-"))
         or (item.name == CELLS and {file.name for file in item.glob("*/*")} <= {CELL})
@@ -109,7 +116,7 @@ def _is_unused(path: Path) -> bool:
 
 
 def keep_joined(plan: Plan) -> Plan:
-    """Return the plan with what its output holds, which another command may have added to, and write it there."""
+    """Return the plan with what its output holds, and write it there; another command may have added to the output."""
     if has_plan(plan.output):
         there = read_plan(plan.output, plan.storage)
         plan = _added(plan, there)

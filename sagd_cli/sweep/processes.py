@@ -25,9 +25,10 @@ LOOK = 1.0  # seconds between looks at what is done
 def run_plan(
     plan: Plan, jobs: int, device: torch.device, output: Output, recorded: Callable[[], object]
 ) -> None:
-    """Do what is left of a plan in `jobs` processes, this one alone for 1; `recorded` is called when more may be done.
+    """Do what is left of a plan in `jobs` processes; 1 means this process alone.
 
-    Raises Interrupted when a signal asked to stop, SagdError when a process died, UsageError under torchrun.
+    `recorded` is called when more runs may be done. Raises Interrupted when a signal asked to stop, SagdError when a
+    process died, UsageError under torchrun.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
@@ -51,7 +52,10 @@ def run_plan(
 
 
 def _start(workers: Sequence[BaseProcess]) -> None:
-    """Start them deaf to Ctrl-C until they can save: a terminal sends it to all, and this process passes it on."""
+    """Start the workers; they ignore Ctrl-C until they can save.
+
+    A terminal sends Ctrl-C to all processes, and this one passes it on.
+    """
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for worker in workers:
@@ -61,7 +65,7 @@ def _start(workers: Sequence[BaseProcess]) -> None:
 
 
 def _watch(workers: Sequence[BaseProcess], stop: StopRequest, recorded: Callable[[], object]) -> None:
-    """Wait for all of them to end, after asking them to when a signal asks for it."""
+    """Wait until all workers have ended; ask them to stop when a signal asks for it."""
     asked = False
     while any(worker.is_alive() for worker in workers):
         if stop.requested() and not asked:
@@ -83,14 +87,14 @@ def _check(workers: Sequence[BaseProcess]) -> None:
 
 
 def _device(device: torch.device, index: int) -> torch.device:
-    """Processes share the CUDA devices in turn, unless one was named."""
+    """Return the device of the process `index`: the CUDA devices in turn, unless one was named."""
     if device != torch.device("cuda"):
         return device
     return torch.device("cuda", index % torch.cuda.device_count())
 
 
 def _worker(plan: Plan, sources: Sources, threads: int, parent: int, device: str) -> None:
-    """What a process of a sweep does; it stops, saved, when the one that started it dies."""
+    """Do the work of one process of a sweep; save and stop when the process that started it dies."""
     output = Output(quiet=True)  # the lines of several trainings would mix
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:

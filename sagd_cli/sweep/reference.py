@@ -1,4 +1,4 @@
-"""What the samples of a sweep are compared with when nothing is said. Imports no torch."""
+"""What the samples of a sweep are compared with by default. No torch."""
 
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.datasets import open_images
@@ -7,7 +7,7 @@ from sagd_cli.system.console import Output
 
 
 def held_out(dataset: DatasetConfig, output: Output) -> DatasetConfig:
-    """The held-out images of a data set, where it has any, else with a note the images that are trained on."""
+    """Return the held-out images of a data set; when it has none, return those that are trained on, and say so."""
     test = dataset.model_copy(update={"split": "test"})
     try:
         open_images(test)

@@ -1,4 +1,4 @@
-"""A whole sweep: checked, run or gone on with, and written down."""
+"""A whole sweep: it is checked, run or continued, and its results are written down."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,18 +15,21 @@ from sagd_cli.sweep.folder import joined_plan, keep_joined
 from sagd_cli.sweep.plan import Plan
 from sagd_cli.sweep.processes import run_plan
 from sagd_cli.sweep.scoring import check_measure
-from sagd_cli.sweep.study import Study, check_storage
+from sagd_cli.sweep.storage import check_storage
+from sagd_cli.sweep.study import Study
+from sagd_cli.sweep.summary import SUMMARY
 from sagd_cli.sweep.table import as_csv, summarise
+from sagd_cli.sweep.words import figure_label
 from sagd_cli.sweep.work import jobs_of
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import write_json, write_text
 
-SUMMARY, TABLE, FIGURE = "sweep.json", "results.csv", Path("figures") / "sweep.png"
+TABLE, FIGURE = "results.csv", Path("figures") / "sweep.png"
 ENDED = ("done", "pruned", "failed")
 
 
 def check_plan(plan: Plan) -> tuple[int, ...]:
-    """Raise, before anything runs, what would keep a cell from running; return the spatial shape of the data."""
+    """Raise what would keep a cell from running, before anything runs; return the spatial shape of the data."""
     if plan.storage is not None:
         check_storage(plan.storage)
     for cell in plan.cells:
@@ -39,10 +42,10 @@ def check_plan(plan: Plan) -> tuple[int, ...]:
 
 
 def run_sweep(plan: Plan, jobs: int, device: torch.device, output: Output) -> dict[str, Any]:
-    """Do what is left of a sweep; return its JSON object, which is also written after every run.
+    """Do what is left of a sweep in `jobs` processes; return its JSON object, which is also written after every run.
 
-    What its output holds already is part of it. Raises what `joined` and `check_plan` raise, Interrupted when a signal
-    asked to stop.
+    What its output holds already is part of it. Raises what `joined_plan` and `check_plan` raise, and Interrupted when
+    a signal asked to stop.
     """
     plan = joined_plan(plan)
     shape = check_plan(plan)
@@ -63,7 +66,7 @@ def run_sweep(plan: Plan, jobs: int, device: torch.device, output: Output) -> di
 
 
 class _Progress:
-    """Writes down what is known of a sweep whenever that has changed."""
+    """Writes down what is known of a sweep, whenever that has changed."""
 
     def __init__(self, plan: Plan, study: Study, shape: tuple[int, ...], output: Output) -> None:
         self._plan, self._study, self._shape, self._output = plan, study, shape, output
@@ -72,7 +75,7 @@ class _Progress:
         self._ended = -1
 
     def __call__(self) -> dict[str, Any]:
-        """Return the summary as it is now."""
+        """Return the summary of the sweep as it is now."""
         records = self._study.records()
         if records != self._last:
             self._last = records
@@ -88,7 +91,7 @@ class _Progress:
         runs = [run for cell in summary["cells"] for run in cell["runs"]]
         ended = [run for run in runs if run["state"] in ENDED]
         if any(run["state"] == "done" for run in runs):
-            save_figure(sweep_figure(summary), folder / FIGURE, force=True)
+            save_figure(sweep_figure(summary, figure_label(summary)), folder / FIGURE, force=True)
         if len(ended) != self._ended:
             self._ended = len(ended)
             self._output.note(f"sweep {len(ended)}/{len(runs)} runs")

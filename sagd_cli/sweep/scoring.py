@@ -1,4 +1,4 @@
-"""How the runs of a sweep are measured: all alike, by samples of the same seeds."""
+"""How the runs of a sweep are measured: in the same way, by samples of the same seeds."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 from sagd_cli.errors import UsageError
-from sagd_cli.evaluation.fidelity import Measures, check_comparable, evaluate
+from sagd_cli.evaluation.checks import check_comparable
+from sagd_cli.evaluation.fidelity import evaluate
+from sagd_cli.evaluation.measures import Measures
 from sagd_cli.evaluation.sources import run_source
 from sagd_cli.features.extractor import default_features, feature_plugin, load_extractor
 from sagd_cli.features.image_source import data_source
@@ -17,7 +19,7 @@ from sagd_cli.system.console import Output
 
 
 class _Calm(Output):
-    """An Output without warnings: what every run would warn of, the table says once."""
+    """An Output without warnings: the table says once what every run would warn of."""
 
     def warn(self, message: str) -> None:
         """Say nothing."""
@@ -30,22 +32,22 @@ def measure(path: Path, how: Evaluation, count: int, device: torch.device, outpu
 
 
 def check_measure(plan: Plan) -> None:
-    """Raise, before anything is trained, what would keep the samples of a cell from being measured."""
+    """Raise what would keep the samples of a cell from being measured, before anything is trained."""
     how = plan.evaluation
     if how.weights is not None and hash_file(Path(how.weights)) != how.weights_sha256:
         raise UsageError(
             f"{how.weights} is not the file that runs of this sweep were measured with",
             "Choose another --output.",
         )
-    reference = data_source(how.reference)
+    reference, measures = data_source(how.reference), _measures(how)
     for cell in {cell.config.dataset.sha256(): cell for cell in plan.cells}.values():
         data = data_source(cell.config.dataset)
         plugin, layer = feature_plugin(how.features or default_features(data.shape), how.layer)
         samples = replace(data, name=f"a run of {cell.name}", count=how.count)
-        check_comparable(samples, reference, _measures(how), plugin)
-        load_extractor(plugin, _measures(how).options, (layer,), torch.device("cpu"))
+        check_comparable(samples, reference, measures, plugin)
+        load_extractor(plugin, measures.options, (layer,), torch.device("cpu"))
 
 
 def _measures(how: Evaluation) -> Measures:
     options = {} if how.weights is None else {"weights": how.weights}
-    return Measures(("fid", "kid"), how.features, how.layer, options)
+    return Measures(features=how.features, layer=how.layer, options=options)

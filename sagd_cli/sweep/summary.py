@@ -1,4 +1,4 @@
-"""The table of a sweep, read back for a report: what of it may be relied on, and which runs are shown."""
+"""The summary of a sweep, read back for a report: what it is known to hold, and which runs are shown."""
 
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -6,19 +6,20 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from sagd_cli.config.documents import Document, Number, check_document
-from sagd_cli.run.manifest import CONFIG
+from sagd_cli.evaluation.catalogue import distances
+from sagd_cli.evaluation.result import Figures
+from sagd_cli.run.manifest import has_run
 from sagd_cli.system.files import read_json
 
-LARGEST_SUMMARY = 50_000_000  # bytes of sweep.json
 SUMMARY = "sweep.json"
+LARGEST_SUMMARY = 50_000_000  # bytes
 
 
-class _Run(Document):
+class _Run(Figures):
     seed: int
     state: str
     run: str
     value: Number | None = None
-    fd_floor: Number | None = None
     images: int | None = None
     error: str | None = None
 
@@ -57,6 +58,8 @@ class _Summary(Document):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.metric not in {metric.figure.key for metric in distances().values()}:
+            raise ValueError(f"the metric {self.metric} is not one of a sweep")
         if any({*cell.values} != {*self.keys} for cell in self.cells):
             raise ValueError("a cell lacks a swept key")
         if any(len(cell.runs) != len(self.seeds) for cell in self.cells):
@@ -66,13 +69,13 @@ class _Summary(Document):
         return self
 
 
-def is_sweep(path: Path) -> bool:
-    """Whether `path` is the folder of a sweep."""
+def has_summary(path: Path) -> bool:
+    """Whether the folder `path` holds a sweep that has something to show."""
     return (path / SUMMARY).is_file()
 
 
 def read_sweep(path: Path) -> dict[str, Any]:
-    """Return the JSON object of a sweep; raise DataError when it is none."""
+    """Return the JSON object of the sweep in `path`; raise DataError when the file holds something else."""
     file = path / SUMMARY
     found = read_json(file, LARGEST_SUMMARY)
     check_document(_Summary, found, str(file), "summary of a sweep", "Run `sagd sweep` again to write it.")
@@ -80,11 +83,11 @@ def read_sweep(path: Path) -> dict[str, Any]:
 
 
 def runs_to_show(path: Path, summary: dict[str, Any]) -> dict[str, Path]:
-    """The first finished run of the best cell that is here, and that of the baseline, by what to call them."""
+    """Return the first finished run of the best cell, and that of the baseline, by title, as far as they are there."""
     found: dict[str, Path] = {}
     for name in dict.fromkeys([summary["best"], summary["baseline"]]):
         runs = [run for cell in summary["cells"] if cell["name"] == name for run in cell["runs"]]
-        done = next((r for r in runs if r["state"] == "done" and (path / r["run"] / CONFIG).is_file()), None)
+        done = next((run for run in runs if run["state"] == "done" and has_run(path / run["run"])), None)
         if done is not None:
             found[f"{name}, seed {done['seed']}"] = path / done["run"]
     return found

@@ -2,25 +2,26 @@
 
 import csv
 import io
-import math
 from collections.abc import Mapping
 from statistics import fmean, stdev
 from typing import Any
 
-import numpy as np
-
+from sagd_cli.evaluation.catalogue import distance_keys
+from sagd_cli.sweep.paired_test import paired_test
 from sagd_cli.sweep.plan import Cell, Plan
 from sagd_cli.sweep.study import DONE, FAILED, WAITING, RunState
-
-CONFIDENCE = 0.95
 
 
 def summarise(
     plan: Plan, records: Mapping[str, RunState], shape: tuple[int, ...], versions: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the JSON object of `sagd sweep` from what is known of each run; `shape` is that of the fields."""
+    """Return the JSON object of `sagd sweep` from what is known of each run.
+
+    `records` are the states of the runs by their key. `shape` is the spatial shape of the data. `versions` are those of
+    what computed the figures.
+    """
     cells = [_cell(plan, cell, records, shape) for cell in plan.cells]
-    # A mean over the seeds that were not stopped early, or did not fail, is better than the cell is.
+    # A mean over only the seeds that were not stopped early, and did not fail, would flatter a cell.
     complete = [cell for cell in cells if cell["count"] == len(plan.seeds)]
     best = _lowest(complete)
     baseline = _baseline(complete, best)
@@ -52,14 +53,17 @@ def _lowest(cells: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _baseline(complete: list[dict[str, Any]], best: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The white cell that the best one is tested against: one with all its other settings, if there is one."""
+    """Return the white cell that the best one is tested against.
+
+    It is one with the other settings of the best cell, if there is one, else the best of all white cells.
+    """
     white = [cell for cell in complete if cell["baseline"]]
     alike = [cell for cell in white if best is not None and not _other_settings(cell, best)]
     return _lowest(alike or white)
 
 
 def _other_settings(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
-    """Swept keys, other than those of the filter, in which two cells differ."""
+    """Return the swept keys, other than those of the filter, in which two cells differ."""
     return [
         key
         for key, value in one["values"].items()
@@ -89,7 +93,7 @@ def _run(plan: Plan, cell: Cell, seed: int, record: RunState) -> dict[str, Any]:
         "seed": seed,
         "state": record.state,
         "value": found.get("value"),
-        **{key: found[key] for key in ("fd", "fd_floor", "kid", "kid_std") if key in found},
+        **{key: found[key] for key in distance_keys() if key in found},
         "images": found.get("images"),
         "run": str(plan.run_path(cell, seed)),
         "error": record.error,
@@ -99,9 +103,10 @@ def _run(plan: Plan, cell: Cell, seed: int, record: RunState) -> dict[str, Any]:
 def _test(
     cells: list[dict[str, Any]], best: dict[str, Any], baseline: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """A paired t-test of the best cell against white noise over the seeds both have; None where there is none.
+    """Return a paired t-test of the best cell against white noise, over the seeds that both have.
 
-    The best was picked among the others, so it is corrected for their number (Bonferroni).
+    The best cell was picked among its rivals, so the test is corrected for their number. Return None when the best cell
+    is the baseline, and when there are fewer than two such seeds.
     """
     if best is baseline:
         return None
@@ -119,49 +124,9 @@ def _test(
     return found
 
 
-def paired_test(differences: list[float], rivals: int, best: str, baseline: str) -> dict[str, Any] | None:
-    """Test whether the mean of `differences`, best less baseline by seed, is 0; None for fewer than 2 of them.
-
-    Student's t for pairs. p is also given corrected for the number of rivals the best was picked from, and the interval
-    is: it holds the mean difference, whichever rival is the best, with a confidence of 95 % (Bonferroni).
-    """
-    from scipy.stats import t, ttest_1samp
-
-    pairs = len(differences)
-    if pairs < 2:
-        return None
-    mean = float(np.mean(differences))
-    if np.ptp(differences) == 0:  # t is 0 / 0, or no number
-        p, low, high, least = (1.0 if mean == 0 else 0.0), mean, mean, 0.0
-    else:
-        found = ttest_1samp(differences, 0.0)
-        error = float(np.std(differences, ddof=1)) / math.sqrt(pairs)
-        least = error * float(t.isf((1 - CONFIDENCE) / 2 / rivals, pairs - 1))
-        p, low, high = float(found.pvalue), mean - least, mean + least
-    corrected = min(1.0, p * rivals)
-    differs = corrected < 1 - CONFIDENCE
-    verdict = "differs from" if differs else "cannot be told from"
-    picked = f", both corrected for {rivals} rivals" if rivals > 1 else ""
-    text = (
-        f"the best cell, {best}, {verdict} the baseline {baseline}: difference {mean:+.3g}, 95 % interval {low:+.3g} "
-        f"to {high:+.3g}, p = {corrected:.2g}{picked} (paired over {pairs} seeds)"
-    )
-    if not differs:
-        text += f"; with this spread {pairs} seeds tell no difference below {least:.3g}"
-    return {
-        "difference": mean,
-        "interval": [low, high],
-        "p": p,
-        "p_corrected": corrected,
-        "pairs": pairs,
-        "differs": differs,
-        "text": text,
-    }
-
-
 def as_csv(summary: Mapping[str, Any]) -> str:
-    """One line a run: the swept values, seed, state, figures, images and folder."""
-    figures = ("value", "fd", "fd_floor", "kid", "kid_std", "images", "run", "error")
+    """Return the table with one line for each run: the swept values, seed, state, figures, images and folder."""
+    figures = ("value", *distance_keys(), "images", "run", "error")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["cell", *summary["keys"], "baseline", "seed", "state", *figures])

@@ -1,4 +1,4 @@
-"""The result of a sweep as a table for the terminal."""
+"""The result of a sweep in words, and as a table for the terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,13 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from sagd_cli.evaluation.catalogue import distance_figure
+
 
 def sweep_text(summary: Mapping[str, Any]) -> RenderableType:
-    """Cells with mean ± deviation over seeds, best and baseline marked, then the test and what failed."""
+    """Return the cells with mean ± deviation over seeds, the best and the baseline marked, the test and what failed."""
     table = Table(box=None, pad_edge=False)
-    metric = summary["label"] or "" if summary["metric"] == "fd" else "KID"
+    metric = distance_figure(summary["metric"]).title(summary["label"] or "")
     for name in ("cell", *(f"seed {seed}" for seed in summary["seeds"]), metric, ""):
         table.add_column(escape(name), justify="left" if name in ("cell", "") else "right")
     for cell in summary["cells"]:
@@ -26,12 +28,18 @@ def sweep_text(summary: Mapping[str, Any]) -> RenderableType:
     return Group(table, *map(escape, lines))
 
 
+def figure_label(summary: Mapping[str, Any]) -> str:
+    """Return what the figures of a sweep are called, with the features and the count of samples."""
+    return distance_figure(summary["metric"]).full_title(str(summary["label"]))
+
+
 def chance(summary: Mapping[str, Any]) -> list[str]:
-    """How much of the distances is due to the count of samples, in a sentence, where they are Fréchet distances."""
+    """Return a sentence on how much of the distances is due to the count of samples, for a metric that knows it."""
     done = [run for cell in summary["cells"] for run in cell["runs"] if run["state"] == "done"]
-    if summary["metric"] != "fd" or not done:
+    key = distance_figure(summary["metric"]).floor
+    if key is None or not done:
         return []
-    floor = done[0].get("fd_floor")
+    floor = done[0].get(key)
     if floor is None:
         return [
             "No more samples than features: the distances are biased upwards, all alike; read them side by side only."

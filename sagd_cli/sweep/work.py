@@ -11,16 +11,17 @@ import torch
 
 from sagd_cli.data.datasets import data_size
 from sagd_cli.errors import Interrupted, SagdError
+from sagd_cli.evaluation.catalogue import distance_keys
+from sagd_cli.evaluation.result import RESULTS
 from sagd_cli.sweep.plan import Cell, Plan
 from sagd_cli.sweep.scoring import measure
 from sagd_cli.sweep.study import Study
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import try_lock, write_json
 from sagd_cli.system.signals import StopRequest, stop_on_signal
-from sagd_cli.training.train import run_training
+from sagd_cli.training.train import Conduct, run_training
 
-RESULTS, RESULT = Path("evaluation"), "sweep.json"
-KEPT = ("label", "fd", "fd_floor", "kid", "kid_std")
+RESULT = "sweep.json"  # of a run, among its results
 MEASURED_WITH = "measured_with"
 
 
@@ -33,25 +34,25 @@ class Job:
 
     @property
     def key(self) -> str:
-        """How the study knows it."""
+        """The name by which the study knows it."""
         return f"{self.cell.name}/seed-{self.seed}"
 
 
 def jobs_of(plan: Plan) -> Iterator[Job]:
-    """All runs, seed by seed, so that every cell has one before any has two."""
+    """Give all runs, seed by seed, so that every cell has one before any has two."""
     return (Job(cell, seed) for seed in plan.seeds for cell in plan.cells)
 
 
 def work(plan: Plan, device: torch.device, output: Output, recorded: Callable[[], object]) -> None:
-    """Run what nobody else runs, until nothing is left; `recorded` is called after each run.
+    """Do the runs that no other process does, until none is left; `recorded` is called after each run.
 
-    A run that fails is recorded and its neighbours are done. Raises Interrupted when a signal asked to stop: the run
-    that was in work is saved and waits for the next time.
+    A run that fails is recorded, and the others are done. Raises Interrupted when a signal asked to stop: the run that
+    was in work is saved and waits for the next time.
     """
     study = Study(plan)
     with stop_on_signal() as stop:
         found = True
-        while found:  # a run whose dying process still held it at one look may be had at the next
+        while found:  # a run that a dying process still held the first time may be free the next time
             found = False
             for job in jobs_of(plan):
                 _check_stop(stop, plan)
@@ -64,7 +65,7 @@ def work(plan: Plan, device: torch.device, output: Output, recorded: Callable[[]
 def _attempt(
     plan: Plan, job: Job, study: Study, device: torch.device, output: Output, stop: StopRequest
 ) -> bool:
-    """Do a run, if it is to be had; return whether it was."""
+    """Do a run, if it can be taken; return whether it was."""
     path = plan.output / plan.run_path(job.cell, job.seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with try_lock(path.with_name(f"{path.name}.lock")) as held:
@@ -72,12 +73,23 @@ def _attempt(
         if trial is None:
             return False
         with study.alive(trial):
-            _run(_Work(plan, job, path, study, trial, device, output, stop))
+            _run(
+                _Work(
+                    plan=plan,
+                    job=job,
+                    path=path,
+                    study=study,
+                    trial=trial,
+                    device=device,
+                    output=output,
+                    stop=stop,
+                )
+            )
     return True
 
 
 def stopped(signum: int, plan: Plan) -> Interrupted:
-    """The error of a sweep that a signal stopped."""
+    """Return the error of a sweep that a signal stopped."""
     return Interrupted(
         signum,
         f"stopped; what is done of the sweep is in {plan.output}",
@@ -92,7 +104,7 @@ def _check_stop(stop: StopRequest, plan: Plan) -> None:
 
 @dataclass(frozen=True)
 class _Work:
-    """A claimed run and what it takes to do it."""
+    """A claimed run and what is needed to do it."""
 
     plan: Plan
     job: Job
@@ -107,11 +119,14 @@ class _Work:
         """Train to the end or to a number of steps; return the images seen."""
         self.output.note(f"{self.job.key}")
         config = self.job.cell.with_seed(self.job.seed)
-        result = run_training(config, self.path, self.device, self.output, until=until)
+        result = run_training(config, self.path, self.device, self.output, Conduct(until=until))
         return int(result["step"]) * config.training.batch_size
 
     def measure(self, count: int, name: str) -> dict[str, Any]:
-        """Return the result of `sagd fid` for `count` samples, also written as `name`; raise SagdError on nan."""
+        """Return the result of `sagd fid` for `count` samples, and write it as `name`.
+
+        Raises SagdError when the figure is not finite, and when the runs before were measured with something else.
+        """
         how = self.plan.evaluation
         found = measure(self.path, how, count, self.device, self.output)
         if not math.isfinite(found[how.metric]):
@@ -131,7 +146,7 @@ def _run(task: _Work) -> None:
         raise stopped(error.exit_code - 128, task.plan) from None
     except SagdError as error:
         _fail(task, f"{error.message}. {error.hint}".strip())
-    except Exception as error:  # a plug-in, say: the other runs have a right to be done
+    except Exception as error:  # for example from a plug-in; the other runs are done nevertheless
         _fail(task, f"{type(error).__name__}: {error}")
     except BaseException:
         task.study.release(task.trial)
@@ -144,12 +159,26 @@ def _fail(task: _Work, reason: str) -> None:
 
 
 def _train_and_measure(task: _Work) -> None:
-    how, config = task.plan.evaluation, task.job.cell.config
+    if _is_pruned(task):
+        return
+    images = task.train()
+    # A signal that came outside of training ends the run here, where all is saved.
+    _check_stop(task.stop, task.plan)
+    how = task.plan.evaluation
+    found = task.measure(how.count, RESULT)
+    kept = {key: found[key] for key in ("label", *distance_keys()) if key in found}
+    result = {"value": found[how.metric], "images": images, **kept, MEASURED_WITH: _measured_with(found)}
+    task.study.finish(task.trial, result)
+
+
+def _is_pruned(task: _Work) -> bool:
+    """Train to each rung in turn; return whether the run was stopped at one of them."""
+    how = task.plan.evaluation
     for steps in task.plan.halving.rungs if task.plan.halving else ():
-        images = steps * config.training.batch_size
+        images = steps * task.job.cell.config.training.batch_size
         reported = task.study.reported(task.trial)
         if any(later > images for later in reported):
-            continue  # it has gone on from here before
+            continue  # it has passed this rung before
         if images not in reported:
             task.train(steps)
             value = task.measure(how.rung_count, f"rung-{images}.json")[how.metric]
@@ -157,23 +186,17 @@ def _train_and_measure(task: _Work) -> None:
         if task.study.should_prune(task.trial) and not _is_baseline(task):
             value = task.study.reported(task.trial)[images]
             task.study.finish(task.trial, {"value": value, "images": images}, pruned=True)
-            return
+            return True
         _check_stop(task.stop, task.plan)
-    images = task.train()
-    _check_stop(
-        task.stop, task.plan
-    )  # a signal that came outside of training ends the run here, where all is saved
-    found = task.measure(how.count, RESULT)
-    kept = {key: found[key] for key in KEPT if key in found} | {MEASURED_WITH: _measured_with(found)}
-    task.study.finish(task.trial, {"value": found[how.metric], "images": images, **kept})
+    return False
 
 
 def _measured_with(result: Mapping[str, Any]) -> str:
-    """What has to be the same for all runs: images of the reference and weights of the features, by their hashes."""
+    """Return what has to be the same for all runs: the hashes of the images of the reference and of the weights."""
     return f"{result['receipt']['reference']['sha256']} {result['receipt']['weights_sha256']}"
 
 
 def _is_baseline(task: _Work) -> bool:
-    """Whether all is compared with it, so that it is never stopped early."""
+    """Whether other cells are compared with this one, so that it is never stopped early."""
     config = task.job.cell.config
     return task.job.cell.is_white(data_size(config.dataset, config.class_conditional).shape[1:])

@@ -1,1 +1,1 @@
-"""Training: data order, the loop, moving averages, checkpoints, run folders and sampling from them."""
+"""Training: the order of the data, the loss, the loop, its cost, and contact sheets."""

@@ -1,4 +1,4 @@
-"""Training images as tensors, and their order, which is a function of (seed, epoch) alone."""
+"""Training images as tensors, and their order, which depends on (seed, epoch) alone."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,33 +15,39 @@ from sagd_cli.system.devices import available_memory
 
 
 class Batch(NamedTuple):
-    """Images (B, C, *spatial) in [-1, 1], and their classes (B,) where they are trained on."""
+    """Images (B, C, *spatial) in [-1, 1], and their classes (B,), or None without classes."""
 
     images: Tensor
     labels: Tensor | None = None
 
 
 class Labels(NamedTuple):
-    """Classes (N,) of the training images, and the `share` of a batch's that is replaced by `no_class`."""
+    """Classes `values` (N,) of the training images. A `share` of the labels is replaced by `no_class`."""
 
     values: Tensor
     no_class: int
     share: float
 
     def at(self, indices: Tensor, places: range, seed: int, step: int) -> Tensor:
-        """Return the labels of images at these places of a batch; which are dropped is a function of (seed, step)."""
+        """Return the labels of the images `indices`, which are at `places` of the batch of `step`.
+
+        Which labels are replaced is a function of (seed, step).
+        """
         stream = BatchStream(self.values.device, places, seed, "labels", step)
         return torch.where(stream.rand() >= self.share, self.values[indices], self.no_class)
 
 
 def placed(images: Tensor, device: torch.device) -> Tensor:
-    """Return the images on `device` where they take at most a quarter of its free memory, else where they are."""
+    """Move the images to `device` if they take at most a quarter of its free memory; else return them as they are."""
     free = available_memory(device) if device.type == "cuda" else None
     return images.to(device) if free is not None and images.nbytes <= free / 4 else images
 
 
 class Batches:
-    """Batches of `images` (N, C, *spatial) on a device: shuffled epochs without end, addressed by step."""
+    """Batches of `images` (N, C, *spatial) on a device, addressed by step.
+
+    The batches run through endless epochs, each in its own random order.
+    """
 
     def __init__(
         self,
@@ -52,9 +58,10 @@ class Batches:
         device: torch.device | None = None,
         flips: bool = False,
     ) -> None:
-        """Keep the images, and their classes if any, where they are; batches go to `device` if it is another.
+        """Keep the images and their classes where they are; the batches go to `device`, by default to the same place.
 
-        With `flips`, half of the images are mirrored along their last axis; which ones is a function of (seed, step).
+        With `flips`, about half of the images of a batch are mirrored along their last axis. Which ones is a function
+        of (seed, step).
         """
         self._flips = flips
         self._images = images
@@ -67,7 +74,7 @@ class Batches:
         )
 
     def at(self, step: int, places: range | None = None) -> Batch:
-        """Return the batch of `step`, or the images at some places of it."""
+        """Return the batch of `step`, or only its images at `places`."""
         places = range(self._batch_size) if places is None else places
         first, count = step * self._batch_size, len(self._images)
         positions = np.arange(first + places.start, first + places.stop)
@@ -87,16 +94,16 @@ class Batches:
 
 
 class Ahead:
-    """Batches that are fetched in a thread of their own while the step before them is computed."""
+    """Batches that a separate thread fetches while the step before them is computed."""
 
     def __init__(self, batch_at: Callable[[int, range], Batch], parts: list[range]) -> None:
-        """Take the places of a batch in the order in which they are asked for."""
+        """Fetch with `batch_at(step, places)`. `parts` are the places of a batch, in the order of the calls of `at`."""
         self._batch_at, self._parts = batch_at, parts
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._coming: dict[tuple[int, range], Future[Batch]] = {}
 
     def at(self, step: int, places: range) -> Batch:
-        """Return the images at some places of a step's batch, and begin to fetch the next ones."""
+        """Return the images at `places` of the batch of `step`, and begin to fetch the next ones."""
         coming = self._coming.pop((step, places), None)
         batch = self._batch_at(step, places) if coming is None else coming.result()
         k = self._parts.index(places) + 1

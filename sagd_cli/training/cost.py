@@ -16,24 +16,28 @@ from sagd_cli.model.network import build_backbone, laid_out, seen_shape
 from sagd_cli.system.console import binary_size
 from sagd_cli.system.devices import autocast_dtype, available_memory
 
-# Peak of two steps over what autograd keeps: 1.4 to 1.7 on the CPU, whose heap is left in pieces (docs/training.md).
+# Measured peak memory of two steps, over what autograd keeps: 1.4 to 1.7 on the CPU. Its heap becomes fragmented
+# (docs/training.md).
 CPU_OVERHEAD = 1.5
-# The backward pass multiplies twice where the forward one does once.
+# The backward pass takes twice the multiplications of the forward pass.
 TRAINING_FLOPS = 3
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *rest: Any, **named: Any) -> int:
-    """FLOPs of attention, from shapes."""
+    """Return the FLOPs of attention, from the shapes of its inputs."""
     return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
 
 
-# Operations that torch's counter leaves out.
+# Operations that torch's FLOP counter does not know.
 UNCOUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 
 
 @dataclass(frozen=True)
 class ForwardCost:
-    """What a forward pass of a batch keeps for the backward one, in bytes, and computes, in FLOPs of an image."""
+    """The cost of a forward pass.
+
+    `saved`: bytes that a batch keeps for the backward pass. `flops`: FLOPs per image.
+    """
 
     saved: int
     flops: int
@@ -41,9 +45,11 @@ class ForwardCost:
 
 @dataclass(frozen=True)
 class RunCost:
-    """What a run takes: bytes on its device and disk, FLOPs of an image's forward pass (a multiply-add counts two).
+    """What a run takes, without its data set.
 
-    `weights` are those of parameters and buffers, `gradients` those of what is trained; the data set is not counted.
+    `parameters`: their number. `weights`: bytes of parameters and buffers. `gradients`: bytes of the gradients.
+    `activations`: bytes that autograd keeps in a pass. `flops`: FLOPs of the forward pass per image, where a
+    multiply-add counts as two.
     """
 
     parameters: int
@@ -56,7 +62,7 @@ class RunCost:
 
     @property
     def averages(self) -> int:
-        """Bytes of the averages of the weights, one a half-life."""
+        """Bytes of the averages of the weights, one average for each half-life."""
         return len(self.training.ema_half_life_images) * self.weights
 
     @property
@@ -76,7 +82,7 @@ class RunCost:
 
     @property
     def _milestones(self) -> int:
-        """Checkpoints that are kept for good."""
+        """Number of checkpoints that are never pruned."""
         between = self.training.milestone_steps
         return 0 if between is None else self.training.steps // between
 
@@ -111,10 +117,11 @@ def _at_once(settings: TrainingConfig) -> int:
 def estimate_cost(
     config: RunConfig, data: DataSize, device: torch.device, at_once: int | None = None
 ) -> RunCost | None:
-    """Estimate training on `device` with `at_once` images a pass; None for a network that needs values to be followed.
+    """Estimate the cost of training on `device` with `at_once` images per pass (None: as `config` says).
 
-    Weights and what belongs to them are exact, activations what autograd keeps, on the CPU with what its heap adds.
-    Raises ConfigError when the network does not fit the data.
+    Weights, averages, gradients and moments are exact. Activations are what autograd keeps; on the CPU they include
+    the overhead of its heap. Return None for a network whose shapes cannot be followed without values. Raises
+    ConfigError when the network does not fit the data.
     """
     settings = config.training
     seen = replace(data, shape=seen_shape(config, data.shape))
@@ -147,9 +154,10 @@ def forward_cost(
     device: torch.device,
     autocast: torch.dtype | None = None,
 ) -> ForwardCost:
-    """Follow a batch through `network`, which is on the meta device, as `device` would run it: with no memory or time.
+    """Return the cost of a forward pass of `batch_size` images on `device`, without computing it.
 
-    Raises whatever the network does when its tensors have no values.
+    `network` is on the meta device, and shapes alone are followed through it. Raises whatever the network raises when
+    its tensors have no values.
     """
     saved: dict[int, torch.UntypedStorage] = {}
 
@@ -183,7 +191,7 @@ def forward_cost(
 def refuse_too_large(
     config: RunConfig, data: DataSize, device: torch.device, at_once: int | None = None
 ) -> None:
-    """Raise UsageError, with both figures, when a pass takes more memory than is free on `device`."""
+    """Raise UsageError when training takes more memory than is free on `device`; the message gives both figures."""
     estimate, available = estimate_cost(config, data, device, at_once), available_memory(device)
     if estimate is None or available is None or estimate.memory <= available:
         return

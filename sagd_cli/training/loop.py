@@ -1,4 +1,4 @@
-"""The training loop: pure optimisation, no files. What it computes at a step depends on (seed, step) alone."""
+"""The training loop: optimisation only, no files. The random numbers of a step depend on (seed, step) alone."""
 
 import math
 import time
@@ -25,7 +25,10 @@ from sagd_cli.training.batches import Batch
 
 
 def learning_rate(settings: TrainingConfig, step: int) -> float:
-    """Linear warm-up, for at most a fifth of the budget, under half a cosine down to zero at its end."""
+    """Return the learning rate of `step`: a linear warm-up times half a cosine.
+
+    The warm-up takes at most a fifth of the budget. The cosine falls to zero at the end of the budget.
+    """
     images = (step + 1) * settings.batch_size
     warm_up = min(1.0, images / max(min(settings.warmup_images, settings.images // 5), 1))
     done = min(1.0, step / max(settings.steps, 1))
@@ -34,7 +37,7 @@ def learning_rate(settings: TrainingConfig, step: int) -> float:
 
 @dataclass
 class Callbacks:
-    """What the outside does with a training: each is called from the loop."""
+    """Functions that the loop calls: for a record, after each step, for a checkpoint, and to ask whether to stop."""
 
     record: Callable[[LogRecord], None] = lambda record: None
     step_done: Callable[[], None] = lambda: None
@@ -58,11 +61,12 @@ def fit(
     callbacks: Callbacks,
     world: World | None = None,
 ) -> bool:
-    """Train until the budget is spent; return False when `stop_requested` ended it earlier, in any process.
+    """Train until the budget is spent; return False when `stop_requested` ended the training earlier, in any process.
 
-    `batch_at(step, places)` gives the images at some places of a step's batch. However a batch is divided, into
-    `accumulate` passes and among the processes of `world`, only the rounding of sums changes, and the masks of dropout.
-    Raises DivergedError as soon as a recorded loss is not finite, ConfigError when the batch does not divide evenly.
+    `batch_at(step, places)` returns the images at `places` of the batch of `step`. A batch may be divided into
+    `accumulate` passes and among the processes of `world`. This changes only the rounding of sums and the masks of
+    dropout. Raises DivergedError when a recorded loss or gradient is not finite, or when weights to be saved are not.
+    Raises ConfigError when the batch does not divide evenly.
     """
     trainer = _Trainer(state, batch_at, loss, settings, world or World())
     with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
@@ -74,13 +78,13 @@ def fit(
             saves = last or stopped or state.step % settings.checkpoint_steps == 0
             if saves:
                 trainer.check_weights()
-            # Recording checks loss and gradient, so a training that has diverged is not saved.
+            # Recording checks loss and gradient, so no checkpoint is saved after the training has diverged.
             if saves or state.step % settings.log_steps == 0:
                 callbacks.record(trainer.record())
             if saves:
                 callbacks.checkpoint()
             if stopped or last:
-                # A process that ends has the others ended: wait until the first one has saved.
+                # When one process ends, the others are ended too: wait until the first one has saved.
                 trainer.world.any(False)
             if stopped:
                 return False
@@ -88,9 +92,9 @@ def fit(
 
 
 class _Trainer:
-    """The steps of one training, and what they add up to since the last record.
+    """The steps of one training, and the sums of their figures since the last record.
 
-    Sums stay on the device until then, so that no step waits for them.
+    The sums stay on the device until the next record, so that no step waits for them.
     """
 
     def __init__(
@@ -119,7 +123,7 @@ class _Trainer:
         self._steps, self._started = 0, time.monotonic()
 
     def step(self) -> None:
-        """Do one step, in a pass for each part of the batch."""
+        """Do one optimiser step, with one pass for each part of the batch."""
         self._state.optimizer.zero_grad()
         for places in self._parts:
             with nullcontext() if places is self._parts[-1] else unsynchronised(self._wrapped):
@@ -132,7 +136,7 @@ class _Trainer:
         self._state.step += 1
 
     def _pass(self, places: range) -> Errors:
-        """Add the gradient of the images at `places`, as a share of the batch's."""
+        """Add the share of the batch's gradient that comes from the images at `places`; return their errors."""
         state, seed = self._state, self._settings.seed
         with record_function(DATA):
             batch = self._batch_at(state.step, places)
@@ -164,7 +168,10 @@ class _Trainer:
                 state.profile_ema.update(state.profile, settings.batch_size, seen)
 
     def record(self) -> LogRecord:
-        """Return the figures since the last record and begin anew; raise DivergedError unless they are finite."""
+        """Return the figures since the last record and start new sums.
+
+        Raises DivergedError when the loss or the gradient norm is not finite.
+        """
         state, settings, noise = self._state, self._settings, self._loss.noise
         self.world.average(self._loss_sum, self._power_sum)
         loss, norm = float(self._loss_sum) / self._steps, float(self._norm)
@@ -182,14 +189,17 @@ class _Trainer:
             "learning_rate": learning_rate(settings, state.step - 1),
             "images_per_second": images / (time.monotonic() - self._started),
             "memory_bytes": peak_memory(state.device),
-            # What a filter that collapses shows first: the noise leaves a band.
+            # A learned filter that collapses shows here first: the noise leaves a band.
             **({"noise_bands": state.profile.spectral_filter().band_shares} if state.profile else {}),
         }
         self._start_sums()
         return figures
 
     def check_weights(self) -> None:
-        """Raise DivergedError unless they are finite: a step can overflow after a loss and a gradient that are."""
+        """Raise DivergedError unless all weights are finite.
+
+        A step can make them overflow even when its loss and its gradient are finite.
+        """
         state = self._state
         tensors = [*state.network.parameters(), *(state.profile.parameters() if state.profile else ())]
         if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
@@ -197,14 +207,17 @@ class _Trainer:
 
 
 def _seed_network(device: torch.device, seed: int, *key: int) -> None:
-    """Seed what dropout and its like draw from, which take no generator; torch.manual_seed costs 0.4 ms."""
+    """Seed torch's own generator of `device`, from which dropout draws; it takes no other generator.
+
+    torch.manual_seed would do the same, but costs 0.4 ms.
+    """
     generators = torch.cuda.default_generators if device.type == "cuda" else (torch.default_generator,)
     number = random_stream("cpu", seed, "network", *key).initial_seed()
     generators[device.index or 0].manual_seed(number)
 
 
 def _band_losses(noise: SpectralNoise, power: Array) -> dict[str, float]:
-    """The whitened loss in each band that holds noise; 1 is that of a network which predicts nothing."""
+    """Return the whitened loss in each preset band that holds noise; a network that predicts zero has loss 1."""
     losses, grid = {}, FrequencyGrid(noise.grid.shape)
     for name, edges in PRESETS.items():
         inside = indicator(*edges, grid) & noise.support

@@ -1,4 +1,4 @@
-"""The loss that a configuration asks for."""
+"""Building the loss that a configuration asks for."""
 
 import torch
 
@@ -23,9 +23,10 @@ def make_loss(
     power: Array,
     device: torch.device,
 ) -> Loss:
-    """Return the loss of a run on data of `power` (half spectrum); with a learned profile it is the whitened one.
+    """Return the loss of a run on data with the power spectrum `power` (half spectrum).
 
-    Raises ConfigError when the preconditioning is made of the very filter that is to be learned.
+    With a learned filter (`profile`), it is the whitened loss. Raises ConfigError when a learned filter comes with a
+    prediction whose preconditioning needs the filter's weights.
     """
     schedule = make_schedule(config.schedule, device)
     if config.restoration is not None:
@@ -38,7 +39,7 @@ def make_loss(
         return DiffusionLoss(ForwardProcess(schedule, noise), prediction, config.loss, config.blind)
     if PREDICTIONS[config.prediction].needs_filter:
         raise ConfigError(
-            f"{config.prediction} is made of the filter's weights, which a learned filter changes",
+            f"the prediction {config.prediction} depends on the filter's weights, which a learned filter changes",
             "Use --prediction edm.",
         )
     moving = LearnedNoise(profile.to(device), device)

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: torch.profiler over the marks of the loop; nothing is written."""
+"""How long each part of a training step takes, measured by torch.profiler; nothing is written."""
 
 import math
 import time
@@ -20,16 +20,17 @@ from sagd_cli.training.task import Task
 
 # The first steps choose kernels, compile and fill the allocator.
 WARM_UP = 5
-# Noise is drawn within the forward pass, and counted apart.
+# Noise is drawn within the forward pass, but its time is counted separately.
 MARKS = (DATA, NOISE, FORWARD, BACKWARD, OPTIMIZER, AVERAGE, RECORDING)
 REST = "rest"
 
 
 @dataclass(frozen=True)
 class StepProfile:
-    """Milliseconds of a step by its parts, `rest` included: of this process, and on CUDA of its kernels.
+    """Milliseconds per step, by the parts of a step and `rest`.
 
-    Parts of `cpu` sum to the whole step; those of `cuda` to the time the device was busy.
+    `cpu` is the time of this process; its parts sum to the whole step. `cuda` is the time of the kernels, or None
+    without CUDA; its parts sum to the time the device was busy.
     """
 
     steps: int
@@ -64,9 +65,9 @@ def _with_shares(parts: dict[str, float]) -> dict[str, dict[str, float]]:
 def profile_training(
     config: RunConfig, device: torch.device, steps: int, check_memory: bool = True
 ) -> StepProfile:
-    """Train `steps` steps of `config` under the profiler, after a few without it, and forget them.
+    """Train `steps` steps of `config` under the profiler, after 5 steps of warm-up, and keep nothing of the training.
 
-    Raises what starting a training raises, and UsageError among several processes.
+    Raises what starting a training raises, and UsageError when torchrun has started several processes.
     """
     if is_launched():
         raise UsageError(
@@ -109,14 +110,17 @@ def _budget(settings: TrainingConfig, steps: int) -> TrainingConfig:
 
 
 def _parts(times: dict[str, float], total: float) -> dict[str, float]:
-    """Name the times of the marks, noise taken out of the forward pass; what they leave of `total` is the rest."""
+    """Return the milliseconds of each part and of the rest; they sum to `total`.
+
+    The time of the noise is taken out of that of the forward pass.
+    """
     times = {**times, FORWARD: times[FORWARD] - times[NOISE]}
     parts = {mark.removeprefix("sagd/"): times[mark] for mark in MARKS}
     return {**parts, REST: total - sum(parts.values())}
 
 
 def _durations(marks: list[FunctionEvent]) -> dict[str, float]:
-    """Milliseconds between beginning and end of each mark."""
+    """Return the milliseconds between beginning and end, summed over the events of each mark."""
     times = dict.fromkeys(MARKS, 0.0)
     for mark in marks:
         times[mark.name] += (mark.time_range.end - mark.time_range.start) / 1000
@@ -124,7 +128,7 @@ def _durations(marks: list[FunctionEvent]) -> dict[str, float]:
 
 
 def _kernel_times(events: list[FunctionEvent], marks: list[FunctionEvent]) -> tuple[dict[str, float], float]:
-    """Milliseconds of the kernels launched within each mark, in whatever thread, and of all kernels."""
+    """Return the milliseconds of the kernels launched during each mark, from any thread, and of all kernels."""
     times, total = dict.fromkeys(MARKS, 0.0), 0.0
     by_name = {
         name: sorted((m.time_range.start, m.time_range.end) for m in marks if m.name == name)

@@ -1,4 +1,4 @@
-"""Contact sheets of samples while a run trains: of the same seeds each time, with the averaged network."""
+"""Contact sheets of samples while a run trains, always with the same seeds and the averaged network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,10 @@ SEEDS = range(64)
 
 @dataclass(frozen=True)
 class ContactSheets:
-    """RUN/samples/step-N.png every so many steps and at the last, `at_once` images drawn at a time.
+    """Writes RUN/samples/step-N.png at regular steps and at the last step.
 
-    Nothing that training draws or computes is touched: images have streams of their own, by seed.
+    `at_once` images are drawn at a time. The training is not changed by it: the random numbers of a sample depend on
+    its seed alone.
     """
 
     run: Path
@@ -29,7 +30,10 @@ class ContactSheets:
     output: Output
 
     def begin(self, state: TrainingState) -> bool:
-        """Say what the sheets of the rest of the training cost; return False, with a warning, where none can be."""
+        """Print what the sheets of the rest of the training cost; return whether sheets are drawn.
+
+        Warns when the data cannot be drawn as images.
+        """
         settings, model = self.task.config.training, self.task.model(state, str(self.run))
         if not settings.sample_images:
             return False
@@ -56,7 +60,7 @@ class ContactSheets:
         return step % every == 0 or step == settings.steps
 
     def draw(self, state: TrainingState) -> None:
-        """Draw and write the sheet of this step; what goes wrong is a warning, for training goes on without."""
+        """Draw and write the sheet of this step; an error becomes a warning, so that the training goes on."""
         path = self.run / "samples" / f"step-{state.step:08d}.png"
         devices = [state.device] if state.device.type == "cuda" else []
         try:
@@ -71,5 +75,5 @@ class ContactSheets:
             SagdError,
             RuntimeError,
             MemoryError,
-        ) as error:  # torch's lack of memory is a RuntimeError
+        ) as error:  # torch raises a RuntimeError when memory is short
             self.output.warn(f"no contact sheet of step {state.step}: {error}")

@@ -1,4 +1,4 @@
-"""What is trained on what: a configuration completed for its data, and what a training of it starts from."""
+"""A training task: a configuration completed for its data, and the state a training starts from."""
 
 import warnings
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ from sagd_cli.training.losses import make_loss
 
 @dataclass(frozen=True)
 class Task:
-    """A configuration with the network's options that fit its data, the data and the filter for their shape."""
+    """A configuration that is completed for its data, the data, their classes, and the filter for their shape."""
 
     config: RunConfig
     data: ImageSet
@@ -40,9 +40,10 @@ class Task:
 
     @classmethod
     def of(cls, config: RunConfig) -> "Task":
-        """Load the data of `config`; raise what loading, counting classes and building the filter raise.
+        """Load the data of `config` and return the task.
 
-        And ConfigError when the network is to be blind where the filter leaves nothing out.
+        Raises what loading, counting classes and building the filter raise. Raises ConfigError when the network is to
+        be blind, but the filter leaves no frequency out.
         """
         data = load_images(config.dataset)
         classes = Classes.of(data, config.dataset.subject) if config.class_conditional else None
@@ -57,22 +58,22 @@ class Task:
 
     @property
     def size(self) -> DataSize:
-        """Number of images, their shape (C, *spatial) and of their classes."""
+        """The number of images, their shape (C, *spatial) and the number of classes."""
         images = self.data.images
         return DataSize(len(images), images.shape[1:], len(self.classes or ()))
 
     @cached_property
     def moments(self) -> Mapping[str, Array]:
-        """The mean image and the spectra of the data; measured once, when first asked for."""
+        """The mean image and the spectra of the data, measured at the first use."""
         return data_moments(self.data.images)
 
     def described(self) -> dict[str, Any]:
-        """Return what a manifest says of this training."""
+        """Return the part of a manifest that describes this training."""
         classes = None if self.classes is None else self.classes.document()
         return described(self.config, self.data.images, classes)
 
     def warn(self, output: Output) -> None:
-        """Warn of data of an odd scale, visible in the noise at the schedule's end, or strong in the omitted band."""
+        """Warn of data of an odd scale, visible in the noise at t = 1, or strong in the omitted band."""
         warn_of_scale(self.data.images, output)
         if self.config.restoration is not None:
             return
@@ -83,14 +84,14 @@ class Task:
             warn_of_omitted_signal(power, omitted, self.filter.grid, output)
 
     def warn_as_learned(self, state: TrainingState, output: Output) -> None:
-        """Warn where the filter that was learned leaves the data visible in its noise."""
+        """Warn when the data are visible in the noise of the learned filter at t = 1."""
         if state.profile_ema is not None:
             learned, power = average_profile(state.profile_ema), self.moments["power_about_mean"]
             schedule = self.config.schedule
             warn_of_terminal_snr(learned.spectral_filter(), power, schedule, output, "the filter as learned")
 
     def start(self, device: torch.device) -> tuple[TrainingState, Loss]:
-        """Return the state of a training at step 0 on `device`, and the loss it is trained on."""
+        """Return the state at step 0 on `device`, and the loss to minimise."""
         config, size = self.config, self.size
         profile = learned_profile(config.filter, size.shape[1:])
         power = seen_power(config, self.moments, self.filter)
@@ -100,9 +101,12 @@ class Task:
         return TrainingState(network, config.training, device, profile), loss
 
     def batches(self, device: torch.device, parts: list[range]) -> Batches | Ahead:
-        """Return the batches on `device`, fetched ahead, part by part, where the images do not fit there."""
+        """Return the batches on `device`; when the images do not fit there, batches are fetched ahead.
+
+        `parts` are the places of a batch that each pass asks for, in order.
+        """
         settings = self.config.training
-        with warnings.catch_warnings():  # the images may be a read-only map of a file, and are only read
+        with warnings.catch_warnings():  # the images may be a read-only map of a file, but nothing writes to them
             warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
             images = placed(torch.from_numpy(self.data.images), device)
         labels = None
@@ -113,16 +117,16 @@ class Task:
         return batches if images.device.type == device.type else Ahead(batches.at, parts)
 
     def learned_filter(self, state: TrainingState) -> FilterConfig | None:
-        """Return the filter as learned so far; None where it is fixed."""
+        """Return the filter as learned so far, or None when the filter is fixed."""
         return trained_filter(self.config.filter, state.profile_ema)
 
     def sampled_filter(self, state: TrainingState) -> SpectralFilter:
-        """Return the filter to sample with, fixed or as learned so far."""
+        """Return the filter to sample with: the fixed one, or the one learned so far."""
         learned = self.learned_filter(state)
         return self.filter if learned is None else learned.weights(self.size.shape[1:])
 
     def model(self, state: TrainingState, name: str) -> Model:
-        """Return what images are drawn with at this step: what a checkpoint written now would hold."""
+        """Return the model that a checkpoint written now would hold; messages call it `name`."""
         return Model(
             name=name,
             config=self.config,

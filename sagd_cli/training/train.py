@@ -1,4 +1,4 @@
-"""Training a configuration into a run folder, from its start or from where it was stopped."""
+"""Training a configuration in a run folder, from the start or from its newest checkpoint."""
 
 import signal
 from contextlib import ExitStack, closing
@@ -35,11 +35,11 @@ from sagd_cli.training.task import Task
 
 @dataclass(frozen=True)
 class Conduct:
-    """How a training is gone about, which changes nothing of its result.
+    """How a training is carried out. These settings are no part of the run's configuration.
 
-    With `allow_change` a run goes on with other settings than it was begun with. With `check_memory` it is refused
-    where the device has less memory free than it takes. With `tensorboard` its records are also written for
-    TensorBoard. With `until` it pauses, saved, after that many steps.
+    `allow_change`: go on with a run though its settings differ. `check_memory`: refuse to start when the device has
+    too little free memory. `tensorboard`: also write the records for TensorBoard. `until`: save and stop after that
+    many steps.
     """
 
     allow_change: bool = False
@@ -51,11 +51,12 @@ class Conduct:
 def run_training(
     config: RunConfig, path: Path, device: torch.device, output: Output, conduct: Conduct | None = None
 ) -> dict[str, Any]:
-    """Train `config` in the run folder `path`, or go on with what is there; return the result of the run.
+    """Train `config` in the run folder `path`, or go on with the run that is there; return the result of the run.
 
-    Several processes that `torchrun` started train together; the first one writes and speaks. Raises UsageError when
-    `path` holds something else, other settings or images, or is in use, when the package tensorboard is missing, and
-    when memory is too small; Interrupted, after saving, when a signal asked to stop.
+    Several processes that `torchrun` started train together; only the first one writes files and messages. Raises
+    UsageError when `path` holds something else than a run, a run with other settings or images, or is in use. Raises
+    UsageError when the package tensorboard is missing, or when memory is too small. Raises Interrupted, after saving,
+    when a signal asked to stop or `until` is reached.
     """
     conduct = conduct or Conduct()
     if conduct.tensorboard:
@@ -67,7 +68,7 @@ def run_training(
 
 
 def save_run(path: Path, task: Task, state: TrainingState) -> None:
-    """Write a training that was done elsewhere as the run `path`; raise UsageError when something else is there."""
+    """Write the trained `state` of `task` as the run `path`; raise UsageError when something else is there."""
     check_folder(path, task.config, allow_change=False)
     with locked(path):
         write_config(path, task.config)
@@ -76,7 +77,7 @@ def save_run(path: Path, task: Task, state: TrainingState) -> None:
 
 @dataclass(frozen=True)
 class Training:
-    """A training of `task` in the folder `path`, by this process among those of `world`."""
+    """A training of `task` in the folder `path`, by this process as one of the processes of `world`."""
 
     task: Task
     path: Path
@@ -98,7 +99,7 @@ class Training:
         return self.world.parts(self._settings.batch_size, self._settings.accumulate)
 
     def run(self) -> dict[str, Any]:
-        """Train to the end, or to where it pauses; return the result of the run."""
+        """Train to the end of the budget and return the result; raise Interrupted when stopped earlier."""
         at_once = len(self._parts[0])
         check_folder(self.path, self.task.config, self.conduct.allow_change)
         if self.conduct.check_memory:
@@ -131,7 +132,10 @@ class Training:
         return self._result(state, log)
 
     def _resume(self, state: TrainingState, about: dict[str, Any]) -> None:
-        """Restore the newest sound checkpoint, if there is any; write the settings where they are those of the run."""
+        """Restore the newest sound checkpoint, if there is any, and write config.yaml if the run's settings are kept.
+
+        Raises CheckpointError when there are checkpoints, but none is sound.
+        """
         found = newest(self._checkpoints, self.output)
         if found is None and has_checkpoints(self._checkpoints):
             raise CheckpointError(
@@ -150,19 +154,19 @@ class Training:
             return
         if found is not None:
             set_aside_newer(self._checkpoints, found.step)
-        # Other settings are written with the first checkpoint they lead to, so that the two always agree.
+        # Changed settings are written with the next checkpoint, so that config.yaml always agrees with the newest one.
         if found is None or not differing_settings(self.task.config, found.config):
             write_config(self.path, self.task.config)
 
     def _check_same(self, found: Checkpoint, about: dict[str, Any]) -> None:
-        """Raise UsageError when a checkpoint is of other settings, another batch size or other images."""
+        """Raise UsageError when the checkpoint `found` has other settings, another batch size or other images."""
         config, trained = self.task.config, found.config
         if not self.conduct.allow_change:
             refuse_other_settings(self.path, config, trained)
         if config.training.batch_size != trained.training.batch_size:
             raise UsageError(
                 f"{self.path} was trained with batches of {trained.training.batch_size}, and its steps are counted in "
-                "them",
+                "batches",
                 "Leave the batch size as it is; training.accumulate and the number of processes may change.",
             )
         if (found.manifest.images_sha256, found.manifest.classes) != (
@@ -175,7 +179,7 @@ class Training:
             )
 
     def _fit(self, state: TrainingState, loss: Loss, callbacks: Callbacks, sheets: ContactSheets) -> None:
-        """Train until the budget is spent or the callbacks ask for a stop, with progress and contact sheets."""
+        """Train until the budget is spent or a stop is requested; show the progress and draw contact sheets."""
         settings = self._settings
         batches = self.task.batches(state.device, self._parts)
         draws = self.world.is_first and sheets.begin(state)
@@ -211,7 +215,7 @@ class Training:
 
 
 def _save(folder: Path, state: TrainingState, task: Task, about: dict[str, Any]) -> None:
-    """Write a checkpoint with the filter to sample with, fixed or as learned so far, and prune the old ones."""
+    """Write a checkpoint with the filter to sample with, and remove the old checkpoints."""
     learned, settings = task.learned_filter(state), task.config.training
     note = {} if learned is None else {"trained_filter": learned.document()}
     checkpoint.save(folder, state, task.sampled_filter(state), task.moments, about | note)

@@ -315,12 +315,12 @@ def test_no_colour_codes_without_a_terminal_even_on_ci(sagd, monkeypatch):
 
 
 def test_internal_errors_have_no_traceback_unless_asked(sagd, monkeypatch):
-    import sagd_cli.config.run
+    from sagd_cli.config import layers
 
     def broken(*args, **kwargs):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(sagd_cli.config.run, "presets", broken)
+    monkeypatch.setattr(layers, "presets", broken)
     one_sentence(sagd("train", "--preset", "x"), 1, "internal error: RuntimeError: boom", "--debug")
     assert "Traceback" in sagd("train", "--preset", "x", "--debug").err
 

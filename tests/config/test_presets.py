@@ -10,7 +10,7 @@ from sagd_cli.config.layers import presets, resolve
 from sagd_cli.data.datasets import DataSize
 from sagd_cli.training.cost import estimate_cost
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "training.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 
 
 def table():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data.datasets import load_images, stream_images
+from sagd_cli.data.datasets import load_images, load_pixels, stream_images
 from sagd_cli.errors import DataError, UsageError
 
 
@@ -183,6 +183,14 @@ def test_labels_that_fit_no_images_are_refused(tmp_path, labels, names, message)
     np.savez(tmp_path / "a.npz", **arrays, class_names=np.array(names, dtype=np.str_))
     with pytest.raises(DataError, match=message):
         load(str(tmp_path / "a.npz"))
+
+
+def test_data_without_black_and_white_are_no_pixels(tmp_path):
+    np.save(tmp_path / "latents.npy", np.zeros((2, 4, 8, 8), np.float32))
+    config = parse_dataset(str(tmp_path / "latents.npy"))
+    with pytest.raises(UsageError, match=r"latents\.npy is float32 data, which has no black and white"):
+        load_pixels(config)
+    assert load_pixels(config, lambda index, image: image.astype(np.uint8)).images.shape == (2, 4, 8, 8)
 
 
 def test_nothing_is_downloaded_unless_told(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ from sagd_cli.data.layout import MAX_PIXELS
 from sagd_cli.data.ranges import image_pixels, image_signal
 from sagd_cli.errors import DataError, SagdError, UsageError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SAGD_DATA", ROOT.parent / "shared" / "data"))
 
 LOSSLESS = [

@@ -237,8 +237,8 @@ def test_a_mapped_file_is_read_in_memory_that_does_not_grow_with_it(tmp_path):
     code = """
 import sys, numpy as np
 from pathlib import Path
-from sagd_cli.arguments import parse_dataset
-from sagd_cli.datasets import open_images
+from sagd_cli.config.arguments import parse_dataset
+from sagd_cli.data.datasets import open_images
 def peak():
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(fields["VmHWM"].split()[0]) // 1024

@@ -13,15 +13,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sagd_plugins.features import inception
+from support.sources import array_source
 
 from sagd_cli.data.datasets import hash_images
 from sagd_cli.data.images import write_array
 from sagd_cli.design.radial_power import PowerAverage
 from sagd_cli.errors import DataError, SagdError, UsageError
-from sagd_cli.evaluation.fidelity import Measures, evaluate
+from sagd_cli.evaluation.fidelity import evaluate
+from sagd_cli.evaluation.measures import Measures
 from sagd_cli.features.cache import FeatureCache
 from sagd_cli.features.extractor import FeatureSink, load_extractor
-from sagd_cli.features.image_source import array_source
 from sagd_cli.features.receipt import hash_weights
 from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.band import Band
@@ -485,7 +486,7 @@ def test_statistics_that_do_not_fit_are_refused(sagd, tmp_path):
         "shape.npz": "of shape (63, 63)",
         "pixels.npz": "made with features pixels, not digits-cnn",
         "negative.npz": "negative eigenvalues",
-        "list.npz": "receipt is no JSON object",
+        "list.npz": "receipt is not a JSON object",
         "torn.npz": "cannot be read as statistics",
         "deep.npz": "cannot be read as statistics",
     }.items():
@@ -514,8 +515,8 @@ def test_pickled_statistics_do_not_run(sagd, tmp_path):
         (("digits", "--save-stats", "x.npz", "--max-fid", "0"), "so --max-fid cannot be had"),
         (("digits", "digits:test", "--json", "--summary-md", "-"), "so --summary-md - cannot be had"),
         (("digits", "digits:test", "--metrics", "fdi"), "unknown metric 'fdi'. Did you mean fid?"),
-        (("digits", "digits:test", "--metrics", "isc", "--features", "pixels"), "no classifier's"),
-        (("digits", "digits:test", "--steps", "3"), "digits is no run"),
+        (("digits", "digits:test", "--metrics", "isc", "--features", "pixels"), "not those of a classifier"),
+        (("digits", "digits:test", "--steps", "3"), "digits is not a run"),
         (("digits", "digits:test", "-n", "5000"), "fewer than the 5000 asked for"),
         (("digits", "digits:test", "--max-kid", "1", "--metrics", "fid"), "--max-kid needs kid"),
         (("digits", "digits:test", "--features", "inceptoin"), "Did you mean inception?"),
@@ -562,7 +563,7 @@ def test_too_many_repeats_are_refused():
 
 
 def test_a_score_needs_a_classifier():
-    with pytest.raises(UsageError, match="no classifier's"):
+    with pytest.raises(UsageError, match="not those of a classifier"):
         distance(digits(slice(0, 100)), digits(slice(0, 100)), ("isc",), features="spectrum")
 
 
@@ -573,12 +574,13 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     np.save(tmp_path / "a.npy", random.integers(0, 256, (30_000, 1, 16, 16), dtype=np.uint8))
     code = """
 import sys, torch
-from sagd_cli.arguments import parse_dataset
-from sagd_cli.console import Output
-from sagd_cli.devices import peak_memory
+from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.evaluation import kernel
-from sagd_cli.evaluation.fidelity import Measures, evaluate
-from sagd_cli.evaluation.sources import data_source
+from sagd_cli.evaluation.fidelity import evaluate
+from sagd_cli.evaluation.measures import Measures
+from sagd_cli.features.image_source import data_source
+from sagd_cli.system.console import Output
+from sagd_cli.system.devices import peak_memory
 kernel.SUBSETS = 3  # the first takes all the memory there is to take
 for count in (2000, 30_000):
     source = data_source(parse_dataset(sys.argv[1]), count=count)

@@ -140,7 +140,7 @@ def validation_loss(grid, power, state):
     ("shape", "beta", "variance"), [((8, 8), 3, 0.1), ((64,), 2, 0.25)], ids=["images", "signals"]
 )
 def test_it_finds_the_optimum_of_gaussian_data_and_no_worse_loss_than_white(shape, beta, variance, seed):
-    """MATH 8: within 10 % of the closed form in w over the bins that hold 99 % of S, from a white start."""
+    """Theory, section 8: within 10 % of the closed form in w over the bins that hold 99 % of S, from a white start."""
     grid, power = spectrum(shape, beta, variance)
     best = optimum(power, grid)
     state, records = trained(grid, power, seed, learned=True)

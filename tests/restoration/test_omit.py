@@ -150,13 +150,13 @@ def assert_unchanged_outside(before, after):
 def test_notch_removes_the_band(sagd, digits, damaged, tmp_path):
     notch = ("omit", damaged, "--band", "high", "--estimate", "notch", "--truth", digits)
     result = sagd(*notch, "--output", tmp_path / "o", "--json").json
-    # MATH, section 6: band removed, 16.7 dB, of all the digits.
+    # docs/theory.md, section 6: band removed, 16.7 dB, of all the digits.
     assert result["psnr_mean"] == pytest.approx(16.7, abs=0.5)
     assert all(record["band_power_after"] < 1e-8 < record["band_power_before"] for record in result["files"])
 
 
 def test_a_reference_makes_the_digits_better_and_says_by_how_much(damaged, learned):
-    """A Wiener filter that knows the true spectrum reaches 19.8 dB (MATH, section 6)."""
+    """A Wiener filter that knows the true spectrum reaches 19.8 dB (docs/theory.md, section 6)."""
     folder, result = learned
     assert result["method"] == "reference-mean" and not result["lost"] and result["failed"] == []
     low, high = result["strength_interval"]

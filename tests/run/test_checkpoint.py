@@ -95,7 +95,7 @@ def test_a_failed_save_leaves_the_earlier_checkpoint_and_no_rubbish(run, tiny_co
 
 
 def test_another_filter_than_the_trained_one_is_refused_with_both_hashes(run, sagd):
-    trained = open_run(run, Output(quiet=True)).checkpoint.filter_sha256
+    trained = open_run(run, Output(quiet=True)).checkpoint.manifest.filter_sha256
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("alpha: -0.06", "alpha: -0.07"))
     with pytest.raises(UsageError, match=trained[:12]):

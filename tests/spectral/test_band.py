@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sagd_cli.errors import ConfigError
-from sagd_cli.spectral.band import Band, Notch, Ring, Stripe
+from sagd_cli.spectral.band import KINDS, Band, Notch, PartKind, Ring, Stripe, band_forms
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.region import indicator
 
@@ -61,6 +61,43 @@ def mask_or_nothing(band, shape):
 )
 def test_a_band_reads_as_the_parts_it_names(text, parts):
     assert Band.parse(text) == Band(tuple(parts))
+
+
+def test_the_forms_are_those_of_the_table():
+    expected = "low, mid, high, LO:HI in rho, notch:FY,FX,RADIUS, stripe:horizontal[,WIDTH]"
+    assert band_forms() == expected
+    with pytest.raises(ConfigError) as refused:
+        Band.parse("lov")
+    assert "LO:HI in rho, notch:FY,FX,RADIUS or stripe:horizontal[,WIDTH]" in refused.value.hint
+
+
+class Everything:
+    """A part of a kind that a test adds: all frequencies."""
+
+    is_radial = True
+
+    def mask(self, grid):
+        return np.ones(grid.half_shape, bool)
+
+    def __str__(self):
+        return "all:"
+
+
+def test_a_kind_of_band_is_one_row_of_the_table(monkeypatch):
+    monkeypatch.setitem(KINDS, "all", PartKind("all:", lambda text, rest: Everything()))
+    band = Band.parse("notch:0.25,0.1,0.01+all:")
+    assert isinstance(band.parts[1], Everything) and str(band) == "notch:0.25,0.1,0.01+all:"
+    assert band.mask(FrequencyGrid((4, 4))).all()
+    assert band_forms().endswith("stripe:horizontal[,WIDTH], all:")
+    with pytest.raises(ConfigError) as refused:
+        Band.parse("al")
+    assert refused.value.hint.endswith("stripe:horizontal[,WIDTH] or all:.")
+
+
+def test_rings_alone_are_radial():
+    band = Band.parse("low+notch:0.25,0.1,0.01+stripe:vertical+0.6:0.7")
+    assert [part.is_radial for part in band.parts] == [True, False, False, True]
+    assert band.rings == (Ring(0, 0.25), Ring(0.6, 0.7))
 
 
 @given(st.lists(st.one_of(rings, notches, stripes), min_size=1, max_size=4).map(tuple))

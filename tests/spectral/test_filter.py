@@ -1,4 +1,4 @@
-"""Filters: the formulas of MATH 3 on the full spectrum, their normalisation and the figures of their covariance."""
+"""Filters: the formulas of docs/theory.md, section 3, normalisation, figures of the covariance."""
 
 from itertools import pairwise
 
@@ -139,7 +139,7 @@ def half(full):
 
 
 def formula(config, shape):
-    """w of MATH 3 on the full spectrum, before normalisation."""
+    """w of docs/theory.md, section 3, on the full spectrum, before normalisation."""
     o = config.options
     r, d = full_radius(shape), len(shape)
     rho = r / (np.sqrt(d) / 2)

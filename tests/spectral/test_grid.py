@@ -13,7 +13,7 @@ shapes = st.lists(st.integers(1, 12), min_size=1, max_size=3).map(tuple)
 
 
 def full_radius(shape):
-    """r(f) in cycles/sample on the full spectrum, as MATH 1 writes it."""
+    """r(f) in cycles/sample on the full spectrum, as docs/theory.md, section 1, writes it."""
     return np.sqrt(sum(f**2 for f in np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij")))
 
 

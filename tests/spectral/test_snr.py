@@ -90,7 +90,7 @@ def test_bands_are_in_rho_whatever_the_unit_of_the_filter():
 
 
 def test_the_figures_of_the_mathematics():
-    """MATH, section 4: 1/f^2 data on [-1, 1], the DDPM table: DC stands out the more the larger alpha."""
+    """docs/theory.md, section 4.5: 1/f^2 data on [-1, 1], the DDPM table: DC stands out the more the larger alpha."""
     grid = FrequencyGrid((64, 64))
     power = np.maximum(grid.radius, 1 / 64) ** -2.0
     power = 0.25 * power / grid.mean(power)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sagd_cli.config.layers import resolve
 from sagd_cli.errors import ConfigError, UsageError
-from sagd_cli.sweep.plan import Halving, make_cells, parse_grid, parse_seeds
+from sagd_cli.sweep.grid import make_cells, parse_grid, parse_seeds
+from sagd_cli.sweep.plan import Halving
 
 
 def cells(*texts):
@@ -71,7 +72,7 @@ def test_noise_is_white_by_its_weights():
 
 @given(st.lists(st.text(min_size=1, max_size=120), min_size=1, max_size=4, unique=True))
 def test_any_value_gives_a_name_that_is_safe_and_its_own(values):
-    from sagd_cli.sweep.plan import _cell_name
+    from sagd_cli.sweep.grid import _cell_name
 
     names = [_cell_name({"a.b": value}) for value in values]
     assert all(re.fullmatch(r"[A-Za-z0-9._=,+-]{1,100}", name) and not name.startswith(".") for name in names)

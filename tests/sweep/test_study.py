@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.sweep.plan import Evaluation, Plan, make_cells, parse_grid
+from sagd_cli.sweep.grid import make_cells, parse_grid
+from sagd_cli.sweep.plan import Evaluation, Plan
 from sagd_cli.sweep.study import Study
 
 KEY = "alpha=0/seed-0"
@@ -15,7 +16,15 @@ KEY = "alpha=0/seed-0"
 
 def a_plan(output, storage=None):
     cells = make_cells(parse_grid(["filter.options.alpha=0"]), {}, [], None, None)
-    return Plan(cells[0].config, cells, (0,), Evaluation("fd", 100, DatasetConfig()), None, output, storage)
+    return Plan(
+        base=cells[0].config,
+        cells=cells,
+        seeds=(0,),
+        evaluation=Evaluation("fd", 100, DatasetConfig()),
+        halving=None,
+        output=output,
+        storage=storage,
+    )
 
 
 @pytest.fixture

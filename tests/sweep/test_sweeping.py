@@ -20,12 +20,13 @@ from sagd_cli.config.layers import resolve
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.errors import ConfigError, UsageError
 from sagd_cli.sweep.folder import joined_plan, read_plan, write_plan
-from sagd_cli.sweep.plan import Evaluation, Plan, hash_file, make_cells, parse_grid
+from sagd_cli.sweep.grid import make_cells, parse_grid
+from sagd_cli.sweep.plan import Evaluation, Plan, hash_file
 from sagd_cli.sweep.scoring import check_measure
 from sagd_cli.sweep.study import DONE, Study
 from sagd_cli.system.console import Output
 from sagd_cli.system.signals import StopRequest
-from sagd_cli.training.train import run_training
+from sagd_cli.training.train import Conduct, run_training
 
 TINY = [
     "--set",
@@ -53,9 +54,14 @@ TINY = [
 
 def a_plan(folder, *texts, seeds=(0,)):
     cells = make_cells(parse_grid(texts), {}, [], None, None)
-    evaluation = Evaluation("fd", 100, DatasetConfig(split="test"))
     return Plan(
-        cells[0].config, cells, seeds, evaluation, None, folder, f"sqlite:///{folder / 'study.sqlite3'}"
+        base=cells[0].config,
+        cells=cells,
+        seeds=seeds,
+        evaluation=Evaluation("fd", 100, DatasetConfig(split="test")),
+        halving=None,
+        output=folder,
+        storage=f"sqlite:///{folder / 'study.sqlite3'}",
     )
 
 
@@ -246,7 +252,14 @@ def test_a_run_goes_on_from_the_rung_it_has_passed(tmp_path, monkeypatch):
         study.report(trial, images, 1.0)
     job = next(work.jobs_of(plan))
     task = work._Work(
-        plan, job, tmp_path, study, trial, torch.device("cpu"), Output(quiet=True), StopRequest()
+        plan=plan,
+        job=job,
+        path=tmp_path,
+        study=study,
+        trial=trial,
+        device=torch.device("cpu"),
+        output=Output(quiet=True),
+        stop=StopRequest(),
     )
     monkeypatch.setattr(work._Work, "train", lambda self, until=None: steps.append(until) or 8)
     receipt = {"reference": {"sha256": "r"}, "weights_sha256": "w"}
@@ -423,7 +436,7 @@ def test_a_pause_changes_no_bit_of_a_training(tmp_path, tiny_settings):
     config, quiet, cpu = resolve(tiny_settings), Output(quiet=True), torch.device("cpu")
     run_training(config, tmp_path / "one", cpu, quiet)
     for until in (2, 2, 5, None):
-        result = run_training(config, tmp_path / "two", cpu, quiet, until=until)
+        result = run_training(config, tmp_path / "two", cpu, quiet, Conduct(until=until))
         assert result["step"] == (until or 8)
     ends = [
         load_file(tmp_path / name / "checkpoints" / "step-00000008" / "ema.safetensors")

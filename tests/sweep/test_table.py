@@ -10,16 +10,25 @@ from hypothesis import strategies as st
 
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.figures.sweep import sweep_figure
-from sagd_cli.sweep.plan import Evaluation, Plan, make_cells, parse_grid
+from sagd_cli.sweep.grid import make_cells, parse_grid
+from sagd_cli.sweep.paired_test import paired_test
+from sagd_cli.sweep.plan import Evaluation, Plan
 from sagd_cli.sweep.study import DONE, FAILED, PRUNED, RunState
-from sagd_cli.sweep.table import as_csv, paired_test, summarise
-from sagd_cli.sweep.words import sweep_text
+from sagd_cli.sweep.table import as_csv, summarise
+from sagd_cli.sweep.words import figure_label, sweep_text
 
 
 def plan(tmp_path, *texts, seeds=(0, 1, 2)):
     cells = make_cells(parse_grid(texts), {}, [], None, None)
-    evaluation = Evaluation("fd", 100, DatasetConfig(split="test"))
-    return Plan(cells[0].config, cells, seeds, evaluation, None, tmp_path, "sqlite://")
+    return Plan(
+        base=cells[0].config,
+        cells=cells,
+        seeds=seeds,
+        evaluation=Evaluation("fd", 100, DatasetConfig(split="test")),
+        halving=None,
+        output=tmp_path,
+        storage="sqlite://",
+    )
 
 
 def done(value):
@@ -161,7 +170,7 @@ def test_the_file_holds_the_table(tmp_path):
 
 def test_the_figure_shows_every_run_and_the_baseline(tmp_path):
     found = summary(tmp_path)
-    axes = sweep_figure(found).axes[0]
+    axes = sweep_figure(found, figure_label(found)).axes[0]
     points = [line for line in axes.lines if line.get_marker() == "o"]
     drawn = sorted(float(y) for line in points for y in line.get_ydata())
     assert drawn == sorted([1.0, 1.5, 0.9, 2.0, 2.4, 2.1, 3.0, 2.0])
@@ -176,10 +185,10 @@ def test_the_figure_shows_every_run_and_the_baseline(tmp_path):
 def test_cells_of_names_are_an_axis_of_names(tmp_path):
     chosen = plan(tmp_path, "filter=white,powerlaw:alpha=-0.2", "schedule=linear,cosine", seeds=(0,))
     found = summarise(chosen, {f"{cell.name}/seed-0": done(1.0) for cell in chosen.cells}, (8, 8), {})
-    assert len(sweep_figure(found).axes[0].get_xticklabels()) == 4
+    assert len(sweep_figure(found, figure_label(found)).axes[0].get_xticklabels()) == 4
     chosen = plan(tmp_path, "filter=white,powerlaw:alpha=-0.2", seeds=(0,))
     found = summarise(chosen, {f"{cell.name}/seed-0": done(1.0) for cell in chosen.cells}, (8, 8), {})
-    axes = sweep_figure(found).axes[0]
+    axes = sweep_figure(found, figure_label(found)).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["white", "powerlaw\nalpha-0.2"]
     assert axes.get_xlabel() == "filter"
 

@@ -295,7 +295,7 @@ def test_a_prior_that_does_not_fit_is_refused_in_a_sentence(run, tiny_run, prior
     for other, message in (
         (trained(bands=("high",)), "was trained for the bands high, not for 0.25:0.5"),
         (trained(strengths=(0.05, 1.0)), r"strengths from 0.05 to 1, and needed are 0.0\d+ to 100"),
-        (trained(damage=1.0), "was trained to restore images by what is damaged in them"),
+        (trained(damage=1.0), "was trained on damaged images, and cannot draw a band"),
         (
             BandModel(replace(fitting.model, shape=(1, 10, 10))),
             r"shape \(1, 10, 10\), and .* on \(1, 8, 8\)",

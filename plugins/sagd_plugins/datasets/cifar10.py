@@ -1,4 +1,4 @@
-"""CIFAR-10 from a local folder, through torchvision, which checks the original files by hash before it reads them."""
+"""CIFAR-10 from a local folder, read by torchvision, which first compares the files with their known hashes."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A folder of images, or of folders of images, one a class."""
+"""A folder of images, or a folder of such folders, each of which is a class."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sagd_cli.data.folders import list_images
-from sagd_cli.data.formats import FORMATS
+from sagd_cli.data.formats import FORMATS, format_of
 from sagd_cli.data.images import read_alike, read_image, resized_square
 from sagd_cli.data.ranges import image_signal
 from sagd_cli.errors import UsageError
 from sagd_cli.plugin import DatasetPlugin, LazyImageSet, Options, Split, hookimpl
+from sagd_cli.system.choices import listing
 
 
 class FolderOptions(Options):
@@ -23,21 +24,21 @@ class FolderOptions(Options):
 
     path: Path = Field(
         Path("images"),
-        description="Folder of PNG, JPEG, WebP, TIFF, BMP or PGM files, or of such folders, each a class.",
+        description=f"Folder of {listing(FORMATS)} files, or of such folders, each a class.",
     )
     size: int | None = Field(None, ge=2, description="Crop the centre square and resize it to this side.")
 
 
 @dataclass(frozen=True)
 class FolderImages:
-    """The images of files, one at a time, as `read(paths, size)` yields them."""
+    """The images at `paths`, which `read(paths, size)` yields one at a time."""
 
     paths: Sequence[Path]
     size: int | None
     read: Callable[[Sequence[Path], int | None], Iterator[NDArray[Any]]]
 
     def __len__(self) -> int:
-        """Return the number of files."""
+        """Return the number of images."""
         return len(self.paths)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
@@ -46,9 +47,10 @@ class FolderImages:
 
 
 def build(options: FolderOptions, split: Split) -> LazyImageSet:
-    """Find the images of the folder; reading them raises DataError on mixed sizes without `size`, naming two files.
+    """Find the images of the folder; where it holds folders of images, each of these is a class, in the order of names.
 
-    Images that lie in folders of a folder are labelled with their folder, in the order of the folders' names.
+    Raises UsageError for the test split, and when there is no image. Reading raises DataError, which names two files,
+    on images of several sizes without `size`.
     """
     files = _files(options, split)
     images = FolderImages([*chain(*files.values())], options.size, read_alike)
@@ -59,12 +61,12 @@ def build(options: FolderOptions, split: Split) -> LazyImageSet:
 
 
 def stream(options: FolderOptions, split: Split) -> FolderImages:
-    """Return the images at their own depth, of any size unless `size` is given."""
+    """Return the images at their own depths; without `size` their sizes may differ. Raises what `build` raises."""
     return FolderImages([*chain(*_files(options, split).values())], options.size, _read_as_they_are)
 
 
 def _files(options: FolderOptions, split: Split) -> dict[Path, list[Path]]:
-    """The images in each folder that is a class, or in the folder itself; raise UsageError where there is none."""
+    """Return the images of each folder that is a class, or of the one folder; raise UsageError where there is none."""
     if split == "test":
         raise UsageError(
             f"the folder {options.path} has no held-out split", "Name the folder of the test images."
@@ -73,11 +75,11 @@ def _files(options: FolderOptions, split: Split) -> dict[Path, list[Path]]:
 
 
 def _classes(path: Path) -> list[Path]:
-    """The folders, but for hidden ones, in a folder that holds no image itself."""
+    """Return the folders in `path`, without hidden ones; none when `path` itself holds images."""
     if not path.is_dir():
         return []
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    if any(entry.suffix.lower() in FORMATS for entry in entries):
+    if any(format_of(entry) for entry in entries):
         return []
     return sorted(entry for entry in entries if entry.is_dir())
 

@@ -37,7 +37,7 @@ def build(options: MnistOptions, split: Split) -> ImageSet:
 
 
 def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
-    """Read an idx file of unsigned bytes (magic 0x08, `ndim` axes), gzipped or not; raise DataError if damaged."""
+    """Read an idx file of unsigned bytes with `ndim` axes, gzipped or not; raise DataError on any other file."""
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         magic, *shape = struct.unpack_from(f">{1 + ndim}I", data)

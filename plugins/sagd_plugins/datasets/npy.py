@@ -27,14 +27,17 @@ class NpyOptions(Options):
 
 
 def build(options: NpyOptions, split: Split) -> ImageSet:
-    """Map the array into memory, read-only; of an archive, read it. Pickled content is refused, with a DataError."""
+    """Map the array of a .npy file into memory, or read an .npz archive.
+
+    Raises UsageError when there is no such file, DataError when it holds no array of images, or pickled content.
+    """
     arrays = _read(options, split)
     names = tuple(map(str, np.atleast_1d(arrays.get("class_names", ()))))
     return ImageSet(arrays["images"], arrays.get("labels"), names)
 
 
 def stream(options: NpyOptions, split: Split) -> NDArray[Any]:
-    """Map the array into memory, of any type; (T,) is one signal of length T and (N, T) are N of them."""
+    """Map an array of any type into memory; (T,) is one signal of length T, (N, T) are N such signals."""
     array = _read(options, split)["images"]
     if not 1 <= array.ndim <= 5 or 0 in array.shape:
         raise DataError(f"{options.path} has the shape {array.shape}, not (N, C, *spatial)")
@@ -42,18 +45,15 @@ def stream(options: NpyOptions, split: Split) -> NDArray[Any]:
 
 
 def _read(options: NpyOptions, split: Split) -> dict[str, NDArray[Any]]:
-    """The array `images`, and of an archive also `labels` and `class_names`, where it has them."""
+    """Return the array as `images`; an archive may also have `labels` and `class_names`."""
     if split == "test":
         raise UsageError(f"{options.path} has no held-out split", "Name the file of the test images.")
     if not options.path.is_file():
         raise UsageError(f"there is no file {options.path}")
     try:
         loaded = np.load(options.path, mmap_mode="r", allow_pickle=False)
-        arrays = (
-            {"images": loaded}
-            if isinstance(loaded, np.ndarray)
-            else {k: loaded[k] for k in _KEYS & {*loaded}}
-        )
+        is_array = isinstance(loaded, np.ndarray)
+        arrays = {"images": loaded} if is_array else {key: loaded[key] for key in _KEYS & {*loaded}}
         array = arrays["images"]
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise DataError(f"{options.path} cannot be read as an array of images: {error}") from None

@@ -25,10 +25,10 @@ class PatchOptions(Options):
 
 
 def build(options: PatchOptions, split: Split) -> ImageSet:
-    """Cut the patches, which are a function of the options.
+    """Cut the patches, which are a function of the options and the images.
 
-    Raises UsageError for the test split, DataError on an image that is too small, deeper than 8 bits or of other
-    colours than the first.
+    Raises UsageError for the test split, DataError on an image that is too small or deeper than 8 bits, and on grey
+    and RGB images together.
     """
     if split == "test":
         raise UsageError(f"the patches of {options.path} have no held-out split", "Name another folder.")

@@ -14,9 +14,11 @@ def build(options: Options, layers: tuple[str, ...]) -> "Module":
     from torch import Tensor, nn
     from torch.nn import functional as F
 
+    from sagd_cli.data.tensors import tensor_signal
+
     class Pixels(nn.Module):
         def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-            signal = images.float() / 127.5 - 1
+            signal = tensor_signal(images)
             height, width = images.shape[-2:]
             averages = F.adaptive_avg_pool2d(signal, (min(height, 32), min(width, 32)))
             return tuple(averages.flatten(1) for _ in layers)

@@ -12,7 +12,7 @@ FLOOR = 1e-6  # added to the power: far below that of rounding to 8 bits, 1.4e-5
 
 
 def build(options: Options, layers: tuple[str, ...]) -> "Module":
-    """Return the module of the layer "radial": ln of |F x|^2 / N averaged over colours and each annulus (MATH: 7.)."""
+    """Return the module of the layer "radial": ln of |F x|^2 / N, averaged over colours and each annulus."""
     from functools import lru_cache
 
     import torch

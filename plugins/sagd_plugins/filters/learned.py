@@ -1,4 +1,4 @@
-"""Learned: a radial profile whose knots are trained together with the network (MATH: 8. Learned filters)."""
+"""Learned: a radial profile whose knots are trained together with the network (docs/theory.md, section 8)."""
 
 from collections.abc import Iterable
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from sagd_cli.evaluation.fidelity import Measures, evaluate
+from sagd_cli.evaluation.fidelity import evaluate
+from sagd_cli.evaluation.measures import Measures
 from sagd_cli.evaluation.sources import run_source
 from sagd_cli.features.image_source import data_source
 from sagd_cli.run.folder import Run, open_run

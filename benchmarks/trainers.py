@@ -26,13 +26,13 @@ from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.layers import resolve
 from sagd_cli.config.run import RunConfig, TrainingConfig
 from sagd_cli.data.tensors import tensor_signal
-from sagd_cli.model.learned_filter import make_loss
 from sagd_cli.model.network import new_backbone
 from sagd_cli.model.state import TrainingState
 from sagd_cli.spectral.noise import SpectralNoise
 from sagd_cli.system.devices import choose_device
 from sagd_cli.training.batches import Batches
 from sagd_cli.training.loop import Callbacks, fit
+from sagd_cli.training.losses import make_loss
 
 SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}
 ENDLESS = 10**12  # images: more than any run of the benchmark takes

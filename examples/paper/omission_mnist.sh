@@ -56,9 +56,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sagd_cli.images import list_images, read_image, to_signal
+from sagd_cli.data.folders import list_images
+from sagd_cli.data.images import read_image
+from sagd_cli.data.ranges import image_signal
 
-np.save(sys.argv[2], [to_signal(read_image(path).pixels) for path in list_images(Path(sys.argv[1]))])
+np.save(sys.argv[2], [image_signal(read_image(path).pixels) for path in list_images(Path(sys.argv[1]))])
 PYTHON
 }
 

@@ -1,1 +1,1 @@
-"""The built-in plug-ins, one a file, through the same hooks as anyone's."""
+"""The built-in plug-ins, one in each file. They use the same hooks as all other plug-ins."""

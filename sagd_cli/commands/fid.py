@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from sagd_cli.evaluation.measures import Measures
-    from sagd_cli.evaluation.sources import Reference
+    from sagd_cli.evaluation.sources import ReferenceSource
     from sagd_cli.features.image_source import ImageSource
 
 DEFAULT_METRICS = ",".join(distances())
@@ -148,7 +148,7 @@ def fid(
       sagd fid runs/photos photos.npz --weights inception.pth --summary-md "$GITHUB_STEP_SUMMARY"
     """
     from sagd_cli.evaluation.measures import Measures, chosen_metrics
-    from sagd_cli.evaluation.sources import Drawing, open_reference, open_source
+    from sagd_cli.evaluation.sources import GeneratedOptions, open_reference, open_source
     from sagd_cli.system.files import refuse_existing
 
     if (reference is None) == (save_stats is None):
@@ -188,8 +188,8 @@ def fid(
         if path is not None:
             refuse_existing(path, force)
     where = announced_device(device)
-    drawing = Drawing(count, repeats, seed, {"sampler": sampler, "steps": steps})
-    images = open_source(generated, drawing, where, output())
+    options = GeneratedOptions(count, repeats, seed, {"sampler": sampler, "steps": steps})
+    images = open_source(generated, options, where, output())
     if against is None or save_stats is not None:
         assert save_stats is not None
         _save_statistics(images, how, where, save_stats, force)
@@ -225,7 +225,7 @@ def compare(
 
 def _measure(
     images: "ImageSource",
-    reference: "Reference",
+    reference: "ReferenceSource",
     how: "Measures",
     device: "torch.device",
     target: Path | None,

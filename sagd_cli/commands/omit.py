@@ -65,7 +65,9 @@ def omit(
     draws: Annotated[
         int | None,
         typer.Option(
-            "--draws", min=1, help="Posterior samples per image; `sample` writes them as NAME.2.png and so on."
+            "--draws",
+            min=1,
+            help="Posterior samples per image; `sample` writes them as NAME.2.png and so on.",
         ),
     ] = None,
     uncertainty: Annotated[

@@ -48,7 +48,9 @@ def sample(
     class_: Annotated[
         str | None,
         typer.Option(
-            "--class", metavar="NAME[,NAME...]", help="Classes to draw in turn; by default as often as in the data."
+            "--class",
+            metavar="NAME[,NAME...]",
+            help="Classes to draw in turn; by default as often as in the data.",
         ),
     ] = None,
     guidance: Annotated[
@@ -92,7 +94,8 @@ def sample(
         Path | None, typer.Option("--grid", metavar="FILE.png", help="Also draw a contact sheet.")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Folder to write; RUN/samples/NAME by default.")
+        Path | None,
+        typer.Option("--output", metavar="DIR", help="Folder to write; RUN/samples/NAME by default."),
     ] = None,
     filter_: Annotated[
         str | None, typer.Option("--filter", help="Refuse unless the run was trained with this filter.")

@@ -240,7 +240,8 @@ def _lines(estimate: dict[str, Any]) -> list[str]:
         "parameters": f"{estimate['parameters'] / 1e6:.4g} M",
         "memory": f"{binary_size(memory['total'])} on {estimate['device']}: {parts} (estimated)",
         "free": "unknown" if free is None else binary_size(free),
-        "arithmetic": f"{flops['forward'] / 1e9:.4g} GFLOP per image forward, {flops['training'] / 1e9:.4g} in training",
+        "arithmetic": f"{flops['forward'] / 1e9:.4g} GFLOP per image forward, "
+        f"{flops['training'] / 1e9:.4g} in training",
         "budget": f"{estimate['steps']:,} steps, {estimate['epochs']:,.4g} epochs of {estimate['images_per_epoch']:,}",
         "disk": f"{binary_size(disk['total'])} at most, {binary_size(disk['checkpoint'])} per checkpoint",
     }

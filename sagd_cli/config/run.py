@@ -139,7 +139,8 @@ class RestorationConfig(Frozen):
     """Training to tell noise in a band from images instead of making images (docs/omission.md)."""
 
     bands: tuple[str, ...] = Field(
-        min_length=1, description="BANDs; each image is given noise in one of them, at random; rings: random rings."
+        min_length=1,
+        description="BANDs; each image is given noise in one of them, at random; rings: random rings.",
     )
     strengths: tuple[PositiveFloat, PositiveFloat] = Field(
         (0.02, 2.0),
@@ -149,7 +150,9 @@ class RestorationConfig(Frozen):
         None, ge=4, description="Side of the square of an image that the network sees; null: all of it."
     )
     damage: float | None = Field(
-        None, gt=0, description="Amplitude of the noise that the training images already have; null: they are clean."
+        None,
+        gt=0,
+        description="Amplitude of the noise that the training images already have; null: they are clean.",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Noise on a band only, and the network that tells it from images (docs/theory.md, section 6)."""
+"""A denoiser for noise in one band, built on a network that tells the noise from images (docs/theory.md, section 6)."""
 
 from dataclasses import dataclass
 
@@ -14,16 +14,19 @@ MULTIPLE = 4  # divides the sides of what a network is built for
 
 
 def floored(power: Array, grid: FrequencyGrid) -> Array:
-    """Return `power`, E |F x|^2 / N on the half spectrum, at least 1e-4 of its mean: no band of data is quite empty."""
+    """Return `power` (E |F x|^2 / N on the half spectrum), raised to at least 1e-4 of its mean at each frequency.
+
+    So no band has zero power, by which the scales divide.
+    """
     return power.clip(FLOOR * grid.mean(power))
 
 
 @dataclass(frozen=True)
 class Scales:
-    """Deviations a pixel of what lies in a band, and how a network is preconditioned (Karras et al. 2206.00364, eq. 7).
+    """The preconditioning of a network that estimates a band (Karras et al. 2206.00364, eq. 7).
 
-    `power` is the mean of E |F x|^2 / N over the band, `share` the band's share of the bins, `level` the noise's
-    amplitude; numbers or (B, 1, 1, 1).
+    `power`: the mean of E |F x|^2 / N over the band. `share`: the band's share of all bins. `level`: the amplitude of
+    the noise. Each is a scalar or (B, 1, 1, 1).
     """
 
     power: Tensor
@@ -32,7 +35,7 @@ class Scales:
 
     @property
     def inputs(self) -> Tensor:
-        """c_in: takes z in the band to unit variance."""
+        """c_in: scales the part of z in the band to unit variance per pixel."""
         return torch.rsqrt(self.share * (self.power + self.level**2))
 
     @property
@@ -42,28 +45,32 @@ class Scales:
 
     @property
     def error(self) -> Tensor:
-        """c_out: deviation of the linear estimate's error, in which the network speaks."""
+        """c_out: standard deviation per pixel of the linear estimate's error, the unit of the network's output."""
         return self.level * (self.share * self.kept).sqrt()
 
 
 def timesteps(schedule: Schedule, level: Tensor) -> Tensor:
-    """Return the network's timesteps of noise levels sigma / alpha (B, 1, 1, 1), (B,)."""
+    """Return the network's timesteps (B,) for noise levels `level` = sigma / alpha (B, 1, 1, 1)."""
     return schedule.timestep(schedule.times_of(-2 * level.flatten().log()))
 
 
 def estimate_inside(
     network: Network, outside: Tensor, inside: Tensor, scales: Scales, timestep: Tensor
 ) -> Tensor:
-    """Estimate the band of x from z: the part of it that is kept, and what a network adds that sees all of z.
+    """Return the estimate of x in the band: the linear estimate plus the network's correction.
 
-    The network is given z outside its band, where it is x, and inside, as channels of their own.
+    `outside` and `inside` (B, C, *spatial) are the parts of z outside the band, where z is x, and inside it. The
+    network gets both, as 2 C channels.
     """
     said = network(torch.cat([outside, scales.inputs * inside], dim=1), timestep)
     return scales.kept * inside + scales.error * said[:, : outside.shape[1]].float()
 
 
 def padded(network: Network, multiple: int) -> Network:
-    """Let a network see fields of any size, continued by reflection to sides that `multiple` divides, and cut back."""
+    """Return a network that takes fields of any size.
+
+    Fields are continued by reflection to sides that `multiple` divides, and the output is cut back.
+    """
 
     def extended(x: Tensor, timestep: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -74,7 +81,7 @@ def padded(network: Network, multiple: int) -> Network:
 
 
 def _reflected(size: int, length: int, device: torch.device) -> Tensor:
-    """Indices that continue `size` samples to `length` by reflections at both ends, as many as it takes."""
+    """Return the indices (length,) that continue `size` samples to `length` by repeated reflection at both ends."""
     period = max(2 * (size - 1), 1)
     place = torch.arange(length, device=device) % period
     return torch.minimum(place, period - place) if size > 1 else place
@@ -84,7 +91,7 @@ class BandDenoiser:
     """The denoiser of x_t = alpha_t x_0 + sigma_t eps_B for images of one size and one band."""
 
     def __init__(self, network: Network, process: ForwardProcess, power: float) -> None:
-        """Take the network, the process with the band's noise, and the data's mean power E |F x|^2 / N in the band."""
+        """Take the network, the process with the band's noise, and `power`, the mean E |F x|^2 / N in the band."""
         self.process = process
         self._network = network
         self.power = power
@@ -99,7 +106,7 @@ class BandDenoiser:
         return self.split(x_t / level.alpha, noise_level)
 
     def split(self, z: Tensor, noise_level: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (x, eps) of z = x + noise_level eps_B; each image has a level of its own, (B, 1, 1, 1)."""
+        """Return (x, eps) for z = x + noise_level eps_B, where `noise_level` is (B, 1, 1, 1)."""
         noise = self.process.noise
         inside = noise.project(z)
         scales = Scales(self._power, self._share, noise_level)

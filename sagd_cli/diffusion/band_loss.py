@@ -22,10 +22,13 @@ DrawUniform = Callable[[], Tensor]
 
 
 class BandChoice:
-    """The bands a network is trained for: BANDs of the command line, and `rings`, rings between random radii."""
+    """The bands that a network is trained for: BANDs, and `rings`, which stands for rings between random radii."""
 
     def __init__(self, bands: Sequence[str], grid: FrequencyGrid, device: torch.device | str) -> None:
-        """Draw from `bands` on fields of `grid`; raise ConfigError for a BAND that holds no frequency there."""
+        """Take the bands to choose from, for fields of `grid`.
+
+        Raises ConfigError without any band, and for a BAND that holds no frequency on `grid`.
+        """
         self.grid, self.device = grid, device
         self._rings = RINGS in bands
         fixed = [Band.parse(band).mask(grid) for band in bands if band != RINGS]
@@ -36,7 +39,7 @@ class BandChoice:
         self._masks = [torch.as_tensor(mask, dtype=torch.float32, device=device) for mask in fixed]
 
     def masks(self, draw: DrawUniform) -> Tensor:
-        """Choose a band for each image and return 1 inside it, (B, 1, *half spectrum); `draw` gives (B,) in [0, 1)."""
+        """Choose a band for each image; return masks (B, 1, *half spectrum), 1 inside. `draw` gives (B,) in [0, 1)."""
         which = (draw() * (len(self._masks) + self._rings)).long()
         if not self._rings:
             return torch.stack(self._masks)[which][:, None]
@@ -45,7 +48,10 @@ class BandChoice:
         return torch.where(chosen, self._random_rings(draw), masks)[:, None]
 
     def _random_rings(self, draw: DrawUniform) -> Tensor:
-        """Rings between random radii, moved out to those of the grid: none is empty, and DC and corners are met."""
+        """Return rings between random radii, widened to radii of the grid.
+
+        So no ring is empty, and DC and the corners can be part of one.
+        """
         low = draw() * (1 - NARROWEST_RING)
         high = low + NARROWEST_RING + draw() * (1 - NARROWEST_RING - low)
         first = torch.searchsorted(self._radii, low, right=True) - 1
@@ -59,9 +65,9 @@ class BandChoice:
 class BandLoss:
     """The loss of a network that estimates a band of x from x + level eps_B, for bands and levels drawn at random.
 
-    The error is counted in deviations of the linear estimate's, so that every band and level weighs the same. The
-    network sees squares of `window` pixels at random places of the fields, or all of them without a window: noise
-    and filters are then those of larger fields, as a part of a photograph sees them.
+    The error is divided by the standard deviation of the linear estimate's error, so that every band and level has the
+    same weight. The network sees a square of `window` pixels at a random place of each field, or the whole field when
+    `window` is None. Noise and bands are always those of the whole field, as for a part of a photograph.
     """
 
     def __init__(
@@ -72,7 +78,10 @@ class BandLoss:
         power: Array,
         window: int | None,
     ) -> None:
-        """Train on data of `power` E |F x|^2 / N, on the bands' half spectrum, with levels log-uniform in `levels`."""
+        """Take the data's `power` E |F x|^2 / N (half spectrum) and the range `levels`, from which levels are drawn.
+
+        Levels are log-uniform.
+        """
         grid, device = bands.grid, bands.device
         self._schedule, self._bands, self._levels, self._window = schedule, bands, levels, window
         self._shape = grid.shape
@@ -83,7 +92,7 @@ class BandLoss:
         self.noise = self._white if window is None else _white((window,) * grid.ndim, device)
 
     def errors(self, network: Network, x0: Tensor, stream: torch.Generator | BatchStream) -> Errors:
-        """Try the network on one random (band, level, noise) an image of `x0` (B, C, *spatial)."""
+        """Try the network on one random (band, level, noise) for each image of `x0` (B, C, *spatial)."""
 
         def draw() -> Tensor:
             return uniform(len(x0), stream, x0.device)
@@ -104,15 +113,15 @@ class BandLoss:
         return Errors(wrong / scales.error, wrong / level, level.flatten() ** -2)
 
     def objective(self, errors: Errors) -> Tensor:
-        """Return the mean square of the error over that of the linear estimate: 1 for a silent network."""
+        """Return the mean square error, divided by that of the linear estimate: 1 for a network that outputs zero."""
         return errors.output.square().mean()
 
     def _total(self, values: Tensor) -> Tensor:
-        """Mean of values (..., *half spectrum) over the full spectrum, (..., 1, 1)."""
+        """Return the mean (..., 1, 1) over the full spectrum of `values` (..., *half spectrum)."""
         return (self._bin_share * values).sum(dim=tuple(range(-len(self._shape), 0)), keepdim=True)
 
     def _cut(self, draw: DrawUniform, like: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return what cuts the same random window out of each image of every tensor it is given."""
+        """Return a function that cuts one window out of each image of a batch, at the same places in every call."""
         if self._window is None:
             return lambda x: x
         count, side = len(like), self._window

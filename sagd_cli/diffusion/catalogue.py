@@ -1,6 +1,7 @@
 """What a person chooses by name: samplers, spacings, schedules, predictions and losses, one record each. No torch.
 
-A new one is a function or class in its module and a row here. Settings, help texts and checks read these tables.
+To add one, write a function or class in its module and add a row here. Settings, help texts and checks read these
+tables.
 """
 
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from sagd_cli.system.choices import Choice, choices
 class Accuracy:
     """How exact a sampler is on Gaussian data, with the closed form as the judge (docs/theory.md, section 5).
 
-    `error` is the largest relative error of the variance after 100 evaluations, or 50 where `adds_noise`. `left` is
-    the largest share of that error that remains when the step is halved: 2^-p for a method of order p.
+    `error`: bound of the relative error of the variance after 100 evaluations, or after 50 with `adds_noise`. `left`:
+    bound of the share of the error that remains when the step is halved; a method of order p has about 2^-p.
+    `adds_noise`: the sampler is stochastic.
     """
 
     error: float
@@ -27,7 +29,7 @@ class Accuracy:
 class SamplerChoice(Choice):
     """A sampler. `build` names a function of (draw, amount, number of steps) that returns a step.
 
-    `amount` is the setting that the sampler reads: eta, churn, or none of them.
+    `amount` is the name of the setting that the sampler reads: eta, churn, or "" for none.
     """
 
     accuracy: Accuracy
@@ -39,7 +41,10 @@ class SamplerChoice(Choice):
         return self.load()(draw, amount, steps)
 
     def steps(self, evaluations: int) -> int:
-        """Return the steps of a path with at most that many network evaluations, at least 1; the last step costs 1."""
+        """Return the number of steps, at least 1, of a path with at most `evaluations` network evaluations.
+
+        The last step takes one evaluation.
+        """
         return max(1, (evaluations - 1) // self.evaluations_per_step + 1)
 
     def evaluations(self, steps: int) -> int:
@@ -51,8 +56,8 @@ class SamplerChoice(Choice):
 class ScheduleChoice(Choice):
     """A schedule. `build` names a function that returns its table of log-SNR, in NumPy.
 
-    With `preserves_variance`, alpha_t^2 + sigma_t^2 = 1; without, alpha_t = 1. `log_sigma` is the mean and deviation of
-    the normal law of ln sigma in training; None: t is uniform. `spacing` is the sampler's spacing when none is chosen.
+    With `preserves_variance`, alpha_t^2 + sigma_t^2 = 1; without it, alpha_t = 1. In training, ln sigma is normal with
+    the mean and deviation `log_sigma`, or t is uniform (None). `spacing` is the one that a spacing of auto stands for.
     """
 
     preserves_variance: bool = True
@@ -62,9 +67,10 @@ class ScheduleChoice(Choice):
 
 @dataclass(frozen=True)
 class PredictionChoice(Choice):
-    """What a network predicts. `build` names what is called with (power of the data, noise), or with nothing.
+    """What a network predicts.
 
-    `needs_power` says that it is called with them. `needs_filter` says that it is made of the filter's weights.
+    With `needs_power`, `build` names a function of (power of the data, noise). Without it, `build` takes no arguments.
+    `needs_filter` says that the prediction depends on the filter's weights.
     """
 
     needs_power: bool = False
@@ -79,7 +85,7 @@ _SAMPLERS, _TABLES, _GRIDS, _PREDICTIONS, _LOSSES = (
 SAMPLERS = choices(
     SamplerChoice("dpmpp", "DPM-Solver++(2M)", f"{_SAMPLERS}:make_dpmpp", Accuracy(5e-3, 0.3)),
     SamplerChoice(
-        "dpmpp-sde", "its SDE form", f"{_SAMPLERS}:make_dpmpp_sde", Accuracy(0.05, 0.3, adds_noise=True)
+        "dpmpp-sde", "SDE form of dpmpp", f"{_SAMPLERS}:make_dpmpp_sde", Accuracy(0.05, 0.3, adds_noise=True)
     ),
     SamplerChoice("unipc", "UniPC-2", f"{_SAMPLERS}:make_unipc", Accuracy(1e-3, 0.2)),
     SamplerChoice(
@@ -128,7 +134,7 @@ PREDICTIONS = choices(
     ),
     PredictionChoice(
         "edm-spectral",
-        "the same, preconditioned per frequency",
+        "edm, preconditioned per frequency",
         f"{_PREDICTIONS}:edm_spectral_prediction",
         needs_power=True,
         needs_filter=True,
@@ -137,6 +143,6 @@ PREDICTIONS = choices(
 
 LOSSES = choices(
     Choice("plain", "the mean square of the network's own error", f"{_LOSSES}:plain_loss"),
-    Choice("whitened", "that of the whitened error in eps", f"{_LOSSES}:whitened_loss"),
+    Choice("whitened", "the mean square of the whitened error in eps", f"{_LOSSES}:whitened_loss"),
     Choice("min-snr", "the error in eps, weighted by min(SNR, 5) / SNR", f"{_LOSSES}:min_snr_loss"),
 )

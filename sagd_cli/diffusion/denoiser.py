@@ -20,7 +20,7 @@ class Denoiser(Protocol):
 
 
 class NetworkDenoiser:
-    """A trained network, with what it predicts, as a denoiser."""
+    """A denoiser made of a trained network and its prediction."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class NetworkDenoiser:
 def as_network(
     module: torch.nn.Module, autocast: torch.dtype | None = None, labels: Tensor | None = None
 ) -> Network:
-    """Adapt a module, or a diffusers model, which wraps its output, to a function (x_t, timestep) -> prediction.
+    """Return a module, or a diffusers model, which wraps its output, as a function (x_t, timestep) -> prediction.
 
     `labels` (B,) are the classes of the images x_t, for a module that takes them. The module alone runs under
     `autocast`; noise, transforms and losses stay in float32.
@@ -71,9 +71,9 @@ def as_network(
 
 
 def guided(conditional: Network, unconditional: Network, scale: float) -> Network:
-    """Classifier-free guidance (Ho & Salimans 2207.12598, eq. 6, whose w is scale - 1).
+    """Return the network with classifier-free guidance (Ho & Salimans 2207.12598, eq. 6, where w is `scale` - 1).
 
-    Every prediction is affine in what the network says, so this is the same combination of x0 and of eps.
+    x0 and eps are affine in the network's output, so they are combined in the same way.
     """
 
     def network(x_t: Tensor, timestep: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.spectral.noise import BatchStream, SpectralNoise, uniform
 
 MIN_SNR_GAMMA = 5.0
-# The drawing of noise, as a profile names it.
+# The name of the drawing of noise in a profile.
 NOISE = "sagd/noise"
 
 
@@ -21,8 +21,8 @@ NOISE = "sagd/noise"
 class Errors:
     """How far the predictions of a batch are off, each (B, C, *spatial), and the SNR alpha^2 / sigma^2 of each image.
 
-    `output` is the error in the network's own terms. `eps` is P eps_theta - eps_w: the error of the prediction as
-    noise, on the support P.
+    `output` is the error of the network's own output. `eps` is P eps_theta - eps_w, the error in the predicted noise,
+    projected on its support by P.
     """
 
     output: Tensor
@@ -31,7 +31,7 @@ class Errors:
 
 
 class Loss(Protocol):
-    """What a network is trained on."""
+    """A training loss."""
 
     @property
     def noise(self) -> SpectralNoise:
@@ -51,8 +51,8 @@ class Loss(Protocol):
 class DiffusionLoss:
     """The loss of a network that splits x_t = alpha_t x_0 + sigma_t eps_w, over the training times of the schedule.
 
-    `kind` names what is minimised, one of `catalogue.LOSSES`. With `blind`, the images are projected on the support of
-    the noise first: the network does not see what else they hold.
+    `kind` names what is minimised, one of `catalogue.LOSSES`. With `blind`, the images are first projected on the
+    support of the noise, so that the network does not see the other frequencies.
     """
 
     process: ForwardProcess
@@ -75,7 +75,7 @@ class DiffusionLoss:
     def errors_at(self, network: Network, x0: Tensor, t: Tensor, eps: Tensor) -> Errors:
         """Try the network on images `x0` (B, C, *spatial) at the times `t` (B,), with the noise `eps` like x0.
 
-        Predictions of noise are projected on its support, as samplers do: what lies outside is not learned.
+        Predictions of noise are projected on its support, as in sampling. So nothing is learned outside of it.
         """
         if self.blind:
             x0 = self.noise.project(x0)

@@ -1,7 +1,7 @@
 """Samplers: walk x_t from t = 1 to the clean image (docs/theory.md, section 5).
 
-For a weight that is constant in t the deterministic solvers keep their scalar coefficients; stochastic steps
-replace white noise by the shaped noise the caller passes in, which is the only randomness.
+The weight of the noise is constant in t, so the deterministic solvers keep their scalar coefficients. Stochastic steps
+use the shaped noise that the caller passes in instead of white noise. It is the only randomness.
 """
 
 import math
@@ -40,7 +40,7 @@ def ddim(eta: float, draw: Draw) -> Step:
 
 
 class _Point(NamedTuple):
-    """Where a multistep solver has been, and the x0 that the denoiser said there."""
+    """A past point of a multistep solver, with the denoiser's x0 there."""
 
     level: Level
     x_t: Tensor
@@ -72,7 +72,8 @@ def dpmpp(draw: Draw | None = None) -> Step:
 def unipc() -> Step:
     """UniPC-2, Zhao et al. 2302.04867, algorithms 1 and 2 for x0 with B(h) = e^h - 1.
 
-    It predicts as `dpmpp` does; the x0 found there then corrects the step that led there, at no further evaluation.
+    It predicts as `dpmpp` does. The x0 at the new point then corrects the step that led to it; this takes no further
+    evaluation.
     The last step, to sigma = 0, is of first order.
     """
     past: list[_Point] = []
@@ -89,12 +90,12 @@ def unipc() -> Step:
 
 
 def _log_ratio(now: Level, then: Level) -> Tensor:
-    """By how much log(alpha / sigma) grows, in float64."""
+    """Return the growth of log(alpha / sigma) from `now` to `then`, in float64."""
     return torch.log(then.alpha.double() / then.sigma) - torch.log(now.alpha.double() / now.sigma)
 
 
 def _midway(past: list[_Point], h: Tensor) -> Tensor:
-    """x0 half a step h on, in log(alpha / sigma), along the line through its last two values."""
+    """Return x0 half a step `h` further in log(alpha / sigma), extrapolated linearly from its last two values."""
     now = past[-1]
     if len(past) == 1:
         return now.x0
@@ -103,15 +104,15 @@ def _midway(past: list[_Point], h: Tensor) -> Tensor:
 
 
 def _predicted(past: list[_Point], then: Level) -> Tensor:
-    """Step from the last point with x0 taken to be what it is midway."""
+    """Return x at `then`: a step from the last point with x0 constant at its value midway."""
     now, h = past[-1], _log_ratio(past[-1].level, then)
     return then.sigma / now.level.sigma * now.x_t - then.alpha * torch.expm1(-h) * _midway(past, h)
 
 
 def _corrected(past: list[_Point], now: Level, x0: Tensor) -> Tensor:
-    """Step from the last point to `now`, where the denoiser said `x0`.
+    """Return x at `now`, corrected with the denoiser's `x0` there: the step from the last point is done again.
 
-    x0 is taken to be the parabola in log(alpha / sigma) through its last three values, and integrated exactly.
+    x0 is the parabola in log(alpha / sigma) through its last three values; it is integrated exactly.
     """
     last, h = past[-1], _log_ratio(past[-1].level, now)
     phi = torch.expm1(-h)
@@ -129,8 +130,8 @@ def _corrected(past: list[_Point], now: Level, x0: Tensor) -> Tensor:
 def heun(draw: Draw, gamma: float = 0.0) -> Step:
     """EDM's second-order sampler, Karras et al. 2206.00364, algorithm 2, for any schedule.
 
-    In y = x / alpha, with s = sigma / alpha, the path is dy/ds = eps. Before each step noise is added until s has
-    grown by 1 + gamma (0: deterministic). Two evaluations a step, one for the last.
+    In y = x / alpha, with s = sigma / alpha, the path is dy/ds = eps. Before each step, noise is added until s has
+    grown by the factor 1 + `gamma` (0: deterministic). Each step takes two evaluations, the last step takes one.
     """
 
     def step(denoiser: Denoiser, x_t: Tensor, now: Level, then: Level) -> Tensor:
@@ -148,7 +149,7 @@ def heun(draw: Draw, gamma: float = 0.0) -> Step:
 
 
 def _churned(schedule: Schedule, draw: Draw, gamma: float, now: Level, x_t: Tensor) -> tuple[Level, Tensor]:
-    """Raise s = sigma / alpha by 1 + gamma, at most to its value at t = 1, with as much new noise."""
+    """Return the level and x_t after adding noise: s = sigma / alpha grows by 1 + gamma, up to its value at t = 1."""
     raised = schedule.log_snr(now.t) - 2 * math.log1p(gamma)
     t = schedule.times_of(raised)
     alpha, sigma = schedule.levels(t)
@@ -193,7 +194,10 @@ def integrate(
     levels: list[Level],
     on_step: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Walk `x` (B, C, *spatial), at the first of `levels`, to the last; `on_step` is called after each step."""
+    """Follow `x` (B, C, *spatial) from the first of `levels` to the last and return it there.
+
+    `on_step` is called after each step.
+    """
     for now, then in pairwise(levels):
         x = step(denoiser, x, now, then)
         on_step()

@@ -9,9 +9,9 @@ from sagd_cli.spectral.grid import Array
 
 
 class Schedule:
-    """alpha_t and sigma_t, continuous in t, from a table of T log-SNRs at equal steps of t.
+    """alpha_t and sigma_t as functions of t, from a table of log-SNRs at T equally spaced t.
 
-    Between the entries log-SNR is linear. It falls in t.
+    Between the entries log-SNR is linear. It falls with t.
     """
 
     def __init__(self, choice: ScheduleChoice, log_snr: Array, device: torch.device | str = "cpu") -> None:
@@ -20,20 +20,20 @@ class Schedule:
         self._log_snr = torch.as_tensor(log_snr, device=device)
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """log(alpha_t^2 / sigma_t^2), of the shape of `t`, float64."""
+        """Return log(alpha_t^2 / sigma_t^2), with the shape of `t`, float64."""
         position = t.double().clamp(0, 1) * (len(self._log_snr) - 1)
         below = position.floor().long().clamp(max=len(self._log_snr) - 2)
         return torch.lerp(self._log_snr[below], self._log_snr[below + 1], position - below)
 
     def times_of(self, log_snr: Tensor) -> Tensor:
-        """Inverse of `log_snr`: the t of each level, of its shape, float64, clamped to [0, 1]."""
+        """Return the t of each log-SNR, the inverse of `log_snr`: the same shape, float64, clamped to [0, 1]."""
         rising = -self._log_snr
         above = torch.searchsorted(rising, -log_snr.double()).clamp(1, len(rising) - 1)
         low, high = rising[above - 1], rising[above]
         return ((above - 1 + (-log_snr - low) / (high - low)) / (len(rising) - 1)).clamp(0, 1)
 
     def time_of(self, log_snr: float) -> float:
-        """`times_of` one number."""
+        """Return `times_of` one number."""
         return float(self.times_of(torch.tensor(log_snr, dtype=torch.float64, device=self._log_snr.device)))
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,10 @@ class Schedule:
         return torch.sigmoid(log_snr).sqrt().float(), torch.sigmoid(-log_snr).sqrt().float()
 
     def training_time(self, u: Tensor) -> Tensor:
-        """Return the t below which a share `u` of the training's draws lie: u itself, or that of a log-normal sigma."""
+        """Return the training times t (B,) for uniform numbers `u` (B,) in [0, 1).
+
+        They are the u-quantiles of the distribution of t: u itself, or the t of a log-normal sigma.
+        """
         if self._choice.log_sigma is None:
             return u
         mean, deviation = self._choice.log_sigma
@@ -53,7 +56,7 @@ class Schedule:
 
     @staticmethod
     def timestep(t: Tensor) -> Tensor:
-        """The time as the network takes it: t times 999, float32."""
+        """Return the time as the network takes it: 999 t, float32."""
         return (t * (TABLE_STEPS - 1)).float()
 
 

@@ -23,7 +23,7 @@ def log_snr_table(name: str) -> Array:
 
 
 def snr_level(name: str, t: float) -> float:
-    """alpha_t^2 / sigma_t^2 at t in [0, 1]; in between the entries log-SNR is linear."""
+    """Return alpha_t^2 / sigma_t^2 at t in [0, 1]; between the entries log-SNR is linear."""
     table = log_snr_table(name)
     return math.exp(np.interp(t * (len(table) - 1), np.arange(len(table)), table))
 

@@ -1,6 +1,6 @@
 """Checks of noise and samplers against closed forms, on the device of the user (docs/theory.md, sections 2, 4 and 5).
 
-The short form of what the tests hold: `sagd doctor --numerics` runs it where the work is done.
+A short form of the tests, which `sagd doctor --numerics` runs on the user's machine.
 """
 
 import itertools
@@ -53,9 +53,11 @@ class Check:
 
 
 def run_checks(device: torch.device) -> list[Check]:
-    """Compare noise and samplers on `device` with what docs/theory.md declares, on fields of 16x16; takes seconds."""
+    """Compare noise and samplers on `device` with docs/theory.md, on fields of 16x16; this takes seconds."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # Fields this small only wait for more: 25 s instead of 1 on two cores.
+    torch.set_num_threads(
+        1
+    )  # On fields this small, more threads only wait: 25 s instead of 1 s on two cores.
     try:
         return list(_checks(device))
     finally:
@@ -100,7 +102,7 @@ def _covariance(name: str, noise: SpectralNoise) -> Check:
 
 
 def _whitening(name: str, noise: SpectralNoise) -> Check:
-    """Both sides of whiten(color(x)) = P x, with P x in float64; rounding grows with max w / min w."""
+    """Compare whiten(color(x)) and project(x) with P x in float64. Rounding grows with max w / min w."""
     white = _noise(np.ones(GRID.half_shape), noise.device)
     x = white.draw((64, 1, *GRID.shape), random_stream(noise.device, 0, "whiten"))
     support = torch.as_tensor(noise.filter.support, device=noise.device)
@@ -112,7 +114,7 @@ def _whitening(name: str, noise: SpectralNoise) -> Check:
 
 
 def _accuracy(sampler: str, schedule: str, noises: dict[str, SpectralNoise]) -> list[Check]:
-    """The worst over frequencies and filters; a sampler that adds noise is followed with one filter, for its cost."""
+    """Compare the worst error over frequencies and filters; samplers that add noise are costly, so with one filter."""
     accuracy = SAMPLERS[sampler].accuracy
     evaluations = 50 if accuracy.adds_noise else 100
     chosen = [noises["falling"]] if accuracy.adds_noise else list(noises.values())
@@ -131,10 +133,11 @@ def _accuracy(sampler: str, schedule: str, noises: dict[str, SpectralNoise]) -> 
 def _variance_error(sampler: str, schedule_name: str, evaluations: int, noise: SpectralNoise) -> float:
     """Relative distance of the samples' variance from the exact one of a path that starts from noise alone.
 
-    The start lacks alpha_T^2 S. The ODE scales x, and ends at S / (1 + SNR_T); the posterior forgets x_T, which leaves
-    S (1 + 2 SNR_T) / (1 + SNR_T)^2.
-    With the exact denoiser of Gaussian data a sampler is linear. So a unit impulse, coloured, in the place of each
-    draw, each in an image of its own, gives the variance without drawing: the sum of |Y|^2 over the images.
+    The start lacks alpha_T^2 S. The ODE scales x, and ends at S / (1 + SNR_T). The stochastic path forgets x_T, and
+    ends at S (1 + 2 SNR_T) / (1 + SNR_T)^2.
+    With the exact denoiser of Gaussian data a sampler is linear. So the variance can be had without random draws: in
+    image k, a coloured unit impulse replaces draw k and all other draws are zero. The variance is the sum of |Y|^2 over
+    these images.
     """
     process = ForwardProcess(make_schedule(schedule_name, noise.device), noise)
     steps = SAMPLERS[sampler].steps(evaluations)
@@ -163,7 +166,10 @@ def _impulses(impulse: Tensor, draws: int) -> Iterator[Tensor]:
 
 
 def _omitted_band(sampler: str, noise: SpectralNoise) -> Check:
-    """A network that fills the gap with noise: float32 leaves about 2e-7 there at t = 1, and 1 / alpha_T times it."""
+    """Check that samples stay empty in the gap, though the network fills it with noise.
+
+    float32 leaves about 2e-7 there at t = 1, and 1 / alpha_T times as much at the end.
+    """
     process = ForwardProcess(make_schedule("linear", noise.device), noise)
     gap = ~noise.filter.support
     exact, garbage = _exact(process), _noise(gap.astype(np.float64), noise.device)
@@ -183,7 +189,7 @@ def _omitted_band(sampler: str, noise: SpectralNoise) -> Check:
 
 
 def _batch_size(noise: SpectralNoise) -> Check:
-    """Seven images by ddpm, which draws at each step, at once and one by one."""
+    """Compare seven images drawn at once with the same drawn one by one, by ddpm, which draws noise at each step."""
     process = ForwardProcess(make_schedule("linear", noise.device), noise)
     exact, levels = _exact(process), sampling_levels(process.schedule, 20, noise.device)
 

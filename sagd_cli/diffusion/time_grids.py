@@ -1,4 +1,4 @@
-"""Time grids: at which levels a sampler evaluates the network (docs/theory.md, section 5)."""
+"""Time grids: the levels at which a sampler evaluates the network (docs/theory.md, section 5)."""
 
 import math
 
@@ -13,8 +13,8 @@ from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.grid import Array
 from sagd_cli.system.choices import chosen
 
-# Where alpha_t is all but zero, as at the end of the cosine schedule, a step in t is a huge one in log-SNR and no
-# solver holds it. The DDPM table ends at -10.1 (a terminal SNR of 4e-5); no path starts lower.
+# Where alpha_t is almost zero, as at the end of the cosine schedule, a step in t is a huge step in log-SNR, too long
+# for any solver. The DDPM table ends at -10.1 (a terminal SNR of 4e-5); no path starts lower.
 LOWEST_LOG_SNR = -10.2
 KARRAS_RHO = 7.0
 

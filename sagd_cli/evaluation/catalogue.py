@@ -91,7 +91,7 @@ METRICS = choices(
     Metric(
         "prc",
         "precision and recall",
-        f"{_ROOM}.precision_recall:precision_recall_figures",
+        f"{_ROOM}.scores:precision_recall_figures",
         figures=(Figure("precision", "precision"), Figure("recall", "recall")),
         needs=ROWS,
         fewest=4,
@@ -99,7 +99,7 @@ METRICS = choices(
     Metric(
         "isc",
         "the Inception score",
-        f"{_ROOM}.inception_score:inception_score_figures",
+        f"{_ROOM}.scores:inception_score_figures",
         figures=(Figure("isc", "IS", names_features=True, deviation="isc_std"),),
         needs=LOGITS,
         fewest=10,

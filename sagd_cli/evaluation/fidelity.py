@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
-from sagd_cli.evaluation.blocks import blocks_of
 from sagd_cli.evaluation.catalogue import METRICS, MOMENTS, ROWS
-from sagd_cli.evaluation.chance import add_floor
 from sagd_cli.evaluation.checks import check_comparable, check_count
+from sagd_cli.evaluation.frechet import add_floor
 from sagd_cli.evaluation.measures import Measures
-from sagd_cli.evaluation.metrics import figures_of
-from sagd_cli.evaluation.sources import Reference
+from sagd_cli.evaluation.metrics import blocks_of, figures_of
+from sagd_cli.evaluation.sources import ReferenceSource
 from sagd_cli.evaluation.spectra import compare_power
 from sagd_cli.evaluation.statistics import statistics_side
 from sagd_cli.features.cache import FeatureCache
@@ -33,7 +32,7 @@ from sagd_cli.system.console import Output
 
 
 def evaluate(
-    generated: ImageSource, reference: Reference, how: Measures, device: torch.device, output: Output
+    generated: ImageSource, reference: ReferenceSource, how: Measures, device: torch.device, output: Output
 ) -> dict[str, Any]:
     """Compare a set of images with another, or with a file of statistics; return the JSON object of `sagd fid`.
 
@@ -83,7 +82,7 @@ def _surveyor(extractor: Extractor, how: Measures, output: Output) -> Iterator[S
 
 def _survey(
     generated: ImageSource,
-    reference: Reference,
+    reference: ReferenceSource,
     how: Measures,
     layer: str,
     surveyor: Surveyor,

@@ -1,9 +1,16 @@
 """The Fréchet distance between two Gaussians in feature space, and how much of it is chance."""
 
+from typing import Any
+
 import torch
 
-from sagd_cli.evaluation.blocks import Block
+from sagd_cli.evaluation.catalogue import METRICS
+from sagd_cli.evaluation.metrics import Block
 from sagd_cli.features.moments import Gaussian
+from sagd_cli.system.console import Output
+
+CLEAR = 0.1  # the share of a distance that may be chance before it is said
+_FIGURE = METRICS["fid"].figure
 
 
 def frechet_figures(generated: Block, reference: Block) -> dict[str, float]:
@@ -41,3 +48,26 @@ def frechet_floor(reference: Gaussian, generated: int) -> float | None:
     pairs = values[:, None] * values / (values[:, None] + values).clamp(min=torch.finfo(values.dtype).tiny)
     per_feature = values.sum() + (pairs.sum() + pairs.diagonal().sum()) / 2
     return float(per_feature) * sum(1 / count for count in counts)
+
+
+def add_floor(figures: dict[str, Any], reference: Gaussian, count: int, label: str, output: Output) -> None:
+    """Add to the figures what chance alone would give, where the Fréchet distance is among them; warn if it is much.
+
+    `count` is that of the images of one block, and `label` what the distance is called.
+    """
+    distance = figures.get(_FIGURE.key)
+    if distance is None or _FIGURE.floor is None:
+        return
+    floor = figures[_FIGURE.floor] = frechet_floor(reference, count)
+    if floor is None:
+        fewest = min(count, reference.count or count)
+        output.warn(
+            f"{fewest} images for {reference.dimensions} features: the covariance is singular and {label} biased "
+            "upwards, by more the fewer images there are; compare it at equal counts only, or use more images, a "
+            "smaller --layer or KID, which is not biased"
+        )
+    elif floor > CLEAR * distance:
+        output.warn(
+            f"of {label} = {distance:.4g} about {floor:.2g} is what so few images show by chance; compare it at "
+            "equal counts only, or use KID, which is not biased"
+        )

@@ -19,11 +19,11 @@ from sagd_cli.system.console import Output
 DRAWN = 2000  # images of a run, unless told otherwise
 DRAWN_AT_ONCE = 250
 
-Reference = ImageSource | Path  # the path of a file of statistics
+ReferenceSource = ImageSource | Path  # the path of a file of statistics
 
 
 @dataclass(frozen=True)
-class Drawing:
+class GeneratedOptions:
     """How many images GENERATED gives, and how those of a run are drawn.
 
     `repeats` blocks of `count` images each are taken. `count` None stands for 2,000 images of a run, and for all images
@@ -41,26 +41,26 @@ class Drawing:
         return {key: value for key, value in self.sampling.items() if value is not None}
 
 
-def open_source(text: str, drawing: Drawing, device: torch.device, output: Output) -> ImageSource:
+def open_source(text: str, options: GeneratedOptions, device: torch.device, output: Output) -> ImageSource:
     """Return what GENERATED names: samples of a run, or the first images of DATA.
 
     Raises UsageError when settings of sampling are given for something else than a run, and what opening raises.
     """
-    count, chosen = drawing.count, drawing.chosen
+    count, chosen = options.count, options.chosen
     if names_run(text):
         run = open_run(Path(text), output)
         sampling = sampling_of(run.config, chosen)
-        return run_source(run, (count or DRAWN) * drawing.repeats, drawing.seed, device, sampling)
-    if chosen or drawing.seed:
+        return run_source(run, (count or DRAWN) * options.repeats, options.seed, device, sampling)
+    if chosen or options.seed:
         raise UsageError(f"{text} is not a run, and settings of sampling are for the samples of a run")
     if is_statistics(text):
         raise UsageError(
             f"{text} holds statistics, and GENERATED has to be images", "Give statistics as REFERENCE."
         )
-    return data_source(parse_dataset(text), text, None if count is None else count * drawing.repeats)
+    return data_source(parse_dataset(text), text, None if count is None else count * options.repeats)
 
 
-def open_reference(text: str) -> Reference:
+def open_reference(text: str) -> ReferenceSource:
     """Return what REFERENCE names: DATA, or the path of a file of statistics.
 
     Raises UsageError when it is a run, and what opening raises.

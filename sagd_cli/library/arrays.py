@@ -26,10 +26,10 @@ TYPES = ("uint8", "uint16", "float32")
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What is known besides the damaged images; with nothing, a network learns from the damaged images themselves.
+    """What is known besides the damaged images. Without a model or reference, a network learns from the damaged images.
 
-    `model` is a run of `sagd train --restore` or `sagd omit --save-model`. `reference` is DATA: clean images of the
-    same kind. `strength` is the noise's amplitude on the [-1, 1] range; None: it is measured.
+    `model`: a run of `sagd train --restore` or `sagd omit --save-model`. `reference`: DATA, clean images of the same
+    kind. `strength`: the amplitude of the noise on the [-1, 1] range (None: it is measured).
     """
 
     model: Path | str | None = None
@@ -49,8 +49,9 @@ def restore(
 
     Images are uint8 or uint16 of full range, or float32 on [0, 1]. `band` is a BAND as the command line takes it; auto
     finds stripes and peaks. `estimate` is mean, sample, ode, wiener or notch. `settings` are further fields of
-    `Omission`, such as steps=200 or seed=1. Outside the band images come back unchanged, before rounding to their type.
-    Raises DataError for other arrays and where there is nothing to omit, UsageError for what does not go together.
+    `Omission`, such as steps=200 or seed=1. Outside the band images come back unchanged, except for rounding to their
+    type. Raises DataError for other arrays, and when there is nothing to omit. Raises UsageError for settings that do
+    not go together.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype.name not in TYPES:
         raise DataError(

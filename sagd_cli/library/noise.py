@@ -16,7 +16,7 @@ KEPT = 32  # filters on their devices, so that a training loop builds its filter
 def design_filter(text: str, shape: tuple[int, ...]) -> SpectralFilter:
     """Return the filter that FILE or TYPE[:k=v,...] names, on fields of `shape` (1 to 3 spatial axes).
 
-    Raises ConfigError or PluginError, in one sentence, for what names no filter or has none at this shape.
+    Raises ConfigError or PluginError when the text names no filter, or one that has no valid weights at this shape.
     """
     return parse_filter(text).weights(tuple(shape))
 
@@ -26,10 +26,10 @@ def noise_like(
 ) -> Tensor:
     """Draw noise eps_w of the shape, type and device of `x` (B, C, *spatial), independent for each image and channel.
 
-    `spectral_filter` is a filter or a text as `design_filter` reads it. At unit power, the default, the variance of a
-    sample is 1. The white draw comes from `generator`, or from torch's own without one; a white filter leaves it as it
-    is. The transform runs in float32 whatever the type of `x`. Raises ConfigError when `x` is not floating, has no
-    spatial axes, or others than the filter.
+    `spectral_filter` is a filter, or a text as `design_filter` reads it. With the default normalisation the variance of
+    a sample is 1. White noise is drawn from `generator` (None: torch's own) and then shaped; a white filter returns it
+    as it is. The transform runs in float32 whatever the type of `x`. Raises ConfigError when `x` is not floating, has
+    no spatial axes, or has another spatial shape than the filter.
     """
     shape = tuple(x.shape[2:])
     if not (1 <= len(shape) <= 3 and x.is_floating_point()):

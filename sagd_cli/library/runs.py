@@ -32,7 +32,7 @@ class LoadedRun:
 
     @property
     def filter(self) -> SpectralFilter:
-        """The filter of its noise, fixed or as learned."""
+        """The filter of its noise: the fixed one, or the one that was learned."""
         return self.model.filter
 
     def sample(
@@ -41,8 +41,9 @@ class LoadedRun:
         """Draw `n` images (n, C, *spatial): uint8, or float32 of a run on float data.
 
         Image i depends on `seed` + i alone, not on `n` or `batch_size`. `classes` is NAME[,NAME...] for a run with
-        classes. `settings` are keys of SamplingConfig, such as sampler="heun" and steps=50; what is left out is the
-        run's own. Raises ConfigError for an unknown or invalid setting, UsageError for what the run cannot do.
+        classes. `settings` are keys of SamplingConfig, such as sampler="heun" and steps=50; the others are the run's
+        own. Raises ConfigError for an unknown or invalid setting. Raises UsageError for a setting or a class that the
+        run does not support.
         """
         generator = ImageGenerator(self.model, sampling_of(self.config, settings), classes)
         parts = generator.batches(range(seed, seed + n), batch_size, Output(quiet=True))

@@ -1,4 +1,4 @@
-"""The frozen records that plug-in hooks yield, one class a kind."""
+"""The frozen records that plug-in hooks yield, one class for each kind."""
 
 import importlib
 import re
@@ -25,14 +25,14 @@ class Options(BaseModel):
 
 
 class Images(Protocol):
-    """Images one at a time, each (C, *spatial), as often as wanted."""
+    """Images, each (C, *spatial), that can be read one at a time, and again from the start."""
 
     def __len__(self) -> int:
-        """Return their number."""
+        """Return the number of images."""
         ...
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Start over."""
+        """Return an iterator from the first image on."""
         ...
 
 
@@ -40,9 +40,9 @@ class Images(Protocol):
 class LazyImageSet:
     """Images of one shape (C, *spatial) and type, read one at a time, with optional class `labels` (N,) from 0.
 
-    The type is uint8, pixels from 0 to 255; or float16 or float32, data without black and white (latents), which
-    are trained on as they are. `class_names` are the names of the labels; without any, a class is called by its
-    number.
+    The type is uint8 for pixels from 0 to 255. It is float16 or float32 for data without black and white (latents),
+    which are trained on as they are. `class_names` are the names of the labels; without them, a class is called by
+    its number.
     """
 
     images: Images
@@ -52,14 +52,14 @@ class LazyImageSet:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet(LazyImageSet):
-    """A LazyImageSet whose images are one array (N, C, *spatial), in memory or a read-only map of a file."""
+    """A LazyImageSet whose images are one array (N, C, *spatial), in memory or a read-only memory map."""
 
     images: NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """What every kind shares.
+    """The fields that records of every kind have.
 
     `build` is a callable or a "module:function" string; the string is imported on first use, so that listing
     plug-ins loads nothing heavy.
@@ -73,14 +73,14 @@ class Plugin:
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        """Raise ValueError on a field that breaks the contract."""
+        """Raise ValueError when a field does not keep the contract."""
         if not NAME.fullmatch(self.name):
             raise ValueError(f"plug-in name {self.name!r} does not match {NAME.pattern}")
         if not (isinstance(self.options, type) and issubclass(self.options, Options)):
             raise ValueError(
                 f"options of plug-in {self.name!r} must be a subclass of sagd_cli.plugin.Options"
             )
-        self.options()  # listings show the defaults, so there have to be some
+        self.options()  # raises when an option has no default; listings show the defaults
         if not (isinstance(self.summary, str) and self.summary.isprintable()):
             raise ValueError(f"summary of plug-in {self.name!r} must be one line of text")
         if not (callable(self.build) or (isinstance(self.build, str) and BUILD.fullmatch(self.build))):
@@ -105,7 +105,7 @@ class FilterPlugin(Plugin):
     """A filter family: `build(grid: FrequencyGrid, options) -> weight >= 0 on the half spectrum`.
 
     `grid.radial` is the coordinate for band edges (in the units the user chose), `grid.radius` is in
-    cycles/sample and `grid.rho` in [0, 1]. Normalisation is not the family's business.
+    cycles/sample and `grid.rho` in [0, 1]. The family need not normalise the weight.
 
     `basis(grid, options) -> (*half_shape, K)`, when given, makes the family one that training learns: its weight is
     basis @ w for options that hold `knots`, K pairs (position, w > 0), and `smoothness`.
@@ -120,12 +120,12 @@ class FilterPlugin(Plugin):
 class DatasetPlugin(Plugin):
     """A data set: `build(options, split: "train" | "test") -> ImageSet | LazyImageSet`.
 
-    Lazy is for data that memory may not hold: training gathers them in an array, `sagd data prepare` writes them
-    one by one.
+    A LazyImageSet is for data that may not fit in memory: `sagd data prepare` writes them one by one. Training gathers
+    them in an array.
 
     `stream(options, split)`, when given, returns a sized iterable of the images, each (C, *spatial), read one at a
-    time as spectra are measured on them: uint8 or other integers of full range, or floats on [-1, 1]. Their sizes
-    and depths may differ.
+    time. Spectra are measured on them. They are uint8 or other integers of full range, or floats on [-1, 1]. Their
+    sizes and depths may differ.
     """
 
     stream: Callable[..., Any] | None = None
@@ -140,8 +140,8 @@ class BackbonePlugin(Plugin):
     The module maps (x_t (B, C, *spatial), timestep (B,) in [0, 999]) to a prediction of the shape of x_t.
     `resolve(options, shape)`, when given, returns the options with every size-dependent default filled in.
 
-    One that `takes_classes` can be trained on class labels: `build(options, shape, classes)` then gives a module of
-    (x_t, timestep, labels (B,)), int64 from 0 to `classes`, the last of which means "of no class".
+    A network that `takes_classes` can be trained on class labels: `build(options, shape, classes)` then returns a
+    module of (x_t, timestep, labels). `labels` (B,) are int64 from 0 to `classes`, and `classes` means "no class".
     """
 
     resolve: Callable[..., Options] | None = None
@@ -154,13 +154,14 @@ class BackbonePlugin(Plugin):
 class FeaturePlugin(Plugin):
     """Features for distances between sets of images: `build(options, layers) -> torch.nn.Module`.
 
-    `layers` is a tuple of names out of the record's `layers`, whose first is the default, or its `logits`. The module
-    maps uint8 images (B, channels, H, W) to a tuple with the features (B, D) of each of these layers, those of an image
-    whatever the others of its batch; a `FeatureExtractorBase` of torch-fidelity is one.
+    The argument `layers` is a tuple of names from the record's `layers` (the first one is the default) or its `logits`.
+    The module maps uint8 images (B, channels, H, W) to a tuple with the features (B, D) of each of these layers. The
+    features of an image do not depend on the other images of its batch. A `FeatureExtractorBase` of torch-fidelity is
+    such a module.
 
-    `channels` is the number of channels it takes (grey images are repeated to fill them), None any. `distance` names
-    the figure: only Inception's may be called "FID". `logits` is the layer of a classifier's logits, for the Inception
-    score; None where there is none.
+    `channels` is the number of channels that the module takes (grey images are repeated to fill them); None: any
+    number. `distance` names the distance: only Inception's may be called "FID". `logits` is the layer with a
+    classifier's logits, for the Inception score, or None without such a layer.
     """
 
     layers: tuple[str, ...] = ()

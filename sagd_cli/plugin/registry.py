@@ -1,4 +1,4 @@
-"""Discovery of plug-ins: built-ins first, then files, then entry points, each behind its own guard."""
+"""Discovery of plug-ins: built-ins first, then files, then entry points. An error in one does not stop the others."""
 
 import importlib
 import importlib.util
@@ -45,7 +45,7 @@ class Provider:
 
 @dataclass(frozen=True)
 class Entry:
-    """One listed plug-in; `status` is ok, conflict or broken, `detail` says why it is not ok."""
+    """One listed plug-in. `status` is ok, conflict or broken; `detail` says why it is not ok."""
 
     kind: str
     name: str
@@ -57,7 +57,7 @@ class Entry:
 
 
 class Registry:
-    """The plug-ins of this process. On a conflict of names the one registered first wins."""
+    """The plug-ins of this process. When two have the same kind and name, the first one is used."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -65,7 +65,7 @@ class Registry:
         self._found: dict[tuple[str, str], Entry] = {}
 
     def add(self, name: str, provider: Provider, load: Callable[[], ModuleType]) -> None:
-        """Load one module and take what its hooks yield; anything it raises is recorded, not propagated."""
+        """Load one module and add the plug-ins that its hooks yield. What it raises is recorded in an entry."""
         # A plug-in may do anything at import, sys.exit included; the program must outlive it.
         try:
             records = list(_records(name, load()))
@@ -97,11 +97,11 @@ class Registry:
         return found.provider if found is not None else None
 
     def names(self, kind: str) -> list[str]:
-        """Names of the usable plug-ins of a kind, sorted."""
+        """Return the names of the usable plug-ins of a kind, sorted."""
         return sorted(name for k, name in self._found if k == kind)
 
     def entry(self, kind: str, name: str) -> Entry:
-        """Return the entry in use for a name; raise PluginError with near names when there is none."""
+        """Return the entry in use for a name; raise PluginError, with similar names, when there is none."""
         found = self._found.get((kind, name))
         if found is None:
             broken = [f"{e.name} ({e.detail})" for e in self.entries if e.status == "broken"]
@@ -110,7 +110,7 @@ class Registry:
         return found
 
     def get(self, kind: str, name: str) -> Any:
-        """Return the record in use for a name; raise PluginError with near names when there is none."""
+        """Return the record in use for a name; raise PluginError, with similar names, when there is none."""
         return self.entry(kind, name).record
 
 
@@ -154,8 +154,8 @@ def _describe(kind: str, record: Any) -> tuple[str, str]:
 class Sources:
     """Where plug-ins may come from besides the built-ins.
 
-    `only` is a whitelist of entry-point names, None for all of them; `files` are Python files named on purpose.
-    Nothing in the current directory is ever loaded by itself.
+    `only` is the set of entry-point names to load (None: all of them). `files` are Python files that the user has
+    named. Nothing in the current directory is ever loaded by itself.
     """
 
     only: frozenset[str] | None = None
@@ -163,13 +163,16 @@ class Sources:
 
     @classmethod
     def from_environment(cls, files: Iterable[Path] = (), safe_mode: bool = False) -> "Sources":
-        """Read SAGD_PLUGINS (a,b: a whitelist; empty: built-ins only); `safe_mode` is --no-plugins."""
+        """Return the sources that SAGD_PLUGINS (a,b: only these; empty: built-ins only) and the arguments give.
+
+        With `safe_mode` (--no-plugins), only built-ins are loaded.
+        """
         names = os.environ.get("SAGD_PLUGINS")
         listed = None if names is None else frozenset(n.strip() for n in names.split(",") if n.strip())
         return cls(frozenset() if safe_mode else listed, () if safe_mode else tuple(files))
 
     def points(self) -> list[EntryPoint]:
-        """Entry points allowed to load, in the order of their names."""
+        """Return the entry points to load, in the order of their names."""
         found = entry_points(group=PROJECT)
         return sorted((p for p in found if self.only is None or p.name in self.only), key=lambda p: p.name)
 

@@ -22,7 +22,7 @@ class HookSpecs:
 
     @hookspec
     def sagd_datasets(self) -> Iterable[DatasetPlugin]:  # type: ignore[empty-body]
-        """Data sets for `sagd train --dataset NAME` and wherever DATA is meant."""
+        """Data sets for `sagd train --dataset NAME` and for DATA in all other commands."""
 
     @hookspec
     def sagd_backbones(self) -> Iterable[BackbonePlugin]:  # type: ignore[empty-body]

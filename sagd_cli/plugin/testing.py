@@ -2,7 +2,7 @@
 
     from sagd_cli.plugin.testing import check_features, check_filter, check_plugin
 
-Each check returns None, or raises AssertionError with one sentence that says what is not as it must be.
+Each check returns None, or raises AssertionError with one sentence that says what is wrong.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,8 +26,8 @@ OTHER_UNITS: tuple[Units, ...] = ("nyquist", "cycles")
 def check_plugin(plugin: Plugin) -> None:
     """Raise AssertionError unless a record of any kind keeps the contract.
 
-    Its name matches `[a-z0-9][a-z0-9_-]*`, its summary is one line that says something, its options have valid
-    defaults, are frozen and refuse unknown keys, and what builds it can be imported. Nothing is built.
+    Its name matches `[a-z0-9][a-z0-9_-]*`. Its summary is one line and not empty. Its options have valid defaults,
+    are frozen and refuse unknown keys. Its `build` can be imported; it is not called.
     """
     subject = f"{plugin.kind} {plugin.name!r}"
     _require(NAME.fullmatch(plugin.name), f"{subject}: the name does not match {NAME.pattern}")
@@ -52,12 +52,12 @@ def check_filter(plugin: FilterPlugin, options: Mapping[str, Any] | None = None)
     On every shape of `SHAPES`, the weight is a floating-point array of `grid.half_shape`, finite, >= 0, not zero
     everywhere and symmetric, w(f) = w(-f); two builds are equal; the grid is left as it was; every
     normalisation accepts it and "power" gives noise of variance 1. The options survive YAML and refuse unknown
-    keys. A family with `basis` has options `knots` (pairs, w > 0) and `smoothness`, and a basis of one column a
-    knot, each finite, >= 0 and symmetric, whose product with the knots' w is the weight.
+    keys. A family with `basis` has options `knots` (pairs, w > 0) and `smoothness`. Its basis has one column for each
+    knot, each finite, >= 0 and symmetric. The basis times the knots' w is the weight.
 
-    Band edges that suit rho need not suit nyquist and cycles: there the weight may be refused with an error of
-    `sagd_cli.errors` or be zero, and keeps the rest of the contract. `options` that are given need not suit every
-    shape either (two frequencies on a line): all but one may be refused so.
+    Band edges that are valid in rho need not be valid in nyquist and cycles. In these units, `build` may raise an error
+    of `sagd_cli.errors` or return zero; the rest of the contract holds. When `options` are given, `build` may also
+    raise such an error on some shapes (two frequencies do not fit a line), but not on all of them.
     """
     chosen = _check_options(plugin, options or {})
     subject = f"filter {plugin.name!r}"
@@ -83,8 +83,9 @@ def check_filter(plugin: FilterPlugin, options: Mapping[str, Any] | None = None)
 def check_features(plugin: FeaturePlugin, options: Mapping[str, Any] | None = None) -> None:
     """Raise AssertionError unless a feature extractor keeps the contract with `options` (its defaults if absent).
 
-    Built for each of its layers, and for its logits, it maps uint8 images (B, channels, 16, 16) on the CPU to a tuple
-    of one floating tensor (B, D), finite, the same again and, to 1e-4, the same for an image alone.
+    It is built for each of its layers, and for its logits. The module maps uint8 images (B, channels, 16, 16) on the
+    CPU to a tuple of one floating tensor (B, D). The values are finite, the same in a second run, and, to a relative
+    1e-4, the same for an image alone.
     """
     import torch
 

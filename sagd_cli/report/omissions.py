@@ -10,7 +10,7 @@ from sagd_cli.data.ranges import Signal, image_signal
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError
 
-MOST_IMAGES = 4
+MOST_PAIRS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ def _first_images(records: Sequence[Any]) -> list[RestoredImage]:
     """Return the first images that are still where they were."""
     found: list[RestoredImage] = []
     for record in records:
-        if len(found) == MOST_IMAGES:
+        if len(found) == MOST_PAIRS:
             break
         try:
             before, after = _signal_of(record["input"]), _signal_of(record["output"])

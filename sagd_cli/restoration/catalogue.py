@@ -36,7 +36,9 @@ ESTIMATES = choices(
         draws=True,
         has_deviation=True,
     ),
-    EstimateChoice("ode", "one possible image, without randomness", f"{_MODULE}:ode_estimate", walks_path=True),
+    EstimateChoice(
+        "ode", "one possible image, without randomness", f"{_MODULE}:ode_estimate", walks_path=True
+    ),
     EstimateChoice(
         "wiener",
         "reduce the band to the level around it, untrained",

@@ -159,9 +159,7 @@ def prune(folder: Path, keep: int, milestone_steps: int | None = None) -> None:
     """
     for step in _steps(folder)[:-keep]:
         if milestone_steps is None or step % milestone_steps:
-            with suppress(
-                OSError
-            ):  # renamed first, as a checkpoint that is half removed would look damaged
+            with suppress(OSError):  # renamed first, as a checkpoint that is half removed would look damaged
                 path_of(folder, step).rename(temporary_path(folder, step, "old"))
     for path in folder.glob(".tmp-*"):
         shutil.rmtree(path, ignore_errors=True)

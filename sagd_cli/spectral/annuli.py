@@ -45,7 +45,7 @@ class Annuli:
         return rho
 
     def mean(self, values: NDArray[Any]) -> Array:
-        """Return the means (..., K) of `values` (..., *half_shape) over the bins of the full spectrum in each annulus."""
+        """Return the mean (..., K) of `values` (..., *half_shape) over the full spectrum's bins in each annulus."""
         flat = np.reshape(values, (*np.shape(values)[: -self.grid.ndim], -1))
         ordered = flat[..., self._order] * self.grid.multiplicity.ravel()[self._order]
         return np.asarray(np.add.reduceat(ordered, self._starts, axis=-1) / self.count)

@@ -41,7 +41,9 @@ class SpectralFilter:
                 f"unknown normalisation {normalize!r}", f"Known: {', '.join(get_args(Normalize))}."
             )
         if normalize != "none":
-            w = w / w.max()  # first, so that the squares of very small or very large weights are representable
+            w = (
+                w / w.max()
+            )  # first, so that the squares of very small or very large weights are representable
         if normalize == "power":
             w = w / np.sqrt(grid.mean(w**2))
         _check_range(w[w > 0])
@@ -101,7 +103,7 @@ class SpectralFilter:
 
 
 def _check_range(w: Array) -> None:
-    """Raise ConfigError unless float32, in which noise is shaped and whitened, holds every weight and its reciprocal."""
+    """Raise ConfigError unless float32, which noise is computed in, holds every weight and its reciprocal."""
     if w.min() < 1e-37 or w.max() > 1e37:
         raise ConfigError(
             f"the filter's weights go from {w.min():.0e} to {w.max():.0e}, more than float32 holds",

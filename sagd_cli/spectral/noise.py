@@ -30,7 +30,7 @@ class BatchStream:
     """
 
     def __init__(self, device: torch.device | str, images: range, seed: int, *key: int | str) -> None:
-        """Serve the images at the places `images`. Numbers are drawn in blocks of 16 places, with one generator each."""
+        """Serve the images at the places `images`. Each block of 16 places has its own generator."""
         blocks = range(images.start // BLOCK_IMAGES, -(-images.stop // BLOCK_IMAGES))
         self.device = torch.device(device)
         self._generators = [random_stream(device, seed, *key, block) for block in blocks]
@@ -158,7 +158,7 @@ class SpectralNoise:
         return torch.stack([torch.randn(shape[1:], generator=g, device=self.device) for g in streams])
 
     def _multiplier(self, values: NDArray[np.generic]) -> Tensor | None:
-        """Return `values` as a tensor, or None when all are 1: then white noise is the drawn tensor itself, at no cost."""
+        """Return `values` as a tensor, or None when all are 1: then the drawn tensor itself is the noise."""
         if np.all(np.abs(values.astype(np.float64) - 1) < 1e-12):
             return None
         return torch.as_tensor(np.array(values, dtype=np.float32), device=self.device)

@@ -23,7 +23,9 @@ Bins = NDArray[np.intp]
 
 MOST = 20
 FALSE_ALARMS = 1e-3  # expected over a whole spectrum of Gaussian noise
-PEAK_FLOOR_DB = 10.0  # photographs are not Gaussian noise: bins of their smooth spectra reach 8 to 9 dB, rarely 10
+PEAK_FLOOR_DB = (
+    10.0  # photographs are not Gaussian noise: bins of their smooth spectra reach 8 to 9 dB, rarely 10
+)
 # A peak with a smaller share of a field's variance is ignored. It is the share that rounding to 8 bits has (a variance
 # of 1/12) in a photograph of ordinary contrast (a standard deviation of 50 levels). The Kodak images have such a peak
 # at (1/2, 1/2).

@@ -85,7 +85,7 @@ class _ExpectedRapsd:
 
     @cached_property
     def _log_bias(self) -> Array:
-        """Expected logarithm of an average of n exponentials of mean 1; n is the annulus' number of independent bins."""
+        """Expected logarithm of an average of n exponentials of mean 1; n counts an annulus' independent bins."""
         # f and -f together hold one exponential; a bin that is its own mirror counts as half of one.
         bins = self.spectrum.annuli.count / 2
         if self.spectrum.hann:

@@ -1,1 +1,1 @@
-"""What the machine and the person at the terminal are reached through."""
+"""The machine and the terminal: files, devices, processes, signals, YAML and output."""

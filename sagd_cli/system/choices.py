@@ -1,4 +1,4 @@
-"""Closed sets: what a person chooses by name, one record for each choice. Imports nothing heavy."""
+"""Closed sets of choices that a person makes by name, with one record for each choice. Imports nothing heavy."""
 
 import importlib
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from sagd_cli.errors import UsageError, suggest
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice: its name, its words for people, and what it stands for.
+    """One choice: its `name`, a `summary` for people, and `build`, what it stands for.
 
-    `build` is "module:name". It is imported when it is used, so that lists, helps and settings load no torch.
+    `build` is "module:name". It is imported when it is used, so that lists, help texts and settings load no torch.
     """
 
     name: str
@@ -33,7 +33,7 @@ def choices(*records: C) -> dict[str, C]:
 
 
 def chosen(kind: str, name: str, known: Mapping[str, C], error: type[UsageError] = UsageError) -> C:
-    """Return the record called `name`; raise `error`, with the near names, when there is none."""
+    """Return the record called `name`; raise `error`, with similar names, when there is no such record."""
     if name not in known:
         raise error(f"unknown {kind} {name!r}", suggest(name, known))
     return known[name]

@@ -18,13 +18,17 @@ PIPE_WIDTH = 200
 
 
 def binary_size(count: int) -> str:
-    """Write a number of bytes for people, in MiB below one GiB."""
+    """Return a number of bytes as text: in GiB, or in MiB below one GiB."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 @dataclass(frozen=True)
 class Output:
-    """How one command speaks. `json`: one object on standard output; `quiet`: no notes and no progress."""
+    """How one command prints.
+
+    `json`: the result is one object on standard output. `quiet`: no notes and no progress. `verbose`: also details.
+    `debug`: the traceback of an error.
+    """
 
     json: bool = False
     quiet: bool = False
@@ -45,17 +49,17 @@ class Output:
         sys.stdout.flush()
 
     def note(self, message: str) -> None:
-        """Say something to the person at the terminal."""
+        """Print a message on standard error, unless --quiet."""
         if not self.quiet:
             self.console.print(escape(message))
 
     def detail(self, message: str) -> None:
-        """Say something that only --verbose asks for."""
+        """Print a message on standard error with --verbose only."""
         if self.verbose:
             self.console.print(escape(message), style="dim")
 
     def warn(self, message: str) -> None:
-        """Say something that must be seen, --quiet or not."""
+        """Print a warning on standard error, also with --quiet."""
         self.console.print(f"[yellow]warning:[/] {escape(message)}")
 
     def error(self, error: SagdError) -> None:

@@ -1,4 +1,4 @@
-"""The choice of a device, of the precision of the network on it, and the memory that is free there."""
+"""The choice of a device, the network's precision on it, and its free memory."""
 
 import ctypes
 from pathlib import Path
@@ -10,15 +10,16 @@ if TYPE_CHECKING:
     import torch
 
 
-# Of malloc.h: above which size freed memory goes back to the system, and from which size on arrays bypass the heap.
+# Parameters of mallopt in malloc.h with our values in bytes: the size of free memory at the top of the heap above which
+# it goes back to the system, and the size from which on an array bypasses the heap.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 2**28), (-3, 2**25)
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep the arrays of a step for the next one; does nothing where there is another C library.
+    """Let glibc keep the freed arrays of one step for the next one. With another C library this does nothing.
 
-    By its own rule it returns them to the system and has every page of them faulted in again, or not, by chance:
-    drawing noise took 18 ms or 34 ms a batch.
+    By default glibc returns them to the system in some processes and not in others, and then every page of them has to
+    be mapped again: drawing the noise of a batch took 18 ms or 34 ms, by chance.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -62,7 +63,7 @@ def autocast_dtype(precision: str, device: "torch.device") -> "torch.dtype | Non
 
 
 def available_memory(device: "torch.device") -> int | None:
-    """Return the bytes that are free on `device`, on the CPU within its control group; None where that is unknown."""
+    """Return the bytes that are free on `device`, or None if unknown; on the CPU its control group counts too."""
     if device.type == "cuda":
         import torch
 
@@ -86,7 +87,7 @@ def _free_of_machine(meminfo: Path) -> int | None:
 
 
 def _free_of_group(folder: Path, limit: str, usage: str) -> int | None:
-    """What a control group may still take: files it has read count as used, but give way."""
+    """Return the bytes that a control group may still take. Cached files count as used there, but can be dropped."""
     try:
         room = int((folder / limit).read_text()) - int((folder / usage).read_text())
         fields = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())

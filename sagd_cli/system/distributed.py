@@ -1,4 +1,4 @@
-"""The processes that train together, as `torchrun` starts them; one alone is a world of one."""
+"""The processes that train together, started by `torchrun`. A single process is a world of size 1."""
 
 import os
 from collections.abc import Iterator
@@ -18,7 +18,10 @@ COLLECTIVE_PATIENCE = timedelta(minutes=30)  # the first process writes checkpoi
 
 @dataclass(frozen=True)
 class World:
-    """This process among `size`; the first one, of rank 0, speaks and writes."""
+    """This process, number `rank` of `size`. Only the first one, of rank 0, prints and writes files.
+
+    `control` is the group for messages between the processes that do not involve their devices.
+    """
 
     rank: int = 0
     size: int = 1
@@ -30,9 +33,9 @@ class World:
         return self.rank == 0
 
     def parts(self, batch_size: int, accumulate: int) -> list[range]:
-        """Return the places of a batch that this process takes, one range a pass.
+        """Return the places of a batch that this process takes, one range for each pass.
 
-        Raises ConfigError unless the batch divides evenly: gradients are averaged over passes and processes.
+        Raises ConfigError unless the batch divides evenly, as gradients are averaged over passes and processes.
         """
         passes = self.size * accumulate
         if batch_size % passes:
@@ -71,7 +74,7 @@ class World:
             )
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; waits for all of them, but not for their devices."""
+        """Whether `flag` is set in any process. This waits for all processes, but not for their devices."""
         if self.size == 1:
             return flag
         flags = torch.tensor([flag], dtype=torch.int32)
@@ -80,7 +83,7 @@ class World:
 
 
 def unsynchronised(module: nn.Module) -> AbstractContextManager[None]:
-    """Within it, gradients are summed in this process only: for all passes of a step but the last."""
+    """Return a context in which gradients are summed in this process only, for all passes of a step but the last."""
     return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 
@@ -95,7 +98,7 @@ def speaks() -> bool:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """Return the CUDA device of this process among those of its machine, where `device` leaves it open."""
+    """Return `device`; for "cuda" without a number under `torchrun`, the CUDA device of this process."""
     if str(device) == "cuda" and is_launched():
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device

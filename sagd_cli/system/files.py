@@ -23,9 +23,9 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; it replaces `path` when the block ends without error.
+    """Give a temporary path beside `path` to write to; the file replaces `path` when the block ends without error.
 
-    The data are on the disk before the name changes; on any failure `path` is as it was and no temporary
+    The data are flushed to the disk before the replacement. On any failure, `path` stays as it was and no temporary
     file is left.
     """
     handle, name = tempfile.mkstemp(prefix=".sagd-", suffix=path.suffix, dir=path.parent)
@@ -44,7 +44,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """Lock the file `path`, made if it is missing, until the block ends; give False when another process holds it."""
+    """Lock the file `path` until the block ends; make it if it is missing. Give False when another process holds it."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,12 +55,12 @@ def try_lock(path: Path) -> Iterator[bool]:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what the system says of an error, without its number and file, or else the error's own text."""
+    """Return the system's text of an OSError, without number and file; for other errors, their own text."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def shown_path(path: Path) -> str:
-    """Return a path for a message; line ends and terminal codes in a hostile name are escaped."""
+    """Return a path as text for a message; line ends and terminal codes in the name are escaped."""
     return str(path) if str(path).isprintable() else repr(str(path))
 
 
@@ -74,7 +74,7 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, with the folders above it; raise SagdError that names it when that fails."""
+    """Write a text file atomically, and make its folder if needed; raise SagdError, which names it, on failure."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
@@ -118,7 +118,7 @@ def read_json(path: Path, largest: int) -> dict[str, Any]:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add to the end of a text file, which is made where it is missing; raise SagdError that names it on failure."""
+    """Append `text` to a file, which is made if it is missing; raise SagdError, which names it, on failure."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:

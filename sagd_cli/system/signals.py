@@ -1,4 +1,4 @@
-"""Stopping on request: the first SIGINT or SIGTERM asks, the second quits at once."""
+"""Stopping on request: the first SIGINT or SIGTERM asks the work to stop, the second ends the process at once."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether a signal has asked the work to stop, and which."""
+    """Whether a signal has asked the work to stop; `signum` is its number, or None."""
 
     signum: int | None = None
 

@@ -33,7 +33,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """Parse one YAML document; raise ConfigError naming `source`, line and column."""
+    """Parse one YAML document; raise ConfigError, which names `source`, line and column, when it is not valid."""
     if len(text) > MAX_YAML_BYTES:
         raise ConfigError(
             f"{source} is larger than {MAX_YAML_BYTES:,} bytes", "It does not look like a configuration."

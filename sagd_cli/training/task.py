@@ -106,7 +106,9 @@ class Task:
         `parts` are the places of a batch that each pass asks for, in order.
         """
         settings = self.config.training
-        with warnings.catch_warnings():  # the images may be a read-only map of a file, but nothing writes to them
+        with (
+            warnings.catch_warnings()
+        ):  # the images may be a read-only map of a file, but nothing writes to them
             warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
             images = placed(torch.from_numpy(self.data.images), device)
         labels = None

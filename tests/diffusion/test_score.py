@@ -1,4 +1,4 @@
-"""The score (docs/theory.md, section 4.6): grad log q_t = -(1 / sigma_t) Sigma_w^+ E[eps_w | x_t] on the support, and its limit.
+"""The score (docs/theory.md, section 4.6) is -(1 / sigma_t) Sigma_w^+ E[eps_w | x_t] on the support, and its limit.
 
 The data are a mixture of two Gaussian fields N(+-mu, S) on 32 samples (one mode: mu = 0), whose q_t is a mixture of
 N(+-alpha mu, alpha^2 S + sigma^2 w^2), so its score comes from autograd on the closed form of log q_t.

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 class Folded(nn.Module):
-    """Folds images (B, C, H, W) for a network of (B, C p^2, H / p, W / p), and unfolds what it says (1609.05158)."""
+    """Folds images (B, C, H, W) into (B, C p^2, H / p, W / p) for a network, and unfolds its output (1609.05158)."""
 
     def __init__(self, network: nn.Module, patch: int) -> None:
         """Wrap a network of C p^2 channels, p = `patch`."""

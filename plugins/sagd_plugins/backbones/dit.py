@@ -47,7 +47,7 @@ def build(options: DiTOptions, shape: tuple[int, ...], classes: int = 0) -> "nn.
                 patch_size=options.patch,
                 num_embeds_ada_norm=max(classes, 1),
             )
-            # It would drop labels itself, on top of those that training drops.
+            # The transformer would drop labels itself, in addition to those that training drops.
             for module in self.transformer.modules():
                 if isinstance(module, LabelEmbedding):
                     module.dropout_prob = 0.0

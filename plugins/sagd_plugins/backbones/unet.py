@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class UNetOptions(Options):
-    """Architecture; None means: chosen by the size of the images."""
+    """Architecture. An option that is None is chosen by the size of the images."""
 
     channels: tuple[int, ...] | None = Field(
         None, description="Width of each resolution, each a multiple of 8."
     )
-    layers_per_block: int | None = Field(None, ge=1, description="Residual blocks a resolution.")
+    layers_per_block: int | None = Field(None, ge=1, description="Residual blocks per resolution.")
     attention: tuple[bool, ...] | None = Field(None, description="Self-attention at each resolution.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in the residual blocks.")
     patch: int = Field(1, ge=1, description="Side of the squares of pixels that are folded into channels.")
@@ -36,7 +36,7 @@ _PRESETS: tuple[tuple[int, tuple[tuple[int, ...], int, tuple[bool, ...]]], ...] 
 
 
 def resolve(options: UNetOptions, shape: tuple[int, ...]) -> UNetOptions:
-    """Fill in what depends on the size of the images, `shape` = (C, H, W)."""
+    """Return the options with those filled in that depend on the size of the images, `shape` = (C, H, W)."""
     preset = next(values for side, values in _PRESETS if max(shape[1:]) <= side)
     channels = options.channels or preset[0]
     attention = options.attention or (
@@ -52,9 +52,12 @@ def resolve(options: UNetOptions, shape: tuple[int, ...]) -> UNetOptions:
 
 
 def _norm_groups(channels: tuple[int, ...]) -> int:
-    """Groups of channels that are normalised together: 32 in wide networks, else 8, or what divides every width."""
+    """Return the number of groups of channels that are normalised together.
+
+    It is the largest number that divides every width and 32 in wide networks, or 8 in others.
+    """
     if min(channels) < 16:
-        return 2  # A channel that is normalised alone forgets the time and the class that are added to it.
+        return 2  # Normalising a single channel would remove the time and the class that are added to it.
     return math.gcd(32 if min(channels) >= 128 else 8, *channels)
 
 

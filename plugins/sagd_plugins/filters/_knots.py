@@ -1,4 +1,4 @@
-"""Knots of a radial profile, shared by the families that are given by one."""
+"""Knots of a radial profile, an option type that several families share."""
 
 from typing import Annotated
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from sagd_cli.plugin import Array, FilterPlugin, FrequencyGrid, Options, hookimpl
 from sagd_plugins.filters._knots import PositiveKnots
 
-# Closer together at low frequencies, where spectra are steep.
+# The knots are closer together at low frequencies, where spectra are steep.
 WHITE = tuple((float((k / 11) ** 2), 1.0) for k in range(12))
 
 
@@ -20,7 +20,7 @@ class LearnedOptions(Options):
 
 
 def basis(grid: FrequencyGrid, options: LearnedOptions) -> Array:
-    """Hat functions over rho, one a knot, of shape (*half_shape, K): 1 at their knot, 0 at the others."""
+    """Return K hat functions over rho (*half_shape, K), one for each knot: 1 at its knot, 0 at the others."""
     rho = np.array(options.knots)[:, 0]
     return np.stack([np.interp(grid.rho, rho, hat) for hat in np.eye(len(rho))], axis=-1)
 

@@ -1,4 +1,4 @@
-"""Matched: w^2 proportional to S^kappa, S a data set's radial power spectrum (`sagd filter fit` writes it).
+"""Matched: w^2 proportional to S^kappa. S is the radial power spectrum of a data set; `sagd filter fit` writes it.
 
 kappa = 1 gives every frequency the same signal-to-noise ratio (Falck et al. 2505.11278), kappa = 0 is white.
 """
@@ -29,7 +29,7 @@ def weight(grid: FrequencyGrid, options: MatchedOptions) -> Array:
     first = rho[rho > 0][0]
 
     def position(at: Array) -> Array:
-        """Rho below the first pair off DC, its logarithm from there on: a power law is a straight line."""
+        """Return a coordinate that is linear in rho up to the first pair off DC, and linear in log rho from there."""
         return np.asarray(np.where(at < first, at / first, 1 + np.log(np.maximum(at, first) / first)))
 
     log_power = np.interp(position(grid.rho), position(rho), np.log(power))

@@ -17,7 +17,7 @@ class StripeOptions(Options):
         description="Axis along which the stripes alternate: 0 for horizontal ones (scan lines), 1 for vertical.",
     )
     width: float = Field(0.01, ge=0, le=1, description="Full width in cycles/sample; 0 is the axis itself.")
-    guard: float = Field(0.05, ge=0, description="Radius, in the filter's units, below which all is spared.")
+    guard: float = Field(0.05, ge=0, description="Radius, in the filter's units, at which the strip begins.")
     floor: float = Field(
         0.0, ge=0, le=1, description="Weight where noise is left out; > 0 keeps full support."
     )

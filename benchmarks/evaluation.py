@@ -26,12 +26,12 @@ from torch_fidelity.utils import extract_featuresdict_from_input_id
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.images import write_array
 from sagd_cli.evaluation.fidelity import evaluate
-from sagd_cli.evaluation.frechet import frechet_distance
 from sagd_cli.evaluation.measures import Measures
 from sagd_cli.features.extractor import load_extractor
 from sagd_cli.features.image_source import data_source
 from sagd_cli.features.moments import Gaussian
 from sagd_cli.features.survey import Surveyor, Wanted
+from sagd_cli.metrics.frechet import frechet_distance
 from sagd_cli.plugin.registry import registry
 from sagd_cli.system.console import Output
 from sagd_cli.system.devices import keep_freed_memory, peak_memory

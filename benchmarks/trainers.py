@@ -31,7 +31,7 @@ from sagd_cli.model.state import TrainingState
 from sagd_cli.spectral.noise import SpectralNoise
 from sagd_cli.system.devices import choose_device
 from sagd_cli.training.batches import Batches
-from sagd_cli.training.loop import Callbacks, fit
+from sagd_cli.training.loop import Callbacks, run_loop
 from sagd_cli.training.losses import make_loss
 
 SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}
@@ -113,7 +113,7 @@ class Ours:
         """Do `steps` steps of fit."""
         end = self._state.step + steps
         until = Callbacks(stop_requested=lambda: self._state.step >= end)
-        fit(self._state, self._batches.at, self._loss, self._settings, until)
+        run_loop(self._state, self._batches.at, self._loss, self._settings, until)
 
 
 class NoiseAlone:

@@ -23,6 +23,7 @@ FLOORS = [
     {"run"},
     {"sampling"},
     {"features", "training"},
+    {"metrics"},
     {"evaluation", "restoration"},
     {"sweep"},
     {"report", "library"},
@@ -39,7 +40,9 @@ MAY_IMPORT = {
     "figures": {"errors", "system", "spectral", "data"},
 }
 # Rooms, or modules of a room, that others must do without.
-APART = [(room, "training") for room in ("evaluation", "features", "report", "sampling", "run", "model")]
+APART = [
+    (room, "training") for room in ("evaluation", "features", "metrics", "report", "sampling", "run", "model")
+]
 MOST_MODULES, MOST_LINES, MOST_ARGUMENTS = 14, 300, 6
 LISTS_OF_OPTIONS = {"commands/train.py", "commands/filter.py", "config/run.py"}
 TORCH_FREE = [
@@ -50,7 +53,7 @@ TORCH_FREE = [
     "sagd_cli.diffusion.catalogue",
     "sagd_cli.diffusion.schedule_tables",
     "sagd_cli.restoration.catalogue",
-    "sagd_cli.evaluation.catalogue",
+    "sagd_cli.metrics.catalogue",
     *(f"sagd_cli.design.{name}" for name in ("advice", "describe", "fit", "measure", "plot", "words")),
     "sagd_cli.run.manifest",
     *(f"sagd_cli.sweep.{name}" for name in ("plan", "study", "table", "words")),

@@ -14,7 +14,7 @@ from sagd_cli.commands.common import (
     refuse_given,
 )
 from sagd_cli.errors import GateError, UsageError
-from sagd_cli.evaluation.catalogue import METRICS, MOMENTS, distances
+from sagd_cli.metrics.catalogue import METRICS, MOMENTS, distances
 from sagd_cli.system.console import output
 
 if TYPE_CHECKING:

@@ -136,9 +136,9 @@ def list_() -> None:
                 "distribution": entry.provider.distribution,
             }
         )
-    from sagd_cli.design.words import listing
+    from sagd_cli.design.words import families_table
 
-    output().result({"filters": rows}, listing(rows))
+    output().result({"filters": rows}, families_table(rows))
 
 
 def _is_folder(text: str) -> bool:

@@ -16,7 +16,7 @@ from sagd_cli.commands.common import (
     single,
 )
 from sagd_cli.errors import SagdError, UsageError
-from sagd_cli.evaluation.catalogue import distances
+from sagd_cli.metrics.catalogue import distances
 from sagd_cli.system.console import output
 
 if TYPE_CHECKING:

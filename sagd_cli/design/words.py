@@ -8,7 +8,7 @@ from sagd_cli.design.plot import profile_plot
 from sagd_cli.spectral.grid import format_shape
 
 
-def listing(rows: list[dict[str, Any]]) -> Table:
+def families_table(rows: list[dict[str, Any]]) -> Table:
     """Return families of filters as a table: name, weight, options and defaults, where they come from."""
     headings = ("type", "weight", "options and defaults", "from")
     cells = [

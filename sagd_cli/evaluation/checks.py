@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sagd_cli.errors import DataError, UsageError
-from sagd_cli.evaluation.catalogue import LOGITS, ROWS
 from sagd_cli.evaluation.measures import Measures
 from sagd_cli.features.extractor import check_channels
 from sagd_cli.features.image_source import ImageSource
+from sagd_cli.metrics.catalogue import LOGITS, ROWS
 from sagd_cli.plugin.records import FeaturePlugin
 
 

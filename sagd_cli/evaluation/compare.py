@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sagd_cli.evaluation.catalogue import METRICS, figures
+from sagd_cli.metrics.catalogue import METRICS, figures
 
 # What has to be equal, by the path to it in a result.
 ALIKE = {

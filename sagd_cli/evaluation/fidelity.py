@@ -8,13 +8,9 @@ from typing import Any
 
 import torch
 
-from sagd_cli.evaluation.catalogue import METRICS, MOMENTS, ROWS
 from sagd_cli.evaluation.checks import check_comparable, check_count
-from sagd_cli.evaluation.frechet import add_floor
 from sagd_cli.evaluation.measures import Measures
-from sagd_cli.evaluation.metrics import blocks_of, figures_of
 from sagd_cli.evaluation.sources import ReferenceSource
-from sagd_cli.evaluation.spectra import compare_power
 from sagd_cli.evaluation.statistics import statistics_side
 from sagd_cli.features.cache import FeatureCache
 from sagd_cli.features.extractor import (
@@ -27,6 +23,10 @@ from sagd_cli.features.extractor import (
 from sagd_cli.features.image_source import ImageSource
 from sagd_cli.features.moments import Gaussian
 from sagd_cli.features.survey import Side, Surveyor, Wanted
+from sagd_cli.metrics.catalogue import METRICS, MOMENTS, ROWS
+from sagd_cli.metrics.figures import blocks_of, figures_of
+from sagd_cli.metrics.frechet import add_floor
+from sagd_cli.metrics.spectra import compare_power
 from sagd_cli.plugin.records import FeaturePlugin
 from sagd_cli.system.console import Output
 

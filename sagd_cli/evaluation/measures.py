@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sagd_cli.errors import UsageError
-from sagd_cli.evaluation.catalogue import LOGITS, METRICS, MOMENTS, ROWS, Metric, distances
-from sagd_cli.evaluation.spectra import FEWEST
 from sagd_cli.features.image_source import ImageSource
+from sagd_cli.metrics.catalogue import LOGITS, METRICS, MOMENTS, ROWS, Metric, distances
+from sagd_cli.metrics.spectra import FEWEST
 from sagd_cli.system.choices import chosen
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from sagd_cli.config.documents import Document, Number, check_document
 from sagd_cli.errors import DataError, SagdError, UsageError
-from sagd_cli.evaluation.catalogue import figures
+from sagd_cli.metrics.catalogue import figures
 from sagd_cli.system.files import read_json
 
 RESULTS = "evaluation"  # the folder of a run that holds its results

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sagd_cli.evaluation.catalogue import Figure, figures
+from sagd_cli.metrics.catalogue import Figure, figures
 
 
 def fid_text(result: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from sagd_cli.system.console import Output
 from sagd_cli.system.devices import choose_device
 
 SOURCE = Path("the images")
-TYPES = ("uint8", "uint16", "float32")
+_TYPES = ("uint8", "uint16", "float32")
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def restore(
     type. Raises DataError for other arrays, and when there is nothing to omit. Raises UsageError for settings that do
     not go together.
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype.name not in TYPES:
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype.name not in _TYPES:
         raise DataError(
-            f"images are (N, C, H, W) of {', '.join(TYPES)} with 1 or 3 channels, not {images.dtype} of shape "
+            f"images are (N, C, H, W) of {', '.join(_TYPES)} with 1 or 3 channels, not {images.dtype} of shape "
             f"{images.shape}"
         )
     known, output, where = known or Knowledge(), Output(quiet=True), choose_device(device)

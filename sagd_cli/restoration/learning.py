@@ -25,7 +25,7 @@ from sagd_cli.spectral.noise import random_stream, uniform
 from sagd_cli.system.console import Output
 from sagd_cli.system.signals import stop_on_signal
 from sagd_cli.training.batches import Batch, Batches
-from sagd_cli.training.loop import Callbacks, fit
+from sagd_cli.training.loop import Callbacks, run_loop
 from sagd_cli.training.task import Task
 
 View = Callable[[Tensor], Tensor]
@@ -90,7 +90,7 @@ def learn(task: Task, fields: Fields, device: torch.device, output: Output) -> T
             bar.show(loss=figures["loss"], **best.figures)
 
         callbacks = Callbacks(record, bar.advance, stop_requested=lambda: stop.requested() or best.is_past)
-        fit(
+        run_loop(
             state,
             lambda step, places: Batch(turned(batches.at(step, places).images, views, settings.seed, step)),
             loss,

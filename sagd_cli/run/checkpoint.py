@@ -70,7 +70,7 @@ def ema_names(half_lives: Iterable[int]) -> dict[int, str]:
     return {images: f"ema-{images}" if i else "ema" for i, images in enumerate(half_lives)}
 
 
-def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
+def restore_state(checkpoint: Checkpoint, state: TrainingState) -> None:
     """Set the networks, averages, optimiser and step of `state` to those of the checkpoint.
 
     Raises CheckpointError when the checkpoint is of another network or another kind of filter, or when it lacks an

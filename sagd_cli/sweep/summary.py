@@ -6,8 +6,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from sagd_cli.config.documents import Document, Number, check_document
-from sagd_cli.evaluation.catalogue import distances
 from sagd_cli.evaluation.result import Figures
+from sagd_cli.metrics.catalogue import distances
 from sagd_cli.run.manifest import has_run
 from sagd_cli.system.files import read_json
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from statistics import fmean, stdev
 from typing import Any
 
-from sagd_cli.evaluation.catalogue import distance_keys
+from sagd_cli.metrics.catalogue import distance_keys
 from sagd_cli.sweep.paired_test import paired_test
 from sagd_cli.sweep.plan import Cell, Plan
 from sagd_cli.sweep.study import DONE, FAILED, WAITING, RunState

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from sagd_cli.evaluation.catalogue import distance_figure
+from sagd_cli.metrics.catalogue import distance_figure
 
 
 def sweep_text(summary: Mapping[str, Any]) -> RenderableType:

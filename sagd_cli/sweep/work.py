@@ -11,8 +11,8 @@ import torch
 
 from sagd_cli.data.datasets import data_size
 from sagd_cli.errors import Interrupted, SagdError
-from sagd_cli.evaluation.catalogue import distance_keys
 from sagd_cli.evaluation.result import RESULTS
+from sagd_cli.metrics.catalogue import distance_keys
 from sagd_cli.sweep.plan import Cell, Plan
 from sagd_cli.sweep.scoring import measure
 from sagd_cli.sweep.study import Study

@@ -53,7 +53,7 @@ DATA, FORWARD, BACKWARD, OPTIMIZER, AVERAGE, RECORDING = (
 )
 
 
-def fit(
+def run_loop(
     state: TrainingState,
     batch_at: BatchAt,
     loss: Loss,

@@ -15,7 +15,7 @@ from sagd_cli.diffusion.loss import NOISE
 from sagd_cli.errors import UsageError
 from sagd_cli.system.distributed import World, is_launched
 from sagd_cli.training.cost import refuse_too_large
-from sagd_cli.training.loop import AVERAGE, BACKWARD, DATA, FORWARD, OPTIMIZER, RECORDING, Callbacks, fit
+from sagd_cli.training.loop import AVERAGE, BACKWARD, DATA, FORWARD, OPTIMIZER, RECORDING, Callbacks, run_loop
 from sagd_cli.training.task import Task
 
 # The first steps choose kernels, compile and fill the allocator.
@@ -83,7 +83,7 @@ def profile_training(
 
     def train_until(step: int) -> float:
         begun = time.perf_counter()
-        fit(state, batches.at, loss, _budget(settings, step), Callbacks())
+        run_loop(state, batches.at, loss, _budget(settings, step), Callbacks())
         if on_cuda:
             torch.cuda.synchronize(device)
         return 1000 * (time.perf_counter() - begun)

@@ -28,7 +28,7 @@ from sagd_cli.system.console import Output
 from sagd_cli.system.distributed import World, joined_world, own_device
 from sagd_cli.system.signals import stop_on_signal
 from sagd_cli.training.cost import refuse_too_large
-from sagd_cli.training.loop import Callbacks, fit
+from sagd_cli.training.loop import Callbacks, run_loop
 from sagd_cli.training.sheets import ContactSheets
 from sagd_cli.training.task import Task
 
@@ -121,7 +121,9 @@ class Training:
                     checkpoint=lambda: self._checkpoint(state, about),
                     stop_requested=lambda: stop.requested() or state.step >= end,
                 )
-                self._fit(state, loss, callbacks, ContactSheets(self.path, self.task, at_once, self.output))
+                self._run_loop(
+                    state, loss, callbacks, ContactSheets(self.path, self.task, at_once, self.output)
+                )
         self.task.warn_as_learned(state, self.output)
         if state.step < end:
             raise Interrupted(
@@ -144,7 +146,7 @@ class Training:
             )
         if found is not None:
             self._check_same(found, about)
-            checkpoint.restore(found, state)
+            checkpoint.restore_state(found, state)
             done = state.step >= self._settings.steps
             self.output.note(
                 f"{self.path} is finished" if done else f"resuming {self.path} at step {state.step}"
@@ -178,7 +180,9 @@ class Training:
                 "Restore them, or choose another --output.",
             )
 
-    def _fit(self, state: TrainingState, loss: Loss, callbacks: Callbacks, sheets: ContactSheets) -> None:
+    def _run_loop(
+        self, state: TrainingState, loss: Loss, callbacks: Callbacks, sheets: ContactSheets
+    ) -> None:
         """Train until the budget is spent or a stop is requested; show the progress and draw contact sheets."""
         settings = self._settings
         batches = self.task.batches(state.device, self._parts)
@@ -196,7 +200,7 @@ class Training:
 
             shown = replace(callbacks, record=record, step_done=step_done)
             try:
-                fit(state, batches.at, loss, settings, shown, self.world)
+                run_loop(state, batches.at, loss, settings, shown, self.world)
             except DivergedError as error:
                 last = newest(self._checkpoints, self.output)
                 kept = f"The last good checkpoint is {last.path}." if last else "There is no checkpoint yet."

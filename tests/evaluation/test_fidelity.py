@@ -575,7 +575,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     code = """
 import sys, torch
 from sagd_cli.config.arguments import parse_dataset
-from sagd_cli.evaluation import kernel
+from sagd_cli.metrics import kernel
 from sagd_cli.evaluation.fidelity import evaluate
 from sagd_cli.evaluation.measures import Measures
 from sagd_cli.features.image_source import data_source

@@ -29,7 +29,7 @@ from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.system.console import Output
 from sagd_cli.training import train
 from sagd_cli.training.batches import Batch
-from sagd_cli.training.loop import Callbacks, fit
+from sagd_cli.training.loop import Callbacks, run_loop
 from sagd_cli.training.train import run_training
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
@@ -117,7 +117,7 @@ def trained(grid, power, seed, learned):
         return Batch(data.draw((BATCH, 1, *grid.shape), random_stream("cpu", seed, "data", step)))
 
     records = []
-    fit(state, batch, loss, settings(seed), Callbacks(record=records.append))
+    run_loop(state, batch, loss, settings(seed), Callbacks(record=records.append))
     return state, records
 
 

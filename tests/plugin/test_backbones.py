@@ -15,7 +15,7 @@ from sagd_cli.model.state import TrainingState
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.noise import band_noise
 from sagd_cli.training.batches import Batch
-from sagd_cli.training.loop import Callbacks, fit
+from sagd_cli.training.loop import Callbacks, run_loop
 
 
 def build(name, shape, **options):
@@ -85,7 +85,7 @@ def test_training_lowers_the_loss(name):
     loss = DiffusionLoss(ForwardProcess(make_schedule("linear"), band_noise(Band.parse("0:1"), (8, 8))))
     records = []
     batch = Batch(torch.zeros(16, 1, 8, 8))
-    fit(state, lambda step, places: batch, loss, settings, Callbacks(record=records.append))
+    run_loop(state, lambda step, places: batch, loss, settings, Callbacks(record=records.append))
     assert records[-1]["loss"] < 0.5
 
 

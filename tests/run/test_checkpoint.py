@@ -36,7 +36,7 @@ def test_restoring_gives_back_every_tensor(tiny_run, tiny_config):
     config = resolve_backbone(tiny_config, (1, 8, 8))
     found, skipped = newest_and_skipped(tiny_run / "checkpoints")
     state = TrainingState(build_backbone(config.backbone, (1, 8, 8)), config.training, torch.device("cpu"))
-    checkpoint.restore(found, state)
+    checkpoint.restore_state(found, state)
     assert skipped == [] and state.step == 8
     saved = load_file(found.path / "model.safetensors")
     assert all(torch.equal(saved[name], value) for name, value in state.network.state_dict().items())

@@ -18,7 +18,7 @@ from sagd_cli.spectral.noise import SpectralNoise
 from sagd_cli.system.devices import keep_freed_memory, peak_memory
 from sagd_cli.training.batches import Batch
 from sagd_cli.training.cost import estimate_cost
-from sagd_cli.training.loop import Callbacks, fit
+from sagd_cli.training.loop import Callbacks, run_loop
 
 LIBRARIES_ONLY = {
     "backbone.options": {"channels": [8], "layers_per_block": 1, "attention": [False]},
@@ -33,7 +33,7 @@ def train(config, shape):
         ForwardProcess(make_schedule("linear"), SpectralNoise(config.filter.weights(shape[1:])))
     )
     batch = Batch(torch.zeros(config.training.batch_size, *shape))
-    fit(state, lambda step, places: batch, loss, config.training, Callbacks())
+    run_loop(state, lambda step, places: batch, loss, config.training, Callbacks())
 
 
 def resident():

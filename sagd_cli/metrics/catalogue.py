@@ -66,7 +66,7 @@ class Metric(Choice):
         return self.figures[0]
 
 
-_ROOM = "sagd_cli.evaluation"
+_ROOM = "sagd_cli.metrics"
 
 METRICS = choices(
     Metric(

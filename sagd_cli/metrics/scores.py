@@ -3,8 +3,8 @@
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from sagd_cli.evaluation.catalogue import LOGITS, ROWS
-from sagd_cli.evaluation.metrics import Block
+from sagd_cli.metrics.catalogue import LOGITS, ROWS
+from sagd_cli.metrics.figures import Block
 
 
 def precision_recall_figures(generated: Block, reference: Block) -> dict[str, float]:

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from sagd_cli.evaluation.catalogue import METRICS
-from sagd_cli.evaluation.metrics import Block
 from sagd_cli.features.moments import Gaussian
+from sagd_cli.metrics.catalogue import METRICS
+from sagd_cli.metrics.figures import Block
 from sagd_cli.system.console import Output
 
 CLEAR = 0.1  # the share of a distance that may be chance before it is said

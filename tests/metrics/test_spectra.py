@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sagd_cli.design.radial_power import PowerAverage
-from sagd_cli.evaluation.spectra import compare_power
+from sagd_cli.metrics.spectra import compare_power
 from sagd_cli.spectral.grid import FrequencyGrid
 
 

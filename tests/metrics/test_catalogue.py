@@ -6,12 +6,12 @@ import torch
 from support.sources import array_source
 
 from sagd_cli.errors import DataError
-from sagd_cli.evaluation.catalogue import METRICS, MOMENTS, Figure, Metric, distances, figures
 from sagd_cli.evaluation.compare import compare_results
 from sagd_cli.evaluation.fidelity import evaluate
 from sagd_cli.evaluation.measures import Measures, chosen_metrics
 from sagd_cli.evaluation.result import check_result
 from sagd_cli.evaluation.words import figure_rows
+from sagd_cli.metrics.catalogue import METRICS, MOMENTS, Figure, Metric, distances, figures
 from sagd_cli.system.choices import Choice
 from sagd_cli.system.console import Output
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from sagd_cli.evaluation.catalogue import Metric
 from sagd_cli.features.moments import Gaussian
 from sagd_cli.features.rows import Rows
 from sagd_cli.features.survey import Side
+from sagd_cli.metrics.catalogue import Metric
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_fidelity.metric_kid import kernel_mmd
 
-from sagd_cli.evaluation.catalogue import ROWS
-from sagd_cli.evaluation.metrics import Block
+from sagd_cli.metrics.catalogue import ROWS
+from sagd_cli.metrics.figures import Block
 
 SUBSETS, LARGEST_SUBSET = 100, 1000
 SUBSET_SEED = 2020  # of the subsets, as in torch-fidelity, so that figures are the same

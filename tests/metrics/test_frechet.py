@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagd_cli.evaluation.frechet import frechet_distance, frechet_floor
 from sagd_cli.features.moments import Gaussian, Moments
+from sagd_cli.metrics.frechet import frechet_distance, frechet_floor
 
 
 def gaussian(mean, covariance, count=None):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sagd_cli.evaluation.kernel import SUBSETS, kernel_distance, subset_size
 from sagd_cli.features.rows import RowsWriter
+from sagd_cli.metrics.kernel import SUBSETS, kernel_distance, subset_size
 
 
 def take(features):

@@ -6,20 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.settings import TINY
 
 from sagd_cli.__main__ import main
 from sagd_cli.config.layers import resolve
 from sagd_cli.config.run import RunConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = {
-    "backbone.options": {"channels": [8, 8], "layers_per_block": 1, "attention": [False, False]},
-    "training.images": 64,
-    "training.batch_size": 8,
-    "training.checkpoint_images": 16,
-    "training.log_steps": 1,
-    "training.warmup_images": 8,
-}
 
 
 @dataclass(frozen=True)

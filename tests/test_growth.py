@@ -45,12 +45,13 @@ def rows():
 @pytest.mark.parametrize(("thing", "touched", "held"), rows(), ids=lambda cell: cell[:30])
 def test_a_row_names_places_and_tests_that_are_there(thing, touched, held):
     for place in re.findall(r"`([\w./]+)`", touched):
-        if place != "integrations/":  # the first exchange makes the room
+        if place != "integrations/":  # the first exchange makes this room
             assert any((ROOT / top / place).exists() for top in (".", "sagd_cli")), place
     for test in re.findall(r"`([\w./]+)`", held):
         assert (ROOT / "tests" / test).is_file(), test
 
 
+@pytest.mark.slow
 def test_what_is_chosen_by_name_is_a_row_and_a_function(tmp_path):
     """Helps list a new sampler, spacing, schedule, prediction and loss; a run is trained and drawn with them."""
     help_ = " ".join(re.sub("[│╭╮╰╯─]", " ", grown("sample", "--help") + grown("train", "--help")).split())

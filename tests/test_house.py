@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -266,9 +267,21 @@ def test_openmp_is_told_to_wait_passively_unless_the_user_chose():
         assert done.stdout.strip() == expected
 
 
+def test_every_module_has_tests_of_its_name_or_a_row_that_says_where_they_are():
+    tests = ROOT / "tests"
+    rows = [line.split("|") for line in (tests / "README.md").read_text().splitlines() if line[:3] == "| `"]
+    listed = [name for row in rows for name in re.findall(r"`([\w/]+)`", row[1])]
+    named = {path for row in rows for path in re.findall(r"`([\w/.]+)`", row[2])}
+    assert [path for path in named if not (tests / path).is_file()] == []
+    modules = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    own = {path for path in modules if (tests / path.parent / f"test_{path.name}").is_file()}
+    assert sorted(listed) == sorted(str(path.with_suffix("")) for path in set(modules) - own)
+
+
 def test_the_readme_and_ci_run_the_same_two_commands():
     readme = (ROOT / "README.md").read_text()
     ci = (ROOT / ".ci" / "run").read_text().replace(" || exit 1", "").splitlines()
+    assert ".venv/bin/pytest -n 2 -m slow" in ci and "`.venv/bin/pytest -n 2 -m slow`" in readme
     commands = [
         line for line in readme.splitlines() if line.startswith((".venv/bin/pytest", "python3 -m venv"))
     ]

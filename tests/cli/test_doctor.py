@@ -1,5 +1,7 @@
 """`sagd doctor`: what is installed, and with --numerics whether it computes what it should."""
 
+import pytest
+
 from sagd_cli.diffusion import self_check
 from sagd_cli.spectral.noise import SpectralNoise
 
@@ -17,6 +19,7 @@ def test_a_device_without_numerics_is_refused(sagd):
     assert "--numerics" in done.err
 
 
+@pytest.mark.slow
 def test_the_checks_are_a_table_with_a_verdict(sagd):
     done = sagd("doctor", "--numerics", "--device", "cpu")
     assert done.code == 0, done.err
@@ -36,6 +39,7 @@ def test_the_checks_as_json(sagd):
         assert 0 <= check["value"] <= check["bound"]
 
 
+@pytest.mark.slow
 def test_a_broken_piece_is_named_after_the_table_with_exit_1(sagd, monkeypatch):
     monkeypatch.setattr(SpectralNoise, "project", lambda self, x: x)
     done = sagd("doctor", "--numerics", "--device", "cpu")

@@ -97,6 +97,7 @@ def test_a_learned_run_shows_the_filter_before_and_after(sagd, learned_run, tmp_
     assert text.index("w over rho") < text.index("w before training") < text.index("noise power")
 
 
+@pytest.mark.slow
 def test_a_run_is_shown_without_torch(learned_run):
     code = (
         f"import sys\nfrom sagd_cli.__main__ import main\n"
@@ -132,6 +133,7 @@ def test_the_size_of_the_data_rules(sagd):
     assert sagd("filter", "show", "white", "--data", "digits", "--size", "8x8").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 @pytest.mark.parametrize("command", ["show", "compare"])
 def test_figures_are_written_once(sagd, tmp_path, command, suffix):
@@ -221,6 +223,7 @@ def test_compare_puts_each_filter_in_a_row(sagd, tmp_path, strong):
     assert "no noise" in text and "…" not in text
 
 
+@pytest.mark.slow
 def test_compare_loses_no_figure_in_a_narrow_pipe():
     """80 columns are what a pipe has: figures may wrap, they are not cut."""
     command = ["filter", "compare", "white", "powerlaw", "--data", "digits"]

@@ -15,6 +15,7 @@ SAGD = [sys.executable, "-m", "sagd_cli"]
 TINY = ["--set", "backbone.options.channels=[8,8]", "--batch-size", "8", "--set", "training.log_steps=1"]
 
 
+@pytest.mark.slow
 def test_a_designed_filter_is_piped_into_training_and_sampled(tmp_path):
     run, images = tmp_path / "run", tmp_path / "images"
     sagd = " ".join(SAGD)
@@ -52,6 +53,7 @@ def wait_for(path, process, seconds=120):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_the_same_command_resumes(tmp_path, signum, code):
     run = tmp_path / "run"
@@ -70,6 +72,7 @@ def test_a_signal_saves_and_the_same_command_resumes(tmp_path, signum, code):
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_keeps_what_is_there(tmp_path):
     run = tmp_path / "run"
     command = ["train", "--steps", 6, "--output", run, "--set", "training.checkpoint_images=16", *TINY]

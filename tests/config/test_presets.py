@@ -25,6 +25,7 @@ def test_the_page_lists_every_preset():
     assert table().keys() == presets().keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_builds_the_network_the_page_describes(name):
     row, config = table()[name], resolve({}, preset=name)

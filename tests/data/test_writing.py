@@ -62,6 +62,7 @@ def test_floats_are_written_as_they_are(tmp_path, sagd, dtype):
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), values, strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(NO_PROC, reason="needs /proc")
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path, suffix):
@@ -105,6 +106,7 @@ def test_an_image_that_does_not_fit_leaves_the_old_file_and_nothing_else(tmp_pat
     assert new.code == 1 and list((tmp_path / "new").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, name):
     code = (
@@ -199,6 +201,7 @@ def test_an_array_in_a_file_is_mapped_read_only_and_hashes_as_in_memory(tmp_path
     assert hash_images(mapped) == hash_images(images)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(NO_PROC, reason="needs /proc")
 def test_a_map_is_opened_hashed_and_measured_without_a_copy(tmp_path):
     """The file has 512 MiB, all of them holes, and the process may take 100 MiB more than it has."""

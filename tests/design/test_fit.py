@@ -64,6 +64,7 @@ def law_data(request, tmp_path_factory):
     return power, saved(path, gaussian_fields(power, shape, count, 1)), shape
 
 
+@pytest.mark.slow
 def test_kappa_1_gives_every_band_the_same_signal_to_noise(law_data):
     power, data, shape = law_data
     measured = measure_diffused(data, QUIET).spectrum.power
@@ -270,6 +271,7 @@ def test_a_filter_fitted_to_digits_evens_out_their_bands():
     assert all(ratio == pytest.approx(even["all"], rel=0.02) for ratio in even.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["matched", "powerlaw"])
 def test_training_takes_the_file_and_keeps_the_filter(sagd, tmp_path, method):
     path, run = tmp_path / "fitted.yaml", tmp_path / "run"

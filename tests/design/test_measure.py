@@ -188,6 +188,7 @@ def peak_of(measure, data):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", [measure_diffused, measure_texture])
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path, measure):
     images = RNG(0).standard_normal((1500, 1, 24, 24)).astype(np.float32)

@@ -464,6 +464,7 @@ def ancestral_variance(levels, shape, weight, from_marginal=False):
     return variance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", FULL)
 def test_ancestral_samples_have_the_variance_of_the_recursion(name, shape):

@@ -174,6 +174,7 @@ def test_inception_features_equal_torch_fidelity_loading_the_file_itself(random_
     assert hash_weights(theirs) == hash_weights(ours)
 
 
+@pytest.mark.slow
 def test_figures_equal_those_of_torch_fidelity_on_the_command_line(sagd, random_inception, tmp_path):
     random = np.random.default_rng(0)
     waves = np.sin(
@@ -266,6 +267,7 @@ def test_weights_of_another_architecture_are_named(tmp_path):
         inception.build(inception.InceptionOptions(weights=tmp_path / "other.pth"), ("2048",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", ["digits-cnn", "spectrum", "pixels", "inception"])
 def test_features_do_not_depend_on_the_batch(random_inception, features):
     options = {"weights": random_inception / "inception.pth"} if features == "inception" else {}
@@ -296,6 +298,7 @@ def test_blocks_are_neighbours_whatever_the_batch():
             np.testing.assert_allclose(found.covariance, np.cov(block, rowvar=False), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_repeats_give_mean_and_deviation_over_disjoint_parts():
     real, generated = digits(slice(0, 600)), digits(slice(600, 1500))
     found = distance(generated, real, ("fid", "kid"), repeats=3)
@@ -567,6 +570,7 @@ def test_a_score_needs_a_classifier():
         distance(digits(slice(0, 100)), digits(slice(0, 100)), ("isc",), features="spectrum")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     """Rows of 30,000 images of 256 features are 29 MiB, and their pixels 7."""

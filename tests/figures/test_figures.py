@@ -286,6 +286,7 @@ def tick_texts(axis):
     return [text for tick in ticks for text in (tick.label1, tick.label2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_texts_overlap_or_leave_the_figure(name):
     figure = FIGURES[name]()

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from sagd_cli.figures.omission import LINES, MOST_ROWS, RestoredPanel, omission_figure
+from sagd_cli.data.restored import RestoredImage
+from sagd_cli.figures.omission import LINES, MOST_ROWS, omission_figure
 from sagd_cli.figures.style import save_figure
 from sagd_cli.spectral.annuli import Annuli
 from sagd_cli.spectral.band import Band
@@ -25,8 +26,9 @@ def restored(shape=(1, 32, 48), band="high", name="a.png", truth=True, deviation
     grid = FrequencyGrid(shape[1:])
     inside = np.fft.rfftn(true, axes=(1, 2)) * (Band.parse(band).mask(grid) & (grid.radius > 0))
     part = np.fft.irfftn(inside, grid.shape, axes=(1, 2))
-    known = (true, (12.25, 23.5)) if truth else (None, None)
-    return RestoredPanel(name, true + 2 * part, true - part / 2, *known, np.abs(part) if deviation else None)
+    record = {"psnr_before": 12.25, "psnr": 23.5} if truth else {}
+    known = (true if truth else None, np.abs(part) if deviation else None)
+    return RestoredImage(name, true + 2 * part, true - part / 2, record, *known)
 
 
 def draw(band, images, title="a title"):
@@ -103,7 +105,7 @@ def test_all_shapes_and_hostile_names_are_drawn_and_saved(shape, suffix, tmp_pat
 
 def test_constant_and_unchanged_images_are_drawn():
     flat = np.full((1, 16, 16), 0.25)
-    draw("high+notch:0.1,0.1,0.05", [RestoredPanel("flat.png", flat, flat)])
+    draw("high+notch:0.1,0.1,0.05", [RestoredImage("flat.png", flat, flat, {})])
 
 
 def test_four_rows_are_drawn_at_most_and_their_texts_do_not_overlap():

@@ -129,6 +129,7 @@ def test_guidance_doubles_the_network_evaluations_and_no_more(sagd, run, tmp_pat
         assert archive["class_names"].tolist() == list(NAMES)
 
 
+@pytest.mark.slow
 def test_stopping_and_resuming_keeps_the_order_of_labels(settings, tmp_path):
     """Bit for bit, dropped labels included, with both networks."""
 

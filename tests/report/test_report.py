@@ -326,6 +326,7 @@ def test_a_table_that_is_read_can_be_laid_out(tmp_path, monkeypatch, value):
     assert 0 < laid_out < 60
 
 
+@pytest.mark.slow
 def test_the_worst_page_is_below_two_megabytes(sagd, tiny_run, tmp_path):
     """Samples of noise in colour, which nothing compresses, and large figures of noise."""
     run = tmp_path / "run"

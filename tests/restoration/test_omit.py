@@ -155,6 +155,7 @@ def test_notch_removes_the_band(sagd, digits, damaged, tmp_path):
     assert all(record["band_power_after"] < 1e-8 < record["band_power_before"] for record in result["files"])
 
 
+@pytest.mark.slow
 def test_a_reference_makes_the_digits_better_and_says_by_how_much(damaged, learned):
     """A Wiener filter that knows the true spectrum reaches 19.8 dB (docs/theory.md, section 6)."""
     folder, result = learned
@@ -267,6 +268,7 @@ def test_each_image_can_have_a_strength_of_its_own(sagd, damaged, tmp_path):
     assert np.median(strengths) == pytest.approx(0.5, rel=0.15)
 
 
+@pytest.mark.slow
 def test_self_supervised_beats_the_notch_and_its_model_serves_again(sagd, digits, damaged, tmp_path):
     """No clean data at all, few images and few steps; removing the band gives 16.7 dB."""
     learn = ("omit", damaged, "--band", "high", "--strength", 0.5, "--truth", digits, "--steps", 40, "--json")

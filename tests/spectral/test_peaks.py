@@ -79,6 +79,7 @@ def test_a_peak_off_the_stripe_is_listed_beside_it():
     assert len(peaks) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [0.0, 2.0, 3.0])
 @pytest.mark.parametrize(
     ("shape", "count"), [((96, 128), 1), ((64, 64), 8), ((28, 28), 1), ((1000,), 1), ((24, 22, 26), 2)]

@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import TINY
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # it is run as a script
+
 from support.interruption import hashes
+from support.settings import TINY
 
 from sagd_cli.config.layers import resolve
 from sagd_cli.data.datasets import load_images

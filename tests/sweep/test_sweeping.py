@@ -342,6 +342,7 @@ def test_a_cell_cannot_lead_out_of_the_folder(tmp_path):
             read_plan(tmp_path / "s")
 
 
+@pytest.mark.slow
 def test_two_commands_in_one_folder_lose_nothing_of_each_other(sagd, tmp_path, monkeypatch):
     from sagd_cli.sweep import run
 
@@ -417,6 +418,7 @@ def test_a_run_that_fails_is_listed_and_its_neighbours_are_done(sagd, tmp_path):
     assert sagd(*command, "--json").code == 1  # tried again, and failed again
 
 
+@pytest.mark.slow
 def test_runs_are_stopped_early_and_those_that_go_on_end_the_same(sagd, tmp_path):
     grid = ["sweep", "--grid", "training.learning_rate=1e-3,1e-9", "--seeds", "0,1", *TINY]
     plain = sagd(*grid, "--output", tmp_path / "plain", "--json").json
@@ -484,6 +486,7 @@ def wait_until(condition, process, seconds=120):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_killed_twice_it_ends_complete_with_each_cell_run_once(sagd, tmp_path, start):
     folder = tmp_path / "s"
     command = [
@@ -515,6 +518,7 @@ def test_killed_twice_it_ends_complete_with_each_cell_run_once(sagd, tmp_path, s
     )  # what was finished was not done again, but for one that was being recorded
 
 
+@pytest.mark.slow
 def test_several_processes_share_a_sweep_and_die_with_it(sagd, tmp_path, start):
     folder = tmp_path / "s"
     command = ["sweep", "--grid", "filter.options.alpha=-0.1,0,0.1", *TINY, "--output", folder, "--jobs", 2]
@@ -534,6 +538,7 @@ def test_several_processes_share_a_sweep_and_die_with_it(sagd, tmp_path, start):
     assert trials(folder) == [(number, "COMPLETE") for number in range(3)]
 
 
+@pytest.mark.slow
 def test_several_processes_are_stopped_and_go_on(tmp_path, start):
     folder = tmp_path / "s"
     command = [
@@ -553,6 +558,7 @@ def test_several_processes_are_stopped_and_go_on(tmp_path, start):
     assert [state for _, state in trials(folder)] == ["WAITING", "WAITING"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_processes_start_is_one_sentence(tmp_path, start):
     command = [
         "sweep",

@@ -67,6 +67,7 @@ def whole(tmp_path_factory, tiny_settings):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("passes", [2, 3])
 @pytest.mark.parametrize("name", FILTERS)
 def test_passes_change_rounding_only(whole, tiny_settings, tmp_path, name, passes):
@@ -75,6 +76,7 @@ def test_passes_change_rounding_only(whole, tiny_settings, tmp_path, name, passe
     assert_alike(tmp_path / "run", whole / name, TOLERANCE[name])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("name", "processes", "passes"), [("powerlaw", 2, 1), ("powerlaw", 3, 2), ("learned", 2, 1)]
@@ -102,6 +104,7 @@ def _yaml(value):
     return str(value).replace("'", "").replace("True", "true").replace("False", "false")
 
 
+@pytest.mark.slow
 def test_stopping_and_resuming_with_passes_is_exact(tiny_settings, tmp_path):
     config = resolve({**tiny_settings, "training.accumulate": 2, "filter.type": "learned"})
     run_training(config, tmp_path / "whole", CPU, QUIET)

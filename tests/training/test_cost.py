@@ -81,6 +81,7 @@ def test_what_is_kept_is_what_real_tensors_keep():
     assert estimated((1, 8, 8), **{"training.batch_size": 8}).activations == round(real * cost.CPU_OVERHEAD)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(("preset", "batch", "shape"), [("digits", 512, "1x8x8"), ("mnist", 64, "1x28x28")])
 def test_the_memory_of_two_steps_is_within_30_percent(preset, batch, shape):
@@ -111,6 +112,7 @@ def test_a_network_that_looks_at_values_has_no_estimate_and_one_that_does_not_fi
     refuse_too_large(resolve({}), DataSize(1, (3, 16, 16)), CPU)
 
 
+@pytest.mark.slow
 def test_what_killed_a_machine_of_24_gb_is_refused_with_the_batch_that_fits(monkeypatch):
     data, free = DataSize(1000, (3, 64, 64)), 20 * 2**30
     monkeypatch.setattr(cost, "available_memory", lambda device: free)

@@ -7,7 +7,7 @@ from support.interruption import hashes
 
 from sagd_cli.config.layers import resolve
 from sagd_cli.run.folder import Run, open_run
-from sagd_cli.run.manifest import Checkpoint
+from sagd_cli.run.manifest import Checkpoint, Manifest
 from sagd_cli.system.console import Output
 from sagd_cli.training.train import run_training
 
@@ -65,7 +65,8 @@ def test_the_width_of_the_floats_changes_nothing(tmp_path, tiny_settings, latent
 def test_a_manifest_that_does_not_name_a_type_is_of_pixels(tiny_run):
     opened = open_run(tiny_run, QUIET)
     assert opened.dtype == np.uint8
-    manifest = {key: value for key, value in opened.checkpoint.manifest.items() if key != "dtype"}
+    written = opened.checkpoint.manifest.model_dump(exclude={"dtype"})
+    manifest = Manifest.model_validate(written)
     old = Run(opened.path, opened.config, Checkpoint(opened.checkpoint.path, manifest), opened.shape)
     assert old.dtype == np.uint8
 

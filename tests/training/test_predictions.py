@@ -40,6 +40,7 @@ def runs(tmp_path_factory, tiny_settings):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_image_i_is_the_same_in_batches_of_1_7_and_64(runs, name):
     """Whatever the sampler, and any single one can be drawn again by its seed.
@@ -61,6 +62,7 @@ def test_image_i_is_the_same_in_batches_of_1_7_and_64(runs, name):
         assert len({image.numpy().tobytes() for image in together}) == 64, sampler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["linear-x0", "cosine-v", "edm", "edm-spectral"])
 def test_training_lowers_the_loss(tmp_path, tiny_settings, name):
     """Within 80 steps: the target can be learned from the input. Most of edm-spectral's is Gaussian noise, loss 1."""

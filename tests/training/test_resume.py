@@ -102,6 +102,7 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(tmp_path, tiny
     assert all(torch.isfinite(value).all() for path in saved for value in load_file(path).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -37,7 +37,7 @@ def run(tiny_run, tmp_path):
 
 
 def test_a_kill_tears_nothing_and_costs_one_interval_at_most():
-    command = [sys.executable, str(TESTS / "killing.py"), "8"]
+    command = [sys.executable, str(TESTS / "support" / "killing.py"), "8"]
     paths = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         command,
@@ -181,6 +181,7 @@ runs = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(chosen=runs, steps=st.integers(2, 6), data=st.data())
 def test_whenever_it_is_stopped_the_outcome_is_the_same_bit_for_bit(
@@ -358,6 +359,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
 def test_the_second_signal_ends_a_step_that_takes_long(run, tiny_run, sagd, tmp_path, second, code):
     settings = tmp_path / "config.yaml"

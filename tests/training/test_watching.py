@@ -41,6 +41,7 @@ def without_times(run):
     return [{key: value for key, value in record.items() if key not in timing} for record in records(run)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chosen",
     [
@@ -66,6 +67,7 @@ def test_sheets_change_nothing_and_show_what_sample_draws(tiny_settings, tmp_pat
     assert np.abs(shown - contact_sheet(drawn)[0].astype(int)).max() <= (1 if chosen == LEARNED else 0)
 
 
+@pytest.mark.slow
 def test_sheets_of_a_resumed_run_are_those_of_one_go(tiny_settings, tmp_path):
     config = resolve({**tiny_settings, "training.sample_images": 16, "sampling.steps": 2})
     run_training(config, tmp_path / "one", CPU, QUIET)

@@ -43,14 +43,7 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set any key, for example training.learning_rate=1e-3."),
 ]
-BandOption = Annotated[
-    str,
-    typer.Option(
-        "--band",
-        metavar="BAND",
-        help=f"{band_forms()}; join with +.",
-    ),
-]
+BAND_HELP = f"{band_forms()}; join with +."
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", metavar="FILE.png|FILE.svg", help="Also draw a figure.")
 ]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sagd_cli.commands.common import BandOption, ForceOption, common, single
+from sagd_cli.commands.common import BAND_HELP, ForceOption, common, single
 from sagd_cli.errors import UsageError
 from sagd_cli.system.console import output
 
@@ -21,7 +21,7 @@ def corrupt(
             metavar="INPUT", help="Folder of images, or one image; with --output FILE.npy any DATA."
         ),
     ],
-    band: BandOption,
+    band: Annotated[str, typer.Option("--band", metavar="BAND", help=BAND_HELP)],
     strength: Annotated[
         float, typer.Option("--strength", help="Amplitude per frequency of the band, on the [-1, 1] range.")
     ],

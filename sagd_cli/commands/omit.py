@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sagd_cli.commands.common import BandOption, DeviceOption, ForceOption, announced_device, common, single
+from sagd_cli.commands.common import BAND_HELP, DeviceOption, ForceOption, announced_device, common, single
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.catalogue import ESTIMATES
 from sagd_cli.system.console import output
@@ -23,7 +23,9 @@ FIGURE_ROWS = 4
 @common
 def omit(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of images, or one image.")],
-    band: BandOption,
+    band: Annotated[
+        str, typer.Option("--band", metavar="BAND|auto", help=f"{BAND_HELP} auto: find notches and stripes.")
+    ],
     folder: Annotated[
         Path | None,
         typer.Option("--output", metavar="DIR", help="Folder to write; INPUT-omitted by default."),

@@ -1,6 +1,7 @@
 """Images on disk <-> arrays: what is kept bit for bit, what is refused; a write is whole or nothing."""
 
 import errno
+import gc
 import os
 import re
 import struct
@@ -453,10 +454,12 @@ def test_damaged_bytes_never_raise_anything_else(name, capfd):
 @pytest.mark.parametrize("name", ["16.png", "8.png"])
 def test_damaged_files_cost_no_reference_to_none(name):
     data = valid_files()[name]
+    gc.collect()
     before = sys.getrefcount(None)
     for _ in range(300):
         with pytest.raises(DataError):
             decode(data[: len(data) // 2], "PNG")
+    gc.collect()
     assert sys.getrefcount(None) > before - 150
 
 

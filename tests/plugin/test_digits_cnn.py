@@ -161,6 +161,7 @@ def test_truncated_idx_file_is_refused(tmp_path):
         read_idx(tmp_path, "labels")
 
 
+@pytest.mark.slow
 def test_accuracy_on_all_mnist_test_images(model):
     if not any((DATA / "mnist").glob("t10k-*")):
         pytest.skip(f"no MNIST test files in {DATA / 'mnist'} (set SAGD_DATA to the folder that has mnist/)")

@@ -294,6 +294,7 @@ SWEEP = {
 }
 
 
+@pytest.mark.slow
 def test_a_sweep_is_its_table_its_best_run_and_white_noise(sagd, tiny_run, tmp_path):
     folder = tmp_path / "sweep"
     folder.mkdir()

@@ -176,11 +176,13 @@ def test_a_reference_makes_the_digits_better_and_says_by_how_much(damaged, learn
     assert_unchanged_outside(damaged, folder / "o")
 
 
+@pytest.mark.slow
 def test_the_figure_is_a_picture(learned):
     with Image.open(learned[0] / "figure.png") as figure:
         assert figure.format == "PNG" and min(figure.size) > 300
 
 
+@pytest.mark.slow
 def test_a_model_that_was_kept_gives_the_same_images(sagd, damaged, learned, tmp_path):
     folder, _ = learned
     model = ("omit", damaged, "--band", "high", "--model", folder / "run", "--strength")

@@ -434,6 +434,7 @@ def test_runs_are_stopped_early_and_those_that_go_on_end_the_same(sagd, tmp_path
                 assert not (tmp_path / "halved" / run["run"] / "evaluation" / "sweep.json").exists()
 
 
+@pytest.mark.slow
 def test_a_pause_changes_no_bit_of_a_training(tmp_path, tiny_settings):
     config, quiet, cpu = resolve(tiny_settings), Output(quiet=True), torch.device("cpu")
     run_training(config, tmp_path / "one", cpu, quiet)

@@ -36,6 +36,7 @@ def run(tiny_run, tmp_path):
     return shutil.copytree(tiny_run, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_kill_tears_nothing_and_costs_one_interval_at_most():
     command = [sys.executable, str(TESTS / "support" / "killing.py"), "8"]
     paths = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])

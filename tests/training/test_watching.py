@@ -129,7 +129,7 @@ def test_the_shares_of_a_profile_sum_to_one(tiny_config, tmp_path, monkeypatch):
 
 
 def test_a_slow_part_is_found_where_it_is(tiny_config, monkeypatch):
-    """Noise that takes 20 ms more a step adds 20 ms to noise, and nothing to the forward pass it lies in."""
+    """Noise that takes 100 ms more in each step adds them to noise, and nothing to the forward pass it lies in."""
     import time
 
     from sagd_cli.spectral.noise import SpectralNoise
@@ -137,15 +137,15 @@ def test_a_slow_part_is_found_where_it_is(tiny_config, monkeypatch):
     draw = SpectralNoise.draw
 
     def slow(self, *arguments):
-        time.sleep(0.02)
+        time.sleep(0.1)
         return draw(self, *arguments)
 
     before = profile_training(tiny_config, CPU, 3).cpu
     monkeypatch.setattr(SpectralNoise, "draw", slow)
     after = profile_training(tiny_config, CPU, 3).cpu
     noise, forward = (mark.removeprefix("sagd/") for mark in (NOISE, FORWARD))
-    assert 19 < after[noise] - before[noise] < 40
-    assert after[forward] < before[forward] + 15
+    assert 80 < after[noise] - before[noise] < 180
+    assert after[forward] < before[forward] + 60
 
 
 def test_kernels_belong_to_the_part_that_launched_them():

@@ -17,6 +17,7 @@ from sagd_cli.commands.common import (
 )
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.metrics.catalogue import distances
+from sagd_cli.system.choices import listing
 from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sagd_cli.sweep.plan import Evaluation, Plan
 
 DEFAULT_METRIC, DEFAULT_SAMPLES = "fid", 500
-METRIC_HELP = " or ".join(f"{name} ({metric.summary})" for name, metric in distances().items())
+METRIC_HELP = listing({f"{name} ({metric.summary})": metric for name, metric in distances().items()})
 
 app = single()
 

@@ -109,5 +109,5 @@ def thin_strength(images: Sequence[Image], band: Band) -> Strength:
 
 
 def is_thin(band: Band) -> bool:
-    """Tell whether all parts of a band are notches or stripes, which a spectrum by radius does not show."""
-    return not any(part.is_radial for part in band.parts)
+    """Tell whether all parts of a band are as narrow as notches and stripes are."""
+    return all(part.is_thin for part in band.parts)

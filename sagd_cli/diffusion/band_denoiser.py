@@ -5,20 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sagd_cli.diffusion.prediction import FLOOR, Network
+from sagd_cli.diffusion.prediction import Network
 from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import Schedule
-from sagd_cli.spectral.grid import Array, FrequencyGrid
 
 MULTIPLE = 4  # divides the sides of what a network is built for
-
-
-def floored(power: Array, grid: FrequencyGrid) -> Array:
-    """Return `power` (E |F x|^2 / N on the half spectrum), raised to at least 1e-4 of its mean at each frequency.
-
-    So no band has zero power, by which the scales divide.
-    """
-    return power.clip(FLOOR * grid.mean(power))
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sagd_cli.diffusion.band_denoiser import MULTIPLE, Scales, estimate_inside, floored, padded, timesteps
+from sagd_cli.diffusion.band_denoiser import MULTIPLE, Scales, estimate_inside, padded, timesteps
 from sagd_cli.diffusion.loss import Errors
-from sagd_cli.diffusion.prediction import Network
+from sagd_cli.diffusion.prediction import Network, floored
 from sagd_cli.diffusion.schedule import Schedule
 from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.band import RINGS, Band

@@ -4,9 +4,7 @@ To add one, write a function or class in its module and add a row here. Settings
 tables.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from sagd_cli.system.choices import Choice, choices
 
@@ -35,10 +33,6 @@ class SamplerChoice(Choice):
     accuracy: Accuracy
     evaluations_per_step: int = 1
     amount: str = ""
-
-    def make(self, draw: Callable[[], Any], amount: float, steps: int) -> Any:
-        """Return the step (denoiser, x_t, now, then) -> x, for a path of `steps` steps."""
-        return self.load()(draw, amount, steps)
 
     def steps(self, evaluations: int) -> int:
         """Return the number of steps, at least 1, of a path with at most `evaluations` network evaluations.

@@ -10,7 +10,9 @@ from torch.profiler import record_function
 from sagd_cli.diffusion.catalogue import LOSSES
 from sagd_cli.diffusion.prediction import Network, NoisePrediction, Prediction
 from sagd_cli.diffusion.process import ForwardProcess
+from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.noise import BatchStream, SpectralNoise, uniform
+from sagd_cli.system.choices import chosen
 
 MIN_SNR_GAMMA = 5.0
 # The name of the drawing of noise in a profile.
@@ -51,14 +53,18 @@ class Loss(Protocol):
 class DiffusionLoss:
     """The loss of a network that splits x_t = alpha_t x_0 + sigma_t eps_w, over the training times of the schedule.
 
-    `kind` names what is minimised, one of `catalogue.LOSSES`. With `blind`, the images are first projected on the
-    support of the noise, so that the network does not see the other frequencies.
+    `kind` names what is minimised, one of `catalogue.LOSSES`; an unknown one raises ConfigError. With `blind`, the
+    images are first projected on the support of the noise, so that the network does not see the other frequencies.
     """
 
     process: ForwardProcess
     prediction: Prediction = field(default_factory=NoisePrediction)
     kind: str = "plain"
     blind: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for an unknown kind."""
+        chosen("loss", self.kind, LOSSES, ConfigError)
 
     @property
     def noise(self) -> SpectralNoise:

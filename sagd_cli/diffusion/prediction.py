@@ -12,7 +12,7 @@ from torch import Tensor
 from sagd_cli.diffusion.catalogue import PREDICTIONS
 from sagd_cli.diffusion.process import Level
 from sagd_cli.errors import ConfigError
-from sagd_cli.spectral.grid import Array
+from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, multiply_spectrum
 from sagd_cli.system.choices import chosen
 
@@ -123,6 +123,14 @@ class PreconditionedPrediction:
         return gain * x if self._shape is None else multiply_spectrum(x, gain, self._shape)
 
 
+def floored(power: Array, grid: FrequencyGrid) -> Array:
+    """Return `power` (E |F x|^2 / N on the half spectrum), raised to at least 1e-4 of its mean at each frequency.
+
+    So no band has zero power, by which the scales divide.
+    """
+    return power.clip(FLOOR * grid.mean(power))
+
+
 def edm_prediction(power: Array, noise: SpectralNoise) -> Prediction:
     """Return the prediction that is preconditioned with the mean power of the data and of the noise, as in EDM."""
     scalars = [noise.filter.grid.mean(power), noise.filter.power]
@@ -133,8 +141,7 @@ def edm_prediction(power: Array, noise: SpectralNoise) -> Prediction:
 def edm_spectral_prediction(power: Array, noise: SpectralNoise) -> Prediction:
     """Return the prediction that is preconditioned with the spectra of the data and of the noise."""
     # At a frequency where the data have no power, c_skip and c_out would be zero, and so the network without effect.
-    floored = power.clip(FLOOR * noise.filter.grid.mean(power))
-    spectrum = torch.as_tensor(floored, dtype=torch.float32, device=noise.device)
+    spectrum = torch.as_tensor(floored(power, noise.grid), dtype=torch.float32, device=noise.device)
     return PreconditionedPrediction(spectrum, noise.covariance(), noise.filter.grid.shape)
 
 

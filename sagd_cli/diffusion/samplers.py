@@ -13,9 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sagd_cli.diffusion.catalogue import SAMPLERS
 from sagd_cli.diffusion.denoiser import Denoiser
 from sagd_cli.diffusion.process import Level
 from sagd_cli.diffusion.schedule import Schedule
+from sagd_cli.errors import ConfigError
+from sagd_cli.system.choices import chosen
 
 MOST_GAMMA = math.sqrt(2) - 1  # Karras et al. 2206.00364, algorithm 2, line 2
 
@@ -185,6 +188,16 @@ def make_ddpm(draw: Draw, amount: float, steps: int) -> Step:
 def make_heun(draw: Draw, amount: float, steps: int) -> Step:
     """Return EDM's sampler with S_churn = `amount`."""
     return heun(draw, min(amount / steps, MOST_GAMMA))
+
+
+def make_sampler(name: str, draw: Draw, steps: int, amount: float = 0.0) -> Step:
+    """Return the step of the sampler called `name` for one path of `steps` steps.
+
+    A step may remember its path, so each path needs a new one. `draw` returns noise like x_t; deterministic samplers do
+    not call it. `amount` is eta of ddim and churn of heun. Raises ConfigError for an unknown name.
+    """
+    step: Step = chosen("sampler", name, SAMPLERS, ConfigError).load()(draw, amount, steps)
+    return step
 
 
 def integrate(

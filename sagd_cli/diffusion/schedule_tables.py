@@ -14,9 +14,9 @@ EDM_SIGMAS = (0.002, 80.0)
 
 
 def log_snr_table(name: str) -> Array:
-    """Return log(alpha_t^2 / sigma_t^2) of a schedule at T equal steps of t from 0 to 1, (T,).
+    """Return log(alpha_t^2 / sigma_t^2) of a schedule at T equally spaced t from 0 to 1, (T,).
 
-    Between the entries it is linear in t. Raises ConfigError for an unknown name.
+    T is the table's own. Between the entries it is linear in t. Raises ConfigError for an unknown name.
     """
     table: Array = chosen("schedule", name, SCHEDULES, ConfigError).load()()
     return table

@@ -15,7 +15,7 @@ from sagd_cli.diffusion.catalogue import SAMPLERS, SCHEDULES
 from sagd_cli.diffusion.denoiser import NetworkDenoiser
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
 from sagd_cli.diffusion.process import ForwardProcess
-from sagd_cli.diffusion.samplers import integrate
+from sagd_cli.diffusion.samplers import integrate, make_sampler
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.diffusion.time_grids import sampling_levels
 from sagd_cli.spectral.filter import SpectralFilter
@@ -146,7 +146,7 @@ def _variance_error(sampler: str, schedule_name: str, evaluations: int, noise: S
     impulse[0, 0] = 1
     draws = _impulses(noise.color(impulse).double(), steps if SAMPLERS[sampler].accuracy.adds_noise else 0)
     x = next(draws) * levels[0].sigma
-    step = SAMPLERS[sampler].make(lambda: next(draws), 0.0, steps)
+    step = make_sampler(sampler, lambda: next(draws), steps)
     variance = _power(integrate(_exact(process), step, x, levels)).sum(axis=(0, 1))
     inside = noise.filter.support
     power, covariance = POWER[inside], noise.filter.weight[inside] ** 2
@@ -177,10 +177,11 @@ def _omitted_band(sampler: str, noise: SpectralNoise) -> Check:
     shape = (4, 1, *GRID.shape)
 
     def network(x_t: Tensor, timestep: Tensor) -> Tensor:
-        return exact(x_t.double(), timestep[0] / 999)[1].float() + 3 * garbage.draw(shape, stream)
+        t = process.schedule.time_of_timestep(timestep[0])
+        return exact(x_t.double(), t)[1].float() + 3 * garbage.draw(shape, stream)
 
     levels = sampling_levels(process.schedule, 20, noise.device)
-    step = SAMPLERS[sampler].make(lambda: noise.draw(shape, stream), 0.0, 1)
+    step = make_sampler(sampler, lambda: noise.draw(shape, stream), 1)
     start = process.start(levels[0], shape, stream)
     y = integrate(NetworkDenoiser(network, process), step, start, levels)
     amplitude = float(np.sqrt(_power(y)[..., gap].max() / GRID.size))
@@ -196,7 +197,7 @@ def _batch_size(noise: SpectralNoise) -> Check:
     def images(seeds: list[int]) -> Tensor:
         streams = [random_stream(noise.device, seed, "image") for seed in seeds]
         shape = (len(seeds), 1, *GRID.shape)
-        step = SAMPLERS["ddpm"].make(lambda: noise.draw(shape, streams).double(), 0.0, 1)
+        step = make_sampler("ddpm", lambda: noise.draw(shape, streams).double(), 1)
         start = noise.draw(shape, streams).double() * levels[0].sigma
         return integrate(exact, step, start, levels)
 

@@ -49,8 +49,10 @@ def sampling_levels(
     """Return the levels of `steps` steps from the time `start` down, and the clean level at the end.
 
     `spacing` says how they are spaced. The first level is at `start`, or where log-SNR reaches -10.2 if that is nearer
-    to the image. Raises ConfigError on an unknown spacing.
+    to the image. Raises ConfigError on an unknown spacing and for less than one step.
     """
+    if steps < 1:
+        raise ConfigError(f"sampling takes at least 1 step, not {steps}")
     first = min(start, schedule.time_of(LOWEST_LOG_SNR))
     times = chosen("spacing", spacing, SPACINGS, ConfigError).load()(schedule, steps, first)
     return levels_at(schedule, torch.as_tensor(times, dtype=torch.float64, device=device))

@@ -7,8 +7,9 @@ from sagd_cli.errors import DataError, UsageError
 from sagd_cli.evaluation.measures import Measures
 from sagd_cli.features.extractor import check_channels
 from sagd_cli.features.image_source import ImageSource
-from sagd_cli.metrics.catalogue import LOGITS, ROWS
+from sagd_cli.metrics.catalogue import LOGITS, METRICS, MOMENTS, ROWS
 from sagd_cli.plugin.records import FeaturePlugin
+from sagd_cli.system.choices import listing
 
 
 def check_comparable(
@@ -43,9 +44,10 @@ def _check_statistics_suffice(path: Path, how: Measures) -> None:
     needing = [metric.name for metric in how.records if metric.needs == ROWS]
     needing += ["--spectra"] if how.spectra else []
     if needing:
+        sufficient = {name: metric for name, metric in METRICS.items() if metric.needs == MOMENTS}
         raise UsageError(
             f"{path} holds statistics alone, and {needing[0]} needs the images",
-            "Give the images as REFERENCE, or ask for --metrics fid.",
+            f"Give the images as REFERENCE, or ask for --metrics {listing(sufficient)}.",
         )
 
 

@@ -8,8 +8,10 @@ from sagd_cli.metrics.catalogue import Figure, figures
 
 def fid_text(result: Mapping[str, Any]) -> str:
     """The figures, then the receipt, with one line for each."""
-    rows = [(name, f"{value}{note}") for name, value, note in figure_rows(result)]
-    return "\n".join(f"{name:<22} {text}" for name, text in [*rows, *receipt_rows(result)])
+    figures = [(name, f"{value}{note}") for name, value, note in figure_rows(result)]
+    rows = [*figures, *receipt_rows(result)]
+    width = max(22, *(len(name) for name, _ in rows))
+    return "\n".join(f"{name:<{width}} {text}" for name, text in rows)
 
 
 def fid_markdown(result: Mapping[str, Any]) -> str:

@@ -1,9 +1,10 @@
 """Images in memory, restored as `sagd omit` restores files (docs/theory.md, section 6)."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import image_pixels, image_signal
-from sagd_cli.errors import DataError
+from sagd_cli.errors import DataError, UsageError, suggest
 from sagd_cli.restoration.band_model import open_model
 from sagd_cli.restoration.clean_images import clean_images
 from sagd_cli.restoration.options import Omission
@@ -29,7 +30,8 @@ class Knowledge:
     """What is known besides the damaged images. Without a model or reference, a network learns from the damaged images.
 
     `model`: a run of `sagd train --restore` or `sagd omit --save-model`. `reference`: DATA, clean images of the same
-    kind. `strength`: the amplitude of the noise on the [-1, 1] range (None: it is measured).
+    kind. `strength`: the amplitude of the noise on the [-1, 1] range, 0.01 to 100, or inf for a band that is lost
+    (None: it is measured).
     """
 
     model: Path | str | None = None
@@ -37,30 +39,49 @@ class Knowledge:
     strength: float | None = None
 
 
+class RestoreSettings(TypedDict, total=False):
+    """Further settings of `restore`, by keyword; see `Omission`."""
+
+    per_image: bool
+    sampling_steps: int
+    steps: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Warnings(Output):
+    """Passes warnings on to Python's own `warnings`."""
+
+    quiet: bool = True
+
+    def warn(self, message: str) -> None:
+        """Warn the caller of `restore`."""
+        warnings.warn(message, stacklevel=2)
+
+
 def restore(
     images: NDArray[Any],
-    band: str = "auto",
+    band: Band | str = "auto",
+    *,
     estimate: str = "mean",
     known: Knowledge | None = None,
     device: str = "auto",
-    **settings: Any,
+    **settings: Unpack[RestoreSettings],
 ) -> NDArray[Any]:
     """Return `images` (N, C, H, W) with the noise in `band` removed, in their own type; C is 1 (grey) or 3 (RGB).
 
-    Images are uint8 or uint16 of full range, or float32 on [0, 1]. `band` is a BAND as the command line takes it; auto
-    finds stripes and peaks. `estimate` is mean, sample, ode, wiener or notch. `settings` are further fields of
-    `Omission`, such as steps=200 or seed=1. Outside the band images come back unchanged, except for rounding to their
-    type. Raises DataError for other arrays, and when there is nothing to omit. Raises UsageError for settings that do
-    not go together.
+    Images are uint8 or uint16 of full range, or float32 on [0, 1]. `band` is a Band or its text on the command line;
+    auto finds stripes and peaks. `estimate` is a key of `restoration.catalogue.ESTIMATES`. Outside the band images come
+    back unchanged, except for rounding to their type. Raises DataError for other arrays, and when there is nothing to
+    omit. Raises UsageError for an unknown setting, and for settings that do not go together. What looks doubtful is a
+    Python warning.
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype.name not in _TYPES:
-        raise DataError(
-            f"images are (N, C, H, W) of {', '.join(_TYPES)} with 1 or 3 channels, not {images.dtype} of shape "
-            f"{images.shape}"
-        )
-    known, output, where = known or Knowledge(), Output(quiet=True), choose_device(device)
+    _check(images)
+    for name in settings.keys() - RestoreSettings.__annotations__:
+        raise UsageError(f"restore has no setting {name!r}", suggest(name, RestoreSettings.__annotations__))
+    known, output, where = known or Knowledge(), _Warnings(), choose_device(device)
     omission = Omission(
-        band=None if band == "auto" else Band.parse(band),
+        band=_band(band),
         reference=None if known.reference is None else clean_images(known.reference),
         model=None if known.model is None else open_model(Path(known.model), where, output),
         strength=known.strength,
@@ -76,3 +97,27 @@ def restore(
         found = prepared.restorer.restore(y, [prepared.strength_of(signal)], [str(i)])
         restored[i] = image_pixels(found.estimate[0].cpu().numpy(), images.dtype)
     return restored
+
+
+def _band(band: Band | str) -> Band | None:
+    if isinstance(band, Band):
+        return band
+    return None if band == "auto" else Band.parse(band)
+
+
+def _check(images: Any) -> None:
+    """Raise DataError unless these are images as `restore` takes them."""
+    if not isinstance(images, np.ndarray):
+        raise DataError(f"images are a NumPy array (N, C, H, W), not {type(images).__name__}")
+    if (
+        images.ndim != 4
+        or not images.size
+        or images.shape[1] not in (1, 3)
+        or images.dtype.name not in _TYPES
+    ):
+        raise DataError(
+            f"images are (N, C, H, W) of {', '.join(_TYPES)} with 1 or 3 channels, not {images.dtype} of shape "
+            f"{images.shape}"
+        )
+    if not np.isfinite(images).all():
+        raise DataError("the images hold values that are not finite")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sagd_cli.config.arguments import parse_filter
+from sagd_cli.config.filter import FilterConfig
 from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.noise import SpectralNoise
@@ -28,16 +29,22 @@ def noise_like(
 
     `spectral_filter` is a filter, or a text as `design_filter` reads it. With the default normalisation the variance of
     a sample is 1. White noise is drawn from `generator` (None: torch's own) and then shaped; a white filter returns it
-    as it is. The transform runs in float32 whatever the type of `x`. Raises ConfigError when `x` is not floating, has
-    no spatial axes, or has another spatial shape than the filter.
+    as it is. The transform runs in float32 whatever the type of `x`. Raises ConfigError when `x` is no tensor, is not
+    floating, has no spatial axes, or has another spatial shape than the filter. Raises ConfigError or PluginError as
+    `design_filter` does.
     """
+    if not isinstance(x, Tensor):
+        raise ConfigError(f"noise is drawn for torch tensors, not for {type(x).__name__}")
     shape = tuple(x.shape[2:])
     if not (1 <= len(shape) <= 3 and x.is_floating_point()):
         raise ConfigError(
             f"noise is drawn for floating images (B, C, *spatial), not for {x.dtype} of shape {tuple(x.shape)}"
         )
     if isinstance(spectral_filter, str):
-        noise = _named_noise(spectral_filter, shape, x.device)
+        # The text is read at each call, since it may name a file that has changed; what it says is the key.
+        noise = _configured_noise(parse_filter(spectral_filter).model_dump_json(), shape, x.device)
+    elif not isinstance(spectral_filter, SpectralFilter):
+        raise ConfigError(f"a filter is a SpectralFilter or a text, not {type(spectral_filter).__name__}")
     elif spectral_filter.grid.shape == shape:
         noise = _noise(spectral_filter, x.device)
     else:
@@ -51,5 +58,5 @@ def _noise(spectral_filter: SpectralFilter, device: torch.device) -> SpectralNoi
 
 
 @lru_cache(maxsize=KEPT)
-def _named_noise(text: str, shape: tuple[int, ...], device: torch.device) -> SpectralNoise:
-    return SpectralNoise(design_filter(text, shape), device)
+def _configured_noise(document: str, shape: tuple[int, ...], device: torch.device) -> SpectralNoise:
+    return SpectralNoise(FilterConfig.model_validate_json(document).weights(shape), device)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.config.run import RunConfig
+from sagd_cli.errors import UsageError
 from sagd_cli.model.model import Model
 from sagd_cli.run.folder import open_run
 from sagd_cli.sampling.generator import ImageGenerator, sampling_of
@@ -36,15 +37,18 @@ class LoadedRun:
         return self.model.filter
 
     def sample(
-        self, n: int, seed: int = 0, classes: str | None = None, batch_size: int = AT_ONCE, **settings: Any
+        self, n: int, *, seed: int = 0, classes: str | None = None, batch_size: int = AT_ONCE, **settings: Any
     ) -> NDArray[Any]:
         """Draw `n` images (n, C, *spatial): uint8, or float32 of a run on float data.
 
         Image i depends on `seed` + i alone, not on `n` or `batch_size`. `classes` is NAME[,NAME...] for a run with
         classes. `settings` are keys of SamplingConfig, such as sampler="heun" and steps=50; the others are the run's
-        own. Raises ConfigError for an unknown or invalid setting. Raises UsageError for a setting or a class that the
-        run does not support.
+        own. fill="prior" is for the command line alone. Raises ConfigError for an unknown or invalid setting. Raises
+        UsageError for n or `batch_size` below 1, and for a setting or a class that the run does not support.
         """
+        for name, value in (("n", n), ("batch_size", batch_size)):
+            if value < 1:
+                raise UsageError(f"{name} is at least 1, not {value}")
         generator = ImageGenerator(self.model, sampling_of(self.config, settings), classes)
         parts = generator.batches(range(seed, seed + n), batch_size, Output(quiet=True))
         return np.concatenate([images for _, images in parts])
@@ -54,7 +58,8 @@ def load(path: Path | str, device: str = "auto", ema_images: int | None = None) 
     """Open the run folder `path` on `device`: auto, cpu, cuda or cuda:N.
 
     `ema_images` is the half-life of the averaged weights, in images; the run's first by default. Raises UsageError
-    when there is no run or no such average, CheckpointError when no checkpoint in it is sound.
+    when there is no run or no such average, PluginError when a plug-in of it is missing, and CheckpointError when no
+    checkpoint in it is sound.
     """
     run = open_run(Path(path), Output(quiet=True))
     return LoadedRun(run.path, run.model(choose_device(device), ema_images))

@@ -49,8 +49,9 @@ class Metric(Choice):
 
     `build` names a function of two blocks, the generated one and the reference. It returns the values of `figures` and
     of their deviations, by key. `needs` is what it reads of the blocks: MOMENTS, ROWS or LOGITS. `fewest` is the least
-    number of images of a block. `is_distance` says that its first figure is a distance, the smaller the better: gates
-    bound it, sweeps rank by it, and it is measured when no metric is asked for. `settings` are what else its figures
+    number of images of a block. `is_distance` says that its first figure is a distance, the smaller the better: sweeps
+    rank by it, and it is measured when no metric is asked for. (Its gate, --max-NAME, is an option of
+    `commands/fid.py`.) `settings` are what else its figures
     depend on. Their names are keys of the receipt, and they are computed from the two counts of images.
     """
 

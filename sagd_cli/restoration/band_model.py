@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 
 from sagd_cli.config.run import RestorationConfig
-from sagd_cli.diffusion.band_denoiser import MULTIPLE, BandDenoiser, floored, padded
+from sagd_cli.diffusion.band_denoiser import MULTIPLE, BandDenoiser, padded
 from sagd_cli.diffusion.band_loss import NARROWEST_RING
 from sagd_cli.diffusion.denoiser import as_network
+from sagd_cli.diffusion.prediction import floored
 from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import DataError, UsageError

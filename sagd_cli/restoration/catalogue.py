@@ -14,12 +14,13 @@ class EstimateChoice(Choice):
 
     With `needs_model`, `build` names a function of (y, denoiser, levels, drawing). Without it, `build` names a
     function of (y, noise). `walks_path`: the estimate follows the reverse process, so it needs a model of all noise
-    levels on the way. `draws`: the estimate is random, so it can be drawn several times. `has_deviation`: samples can
-    tell how uncertain the estimate is.
+    levels on the way. `empties_band`: nothing is left in the band. `draws`: the estimate is random, so it can be drawn
+    several times. `has_deviation`: samples can tell how uncertain the estimate is.
     """
 
     needs_model: bool = True
     walks_path: bool = False
+    empties_band: bool = False
     draws: bool = False
     has_deviation: bool = False
 
@@ -45,5 +46,5 @@ ESTIMATES = choices(
         f"{_MODULE}:wiener",
         needs_model=False,
     ),
-    EstimateChoice("notch", "only remove the band", f"{_MODULE}:notch", needs_model=False),
+    EstimateChoice("notch", "only remove the band", f"{_MODULE}:notch", needs_model=False, empties_band=True),
 )

@@ -77,7 +77,7 @@ def drowned(y: Tensor, noise: SpectralNoise, strength: float, seeds: Sequence[st
 def posterior_mean(y: Tensor, denoiser: BandDenoiser, strengths: Tensor) -> Tensor:
     """Return E[x | y] for images `y` (B, C, H, W) with noise of amplitudes `strengths` (B,).
 
-    This takes one network evaluation (use 2 in docs/theory.md).
+    This takes one network evaluation (docs/theory.md, section 6.2).
     """
     x0, _ = denoiser.split(y, strengths.view(-1, 1, 1, 1))
     return _inside(y, x0, denoiser.process.noise)
@@ -86,7 +86,7 @@ def posterior_mean(y: Tensor, denoiser: BandDenoiser, strengths: Tensor) -> Tens
 def noisier_posterior_mean(
     y: Tensor, denoiser: BandDenoiser, damage: float, level: float, seeds: Sequence[str]
 ) -> Tensor:
-    """Return E[x | z], averaged over draws of m, where z = y + m and m = tau eps'_B (use 3 in docs/theory.md).
+    """Return E[x | z], averaged over draws of m, where z = y + m and m = tau eps'_B (docs/theory.md, section 6.3).
 
     E[x | z] = z - (1 + gamma^2 / tau^2) E[m | z]. Here gamma is `damage`, the amplitude of the noise in `y`
     (B, C, H, W) and in the images the network was trained on, and tau is `level`. The draws for image i are a
@@ -165,9 +165,9 @@ def posterior_sample(
 ) -> Tensor:
     """Follow the reverse process from the time t* for images `y` (B, C, H, W), and return the images at its end.
 
-    At t*, sigma / alpha = `strength`, so alpha y has the law of x_t (use 2 in docs/theory.md). With `streams`, one for
-    each image, the path is the SDE of DPM-Solver++ and the result is a draw from p(x | y). Without `streams` it is the
-    ODE, a deterministic map.
+    At t*, sigma / alpha = `strength`, so alpha y has the law of x_t (docs/theory.md, section 6.2). With `streams`, one
+    for each image, the path is the SDE of DPM-Solver++ and the result is a draw from p(x | y). Without `streams` it is
+    the ODE, a deterministic map.
     """
     schedule, noise = denoiser.process.schedule, denoiser.process.noise
     finest = max(

@@ -105,7 +105,7 @@ class Preparation:
             strength = self._strength(images, band, gauge)
             damage = strength.value**2
             signal = gauge.power_inside - damage
-            if self.omission.estimate == "notch" and signal > damage:
+            if self.omission.choice.empties_band and signal > damage:
                 self.output.warn(
                     f"the band {band} carries more of the images (power {signal:.3g}) than damage ({damage:.3g}): "
                     "removing it does more harm than good, which --estimate mean does not"

@@ -16,7 +16,7 @@ from sagd_cli.diffusion.catalogue import PREDICTIONS, SAMPLERS
 from sagd_cli.diffusion.denoiser import NetworkDenoiser, as_network, guided
 from sagd_cli.diffusion.prediction import Network, Prediction, make_prediction
 from sagd_cli.diffusion.process import ForwardProcess
-from sagd_cli.diffusion.samplers import integrate
+from sagd_cli.diffusion.samplers import integrate, make_sampler
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.diffusion.time_grids import sampling_levels
 from sagd_cli.errors import SagdError, UsageError
@@ -107,7 +107,7 @@ class ImageGenerator:
 
         start = self._process.start(self._levels[0], shape, streams)
         amount = getattr(self.sampling, self._sampler.amount) if self._sampler.amount else 0.0
-        step = self._sampler.make(draw, amount, self._steps)
+        step = make_sampler(self.sampling.sampler, draw, self._steps, amount)
         network = self._network(self.labels(seeds), len(seeds))
         blind = self.model.config.blind
         denoiser = NetworkDenoiser(network, self._process, self._prediction, self._clip, blind)

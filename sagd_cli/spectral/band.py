@@ -25,6 +25,11 @@ class Part(Protocol):
         """Whether the part is the same in all directions, so that a spectrum by radius shows it."""
         ...
 
+    @property
+    def is_thin(self) -> bool:
+        """Whether noise in the part is measured against the frequencies around it: it is that narrow."""
+        ...
+
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
         """Bins of the half spectrum inside."""
         ...
@@ -37,6 +42,7 @@ class Ring:
     low: float
     high: float
     is_radial: ClassVar[bool] = True
+    is_thin: ClassVar[bool] = False
 
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
         """Bins of the half spectrum inside."""
@@ -54,6 +60,7 @@ class Notch:
     center: tuple[float, ...]
     radius: float
     is_radial: ClassVar[bool] = False
+    is_thin: ClassVar[bool] = True
 
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
         """Bins of the half spectrum inside, at least the nearest one.
@@ -79,6 +86,7 @@ class Stripe:
     direction: str
     width: float = STRIPE_WIDTH
     is_radial: ClassVar[bool] = False
+    is_thin: ClassVar[bool] = True
 
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
         """Bins of the half spectrum inside; raise ConfigError unless the field has two axes."""
@@ -137,7 +145,12 @@ def _parse_part(text: str) -> Part:
         *forms, last = (kind.form for kind in KINDS.values())
         hint = f"{suggest(text, PRESETS)} A band is also {', '.join(forms)} or {last}."
         raise ConfigError(f"unknown band {text!r}", hint)
-    return KINDS.get(name.strip(), KINDS["ring"]).read(text, rest)
+    kind = name.strip()
+    if kind.isalpha() and kind not in KINDS:
+        raise ConfigError(
+            f"unknown kind of band {kind!r} in {text!r}", suggest(kind, KINDS.keys() - {"ring"})
+        )
+    return KINDS.get(kind, KINDS["ring"]).read(text, rest)
 
 
 def _read_ring(text: str, rest: str) -> Ring:
@@ -181,7 +194,7 @@ class PartKind:
     read: Callable[[str, str], Part]
 
 
-# By the word before the colon. A ring has no such word: all other texts with a colon are read as rings.
+# By the word before the colon. A ring has no such word: it begins with a number.
 KINDS = {
     "ring": PartKind("LO:HI in rho", _read_ring),
     "notch": PartKind("notch:FY,FX,RADIUS", _read_notch),

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -88,7 +89,8 @@ def uniform(count: int, stream: "torch.Generator | BatchStream", device: torch.d
 class SpectralNoise:
     """Noise eps_w = F^-1 diag(w) F xi with xi ~ N(0, I), and the linear maps of its covariance.
 
-    Every map takes and returns float32 tensors of shape (..., *spatial), `spatial` the filter's shape, on `device`.
+    Every map takes and returns float32 tensors of shape (..., *spatial), `spatial` the filter's shape, on `device`. It
+    raises ConfigError for tensors of another shape.
     """
 
     def __init__(self, spectral_filter: SpectralFilter, device: torch.device | str = "cpu") -> None:
@@ -113,7 +115,7 @@ class SpectralNoise:
         """Which frequencies, on the half spectrum, carry noise."""
         return self.filter.support
 
-    def draw(self, shape: Sequence[int], streams: Streams) -> Tensor:
+    def draw(self, shape: Sequence[int], streams: Streams = None) -> Tensor:
         """Draw noise of `shape` = (B, C, *spatial).
 
         `streams` is one generator for the batch, one generator for each image, a BatchStream, or None for torch's own
@@ -164,6 +166,8 @@ class SpectralNoise:
         return torch.as_tensor(np.array(values, dtype=np.float32), device=self.device)
 
     def _apply(self, x: Tensor, multiplier: Tensor | None) -> Tensor:
+        if tuple(x.shape[-len(self._shape) :]) != self._shape:
+            raise ConfigError(f"the noise is for fields of shape {self._shape}, not {tuple(x.shape)}")
         return x.float() if multiplier is None else multiply_spectrum(x, multiplier, self._shape)
 
 

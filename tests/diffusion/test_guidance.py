@@ -14,7 +14,7 @@ from sagd_cli.diffusion.denoiser import NetworkDenoiser, guided
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
 from sagd_cli.diffusion.prediction import make_prediction
 from sagd_cli.diffusion.process import ForwardProcess, Level
-from sagd_cli.diffusion.samplers import integrate
+from sagd_cli.diffusion.samplers import integrate, make_sampler
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.diffusion.time_grids import sampling_levels
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -65,7 +65,7 @@ def test_guidance_moves_the_mean_along_the_line_to_that_of_the_class(sampler, na
         def draw():
             return NOISE.draw((4, 1, *SHAPE), stream)
 
-        return integrate(denoiser, SAMPLERS[sampler].make(draw, 0.0, 6), draw() * levels[0].sigma, levels)
+        return integrate(denoiser, make_sampler(sampler, draw, 6), draw() * levels[0].sigma, levels)
 
     exact = samples(gaussian(mean + scale * (of_class - mean)))
     mine = samples(NetworkDenoiser(network, ForwardProcess(SCHEDULE, NOISE), prediction))

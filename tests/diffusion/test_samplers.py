@@ -23,7 +23,7 @@ from sagd_cli.diffusion.catalogue import SAMPLERS, SPACINGS
 from sagd_cli.diffusion.denoiser import NetworkDenoiser
 from sagd_cli.diffusion.gaussian import GaussianDenoiser
 from sagd_cli.diffusion.process import ForwardProcess
-from sagd_cli.diffusion.samplers import ddim, integrate
+from sagd_cli.diffusion.samplers import ddim, integrate, make_sampler
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.diffusion.time_grids import sampling_levels
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -70,7 +70,7 @@ def float64_levels(levels):
 def measured_gain(sampler, levels, shape, noise, schedule=LINEAR):
     """x_0 / x_T at each frequency, by sending one random field of float64 through the sampler."""
     x = torch.randn((1, 1, *shape), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    y = integrate(gaussian(shape, noise, schedule), SAMPLERS[sampler].make(no_draw, 0.0, 1), x, levels)
+    y = integrate(gaussian(shape, noise, schedule), make_sampler(sampler, no_draw, 1), x, levels)
     gain = (rfftn(y, shape) / rfftn(x, shape))[0, 0]
     np.testing.assert_allclose(gain.imag, 0, atol=1e-9 * np.abs(gain.real).max())
     return gain.real
@@ -163,7 +163,7 @@ def test_the_mean_of_the_data_is_reached_exactly(sampler, name):
     noise = SpectralNoise(FILTERS[name].weights(shape))
     levels = sampling_levels(LINEAR, 7, "cpu")
     start = torch.full((1, 1, *shape), 0.7, dtype=torch.float64) * levels[0].alpha.double()
-    y = integrate(gaussian(shape, noise, mean=0.7), SAMPLERS[sampler].make(no_draw, 0.0, 1), start, levels)
+    y = integrate(gaussian(shape, noise, mean=0.7), make_sampler(sampler, no_draw, 1), start, levels)
     np.testing.assert_allclose(y, 0.7, rtol=0, atol=2e-6)
 
 
@@ -316,7 +316,7 @@ def spectral_variance(label, schedule, levels, power, weight, from_marginal=True
         noise[next(sources)] = torch.tensor(drawn)
         return noise
 
-    step = SAMPLERS[name].make(draw if is_stochastic else no_draw, AMOUNTS.get(label, 0.0), steps)
+    step = make_sampler(name, draw if is_stochastic else no_draw, steps, AMOUNTS.get(label, 0.0))
     y = integrate(SpectralDenoiser(schedule, power, weight), step, x, levels)
     return (y**2).sum(0).numpy()
 
@@ -397,7 +397,7 @@ def test_the_mean_of_the_data_is_kept_by_every_sampler(label, schedule):
     levels = sampling_levels(SCHEDULES[schedule], 9, "cpu", "karras")
     start = torch.full((1, len(power)), 0.7, dtype=torch.float64) * levels[0].alpha.double()
     name = label.split()[0]
-    step = SAMPLERS[name].make(lambda: torch.zeros_like(start), AMOUNTS.get(label, 0.0), 9)
+    step = make_sampler(name, lambda: torch.zeros_like(start), 9, AMOUNTS.get(label, 0.0))
     y = integrate(SpectralDenoiser(SCHEDULES[schedule], power, weight, mean=0.7), step, start, levels)
     np.testing.assert_allclose(y, 0.7, rtol=0, atol=5e-6)
 
@@ -427,7 +427,7 @@ def test_stochastic_samples_of_fields_have_that_variance_and_mean(label, filter_
     def draw():
         return noise.draw((count, 1, *shape), stream)
 
-    step = SAMPLERS[name].make(draw, AMOUNTS.get(label, 0.0), 12)
+    step = make_sampler(name, draw, 12, AMOUNTS.get(label, 0.0))
     y = integrate(gaussian(shape, noise), step, draw() * levels[0].sigma, levels)
     spectra = rfftn(y, shape)[:, 0] / np.sqrt(grid.size)
     power, of_mean = np.mean(np.abs(spectra) ** 2, axis=0), np.abs(spectra.mean(axis=0)) ** 2
@@ -477,9 +477,7 @@ def test_ancestral_samples_have_the_variance_of_the_recursion(name, shape):
     def draw():
         return noise.draw((count, 1, *shape), stream)
 
-    y = integrate(
-        gaussian(shape, noise), SAMPLERS["ddpm"].make(draw, 0.0, 1), draw() * levels[0].sigma, levels
-    )
+    y = integrate(gaussian(shape, noise), make_sampler("ddpm", draw, 1), draw() * levels[0].sigma, levels)
     power = np.mean(np.abs(rfftn(y, shape)) ** 2, axis=(0, 1)) / grid.size
     expected = ancestral_variance(levels, shape, noise.filter.weight)
     eighths = np.minimum((grid.rho * 8 + 1e-9).astype(int), 7)
@@ -549,13 +547,13 @@ def test_an_omitted_band_is_untouched_whatever_the_network_says(sampler, shape):
     levels = sampling_levels(LINEAR, 20, "cpu")
     start = draw() * levels[0].sigma
     denoiser = NetworkDenoiser(network, ForwardProcess(LINEAR, noise))
-    y = integrate(denoiser, SAMPLERS[sampler].make(draw, 0.0, 1), start, levels)
+    y = integrate(denoiser, make_sampler(sampler, draw, 1), start, levels)
     assert gap_amplitude(network(start, torch.full((4,), 999.0))) > 3, "the network does fill the gap"
     assert gap_amplitude(y) <= 4e-7 / levels[0].alpha
 
     content = torch.randn((4, 1, *shape), generator=torch.Generator().manual_seed(2))
     content = content - noise.project(content)
-    y = integrate(denoiser, SAMPLERS[sampler].make(draw, 0.0, 1), start + levels[0].alpha * content, levels)
+    y = integrate(denoiser, make_sampler(sampler, draw, 1), start + levels[0].alpha * content, levels)
     assert gap_amplitude(y - content) <= 6e-7 / levels[0].alpha
 
 
@@ -620,7 +618,7 @@ def test_heun_is_algorithm_2_of_edm(steps, churn, spacing):
     draw = draws()
     gamma = min(churn / steps, np.sqrt(2) - 1)
     theirs = algorithm_2(x.numpy(), sigmas, gamma, lambda: draw().numpy())
-    step = SAMPLERS["heun"].make(draws() if churn else no_draw, churn, steps)
+    step = make_sampler("heun", draws() if churn else no_draw, steps, churn)
     mine = integrate(Karras(), step, x, levels)
     assert np.std(theirs) > 0.01
     np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-4)
@@ -645,7 +643,7 @@ def test_dpmpp_sde_is_that_of_diffusers_on_the_same_noise(steps):
     draw = draws()
     for t in scheduler.timesteps:
         theirs = scheduler.step(network(theirs, t), t, theirs, variance_noise=draw()).prev_sample
-    mine = ours(SAMPLERS["dpmpp-sde"].make(draws(), 0.0, 1), steps, x)
+    mine = ours(make_sampler("dpmpp-sde", draws(), 1), steps, x)
     assert mine.std() > 0.5
     torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)
 
@@ -675,7 +673,7 @@ def test_multistep_solvers_are_those_of_diffusers(sampler, steps):
     x = theirs = torch.randn((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     for t in scheduler.timesteps:
         theirs = scheduler.step(network(theirs, t), t, theirs).prev_sample
-    mine = ours(SAMPLERS[sampler].make(no_draw, 0.0, steps), steps, x)
+    mine = ours(make_sampler(sampler, no_draw, steps), steps, x)
     assert mine.std() > 0.5
     torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)
 
@@ -727,7 +725,7 @@ def test_a_sampler_calls_the_denoiser_as_often_as_it_says(sampler, evaluations):
     power, weight, _ = frequencies()
     denoiser = SpectralDenoiser(LINEAR, power, weight)
     x = torch.ones((1, len(power)), dtype=torch.float64)
-    step = record.make(lambda: torch.zeros_like(x), 0.1 if record.amount else 0.0, steps)
+    step = make_sampler(record.name, lambda: torch.zeros_like(x), steps, 0.1 if record.amount else 0.0)
     integrate(denoiser, step, x, sampling_levels(LINEAR, steps, "cpu"))
     assert denoiser.calls == record.evaluations(steps)
     assert evaluations - (sampler == "heun") <= denoiser.calls <= evaluations
@@ -746,13 +744,13 @@ def test_one_evaluation_a_step_and_one_step_is_the_denoiser(sampler):
     x = noise.draw((1, 1, *shape), torch.Generator().manual_seed(0)).double()
     one = integrate(
         denoiser,
-        SAMPLERS[sampler].make(lambda: torch.zeros_like(x), 0.0, 1),
+        make_sampler(sampler, lambda: torch.zeros_like(x), 1),
         x,
         sampling_levels(LINEAR, 1, "cpu"),
     )
     torch.testing.assert_close(one, exact(x, torch.tensor(1.0))[0], rtol=1e-5, atol=1e-5)
     times.clear()
-    step = SAMPLERS[sampler].make(lambda: noise.draw(x.shape, torch.Generator().manual_seed(0)), 0.0, 1)
+    step = make_sampler(sampler, lambda: noise.draw(x.shape, torch.Generator().manual_seed(0)), 1)
     integrate(denoiser, step, x, sampling_levels(LINEAR, 12, "cpu"), lambda: reports.append(None))
     np.testing.assert_allclose(times, 1 - np.arange(12) / 12, rtol=0, atol=1e-12)
     assert len(reports) == 12
@@ -763,7 +761,7 @@ def test_a_step_of_dpmpp_remembers_no_earlier_run():
     noise = SpectralNoise(FILTERS["white"].weights((8, 8)))
     x = torch.randn((1, 1, 8, 8), generator=torch.Generator().manual_seed(0))
     denoiser, levels = gaussian((8, 8), noise), sampling_levels(LINEAR, 5, "cpu")
-    runs = [integrate(denoiser, SAMPLERS["dpmpp"].make(no_draw, 0.0, 1), x, levels) for _ in range(2)]
+    runs = [integrate(denoiser, make_sampler("dpmpp", no_draw, 1), x, levels) for _ in range(2)]
     assert torch.equal(*runs)
 
 
@@ -778,7 +776,7 @@ def test_uniform_steps_lose_the_faint_frequencies_that_other_spacings_keep():
     for spacing in SPACINGS:
         levels = sampling_levels(LINEAR, 20, "cpu", spacing)
         x = torch.randn((1, 1, *shape), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        y = integrate(exact, SAMPLERS["dpmpp"].make(no_draw, 0.0, 1), x, levels)
+        y = integrate(exact, make_sampler("dpmpp", no_draw, 1), x, levels)
         gain = np.abs(rfftn(y, shape) / rfftn(x, shape))[0, 0]
         (alpha, sigma), *_ = float64_levels(levels)
         expected = power / (1 + alpha**2 * power / sigma**2)

@@ -35,10 +35,8 @@ def test_type_checkers_see_the_names_that_are_handed_out():
 @pytest.mark.parametrize("name", [name for name in sagd_cli.__all__ if name != "__version__"])
 def test_each_name_is_there_and_is_documented(name):
     value = getattr(sagd_cli, name)
-    if name != "SAMPLERS":
-        assert value.__module__ == sagd_cli._HOMES[name]
-        assert len(value.__doc__) > 25
-    assert f"{name}" in PAGE.read_text() or name in ("LoadedRun", "Schedule")
+    assert value.__module__ == sagd_cli._HOMES[name] and len(value.__doc__) > 25
+    assert name in PAGE.read_text()
 
 
 def test_an_unknown_name_is_an_attribute_error():
@@ -90,6 +88,46 @@ def test_noise_for_what_has_no_frequencies_is_refused():
         sagd_cli.noise_like(torch.zeros(1, 1, 4, 4), sagd_cli.design_filter("white", (8, 8)))
 
 
+def test_a_filter_file_that_changed_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x, drawn = torch.zeros(1, 1, 8, 8), []
+    for text in ("type: powerlaw\noptions: {alpha: -0.5}\n", "type: white\n"):
+        (tmp_path / "f.yaml").write_text(text)
+        drawn.append(sagd_cli.noise_like(x, "f.yaml", torch.Generator().manual_seed(0)))
+    assert not torch.equal(*drawn)
+    assert torch.equal(drawn[1], torch.randn(x.shape, generator=torch.Generator().manual_seed(0)))
+
+
+def test_what_is_no_tensor_or_no_filter_is_refused():
+    with pytest.raises(ConfigError, match="for torch tensors, not for ndarray"):
+        sagd_cli.noise_like(np.zeros((1, 1, 8, 8)), "white")
+    with pytest.raises(ConfigError, match="a SpectralFilter or a text, not NoneType"):
+        sagd_cli.noise_like(torch.zeros(1, 1, 8, 8), None)
+
+
+def test_parts_of_the_diffusion_refuse_what_they_do_not_know():
+    noise = sagd_cli.SpectralNoise(sagd_cli.design_filter("white", (8, 8)))
+    process = sagd_cli.ForwardProcess(sagd_cli.make_schedule("linear"), noise)
+    with pytest.raises(ConfigError, match="unknown loss 'whitend'"):
+        sagd_cli.DiffusionLoss(process, kind="whitend")
+    with pytest.raises(ConfigError, match="unknown sampler 'huen'"):
+        sagd_cli.make_sampler("huen", noise.draw, 3)
+    with pytest.raises(ConfigError, match="at least 1 step, not 0"):
+        sagd_cli.sampling_levels(process.schedule, 0, "cpu")
+    with pytest.raises(ConfigError, match=r"for fields of shape \(8, 8\), not \(1, 1, 16, 16\)"):
+        noise.color(torch.zeros(1, 1, 16, 16))
+    for table in ([1.0], [0.0, 1.0], [[1.0, 0.0]], [1.0, float("nan")]):
+        with pytest.raises(ConfigError, match="log-SNRs that fall"):
+            sagd_cli.Schedule(np.array(table))
+
+
+def test_a_schedule_of_ones_own_has_the_log_snr_of_its_table():
+    schedule = sagd_cli.Schedule(np.linspace(4, -6, 11))
+    alpha, sigma = schedule.levels(torch.linspace(0, 1, 11))
+    assert (alpha**2 / sigma**2).log().numpy() == pytest.approx(np.linspace(4, -6, 11), abs=1e-5)
+    assert (alpha**2 + sigma**2).numpy() == pytest.approx(1)
+
+
 def test_samples_of_a_loaded_run_are_those_of_the_command_line(tiny_run, sagd, tmp_path):
     command = ("sample", tiny_run, "-n", 3, "--seed", 7, "--steps", 4, "--format", "npz", "--output")
     assert sagd(*command, tmp_path / "s").code == 0
@@ -99,6 +137,10 @@ def test_samples_of_a_loaded_run_are_those_of_the_command_line(tiny_run, sagd, t
     assert np.array_equal(run.sample(3, seed=7, steps=4, batch_size=250), drawn)
     with pytest.raises(ConfigError, match="smapler"):
         run.sample(1, smapler="heun")
+    with pytest.raises(UsageError, match="n is at least 1, not 0"):
+        run.sample(0)
+    with pytest.raises(UsageError, match="batch_size is at least 1, not -1"):
+        run.sample(1, batch_size=-1)
     with pytest.raises(UsageError, match="is not a run"):
         sagd_cli.load(tmp_path / "none")
 
@@ -116,7 +158,7 @@ def test_restoring_arrays_is_restoring_files(dtype, scale, tmp_path, sagd):
         write_array(image, tmp_path / "in" / f"{i}.tiff")
     command = ("omit", tmp_path / "in", "--band", "stripe:horizontal", "--estimate", "notch", "--output")
     assert sagd(*command, tmp_path / "out").code == 0
-    restored = sagd_cli.restore(images, "stripe:horizontal", estimate="notch")
+    restored = sagd_cli.restore(images, sagd_cli.Band.parse("stripe:horizontal"), estimate="notch")
     assert restored.dtype == images.dtype
     from sagd_cli.data.images import read_image
 
@@ -128,3 +170,20 @@ def test_arrays_that_are_no_images_are_refused():
     for images in (np.zeros((2, 8, 8), np.uint8), np.zeros((2, 2, 8, 8), np.uint8), np.zeros((2, 1, 8, 8))):
         with pytest.raises(DataError, match=r"images are \(N, C, H, W\)"):
             sagd_cli.restore(images, "high")
+    for images, message in (
+        (torch.zeros(1, 1, 8, 8), "a NumPy array"),
+        (np.zeros((0, 1, 8, 8), np.uint8), "of shape"),
+        (np.full((1, 1, 8, 8), np.nan, np.float32), "not finite"),
+    ):
+        with pytest.raises(DataError, match=message):
+            sagd_cli.restore(images, "high")
+
+
+def test_settings_of_restoring_are_known_and_doubts_are_python_warnings():
+    images = np.random.default_rng(0).integers(100, 150, (2, 1, 32, 32)).astype(np.uint8)
+    with pytest.raises(UsageError, match="no setting 'step'") as refused:
+        sagd_cli.restore(images, "high", step=3)
+    assert "steps" in refused.value.hint
+    smooth = np.broadcast_to(np.linspace(60, 190, 64).astype(np.uint8), (2, 1, 64, 64))
+    with pytest.warns(UserWarning, match="may be of the images alone|more harm than good"):
+        sagd_cli.restore(smooth.copy(), "low", estimate="notch")

@@ -75,6 +75,7 @@ class Everything:
     """A part of a kind that a test adds: all frequencies."""
 
     is_radial = True
+    is_thin = False
 
     def mask(self, grid):
         return np.ones(grid.half_shape, bool)
@@ -92,6 +93,12 @@ def test_a_kind_of_band_is_one_row_of_the_table(monkeypatch):
     with pytest.raises(ConfigError) as refused:
         Band.parse("al")
     assert refused.value.hint.endswith("stripe:horizontal[,WIDTH] or all:.")
+
+
+def test_a_misspelt_kind_is_named():
+    with pytest.raises(ConfigError, match="unknown kind of band 'stripes'") as refused:
+        Band.parse("0:0.1+stripes:horizontal")
+    assert refused.value.hint == "Did you mean stripe?"
 
 
 def test_rings_alone_are_radial():

@@ -56,7 +56,7 @@ class _Warnings(Output):
 
     def warn(self, message: str) -> None:
         """Warn the caller of `restore`."""
-        warnings.warn(message, stacklevel=2)
+        warnings.warn(message, stacklevel=5)  # this, who found it, Preparation.prepared, restore, its caller
 
 
 def restore(

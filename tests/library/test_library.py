@@ -185,5 +185,6 @@ def test_settings_of_restoring_are_known_and_doubts_are_python_warnings():
         sagd_cli.restore(images, "high", step=3)
     assert "steps" in refused.value.hint
     smooth = np.broadcast_to(np.linspace(60, 190, 64).astype(np.uint8), (2, 1, 64, 64))
-    with pytest.warns(UserWarning, match="may be of the images alone|more harm than good"):
-        sagd_cli.restore(smooth.copy(), "low", estimate="notch")
+    with pytest.warns(UserWarning, match="may be of the images alone") as warned:
+        sagd_cli.restore(smooth.copy(), "notch:0.25,0.1,0.05", estimate="notch")
+    assert warned[0].filename == __file__

@@ -5,12 +5,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 from support.settings import TINY
 
 from sagd_cli.__main__ import main
 from sagd_cli.config.layers import resolve
 from sagd_cli.config.run import RunConfig
+
+# The same cases each time: a test that fails by chance stops work that is sound.
+hypothesis.settings.register_profile("sagd", derandomize=True)
+hypothesis.settings.load_profile("sagd")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -136,7 +136,7 @@ def validation_loss(grid, power, state):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(
     ("shape", "beta", "variance"), [((8, 8), 3, 0.1), ((64,), 2, 0.25)], ids=["images", "signals"]
 )

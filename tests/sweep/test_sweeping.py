@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.plans import a_plan
 
 from sagd_cli.config.layers import resolve
-from sagd_cli.config.run import DatasetConfig
 from sagd_cli.errors import ConfigError, UsageError
 from sagd_cli.sweep.folder import joined_plan, read_plan, write_plan
-from sagd_cli.sweep.grid import make_cells, parse_grid
-from sagd_cli.sweep.plan import Evaluation, Plan, hash_file
+from sagd_cli.sweep.plan import hash_file
 from sagd_cli.sweep.scoring import check_measure
 from sagd_cli.sweep.study import DONE, Study
 from sagd_cli.system.console import Output
@@ -50,19 +49,6 @@ TINY = [
         "12",
     ),
 ]
-
-
-def a_plan(folder, *texts, seeds=(0,)):
-    cells = make_cells(parse_grid(texts), {}, [], None, None)
-    return Plan(
-        base=cells[0].config,
-        cells=cells,
-        seeds=seeds,
-        evaluation=Evaluation("fd", 100, DatasetConfig(split="test")),
-        halving=None,
-        output=folder,
-        storage=f"sqlite:///{folder / 'study.sqlite3'}",
-    )
 
 
 def test_a_run_is_claimed_by_one_and_comes_back_as_the_same_trial(tmp_path, monkeypatch):

@@ -7,28 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.plans import a_plan
 
-from sagd_cli.config.run import DatasetConfig
 from sagd_cli.figures.sweep import sweep_figure
-from sagd_cli.sweep.grid import make_cells, parse_grid
 from sagd_cli.sweep.paired_test import paired_test
-from sagd_cli.sweep.plan import Evaluation, Plan
 from sagd_cli.sweep.study import DONE, FAILED, PRUNED, RunState
 from sagd_cli.sweep.table import as_csv, summarise
 from sagd_cli.sweep.words import figure_label, sweep_text
-
-
-def plan(tmp_path, *texts, seeds=(0, 1, 2)):
-    cells = make_cells(parse_grid(texts), {}, [], None, None)
-    return Plan(
-        base=cells[0].config,
-        cells=cells,
-        seeds=seeds,
-        evaluation=Evaluation("fd", 100, DatasetConfig(split="test")),
-        halving=None,
-        output=tmp_path,
-        storage="sqlite://",
-    )
 
 
 def done(value):
@@ -36,7 +21,7 @@ def done(value):
 
 
 def summary(tmp_path):
-    chosen = plan(tmp_path, "filter.options.alpha=-0.1,0,0.1")
+    chosen = a_plan(tmp_path, "filter.options.alpha=-0.1,0,0.1", seeds=(0, 1, 2))
     values = {"alpha=-0.1": (1.0, 1.5, 0.9), "alpha=0": (2.0, 2.4, 2.1), "alpha=0.1": (3.0, None, 2.0)}
     records = {
         f"{n}/seed-{k}": done(v) for n, vs in values.items() for k, v in enumerate(vs) if v is not None
@@ -89,13 +74,13 @@ def test_any_differences_have_a_verdict(differences, rivals):
 
 def test_one_seed_is_no_test(tmp_path):
     assert paired_test([1.0], 1, "a", "b") is None
-    chosen = plan(tmp_path, "filter.options.alpha=0,0.1", seeds=(0,))
+    chosen = a_plan(tmp_path, "filter.options.alpha=0,0.1", seeds=(0,))
     found = summarise(chosen, {"alpha=0/seed-0": done(2.0), "alpha=0.1/seed-0": done(1.0)}, (8, 8), {})
     assert found["best"] == "alpha=0.1" and found["test"] is None and found["cells"][0]["deviation"] is None
 
 
 def test_pruned_runs_do_not_count(tmp_path):
-    chosen = plan(tmp_path, "filter.options.alpha=0,0.1", seeds=(0, 1))
+    chosen = a_plan(tmp_path, "filter.options.alpha=0,0.1", seeds=(0, 1))
     pruned = RunState(PRUNED, {"value": 0.1, "images": 4})
     records = {"alpha=0/seed-0": done(2.0), "alpha=0/seed-1": done(4.0), "alpha=0.1/seed-0": pruned}
     found = summarise(chosen, records, (8, 8), {})
@@ -105,7 +90,7 @@ def test_pruned_runs_do_not_count(tmp_path):
 
 def test_a_cell_that_lacks_a_seed_is_neither_best_nor_baseline(tmp_path):
     """The seeds that were not stopped early are those that began well: their mean flatters the cell."""
-    chosen = plan(tmp_path, "filter.options.alpha=-0.1,0,0.1", seeds=(0, 1))
+    chosen = a_plan(tmp_path, "filter.options.alpha=-0.1,0,0.1", seeds=(0, 1))
     lacking = {
         "alpha=-0.1/seed-0": done(0.1),
         "alpha=-0.1/seed-1": RunState(PRUNED, {"value": 9.0, "images": 4}),
@@ -121,7 +106,7 @@ def test_a_cell_that_lacks_a_seed_is_neither_best_nor_baseline(tmp_path):
 @pytest.mark.parametrize("shaped", [1.0, 3.0])
 def test_the_baseline_is_the_white_cell_with_the_settings_of_the_best(tmp_path, shaped):
     """Against a white cell of another learning rate the learning rate would be tested."""
-    chosen = plan(tmp_path, "training.learning_rate=0.1,0.001", "filter.options.alpha=0,0.1", seeds=(0, 1))
+    chosen = a_plan(tmp_path, "training.learning_rate=0.1,0.001", "filter.options.alpha=0,0.1", seeds=(0, 1))
     values = {0.1: (5.0, shaped + 0.5), 0.001: (2.0, shaped)}
     records = {
         f"learning_rate={rate},alpha={alpha}/seed-{seed}": done(value + seed)
@@ -183,10 +168,10 @@ def test_the_figure_shows_every_run_and_the_baseline(tmp_path):
 
 
 def test_cells_of_names_are_an_axis_of_names(tmp_path):
-    chosen = plan(tmp_path, "filter=white,powerlaw:alpha=-0.2", "schedule=linear,cosine", seeds=(0,))
+    chosen = a_plan(tmp_path, "filter=white,powerlaw:alpha=-0.2", "schedule=linear,cosine", seeds=(0,))
     found = summarise(chosen, {f"{cell.name}/seed-0": done(1.0) for cell in chosen.cells}, (8, 8), {})
     assert len(sweep_figure(found, figure_label(found)).axes[0].get_xticklabels()) == 4
-    chosen = plan(tmp_path, "filter=white,powerlaw:alpha=-0.2", seeds=(0,))
+    chosen = a_plan(tmp_path, "filter=white,powerlaw:alpha=-0.2", seeds=(0,))
     found = summarise(chosen, {f"{cell.name}/seed-0": done(1.0) for cell in chosen.cells}, (8, 8), {})
     axes = sweep_figure(found, figure_label(found)).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["white", "powerlaw\nalpha-0.2"]

@@ -4,25 +4,66 @@ Memory holds images channels first, (C, H, W), with C = 1 (grey) or 3 (RGB). `fo
 """
 
 import stat
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sagd_cli.data.formats import MAX_FILE_BYTES, accepted_suffixes, decode, encode, format_of
-from sagd_cli.data.ranges import image_pixels, image_signal, to_bytes
-from sagd_cli.errors import DataError, SagdError, UsageError
+from sagd_cli.data.ranges import UNIT, Range, Signal, clipped_values, image_pixels, image_signal, type_range
+from sagd_cli.errors import DataError, SagdError
 from sagd_cli.system.files import atomic_path, reason_of, shown_path
+
+# Values that stand for "no data" in images of science: GDAL's and ESRI's, the ends of float32, netCDF's fill value.
+NO_DATA = np.array(
+    [-9999, -32768, -99999, -3.4028235e38, 3.4028235e38, -1e38, 9.96921e36, 1e20, -1e20], np.float32
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """An image as read from `path`."""
+    """An image as read from `path`.
+
+    `range` says which of its values are black and white: as the file states, or as was decided for the set it belongs
+    to (`ranges.RangeSurvey`); None where neither is known, and the range of the type holds.
+    """
 
     pixels: np.ndarray  # (C, H, W), C = 1 or 3, uint8 | uint16 | float32
     alpha: np.ndarray | None  # (H, W), of the same type; straight, not multiplied into `pixels`
     path: Path
+    range: Range | None = None
+
+    @property
+    def values(self) -> Range:
+        """Black and white."""
+        return self.range or type_range(self.pixels.dtype)
+
+    @property
+    def signal(self) -> NDArray[np.float32]:
+        """The pixels (C, H, W) on [-1, 1]."""
+        return image_signal(self.pixels, self.range)
+
+    def pixels_of(self, signal: Signal) -> np.ndarray:
+        """Return a signal as pixels of this image's type and range; raise what `image_pixels` raises."""
+        return image_pixels(signal, self.pixels.dtype, self.range)
+
+    @property
+    def float_values(self) -> Range:
+        """Black and white of this image as floats: [0, 1] for integers with the range of their type, else its own."""
+        return UNIT if self.values == type_range(self.pixels.dtype) else self.values
+
+    def clipped(self, signal: Signal) -> float:
+        """Return the share of the values of a signal that `pixels_of` clips."""
+        return clipped_values(signal, self.pixels.dtype, self.range) / signal.size
+
+    @property
+    def opaque(self) -> np.ndarray:
+        """The pixels (C, H, W) as they look on a white ground, where alpha lets it through."""
+        if self.alpha is None or (self.alpha == type_range(self.alpha.dtype).high).all():
+            return self.pixels
+        cover = (image_signal(self.alpha) + 1) / 2
+        return self.pixels_of(cover * (self.signal - 1) + 1)
 
 
 def read_image(path: Path) -> Image:
@@ -39,8 +80,22 @@ def read_image(path: Path) -> Image:
         raise DataError(f"{shown_path(path)} {error.message}", error.hint) from error
     channels = 1 if samples.shape[2] < 3 else 3
     pixels = np.ascontiguousarray(np.moveaxis(samples[..., :channels], 2, 0))
+    _refuse_no_data(pixels, path)
     alpha = None if samples.shape[2] == channels else np.ascontiguousarray(samples[..., channels])
     return Image(pixels, alpha, path)
+
+
+def _refuse_no_data(pixels: np.ndarray, path: Path) -> None:
+    """Raise DataError when an end of the values of floats is a number that stands for missing data."""
+    if pixels.dtype.kind != "f":
+        return
+    for end in {float(pixels.min()), float(pixels.max())}:
+        if np.any(np.float32(end) == NO_DATA):
+            count = int(np.count_nonzero(pixels == np.float32(end)))
+            raise DataError(
+                f"{shown_path(path)} holds {end:.7g} at {count} of its values, which stands for missing data, it seems",
+                "Fill these pixels first, for example from their neighbours.",
+            )
 
 
 def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:
@@ -87,23 +142,6 @@ def contact_sheet(images: np.ndarray) -> np.ndarray:
     return sheet
 
 
-def read_alike(paths: Sequence[Path], size: int | None = None) -> Iterator[np.ndarray]:
-    """Yield the images at `paths` as training data, (C, H, W) of uint8 without their alpha, one at a time.
-
-    With `size`, `resized_square` brings them to size x size pixels. Raises `DataError` on a file that cannot be read,
-    and on images of different sizes, or of grey and RGB, where it names two files; `UsageError` when `size` is below 1.
-    """
-    if size is not None and size < 1:
-        raise UsageError(f"the size is {size}, and must be at least 1 pixel")
-    first = None
-    for path in paths:
-        pixels = read_image(path).pixels
-        image = to_bytes(pixels if size is None else resized_square(pixels, size))
-        first = image if first is None else first
-        _check_alike(first, image, paths[0], path)
-        yield image
-
-
 def _known_format(path: Path) -> str:
     name = format_of(path)
     if name is None:
@@ -132,37 +170,3 @@ def _write_atomically(data: bytes, path: Path) -> None:
     except OSError as error:
         hint = "Free some space, or choose another output folder."
         raise SagdError(f"{shown_path(path)} cannot be written: {reason_of(error)}", hint) from error
-
-
-def resized_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Return the central square of `pixels` (C, H, W) resized to (C, size, size), of the same type.
-
-    The filter is Lanczos's, which averages when it reduces, and can go beyond black and white; floats keep that.
-    """
-    import PIL.Image as Pillow
-
-    height, width = pixels.shape[1:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = image_signal(pixels[:, top : top + side, left : left + side])
-    resized = [
-        np.asarray(Pillow.fromarray(plane).resize((size, size), Pillow.Resampling.LANCZOS))
-        for plane in square
-    ]
-    return image_pixels(np.stack(resized), pixels.dtype)
-
-
-def _check_alike(first: np.ndarray, other: np.ndarray, first_path: Path, path: Path) -> None:
-    names = shown_path(first_path), shown_path(path)
-    if first.shape[0] != other.shape[0]:
-        kinds = ["grey" if image.shape[0] == 1 else "RGB" for image in (first, other)]
-        raise DataError(
-            f"{names[0]} is {kinds[0]} and {names[1]} is {kinds[1]}: the images of a set are of one kind",
-            "Convert them all to grey or all to RGB.",
-        )
-    if first.shape != other.shape:
-        sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in (first, other)]
-        raise DataError(
-            f"{names[0]} is {sizes[0]} pixels and {names[1]} is {sizes[1]}: the images of a set have one size",
-            "Add --size N (train, data prepare) to cut and resize them all to N x N.",
-        )

@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 
 from sagd_cli.data.layout import ORIENTATION, check_size, upright, with_channels
-from sagd_cli.data.ranges import white
+from sagd_cli.data.ranges import type_range
 from sagd_cli.errors import DataError
 
 for _engine in ("tifffile", "imagecodecs"):  # their remarks would reach stderr through logging's last resort
@@ -61,7 +61,7 @@ def _colours(samples: np.ndarray, page: Any) -> np.ndarray:
     if page.bitspersample < 8:
         samples = samples.astype(np.uint8) * np.uint8(255 // (2**page.bitspersample - 1))
     if page.photometric == 0:
-        samples[..., 0] = white(samples.dtype) - samples[..., 0]
+        samples[..., 0] = type_range(samples.dtype).high - samples[..., 0]
     return samples
 
 

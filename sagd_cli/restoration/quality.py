@@ -1,5 +1,6 @@
 """How good an estimate is: power left in the band, PSNR and SSIM, and the JSON record of a file."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,26 +8,48 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from sagd_cli.data.ranges import Signal
+from sagd_cli.data.images import Image
+from sagd_cli.data.ranges import Signal, image_signal
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.spectrum import power_spectrum
 
-RANGE = 2.0  # from black, -1, to white, 1
+ENDS = (-1.0, 1.0)  # black and white of a signal
 LARGEST_PSNR = 120.0
 # Wang et al. 2004, section III.C: an 11 x 11 Gaussian window, and constants that keep the denominators above zero.
 WINDOW_SIGMA, WINDOW_REACH = 1.5, 5
 K1, K2 = 0.01, 0.03
 
 
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """A true image: its `signal` (C, H, W) on the range of the image it belongs to, and its black and white there."""
+
+    signal: NDArray[np.float32]
+    ends: tuple[float, float] = ENDS
+
+    @classmethod
+    def of(cls, truth: Image, image: Image) -> "Truth":
+        """Return `truth` as the truth of `image`.
+
+        Values of one unit are compared as they are; their unit is one when their integer types are, or when the ranges
+        are of similar length. Otherwise black and white of the two images are taken to be the same.
+        """
+        is_one_type = truth.pixels.dtype == image.pixels.dtype and truth.pixels.dtype.kind == "u"
+        if not (is_one_type or truth.values.has_units_of(image.values)):
+            return cls(truth.signal)
+        ends = image_signal(np.array(truth.values.ends), image.values)
+        return cls(image_signal(truth.pixels, image.values), (float(ends[0]), float(ends[1])))
+
+
 def file_report(
-    source: Path, target: Path, before: Signal, after: Signal, truth: Signal | None, band: Band
+    source: Path, target: Path, before: Signal, after: Signal, truth: Truth | None, band: Band
 ) -> dict[str, Any]:
     """Return the JSON record of the image at `source`, restored to `target`.
 
-    `before`, `after` and `truth` are (C, H, W) on the [-1, 1] range. The record holds the `band_power` before and
-    after. With a true image it also holds the PSNR (dB) and the SSIM before and after. Raises ConfigError when
-    `band` holds no frequency at this size.
+    `before` and `after` are (C, H, W) on the [-1, 1] range. The record holds the `band_power` before and after. With a
+    true image it also holds the PSNR (dB) and the SSIM before and after, on the range of the true image. Raises
+    ConfigError when `band` holds no frequency at this size.
     """
     record: dict[str, Any] = {
         "input": str(source),
@@ -35,8 +58,9 @@ def file_report(
         "band_power_after": band_power(after, band),
     }
     if truth is not None:
-        record |= {"psnr_before": psnr(before, truth), "psnr": psnr(after, truth)}
-        record |= {"ssim_before": ssim(before, truth), "ssim": ssim(after, truth)}
+        true, ends = truth.signal, truth.ends
+        record |= {"psnr_before": psnr(before, true, ends), "psnr": psnr(after, true, ends)}
+        record |= {"ssim_before": ssim(before, true, ends), "ssim": ssim(after, true, ends)}
     return record
 
 
@@ -51,35 +75,36 @@ def band_power(signal: Signal, band: Band) -> float:
     return float(np.sum(bins * power_spectrum(signal, grid)) / max(bins.sum(), 1))
 
 
-def psnr(estimate: Signal, truth: Signal) -> float:
+def psnr(estimate: Signal, truth: Signal, ends: tuple[float, float] = ENDS) -> float:
     """Return the peak signal-to-noise ratio of `estimate` (C, H, W) in dB, at most 120.
 
-    `estimate` and `truth` are first clipped to the [-1, 1] range, which is what a viewer sees.
+    `ends` are black and white. `estimate` and `truth` are first clipped to them, which is what a viewer sees.
     """
-    error = float(np.mean((_clipped(estimate) - _clipped(truth)) ** 2))
-    smallest = RANGE**2 * 10 ** (-LARGEST_PSNR / 10)
-    return float(10 * np.log10(RANGE**2 / max(error, smallest)))
+    error = float(np.mean((np.clip(_exact(estimate), *ends) - np.clip(_exact(truth), *ends)) ** 2))
+    peak = (ends[1] - ends[0]) ** 2
+    return float(10 * np.log10(peak / max(error, peak * 10 ** (-LARGEST_PSNR / 10))))
 
 
-def ssim(estimate: Signal, truth: Signal) -> float:
+def ssim(estimate: Signal, truth: Signal, ends: tuple[float, float] = ENDS) -> float:
     """Return the structural similarity of `estimate` (C, H, W), the mean over places and colours; 1 for equal images.
 
-    `estimate` and `truth` are first clipped to the [-1, 1] range. A place counts when its window of 11 x 11 pixels
-    lies within the image. A side shorter than 11 pixels is continued by its mirror image, and all its places count.
+    `ends` are black and white. `estimate` and `truth` are first clipped to them. A place counts when its window of
+    11 x 11 pixels lies within the image. A side shorter than 11 pixels is continued by its mirror image, and all its
+    places count.
     Source: Wang, Bovik, Sheikh & Simoncelli, IEEE Trans. Image Processing 13 (2004), equation 13.
     """
-    x, y = _clipped(estimate), _clipped(truth)
+    x, y = np.clip(_exact(estimate), *ends), np.clip(_exact(truth), *ends)
     mean_x, mean_y = _windowed(x), _windowed(y)
     variance_x, variance_y = _windowed(x * x) - mean_x**2, _windowed(y * y) - mean_y**2
     covariance = _windowed(x * y) - mean_x * mean_y
-    c1, c2 = (K1 * RANGE) ** 2, (K2 * RANGE) ** 2
+    c1, c2 = (K1 * (ends[1] - ends[0])) ** 2, (K2 * (ends[1] - ends[0])) ** 2
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity /= (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
     return float(similarity.mean())
 
 
-def _clipped(signal: Signal) -> NDArray[np.float64]:
-    return np.clip(np.asarray(signal, dtype=np.float64), -1, 1)
+def _exact(signal: Signal) -> NDArray[np.float64]:
+    return np.asarray(signal, dtype=np.float64)
 
 
 def _windowed(fields: NDArray[np.float64]) -> NDArray[np.float64]:

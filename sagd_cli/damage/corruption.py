@@ -1,6 +1,6 @@
 """Noise confined to a band, added to images: y = x + gamma eps_B (docs/theory.md, section 6)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def _corrupt_file(corruption: Corruption, image: Image, target: Path, clip: bool
     kind = np.dtype(np.float32)
     alpha = None if image.alpha is None else image_pixels(image_signal(image.alpha), kind)
     pixels = image_pixels(signal, kind)
-    write_image(Image(pixels, alpha, image.path), pixels, target)
+    write_image(replace(image, pixels=pixels, alpha=alpha), pixels, target)
 
 
 def corrupt_dataset(

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from sagd_cli.data.formats import MAX_FILE_BYTES, accepted_suffixes, decode, encode, format_of
+from sagd_cli.data.formats import (
+    MAX_FILE_BYTES,
+    accepted_suffixes,
+    decode,
+    encode,
+    format_in,
+    format_of,
+    read_metadata,
+)
+from sagd_cli.data.metadata import NOTHING, Metadata
 from sagd_cli.data.ranges import image_pixels, image_signal, to_bytes
 from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.system.files import atomic_path, reason_of, shown_path
@@ -23,6 +32,7 @@ class Image:
     pixels: np.ndarray  # (C, H, W), C = 1 or 3, uint8 | uint16 | float32
     alpha: np.ndarray | None  # (H, W), of the same type; straight, not multiplied into `pixels`
     path: Path
+    metadata: Metadata = NOTHING  # what else the file holds and `write_image` carries over
 
 
 def read_image(path: Path) -> Image:
@@ -30,32 +40,35 @@ def read_image(path: Path) -> Image:
 
     Palettes and fewer than 8 bits become grey, RGB or RGBA of 8 bits.
 
-    Raises `DataError` on what `formats.decode` refuses, and when it is not a regular file, cannot be opened or has the
-    suffix of no format.
+    Its content says which format it is in, whatever its suffix. Raises `DataError` on what `formats.decode` refuses,
+    and when it is not a regular file, cannot be opened or is in no known format.
     """
     try:
-        samples = decode(_contents(path), _known_format(path))
+        data = _contents(path)
+        name = format_in(data)
+        samples = decode(data, name)
     except DataError as error:
         raise DataError(f"{shown_path(path)} {error.message}", error.hint) from error
     channels = 1 if samples.shape[2] < 3 else 3
     pixels = np.ascontiguousarray(np.moveaxis(samples[..., :channels], 2, 0))
     alpha = None if samples.shape[2] == channels else np.ascontiguousarray(samples[..., channels])
-    return Image(pixels, alpha, path)
+    return Image(pixels, alpha, path, metadata=read_metadata(data, name))
 
 
 def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:
-    """Write `pixels` (C, H, W) with the alpha of `image_like` to `path`, whose suffix names a lossless format.
+    """Write `pixels` (C, H, W) to `path`, whose suffix names a lossless format, with the rest of `image_like`.
 
-    The file appears whole or not at all, and an old one stays until then. Raises ValueError when the shape or
-    type of `pixels` is not that of `image_like`, `DataError` when the format cannot hold them unchanged, and
-    `SagdError` when the disk is full or the folder cannot be written to.
+    The rest is its alpha, and as much of its metadata as the format can hold. The file appears whole or not at all, and
+    an old one stays until then. Raises ValueError when the shape or type of `pixels` is not that of `image_like`,
+    `DataError` when the format cannot hold them unchanged, and `SagdError` when the disk is full or the folder cannot
+    be written to.
     """
     like = image_like.pixels
     if pixels.shape != like.shape or pixels.dtype != like.dtype:
         raise ValueError(f"pixels are {pixels.dtype}{pixels.shape}, the image is {like.dtype}{like.shape}")
     planes = pixels if image_like.alpha is None else np.concatenate([pixels, image_like.alpha[None]])
     try:
-        data = encode(np.moveaxis(planes, 0, 2), _known_format(path))
+        data = encode(np.moveaxis(planes, 0, 2), _known_format(path), image_like.metadata)
     except DataError as error:
         raise DataError(f"{shown_path(path)} {error.message}", error.hint) from error
     _write_atomically(data, path)

@@ -2,13 +2,24 @@
 
 import logging
 import math
+import struct
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import tifffile
 
-from sagd_cli.data.layout import ORIENTATION, check_size, upright, with_channels
+from sagd_cli.data.layout import check_size, upright, with_channels
+from sagd_cli.data.metadata import (
+    Metadata,
+    Tag,
+    blank_tags,
+    directory,
+    metadata_of,
+    orientation,
+    read_tags,
+    with_density,
+)
 from sagd_cli.data.ranges import white
 from sagd_cli.errors import DataError
 
@@ -19,21 +30,65 @@ _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1}  # photometric: white is zero, black is zero
 _KINDS = {("b", 1), ("u", 1), ("u", 2), ("u", 4), ("u", 8), ("u", 16), ("f", 32)}
 # Others (JPEG, JPEG 2000, ...) carry a size of their own, which the page's does not bound.
 _COMPRESSIONS = {1, 2, 3, 4, 5, 8, 32773, 32946, 50000}
+# The tags that say how the pixels are stored; no other is looked at to read them.
+_OF_PIXELS = {
+    *(254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325),
+    *(338, 339, 32997, 32998),
+}
+_ICC, _SUB_IFDS = 34675, 330
+_REDUCED_OR_MASK = 1 | 4
 
 
 def decode_tiff(data: bytes) -> np.ndarray:
     """Return the samples (H, W, S) of a TIFF file; raise DataError on one that is not accepted."""
-    with tifffile.TiffFile(BytesIO(data)) as tiff:
-        if len(tiff.pages) != 1:
-            raise DataError(f"holds {len(tiff.pages)} pages", "Save each page to a file of its own.")
-        page = tiff.pages[0]
+    file = BytesIO(data)
+    with file.getbuffer() as view:
+        blank_tags(view, _OF_PIXELS)
+    with tifffile.TiffFile(file) as tiff:
+        page = _only_page(tiff, data)
         _check_page(page)
         samples = page.asarray(maxworkers=1)
         if page.axes == "SYX":
             samples = np.moveaxis(samples, 0, 2)
-        orientation = page.tags.get(ORIENTATION)
-        samples = _colours(with_channels(samples), page)
-        return upright(samples, int(orientation.value) if orientation else 1)
+        return upright(_colours(with_channels(samples), page), orientation(read_tags(data, page.offset)))
+
+
+def _only_page(tiff: tifffile.TiffFile, data: bytes) -> Any:
+    """Return the page that holds the image; raise DataError where there are several, or several planes in one.
+
+    A reduced copy of the image, or a mask, beside it is no page of its own.
+    """
+    if not tiff.pages:
+        raise DataError("holds no image")
+    pages = [page for page in tiff.pages if not page.subfiletype & _REDUCED_OR_MASK]
+    if not pages and any(tag.code == _SUB_IFDS for tag in read_tags(data)):
+        raise DataError("holds its image behind a preview", "Save the image to a TIFF file of its own.")
+    count = len(pages) or len(tiff.pages)
+    if count == 1:
+        page = pages[0] if pages else tiff.pages[0]
+        count = max(page.imagedepth, 1) if isinstance(page.imagedepth, int) else 1
+        if len(tiff.pages) == 1 and count == 1:
+            count = _planes_behind(page, data)
+    if count != 1:
+        raise DataError(f"holds {count} pages", "Save each page to a file of its own.")
+    return page
+
+
+def _planes_behind(page: Any, data: bytes) -> int:
+    """Return the number of planes of a file of one page, as ImageJ, MetaMorph and tifffile write some stacks.
+
+    Descriptions of a stack outlive it. One is believed where the file goes on behind the page and its tags.
+    """
+    try:
+        with tifffile.TiffFile(BytesIO(data)) as whole:
+            tags = whole.pages[0].tags
+            ends = [start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=False)]
+            ends += [tag.valueoffset + tag.valuebytecount for tag in tags]
+            if len(data) <= max(ends):
+                return 1
+            return max(1, math.prod(whole.series[0].shape) // math.prod(page.shape))
+    except Exception:  # hostile bytes make the decoder raise anything at all
+        return 1
 
 
 def _check_page(page: Any) -> None:
@@ -65,6 +120,13 @@ def _colours(samples: np.ndarray, page: Any) -> np.ndarray:
     return samples
 
 
+def read_tiff_metadata(data: bytes) -> Metadata:
+    """Return what a TIFF file holds besides its pixels."""
+    tags = read_tags(data)
+    icc = next((tag.value for tag in tags if tag.code == _ICC), b"")
+    return metadata_of(tags, icc)
+
+
 def encode_tiff(samples: np.ndarray) -> bytes:
     """Return samples (H, W, S) as a TIFF file of one page."""
     count = samples.shape[2]
@@ -78,3 +140,16 @@ def encode_tiff(samples: np.ndarray) -> bytes:
         metadata=None,
     )
     return file.getvalue()
+
+
+def embed_in_tiff(data: bytes, metadata: Metadata) -> bytes:
+    """Return a TIFF file with `metadata` in it: its directory is written anew, at the end."""
+    written = {tag.code: tag for tag in read_tags(data)}
+    tags = written | {tag.code: tag for tag in with_density(metadata.tags, metadata.density)}
+    if metadata.icc:
+        tags[_ICC] = Tag(_ICC, 7, metadata.icc)
+    if tags == written:
+        return data
+    start = len(data) + len(data) % 2
+    head = data[:4] + struct.pack("<I", start) + data[8:]
+    return head.ljust(start, b"\0") + directory(tags.values(), start)

@@ -20,13 +20,19 @@ _MOST_TAGS = 4096
 # Bytes of one value, and of the numbers in it, by the kind of a tag: 5 and 10 are fractions of two numbers.
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _NUMBER = _BYTES | {5: 4, 10: 4}
-_TEXT, _SHORT, _LONG, _FRACTION = 2, 3, 4, 5
+_TEXT, _SHORT, _LONG, _FRACTION, _DOUBLE = 2, 3, 4, 5, 12
 
 _RESOLUTION = (282, 283, 296)  # across, down, unit
 _GEO = {33550, 33922, 34264, 34735, 34736, 34737}
-_XMP, _SHAPES = 700, 270
-# Every tag of text is kept besides: text holds no address, which would be wrong in another file.
-_KEPT = {*_RESOLUTION, *_GEO, _EXIF, _GPS, _XMP, 286, 287, 318, 319, 33723}
+_XMP, _DESCRIPTION = 700, 270
+# What is kept, and of which kinds. Every tag of text is kept besides: text holds no address in the file.
+_KEPT = {
+    **dict.fromkeys((282, 283, 286, 287, 318, 319), (_FRACTION,)),
+    **dict.fromkeys((33550, 33922, 34264, 34736), (_DOUBLE,)),
+    **dict.fromkeys((_XMP, 33723), (1, 7)),
+    **dict.fromkeys((296, 34735), (_SHORT,)),
+    **dict.fromkeys((_EXIF, _GPS), (_LONG,)),
+}
 _UNITS = {2: 1.0, 3: 2.54}  # inch, centimetre
 
 
@@ -73,13 +79,14 @@ def metadata_of(
     """
     tags = [*tags]
     turn = orientation(tags, xmp)
-    kept = {tag.code: tag for tag in tags if tag.code in _KEPT or tag.kind == _TEXT}
+    kept = {tag.code: tag for tag in tags if tag.kind in _KEPT.get(tag.code, (_TEXT,))}
+    kept = {code: tag for code, tag in kept.items() if code not in _RESOLUTION} | _resolution(kept)
     density = density or _density(kept)
     if turn != 1:
-        shapes = kept.get(_SHAPES)
+        said = kept.get(_DESCRIPTION)
         kept = {code: tag for code, tag in kept.items() if code not in {*_GEO, _XMP}}
-        if shapes is not None and re.match(rb'\{"shape"|<\?xml|<OME', shapes.value):
-            del kept[_SHAPES]
+        if said is not None and re.match(rb'\{"shape"|<\?xml|<OME', said.value):
+            del kept[_DESCRIPTION]
     if turn > 4:
         density = density and density[::-1]
         across, down, _ = _RESOLUTION
@@ -225,13 +232,24 @@ def _integers(tag: Tag) -> list[int]:
     return [int(number) for number in np.frombuffer(tag.value, f"<u{_NUMBER[tag.kind]}")]
 
 
+def _resolution(tags: dict[int, Tag]) -> dict[int, Tag]:
+    """Return the tags of the resolution and its unit; none unless they are of the kinds they must have."""
+    across, down, unit = _RESOLUTION
+    found = {unit: Tag(unit, _SHORT, struct.pack("<H", 2))} | {
+        code: tags[code] for code in _RESOLUTION if code in tags
+    }
+    shapes = {code: (tag.kind, len(tag.value)) for code, tag in found.items()}
+    return found if shapes == {across: (_FRACTION, 8), down: (_FRACTION, 8), unit: (_SHORT, 2)} else {}
+
+
 def _density(tags: dict[int, Tag]) -> tuple[float, float] | None:
     """Return the pixels per inch, across and down, that tags give; None where they give none."""
-    across, down, unit = (tags.get(code) for code in _RESOLUTION)
-    if across is None or down is None or {across.kind, down.kind} != {_FRACTION}:
+    known = _resolution(tags)
+    if not known:
         return None
-    factor = _UNITS.get((_integers(unit) or [2])[0] if unit else 2)
-    pairs = [struct.unpack("<II", tag.value[:8]) for tag in (across, down)]
+    across, down, unit = (known[code] for code in _RESOLUTION)
+    factor = _UNITS.get(_integers(unit)[0])
+    pairs = [struct.unpack("<II", tag.value) for tag in (across, down)]
     if factor is None or not all(top and bottom for top, bottom in pairs):
         return None
     first, second = (top / bottom * factor for top, bottom in pairs)

@@ -227,7 +227,7 @@ def _deep_kind(picture: Pillow.Image, data: bytes) -> tuple[int, Any]:
     """Return the bits of a sample of an AVIF or JPEG 2000 file, and what decodes more than 8 of them."""
     if picture.format == "AVIF":
         flags = data[data.find(b"av1C") + 6]
-        return (8, 10, 8, 12)[flags >> 5 & 3] if b"av1C" in data else 8, imagecodecs.avif_decode
+        return (8, 8, 10, 12)[flags >> 5 & 3] if b"av1C" in data else 8, imagecodecs.avif_decode
     start = (
         data.find(b"\xff\x4f\xff\x51") + 40
     )  # the codestream's size: the number of components, and each one's

@@ -28,8 +28,8 @@ _TURNING = (b"XML:com.adobe.xmp\0", b"Raw profile type")
 def decode_png(data: bytes) -> np.ndarray:
     """Return the samples (H, W, S) of a PNG file; raise DataError on one that is too large or an animation."""
     bare = _SIGNATURE
-    for kind, content, whole in _chunks(data):
-        if kind == b"acTL" and len(content) == 8 and struct.unpack(">I", content[:4])[0] > 1:
+    for kind, _, whole in _chunks(data):
+        if kind == b"fdAT":  # the pixels of a further frame
             raise DataError("is an animation", "Extract its frames into one file each.")
         if kind == b"tRNS" or not _is_optional(kind):
             bare += whole

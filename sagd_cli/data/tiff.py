@@ -3,6 +3,8 @@
 import logging
 import math
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -35,16 +37,13 @@ _OF_PIXELS = {
     *(254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325),
     *(338, 339, 32997, 32998),
 }
-_ICC, _SUB_IFDS = 34675, 330
+_ICC, _SUB_FILES, _METAMORPH = 34675, 330, 33629
 _REDUCED_OR_MASK = 1 | 4
 
 
 def decode_tiff(data: bytes) -> np.ndarray:
     """Return the samples (H, W, S) of a TIFF file; raise DataError on one that is not accepted."""
-    file = BytesIO(data)
-    with file.getbuffer() as view:
-        blank_tags(view, _OF_PIXELS)
-    with tifffile.TiffFile(file) as tiff:
+    with _opened(data) as tiff:
         page = _only_page(tiff, data)
         _check_page(page)
         samples = page.asarray(maxworkers=1)
@@ -53,20 +52,41 @@ def decode_tiff(data: bytes) -> np.ndarray:
         return upright(_colours(with_channels(samples), page), orientation(read_tags(data, page.offset)))
 
 
-def _only_page(tiff: tifffile.TiffFile, data: bytes) -> Any:
-    """Return the page that holds the image; raise DataError where there are several, or several planes in one.
+def read_tiff_metadata(data: bytes) -> Metadata:
+    """Return what a TIFF file of one page holds besides its pixels."""
+    with _opened(data) as tiff:
+        tags = read_tags(data, _pages(tiff)[0].offset)
+    icc = next((tag.value for tag in tags if tag.code == _ICC), b"")
+    return metadata_of(tags, icc)
 
-    A reduced copy of the image, or a mask, beside it is no page of its own.
-    """
-    if not tiff.pages:
-        raise DataError("holds no image")
-    pages = [page for page in tiff.pages if not page.subfiletype & _REDUCED_OR_MASK]
-    if not pages and any(tag.code == _SUB_IFDS for tag in read_tags(data)):
-        raise DataError("holds its image behind a preview", "Save the image to a TIFF file of its own.")
-    count = len(pages) or len(tiff.pages)
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[tifffile.TiffFile]:
+    """Give a TIFF file of which only the tags of pixels are seen."""
+    file = BytesIO(data)
+    with file.getbuffer() as view:
+        blank_tags(view, _OF_PIXELS)
+    with tifffile.TiffFile(file) as tiff:
+        yield tiff
+
+
+def _pages(tiff: tifffile.TiffFile) -> list[Any]:
+    """Return the pages that are images of their own, which reduced copies and masks are not; all where none is."""
+    return [page for page in tiff.pages if not page.subfiletype & _REDUCED_OR_MASK] or [*tiff.pages]
+
+
+def _only_page(tiff: tifffile.TiffFile, data: bytes) -> Any:
+    """Return the page that holds the image; raise DataError where there are several, or several planes in one."""
+    pages = _pages(tiff)
+    count = len(pages)
     if count == 1:
-        page = pages[0] if pages else tiff.pages[0]
-        count = max(page.imagedepth, 1) if isinstance(page.imagedepth, int) else 1
+        (page,) = pages
+        # Raw photographs keep the image behind a preview.
+        if page.subfiletype & _REDUCED_OR_MASK and _SUB_FILES in {
+            tag.code for tag in read_tags(data, page.offset)
+        }:
+            raise DataError("holds its image behind a preview", "Save the image to a file of its own.")
+        count = page.imagedepth if isinstance(page.imagedepth, int) else 1
         if len(tiff.pages) == 1 and count == 1:
             count = _planes_behind(page, data)
     if count != 1:
@@ -79,16 +99,18 @@ def _planes_behind(page: Any, data: bytes) -> int:
 
     Descriptions of a stack outlive it. One is believed where the file goes on behind the page and its tags.
     """
+    planes = 1
     try:
         with tifffile.TiffFile(BytesIO(data)) as whole:
             tags = whole.pages[0].tags
             ends = [start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=False)]
             ends += [tag.valueoffset + tag.valuebytecount for tag in tags]
-            if len(data) <= max(ends):
-                return 1
-            return max(1, math.prod(whole.series[0].shape) // math.prod(page.shape))
+            if len(data) > max(ends):
+                planes = tags[_METAMORPH].count if _METAMORPH in tags else 1
+                planes = max(planes, math.prod(whole.series[0].shape) // math.prod(page.shape))
     except Exception:  # hostile bytes make the decoder raise anything at all
-        return 1
+        return planes
+    return planes
 
 
 def _check_page(page: Any) -> None:
@@ -118,13 +140,6 @@ def _colours(samples: np.ndarray, page: Any) -> np.ndarray:
     if page.photometric == 0:
         samples[..., 0] = white(samples.dtype) - samples[..., 0]
     return samples
-
-
-def read_tiff_metadata(data: bytes) -> Metadata:
-    """Return what a TIFF file holds besides its pixels."""
-    tags = read_tags(data)
-    icc = next((tag.value for tag in tags if tag.code == _ICC), b"")
-    return metadata_of(tags, icc)
 
 
 def encode_tiff(samples: np.ndarray) -> bytes:

@@ -4,13 +4,22 @@ Memory holds images channels first, (C, H, W), with C = 1 (grey) or 3 (RGB). `fo
 """
 
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.data.formats import MAX_FILE_BYTES, accepted_suffixes, decode, encode, format_of
+from sagd_cli.data.formats import (
+    MAX_FILE_BYTES,
+    accepted_suffixes,
+    decode,
+    encode,
+    format_in,
+    format_of,
+    read_metadata,
+)
+from sagd_cli.data.metadata import NOTHING, Metadata
 from sagd_cli.data.ranges import UNIT, Range, Signal, clipped_values, image_pixels, image_signal, type_range
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.system.files import atomic_path, reason_of, shown_path
@@ -33,6 +42,7 @@ class Image:
     alpha: np.ndarray | None  # (H, W), of the same type; straight, not multiplied into `pixels`
     path: Path
     range: Range | None = None
+    metadata: Metadata = NOTHING  # what else the file holds and `write_image` carries over
 
     @property
     def values(self) -> Range:
@@ -71,49 +81,64 @@ def read_image(path: Path) -> Image:
 
     Palettes and fewer than 8 bits become grey, RGB or RGBA of 8 bits.
 
-    Raises `DataError` on what `formats.decode` refuses, and when it is not a regular file, cannot be opened or has the
-    suffix of no format.
+    Its content says which format it is in, whatever its suffix. Raises `DataError` on what `formats.decode` refuses,
+    and when it is not a regular file, cannot be opened or is in no known format.
     """
     try:
-        samples = decode(_contents(path), _known_format(path))
+        data = _contents(path)
+        name = format_in(data)
+        samples = decode(data, name)
     except DataError as error:
         raise DataError(f"{shown_path(path)} {error.message}", error.hint) from error
     channels = 1 if samples.shape[2] < 3 else 3
     pixels = np.ascontiguousarray(np.moveaxis(samples[..., :channels], 2, 0))
-    _refuse_no_data(pixels, path)
     alpha = None if samples.shape[2] == channels else np.ascontiguousarray(samples[..., channels])
-    return Image(pixels, alpha, path)
+    metadata = read_metadata(data, name)
+    _refuse_no_data(pixels, metadata.no_data, path)
+    stated = None if metadata.values is None else Range(*metadata.values)
+    return Image(pixels, alpha, path, stated, metadata)
 
 
-def _refuse_no_data(pixels: np.ndarray, path: Path) -> None:
-    """Raise DataError when an end of the values of floats is a number that stands for missing data."""
+def _refuse_no_data(pixels: np.ndarray, stated: float | None, path: Path) -> None:
+    """Raise DataError when floats hold the number `stated` for missing data, or end in one of `NO_DATA`."""
     if pixels.dtype.kind != "f":
         return
-    for end in {float(pixels.min()), float(pixels.max())}:
-        if np.any(np.float32(end) == NO_DATA):
-            count = int(np.count_nonzero(pixels == np.float32(end)))
+    ends = {np.float32(pixels.min()), np.float32(pixels.max())} & {*NO_DATA}
+    for value in ends if stated is None else ends | {np.float32(stated)}:
+        count = int(np.count_nonzero(pixels == value))
+        if count:
             raise DataError(
-                f"{shown_path(path)} holds {end:.7g} at {count} of its values, which stands for missing data, it seems",
+                f"{shown_path(path)} holds {value:.7g} at {count} of its values, which stands for missing data, it seems",
                 "Fill these pixels first, for example from their neighbours.",
             )
 
 
 def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:
-    """Write `pixels` (C, H, W) with the alpha of `image_like` to `path`, whose suffix names a lossless format.
+    """Write `pixels` (C, H, W) to `path`, whose suffix names a lossless format, with the rest of `image_like`.
 
-    The file appears whole or not at all, and an old one stays until then. Raises ValueError when the shape or
-    type of `pixels` is not that of `image_like`, `DataError` when the format cannot hold them unchanged, and
-    `SagdError` when the disk is full or the folder cannot be written to.
+    The rest is its alpha, and as much of its metadata as the format can hold; a TIFF file states its range. The file appears whole or not at all, and
+    an old one stays until then. Raises ValueError when the shape or type of `pixels` is not that of `image_like`,
+    `DataError` when the format cannot hold them unchanged, and `SagdError` when the disk is full or the folder cannot
+    be written to.
     """
     like = image_like.pixels
     if pixels.shape != like.shape or pixels.dtype != like.dtype:
         raise ValueError(f"pixels are {pixels.dtype}{pixels.shape}, the image is {like.dtype}{like.shape}")
     planes = pixels if image_like.alpha is None else np.concatenate([pixels, image_like.alpha[None]])
     try:
-        data = encode(np.moveaxis(planes, 0, 2), _known_format(path))
+        data = encode(np.moveaxis(planes, 0, 2), _known_format(path), _metadata(image_like))
     except DataError as error:
         raise DataError(f"{shown_path(path)} {error.message}", error.hint) from error
     _write_atomically(data, path)
+
+
+def _metadata(image: Image) -> Metadata:
+    """Return the metadata to write, with black and white where they are known and not those of an integer type."""
+    is_plain = image.pixels.dtype.kind == "u" and image.values == type_range(image.pixels.dtype)
+    return replace(
+        image.metadata,
+        values=None if image.range is None or is_plain else (image.range.low, image.range.high),
+    )
 
 
 def write_array(pixels: np.ndarray, path: Path) -> None:

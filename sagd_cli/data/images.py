@@ -108,7 +108,7 @@ def _refuse_no_data(pixels: np.ndarray, stated: float | None, path: Path) -> Non
         count = int(np.count_nonzero(pixels == value))
         if count:
             raise DataError(
-                f"{shown_path(path)} holds {value:.7g} at {count} of its values, which stands for missing data, it seems",
+                f"{shown_path(path)} holds {value:.7g} at {count} of its values, which seems to stand for missing data",
                 "Fill these pixels first, for example from their neighbours.",
             )
 
@@ -116,10 +116,10 @@ def _refuse_no_data(pixels: np.ndarray, stated: float | None, path: Path) -> Non
 def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:
     """Write `pixels` (C, H, W) to `path`, whose suffix names a lossless format, with the rest of `image_like`.
 
-    The rest is its alpha, and as much of its metadata as the format can hold; a TIFF file states its range. The file appears whole or not at all, and
-    an old one stays until then. Raises ValueError when the shape or type of `pixels` is not that of `image_like`,
-    `DataError` when the format cannot hold them unchanged, and `SagdError` when the disk is full or the folder cannot
-    be written to.
+    The rest is its alpha, and as much of its metadata as the format can hold; a TIFF file states its range. The file
+    appears whole or not at all, and an old one stays until then. Raises ValueError when the shape or type of `pixels`
+    is not that of `image_like`, `DataError` when the format cannot hold them unchanged, and `SagdError` when the disk
+    is full or the folder cannot be written to.
     """
     like = image_like.pixels
     if pixels.shape != like.shape or pixels.dtype != like.dtype:

@@ -70,9 +70,7 @@ def test_values_keep_their_unit_from_corrupt_to_omit(sagd, tmp_path, picture):
 def test_twelve_bits_stay_twelve_bits_with_clip(sagd, tmp_path, picture):
     found, restored, *_ = figures(sagd, tmp_path, picture, "twelve_bits", clip=["--clip"])
     assert restored.dtype == np.uint16 and 4080 < restored.max() < 6000
-    assert (
-        found["files"][0]["range"][1] == tifffile.imread(tmp_path / "twelve_bits" / "damaged" / "a.tif").max()
-    )
+    assert found["files"][0]["range"] == [0, 4080]  # as the damaged file states
     assert found["files"][0]["clipped"] < 0.2
 
 
@@ -106,6 +104,6 @@ def test_missing_data_are_refused_by_their_value(sagd, tmp_path, picture):
                 command[0], tmp_path / "hole.tif", "--band", "high", *command[1:], "--output", tmp_path / "o"
             )
             assert done.code == 1
-            assert f"holds {value:.7g} at 5 of its values, which stands for missing data" in " ".join(
+            assert f"holds {value:.7g} at 5 of its values, which seems to stand for missing data" in " ".join(
                 done.err.split()
             )

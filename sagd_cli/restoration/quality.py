@@ -14,7 +14,7 @@ from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.spectrum import power_spectrum
 
-ENDS = (-1.0, 1.0)  # black and white of a signal
+RANGE = 2.0  # from black, -1, to white, 1
 LARGEST_PSNR = 120.0
 # Wang et al. 2004, section III.C: an 11 x 11 Gaussian window, and constants that keep the denominators above zero.
 WINDOW_SIGMA, WINDOW_REACH = 1.5, 5
@@ -26,7 +26,7 @@ class Truth:
     """A true image: its `signal` (C, H, W) on the range of the image it belongs to, and its black and white there."""
 
     signal: NDArray[np.float32]
-    ends: tuple[float, float] = ENDS
+    ends: tuple[float, float] = (-1.0, 1.0)
 
     @classmethod
     def of(cls, truth: Image, image: Image) -> "Truth":
@@ -40,6 +40,13 @@ class Truth:
             return cls(truth.signal)
         ends = image_signal(np.array(truth.values.ends), image.values)
         return cls(image_signal(truth.pixels, image.values), (float(ends[0]), float(ends[1])))
+
+    def on_its_range(self, signal: Signal) -> Signal:
+        """Return a signal of the image, for which black and white of the truth become -1 and 1."""
+        black, white = self.ends
+        if (black, white) == (-1, 1):
+            return signal
+        return (signal - black) * (RANGE / (white - black)) - 1
 
 
 def file_report(
@@ -58,9 +65,9 @@ def file_report(
         "band_power_after": band_power(after, band),
     }
     if truth is not None:
-        true, ends = truth.signal, truth.ends
-        record |= {"psnr_before": psnr(before, true, ends), "psnr": psnr(after, true, ends)}
-        record |= {"ssim_before": ssim(before, true, ends), "ssim": ssim(after, true, ends)}
+        before, after, true = (truth.on_its_range(signal) for signal in (before, after, truth.signal))
+        record |= {"psnr_before": psnr(before, true), "psnr": psnr(after, true)}
+        record |= {"ssim_before": ssim(before, true), "ssim": ssim(after, true)}
     return record
 
 
@@ -75,36 +82,35 @@ def band_power(signal: Signal, band: Band) -> float:
     return float(np.sum(bins * power_spectrum(signal, grid)) / max(bins.sum(), 1))
 
 
-def psnr(estimate: Signal, truth: Signal, ends: tuple[float, float] = ENDS) -> float:
+def psnr(estimate: Signal, truth: Signal) -> float:
     """Return the peak signal-to-noise ratio of `estimate` (C, H, W) in dB, at most 120.
 
-    `ends` are black and white. `estimate` and `truth` are first clipped to them, which is what a viewer sees.
+    `estimate` and `truth` are first clipped to the [-1, 1] range, which is what a viewer sees.
     """
-    error = float(np.mean((np.clip(_exact(estimate), *ends) - np.clip(_exact(truth), *ends)) ** 2))
-    peak = (ends[1] - ends[0]) ** 2
-    return float(10 * np.log10(peak / max(error, peak * 10 ** (-LARGEST_PSNR / 10))))
+    error = float(np.mean((_clipped(estimate) - _clipped(truth)) ** 2))
+    smallest = RANGE**2 * 10 ** (-LARGEST_PSNR / 10)
+    return float(10 * np.log10(RANGE**2 / max(error, smallest)))
 
 
-def ssim(estimate: Signal, truth: Signal, ends: tuple[float, float] = ENDS) -> float:
+def ssim(estimate: Signal, truth: Signal) -> float:
     """Return the structural similarity of `estimate` (C, H, W), the mean over places and colours; 1 for equal images.
 
-    `ends` are black and white. `estimate` and `truth` are first clipped to them. A place counts when its window of
-    11 x 11 pixels lies within the image. A side shorter than 11 pixels is continued by its mirror image, and all its
-    places count.
+    `estimate` and `truth` are first clipped to the [-1, 1] range. A place counts when its window of 11 x 11 pixels
+    lies within the image. A side shorter than 11 pixels is continued by its mirror image, and all its places count.
     Source: Wang, Bovik, Sheikh & Simoncelli, IEEE Trans. Image Processing 13 (2004), equation 13.
     """
-    x, y = np.clip(_exact(estimate), *ends), np.clip(_exact(truth), *ends)
+    x, y = _clipped(estimate), _clipped(truth)
     mean_x, mean_y = _windowed(x), _windowed(y)
     variance_x, variance_y = _windowed(x * x) - mean_x**2, _windowed(y * y) - mean_y**2
     covariance = _windowed(x * y) - mean_x * mean_y
-    c1, c2 = (K1 * (ends[1] - ends[0])) ** 2, (K2 * (ends[1] - ends[0])) ** 2
+    c1, c2 = (K1 * RANGE) ** 2, (K2 * RANGE) ** 2
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity /= (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
     return float(similarity.mean())
 
 
-def _exact(signal: Signal) -> NDArray[np.float64]:
-    return np.asarray(signal, dtype=np.float64)
+def _clipped(signal: Signal) -> NDArray[np.float64]:
+    return np.clip(np.asarray(signal, dtype=np.float64), -1, 1)
 
 
 def _windowed(fields: NDArray[np.float64]) -> NDArray[np.float64]:

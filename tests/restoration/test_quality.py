@@ -128,8 +128,9 @@ def test_a_truth_has_one_psnr_and_ssim_on_every_range(scale, offset, kind):
     )
     damaged = image_signal(image_on(scale, offset, "float32", 20).pixels, found)
     expected, plain = image_on(1, 0, "float32", 20).pixels / 127.5 - 1, PICTURE / 127.5 - 1
-    assert psnr(damaged, truth.signal, truth.ends) == pytest.approx(psnr(expected, plain), abs=1e-3)
-    assert ssim(damaged, truth.signal, truth.ends) == pytest.approx(ssim(expected, plain), abs=1e-4)
+    record = file_report(Path("a"), Path("b"), damaged, damaged, truth, Band.parse("high"))
+    assert record["psnr"] == record["psnr_before"] == pytest.approx(psnr(expected, plain), abs=1e-3)
+    assert record["ssim"] == pytest.approx(ssim(expected, plain), abs=1e-4)
 
 
 def test_a_truth_of_bytes_fits_an_image_of_floats_on_either_range():

@@ -1,8 +1,11 @@
 """One picture on five ranges: the same damage, the same restoration, the same figures."""
 
+import json
+
 import numpy as np
 import pytest
 import tifffile
+from support.settings import TINY
 
 RANGES = {
     "bytes": (1, 0, "uint8", []),
@@ -58,6 +61,38 @@ def test_the_figures_of_a_restoration_do_not_depend_on_the_range(sagd, tmp_path,
         for key in KEYS:
             assert found[key] == pytest.approx(plain[key], abs=1e-3), (name, key)
         assert found["strength"] == pytest.approx(plain["strength"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_damaged_images_are_the_same_training_data_on_every_range(sagd, tmp_path, picture):
+    """From `corrupt` by `data prepare` and `train --omit-band` to `sample`: nothing is clipped on the way."""
+    drawn = {}
+    for name in ("bytes", "hounsfield", "twelve_bits"):
+        scale, offset, kind, told = RANGES[name]
+        home = tmp_path / name
+        (home / "clean").mkdir(parents=True)
+        for k in range(6):
+            values = np.roll(picture[:16, :16], 3 * k, axis=1) + 7 * k
+            values[0, :2] = 0, 255  # the same range in each set
+            tifffile.imwrite(
+                home / "clean" / f"{k}.tif", (np.clip(values, 0, 255) * scale + offset).astype(kind)
+            )
+        noise = ("--band", "high", "--strength", 1)
+        assert sagd("corrupt", home / "clean", *noise, "--output", home / "damaged", *told).code == 0
+        made = sagd("data", "prepare", home / "damaged", "--output", home / "d.npy", "--json")
+        assert (made.code, made.json["shape"]) == (0, [1, 16, 16])
+        tiny = [word for key, value in TINY.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+        run = home / "run"
+        trained = sagd("train", "--dataset", home / "d.npy", "--omit-band", "high", *tiny, "--output", run)
+        assert trained.code == 0, trained.err
+        assert sagd("sample", run, "-n", 4, "--steps", 3, "--format", "npz", "--output", home / "s").code == 0
+        drawn[name] = np.load(home / "d.npy"), np.load(home / "s" / "samples.npz")["images"]
+    data, samples = drawn["bytes"]
+    assert data.dtype == np.float32 and np.abs(data).max() > 2
+    for other, others in drawn.values():
+        np.testing.assert_allclose(other, data, atol=2e-5)
+        error = 10 * np.log10(4 / np.mean((others - samples) ** 2).clip(1e-12))
+        assert error > 60
 
 
 def test_values_keep_their_unit_from_corrupt_to_omit(sagd, tmp_path, picture):

@@ -58,9 +58,10 @@ def corrupt(
     from sagd_cli.damage.corruption import Corruption, corrupt_dataset, corrupt_files
     from sagd_cli.data.folders import raise_if_failed
     from sagd_cli.spectral.band import Band
+    from sagd_cli.system.files import has_suffix
 
     corruption = Corruption(Band.parse(band), strength, seed)
-    if target.suffix.lower() in (".npy", ".npz"):
+    if has_suffix(target, ".npy", ".npz"):
         if clip:
             raise UsageError("an array is written as it is, unclipped", "Leave out --clip, or name a folder.")
         result = corrupt_dataset(corruption, parse_dataset(source), target, force, output())

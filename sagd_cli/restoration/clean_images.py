@@ -29,8 +29,9 @@ def clean_images(text: str) -> CleanImages:
     data raises, DataError when no image of a folder can be read, and UsageError when the data are no images.
     """
     data = parse_dataset(text)
-    if data.name == "folder" and Path(data.options["path"]).is_dir():
-        images = some_images(list_images(Path(data.options["path"])))
+    folder = Path(data.options.get("path", ""))
+    if data == DatasetConfig(name="folder", options={"path": str(folder)}) and folder.is_dir():
+        images = some_images(list_images(folder))
         if not images:
             raise DataError(f"no image of {text} can be read")
         return CleanImages(data, [image_signal(image.pixels) for image in images])

@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -34,6 +34,12 @@ MANIFEST = "manifest.json"
 def has_run(path: Path) -> bool:
     """Whether the folder `path` holds a run."""
     return (path / CONFIG).is_file()
+
+
+def run_files(path: Path) -> Iterator[Path]:
+    """Yield the files that make the folder `path` a run: its configuration and its checkpoints."""
+    yield path / CONFIG
+    yield from (path / CHECKPOINTS).rglob("*")
 
 
 class NewerVersionError(CheckpointError):

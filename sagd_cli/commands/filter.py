@@ -184,8 +184,8 @@ def show(
     """
     from sagd_cli.design.describe import Setting, describe_filter
 
-    config, initial, shape = _subject(filter_)
     _check_outputs(plot, file, force, [filter_, data])
+    config, initial, shape = _subject(filter_)
     setting = Setting.choose(parse_size(size) if size else None if data else shape, data, schedule, output())
     result = describe_filter(config, setting, output())
     if initial is not None:

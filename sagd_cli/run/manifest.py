@@ -24,6 +24,7 @@ from sagd_cli.config.validation import validate
 from sagd_cli.data.datasets import hash_images
 from sagd_cli.errors import CheckpointError, ConfigError, PluginError, UsageError
 from sagd_cli.plugin.registry import registry
+from sagd_cli.run.log import METRICS_FILE
 from sagd_cli.system.console import Output
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
@@ -37,8 +38,8 @@ def has_run(path: Path) -> bool:
 
 
 def run_files(path: Path) -> Iterator[Path]:
-    """Yield the files that make the folder `path` a run: its configuration and its checkpoints."""
-    yield path / CONFIG
+    """Yield the files that make the folder `path` a run: configuration, metrics and checkpoints."""
+    yield from (path / CONFIG, path / METRICS_FILE)
     yield from (path / CHECKPOINTS).rglob("*")
 
 

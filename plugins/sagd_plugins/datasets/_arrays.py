@@ -76,7 +76,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     text = " ".join(str(error).split())[:200] or type(error).__name__
     if "pickle" in text or "Python objects" in text:
         return DataError(
-            f"{path} holds Python objects, which are not read because reading them can run code",
+            f"{path} cannot be read: it holds Python objects, and reading them can run code",
             "Store numbers in one array: np.save(FILE, np.stack(images)).",
         )
     return DataError(

@@ -80,7 +80,7 @@ def _layout(options: NpyOptions, array: NDArray[Any], of_two_axes: list[str]) ->
     """Return the layout that is given, or the only one that is likely."""
     path, shape, layout = options.path, array.shape, options.layout
     if not 1 <= len(shape) <= 5 or 0 in shape:
-        raise DataError(f"{path} has the shape {shape}, not (N, C, *spatial)")
+        raise DataError(f"{path} is {array.dtype} of shape {shape}, not (N, C, *spatial)")
     if layout is not None:
         if len(layout) != len(shape):
             raise UsageError(f"{path} has {len(shape)} axes, {shape}, and layout={layout} {len(layout)}")

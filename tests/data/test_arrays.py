@@ -1,4 +1,4 @@
-"""Arrays in .npy and .npz files: an order of axes that is in doubt is not guessed, every usual type and name is read."""
+"""Arrays in .npy and .npz files: an order of axes in doubt is not guessed; usual types and names are read."""
 
 import tracemalloc
 import zipfile
@@ -96,9 +96,7 @@ def test_a_layout_is_believed(save, layout, shape, axes, dtype):
     """`axes`: for each axis of the result, the axis of the file that it is, or None for a new one."""
     array = values(*shape, dtype=dtype)
     path = save(array)
-    expected = np.einsum(
-        array.astype(array.dtype.newbyteorder("=")), range(array.ndim), [a for a in axes if a is not None]
-    )
+    expected = array.transpose([axis for axis in axes if axis is not None])
     expected = np.expand_dims(expected, [i for i, a in enumerate(axes) if a is None])
     images = load(path, f",layout={layout}").images
     np.testing.assert_array_equal(images, expected)
@@ -124,9 +122,8 @@ def test_bytes_of_two_axes_may_be_an_image_and_floats_are_signals(save):
         with pytest.raises(DataError, match=r"9 signals of length 8 .*\(nt\) or 1 image of 9x8 .*\(hw\)"):
             stream_images(parse_dataset(str(save(values(9, 8, dtype=dtype)))))
     for dtype in (np.float32, np.int16):
-        assert [
-            image.shape for image in stream_images(parse_dataset(str(save(values(9, 8, dtype=dtype)))))
-        ] == [(1, 8)] * 9
+        signals = stream_images(parse_dataset(str(save(values(9, 8, dtype=dtype)))))
+        assert [signal.shape for signal in signals] == [(1, 8)] * 9
 
 
 COMMANDS = {
@@ -139,7 +136,6 @@ COMMANDS = {
     "fid": ["fid", "DATA", "DATA", "--features", "pixels", "--metrics", "fid"],
     "omit": ["omit", "missing", "--band", "high", "--reference", "DATA"],
     "train": ["train", "--dataset", "DATA", "--steps", 1, "--output", "OUT"],
-    "dry run": ["train", "--dataset", "DATA", "--dry-run", "--json"],
 }
 
 
@@ -148,25 +144,18 @@ def test_every_command_doubts_and_takes_the_layout(sagd, save, tmp_path, name):
     path = save(values(20, 8, 6, 3))
 
     def run(data):
-        words = {
-            "DATA": data,
-            "OUT": tmp_path / "out",
-            "OUT.npy": tmp_path / "out.npy",
-            "OUT.yaml": tmp_path / "o.yaml",
-        }
+        words = {"DATA": data, **{word: tmp_path / word for word in ("OUT", "OUT.npy", "OUT.yaml")}}
         return sagd(*(words.get(word, word) for word in COMMANDS[name]))
 
     doubted = run(path)
     assert "(nchw) or 20 images of 8x6 in 3 channels (nhwc)" in doubted.err and "Traceback" not in doubted.err
-    assert doubted.code == (0 if name == "dry run" else 1) and [*tmp_path.iterdir()] == [path]
+    assert doubted.code == 1 and [*tmp_path.iterdir()] == [path]
     if name in ("train", "omit"):
         return  # what they do with images is theirs
     told = run(f"{path},layout=nhwc")
     assert told.code == 0 and "(nhwc)" not in told.err, told
     if name == "prepare":
-        np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.load(path).transpose(0, 3, 1, 2))
-    if name == "dry run":
-        assert told.json["config"]["dataset"]["options"] == {"path": str(path), "layout": "nhwc"}
+        np.testing.assert_array_equal(np.load(tmp_path / "OUT.npy"), np.load(path).transpose(0, 3, 1, 2))
 
 
 def test_settings_of_runs_without_a_layout_are_what_they_were():
@@ -281,7 +270,7 @@ def test_an_array_of_an_archive_is_named(tmp_path, write):
 
 def test_a_single_array_has_no_names(save):
     with pytest.raises(UsageError, match="holds one array"):
-        load(save(values(9, 1, 8, 8)), ",array=images")
+        load(save(values(9, 1, 8, 8)), ",array=x")
 
 
 def damaged(path, kind):

@@ -54,7 +54,6 @@ from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.data.datasets import load_pixels
 from sagd_cli.data.folders import list_images
 from sagd_cli.data.images import read_image, write_array
-from sagd_cli.data.ranges import image_signal
 from sagd_cli.restoration.quality import psnr
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -145,7 +144,7 @@ def sagd(*arguments: object) -> None:
 
 def signals_in(folder: Path) -> Signals:
     """The images of a folder on the [-1, 1] range, in the order of their names."""
-    return [image_signal(read_image(path).pixels) for path in list_images(folder)]
+    return [read_image(path).signal for path in list_images(folder)]
 
 
 def corrupted(bench: Bench) -> Signals:

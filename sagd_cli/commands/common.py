@@ -46,6 +46,14 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Set any key, for example training.learning_rate=1e-3."),
 ]
 BAND_HELP = f"{band_forms()}; join with +."
+RangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="LO:HI",
+        help="Values of black and white; else those of the type, [0, 1] for floats that lie there, or found.",
+    ),
+]
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", metavar="FILE.png|FILE.svg", help="Also draw a figure.")
 ]

@@ -48,6 +48,10 @@ def prepare(
         int | None,
         typer.Option("--size", min=2, help="Crop a folder's images to squares and resize them to N x N."),
     ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option("--mode", metavar="rgb|grey", help="Make the images of a folder RGB, or grey."),
+    ] = None,
     pixels: Annotated[
         bool,
         typer.Option("--pixels", help="Round and clip float data on the [-1, 1] range to 8-bit images."),
@@ -63,6 +67,8 @@ def prepare(
 
       sagd data prepare photos --size 64 --output photos64.npy
 
+      sagd data prepare imagenet/train --size 64 --mode rgb --output imagenet64.npz
+
       sagd data prepare digits:test --output digits-test
 
       sagd data prepare samples/samples.npz --pixels --output samples.npy      (of a run on `sagd corrupt`'s floats)
@@ -70,17 +76,21 @@ def prepare(
     from sagd_cli.config.arguments import parse_dataset
     from sagd_cli.config.run import DatasetConfig
     from sagd_cli.data.datasets import fetch
-    from sagd_cli.data.ranges import array_pixels
+    from sagd_cli.data.ranges import ToBytes
     from sagd_cli.data.writing import write_dataset
 
     config = parse_dataset(data)
-    if size is not None:
-        config = DatasetConfig(name=config.name, split=config.split, options={**config.options, "size": size})
+    asked = {key: value for key, value in (("size", size), ("mode", mode)) if value is not None}
+    if asked:
+        config = DatasetConfig(name=config.name, split=config.split, options={**config.options, **asked})
     if download:
         fetch(config)
-    change = (lambda index, image: array_pixels(image)) if pixels else None
+    change = ToBytes() if pixels else None
     count, *shape = write_dataset(config, target, force, output(), change)
-    result = {"output": str(target), "count": count, "shape": shape}
+    result: dict[str, Any] = {"output": str(target), "count": count, "shape": shape}
+    if change is not None:
+        result["clipped"] = change.clipped
+        output().note(f"{change.clipped:,} values were beyond black or white and were clipped")
     output().result(result, str(target))
 
 

@@ -9,6 +9,7 @@ from sagd_cli.commands.common import (
     BAND_HELP,
     DeviceOption,
     ForceOption,
+    RangeOption,
     announced_device,
     common,
     refuse_read,
@@ -113,6 +114,7 @@ def omit(
         int, typer.Option("--sampling-steps", min=1, help="Network evaluations per sample.")
     ] = 20,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the training and of samples.")] = 0,
+    values: RangeOption = None,
     device: DeviceOption = "auto",
     force: ForceOption = False,
 ) -> None:
@@ -131,6 +133,7 @@ def omit(
       sagd omit --band 0.25:0.5 more-damaged --model runs/mid --uncertainty deviations
     """
     from sagd_cli.data.folders import raise_if_failed
+    from sagd_cli.data.ranges import Range
     from sagd_cli.restoration.band_model import open_model
     from sagd_cli.restoration.clean_images import clean_images
     from sagd_cli.restoration.omission import Places, omit_files
@@ -161,6 +164,7 @@ def omit(
         steps=steps,
         seed=seed,
         keeps_model=run is not None,
+        given=None if values is None else Range.parse(values),
     )
     base = source.resolve() if source.is_dir() else source.resolve().with_suffix("")
     target = folder or base.with_name(f"{base.name}-omitted")

@@ -1,6 +1,6 @@
 """Noise confined to a band, added to images: y = x + gamma eps_B (docs/theory.md, section 6)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from sagd_cli.data.folders import (
     Outcome,
     check_names,
     check_output_folder,
+    collect,
     list_images,
     output_name,
-    read_all,
 )
 from sagd_cli.data.images import Image, write_image
-from sagd_cli.data.ranges import array_signal, image_pixels, image_signal
+from sagd_cli.data.ranges import Range, array_signal, image_pixels, image_signal
 from sagd_cli.data.writing import write_dataset
 from sagd_cli.errors import UsageError
 from sagd_cli.spectral.band import Band
@@ -28,11 +28,15 @@ from sagd_cli.system.console import Output
 
 @dataclass(frozen=True)
 class Corruption:
-    """Noise of amplitude `strength` on the [-1, 1] range, at each frequency of `band`; `seed` decides what is drawn."""
+    """Noise of amplitude `strength` on the [-1, 1] range, at each frequency of `band`; `seed` decides what is drawn.
+
+    `given` are the values of black, -1, and white, 1, in image files, where the user says them.
+    """
 
     band: Band
     strength: float
     seed: int = 0
+    given: Range | None = None
 
     def __post_init__(self) -> None:
         """Raise UsageError unless the strength is positive and finite."""
@@ -68,36 +72,42 @@ def corrupt_files(
     """Add noise to the images of `source`, a folder or one file, and write them to `folder`; return the JSON object.
 
     The noise of a file is a function of the seed and the file's name. With `clip`, images are written in their own
-    format and depth. Otherwise they are written as 32-bit float TIFF: values outside [0, 1] survive, and
-    y = x + gamma eps_B holds exactly. Raises UsageError on a folder that cannot be written to.
+    format and depth. Otherwise they are written as 32-bit float TIFF: values outside the range survive, and
+    y = x + gamma eps_B holds exactly. The range of such a file, which it states, is [0, 1] for integers that had that
+    of their type; else it is the range of the source. Raises UsageError on a folder that cannot be written to.
     """
     paths = list_images(source)
     name = output_name if clip else _float_name
     names = check_names(paths, lambda path: [name(path)])
     check_output_folder(folder, names, force, [source])
     outcome = Outcome()
+    images = collect(paths, corruption.given, output).trimmed()
     with output.progress("corrupt", len(paths)) as bar:
-        for image in read_all(paths, outcome, output):
-            bar.advance()
+        for image in images.read(outcome, output, bar.advance):
             if outcome.has_band(image, corruption.band, output):
                 folder.mkdir(parents=True, exist_ok=True)
                 target = folder / name(image.path)
-                _corrupt_file(corruption, image, target, clip)
-                outcome.files.append({"input": str(image.path), "output": str(target)})
+                clipped = _corrupt_file(corruption, image, target, clip)
+                record = {"input": str(image.path), "output": str(target), "range": image.values.ends}
+                outcome.files.append(record | ({"clipped": clipped} if clip else {}))
     found = {"files": outcome.files, "failed": outcome.failed}
+    outcome.say_clipped(output)
     return {"output": str(folder), **corruption.document(), **found}
 
 
-def _corrupt_file(corruption: Corruption, image: Image, target: Path, clip: bool) -> None:
-    signal = image_signal(image.pixels)
+def _corrupt_file(corruption: Corruption, image: Image, target: Path, clip: bool) -> float:
+    """Write the image with noise to `target`; return the share of its values that were clipped."""
+    signal = image.signal
     signal = signal + corruption.noise(signal.shape, image.path.name)
     if clip:
-        write_image(image, image_pixels(signal, image.pixels.dtype), target)
-        return
+        write_image(image, image.pixels_of(signal), target)
+        return image.clipped(signal)
     kind = np.dtype(np.float32)
     alpha = None if image.alpha is None else image_pixels(image_signal(image.alpha), kind)
-    pixels = image_pixels(signal, kind)
-    write_image(Image(pixels, alpha, image.path), pixels, target)
+    values = image.float_values
+    written = replace(image, pixels=image_pixels(signal, kind, values), alpha=alpha, range=values)
+    write_image(written, written.pixels, target)
+    return 0.0
 
 
 def corrupt_dataset(

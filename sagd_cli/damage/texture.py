@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from sagd_cli.data.images import Image
-from sagd_cli.data.ranges import image_signal
 from sagd_cli.design.measure import LARGEST_TILE
 from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage
 
@@ -15,5 +14,5 @@ def texture(images: Sequence[Image]) -> Spectrum:
     smallest = np.min([image.pixels.shape[1:] for image in images], axis=0)
     average = SpectrumAverage(tuple(min(int(side), LARGEST_TILE[2]) for side in smallest), hann=True)
     for image in images:
-        average.add(image_signal(image.pixels).astype(np.float64))
+        average.add(image.signal.astype(np.float64))
     return average.result()

@@ -54,7 +54,7 @@ def check_pixels(images: AlikeImages, subject: str) -> None:
     if images.dtype != np.uint8:
         raise UsageError(
             f"{subject} is {images.dtype} data, which has no black and white, and this takes images",
-            "Give uint8 images; latents have to be decoded first.",
+            "`sagd data prepare DATA --pixels` makes bytes of signals; latents have to be decoded first.",
         )
 
 

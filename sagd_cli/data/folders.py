@@ -1,22 +1,30 @@
 """Folders of images: which files are read, how outputs are named, and what became of each file."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from sagd_cli.data.formats import accepted_suffixes, format_of, is_lossless
 from sagd_cli.data.images import Image, read_image
-from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.data.ranges import Range, Ranges, RangeSurvey
+from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
-from sagd_cli.system.console import Output
+from sagd_cli.system.console import Output, output
 from sagd_cli.system.files import reason_of, refuse_existing, shown_path
 
 MOST_IMAGES, MOST_IMAGE_VALUES = 10_000, 1 << 28
+KEPT_BYTES = 1 << 28
+# Files with these suffixes lie beside images and are none.
+DOCUMENTS = frozenset(
+    {"", ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini"}
+    | {".html", ".log", ".pdf", ".py", ".sh", ".db", ".npy", ".npz"}
+)
 
 
 def output_name(path: Path) -> str:
@@ -28,19 +36,76 @@ def output_name(path: Path) -> str:
 def list_images(folder: Path) -> list[Path]:
     """Return the files in `folder` that have the suffix of a format, sorted by name, without hidden ones.
 
-    `folder` may also be one file, which is returned, whatever its suffix. Raises `UsageError` when `folder` is missing,
-    cannot be read or holds no image.
+    `folder` may also be one file, which is returned, whatever its suffix. A note says what is left out. Raises
+    `UsageError` when `folder` is missing, cannot be read or holds no image, and when most of its files would be left
+    out, documents and companions of images aside.
     """
     if folder.exists() and not folder.is_dir():
         return [folder]
+    images, others = _listed(folder)
+    _check_left_out(folder, images, others)
+    return images
+
+
+def images_by_class(folder: Path) -> dict[Path, list[Path]]:
+    """Return the images of each folder in `folder`, which are classes, or of `folder` itself where it holds images.
+
+    Hidden ones are left out. Raises what `list_images` raises, and `UsageError` when `folder` holds images beside
+    folders with more of them.
+    """
+    here, others = _listed(folder) if folder.is_dir() else ([], [])
+    classes = [path for path in others if path.is_dir()]
+    if here:
+        inside = sum(len(_listed(path)[0]) for path in classes)
+        if inside > len(here):
+            names = ", ".join(file.name for file in here[:3]) + (", ..." if len(here) > 3 else "")
+            raise UsageError(
+                f"{shown_path(folder)} holds {len(here)} image(s) ({names}) beside folders with {inside}",
+                "Where the folders are classes, move the images into one of them, or else the folders away.",
+            )
+    if here or not classes:
+        return {folder: list_images(folder)}
+    found, others = {}, [path for path in others if path not in classes]
+    for path in classes:
+        found[path], more = _listed(path)
+        if not found[path]:
+            raise UsageError(f"{shown_path(path)} holds no image", f"Accepted are {accepted_suffixes()}.")
+        others += more
+    _check_left_out(folder, [*chain(*found.values())], others)
+    return found
+
+
+def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the images in `folder` and what else is there, without hidden ones, both sorted by name."""
     try:
         entries = sorted(folder.iterdir(), key=lambda path: path.name)  # a path that is compared grows
     except (OSError, ValueError) as error:
         raise UsageError(f"{shown_path(folder)} is not a folder of images: {reason_of(error)}") from error
-    images = [path for path in entries if format_of(path) and not path.name.startswith(".")]
+    shown = [path for path in entries if not path.name.startswith(".")]
+    images = [path for path in shown if format_of(path) and not path.is_dir()]
+    return images, [path for path in shown if path not in {*images}]
+
+
+def _check_left_out(folder: Path, images: Sequence[Path], others: Sequence[Path]) -> None:
+    """Say which files are left out; raise UsageError when there is no image, or when they are most."""
     if not images:
         raise UsageError(f"{shown_path(folder)} holds no image", f"Accepted are {accepted_suffixes()}.")
-    return images
+    if not others:
+        return
+    folders = sum(path.is_dir() for path in others)
+    files = [path for path in others if not path.is_dir()]
+    words = [
+        f"{n} {kind}"
+        for kind, n in Counter(path.suffix.lower() or "without suffix" for path in files).items()
+    ]
+    named = ", ".join([*words, f"{folders} folder(s)"] if folders else words)
+    stems = {path.stem for path in images}
+    if sum(path.suffix.lower() not in DOCUMENTS and path.stem not in stems for path in files) > len(images):
+        raise UsageError(
+            f"most files of {shown_path(folder)} would be left out: {named}, beside {len(images)} image(s)",
+            f"Convert them, or move them away. Accepted are {accepted_suffixes()}.",
+        )
+    output().once(f"{shown_path(folder)}: {len(images)} image(s); left out: {named}")
 
 
 def check_output_folder(folder: Path, names: Iterable[str], force: bool, inputs: Iterable[Path] = ()) -> None:
@@ -79,6 +144,15 @@ class Outcome:
         self.failed.append({"input": str(path), "error": error.message})
         output.warn(error.message)
 
+    def say_clipped(self, output: Output) -> None:
+        """Say how many values were clipped to the ends of their type, by the `clipped` shares of the records."""
+        shares = [record["clipped"] for record in self.files if record.get("clipped")]
+        if shares:
+            output.note(
+                f"in {len(shares)} of {len(self.files)} images values were beyond the ends of their type and were "
+                f"clipped, at most {max(shares):.2%} of an image"
+            )
+
     def has_band(self, image: Image, band: Band, output: Output) -> bool:
         """Tell whether `band` has frequencies at the image's size; note the file as failed when it has none."""
         try:
@@ -112,39 +186,79 @@ def raise_if_failed(result: dict[str, Any]) -> None:
         raise SagdError(message, "The warnings above name the files.")
 
 
-def read_all(
-    paths: Iterable[Path],
-    outcome: Outcome,
-    output: Output,
-    on_file: Callable[[], None] = lambda: None,
-    known: Mapping[Path, Image] = MappingProxyType({}),
-) -> Iterator[Image]:
-    """Yield the images at `paths` that can be read; note the others as failed in `outcome`.
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """Image files that are worked on together: their `paths`, and the `ranges` of their values.
 
-    `on_file` is called once for each file. `known` holds images that were read before; they are not read again.
+    `some` are images that were read before and stay in memory; they are not read again.
     """
-    for path in paths:
-        on_file()
-        try:
-            yield known[path] if path in known else read_image(path)
-        except SagdError as error:
-            outcome.fail(path, error, output)
+
+    paths: Sequence[Path]
+    ranges: Ranges
+    some: Sequence[Image]
+
+    def trimmed(self) -> "Collection":
+        """Return the collection without `some` where they take more memory than `KEPT_BYTES`."""
+        size = sum(image.pixels.nbytes for image in self.some)
+        return self if size <= KEPT_BYTES else replace(self, some=())
+
+    def of(self, image: Image) -> Image:
+        """Return an image of the collection with the range that was decided for its type."""
+        return replace(image, range=self.ranges.of(image.pixels.dtype))
+
+    def read(
+        self, outcome: Outcome, output: Output, on_file: Callable[[], None] = lambda: None
+    ) -> Iterator[Image]:
+        """Yield the images that can be read; note the others as failed in `outcome`.
+
+        `on_file` is called once for each file.
+        """
+        known = {image.path: image for image in self.some}
+        for path in self.paths:
+            on_file()
+            try:
+                yield known[path] if path in known else self.of(read_image(path))
+            except SagdError as error:
+                outcome.fail(path, error, output)
+
+
+def collect(paths: Sequence[Path], given: Range | None, output: Output) -> Collection:
+    """Read `some_images` and decide the ranges by them; `given` is the range that the user says.
+
+    A note tells of ranges that were found from the values.
+    """
+    some = some_images(paths)
+    survey = RangeSurvey(given)
+    for image in some:
+        survey.add(image.pixels, image.range)
+    found = Collection(paths, survey.decided(), ())
+    for remark in found.ranges.remarks:
+        output.note(f"{remark} (--range LO:HI says otherwise)")
+    return replace(found, some=[found.of(image) for image in some])
 
 
 def some_images(paths: Sequence[Path]) -> list[Image]:
     """Read images to learn from, drawn from all `paths`, as many as memory should hold.
 
     They come in the order of `paths`, and which they are is a function of the number of paths. Files that cannot be
-    read are left out.
+    read are left out. Raises `DataError`, with the cause of the first, when none can be read.
     """
     order = np.random.default_rng(len(paths)).permutation(len(paths))[:MOST_IMAGES]
-    images, values = dict[int, Image](), 0
+    images, values, faults = dict[int, Image](), 0, list[SagdError]()
     for index in order.tolist():
         try:
             images[index] = read_image(paths[index])
-        except SagdError:
+        except SagdError as error:
+            faults.append(error)
             continue
         values += images[index].pixels.size
         if values >= MOST_IMAGE_VALUES:
             break
+    if faults and not images:
+        first = min(faults, key=lambda fault: fault.message)
+        raise (
+            first
+            if len(faults) == 1
+            else DataError(f"none of {len(paths)} images can be read: {first.message}", first.hint)
+        )
     return [images[index] for index in sorted(images)]

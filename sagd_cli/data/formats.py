@@ -6,6 +6,7 @@ subject, for example "is empty": `images` puts the name of the file before them.
 """
 
 import re
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import UnidentifiedImageError
 
+from sagd_cli.data.metadata import NOTHING, Metadata
 from sagd_cli.errors import DataError
 from sagd_cli.system.choices import Choice, choices, load_reference
 
@@ -26,7 +28,8 @@ class ImageFormat(Choice):
     `suffixes` are those of its files; the first one is the usual one. `magic` is a regular expression; the first bytes
     of this format's files match it, and those of other formats do not. `encoder` names a function from samples to
     bytes that loses nothing; it is empty when images are not written in this format. `depths` and `channels` are what
-    the encoder can hold.
+    the encoder can hold. `metadata` names a function from the bytes of a file to what it holds besides its pixels, and
+    `embed` one from a file that the encoder wrote and such metadata to the file with them; empty where there are none.
     """
 
     suffixes: tuple[str, ...]
@@ -34,10 +37,13 @@ class ImageFormat(Choice):
     encoder: str = ""
     depths: tuple[str, ...] = ()
     channels: tuple[int, ...] = ()
+    metadata: str = ""
+    embed: str = ""
 
 
+_PILLOW = "sagd_cli.data.pillow"
 # Each format has one engine: libpng for PNG and tifffile for TIFF, because Pillow cuts their 16-bit colours to 8,
-# and Pillow for the rest.
+# and Pillow for the rest, with what it would cut read apart.
 FORMATS = choices(
     ImageFormat(
         name="PNG",
@@ -48,20 +54,47 @@ FORMATS = choices(
         encoder="sagd_cli.data.png:encode_png",
         depths=("uint8", "uint16"),
         channels=(1, 2, 3, 4),
+        metadata="sagd_cli.data.png:read_png_metadata",
+        embed="sagd_cli.data.png:embed_in_png",
     ),
     ImageFormat(
         name="JPEG",
         summary="photographs of 8 bits, compressed with loss",
-        build="sagd_cli.data.pillow:decode_pillow",
-        suffixes=(".jpg", ".jpeg"),
+        build=f"{_PILLOW}:decode_jpeg",
+        suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
         magic=rb"\xff\xd8\xff",
+        metadata=f"{_PILLOW}:read_jpeg_metadata",
+    ),
+    ImageFormat(
+        name="JPEG 2000",
+        summary="photographs of 8 or 16 bits, compressed with or without loss",
+        build=f"{_PILLOW}:decode_modern",
+        suffixes=(".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
+        magic=rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
+        metadata=f"{_PILLOW}:read_pillow_metadata",
     ),
     ImageFormat(
         name="WebP",
         summary="images of 8 bits for the web, mostly compressed with loss",
-        build="sagd_cli.data.pillow:decode_pillow",
+        build=f"{_PILLOW}:decode_webp",
         suffixes=(".webp",),
         magic=rb"RIFF.{4}WEBP",
+        metadata=f"{_PILLOW}:read_webp_metadata",
+    ),
+    ImageFormat(
+        name="AVIF",
+        summary="images of 8 to 12 bits for the web, mostly compressed with loss",
+        build=f"{_PILLOW}:decode_modern",
+        suffixes=(".avif",),
+        magic=rb".{4}ftyp(?:avi[fs]|(?:mif1|msf1).{0,64}?avif)",
+        metadata=f"{_PILLOW}:read_pillow_metadata",
+    ),
+    ImageFormat(
+        name="GIF",
+        summary="images of at most 256 colours, one frame",
+        build=f"{_PILLOW}:decode_plain",
+        suffixes=(".gif",),
+        magic=rb"GIF8[79]a",
     ),
     ImageFormat(
         name="TIFF",
@@ -72,26 +105,47 @@ FORMATS = choices(
         encoder="sagd_cli.data.tiff:encode_tiff",
         depths=("uint8", "uint16", "float32"),
         channels=(1, 2, 3, 4),
+        metadata="sagd_cli.data.tiff:read_tiff_metadata",
+        embed="sagd_cli.data.tiff:embed_in_tiff",
     ),
     ImageFormat(
         name="BMP",
         summary="bitmaps of Windows, 8 bits, uncompressed",
-        build="sagd_cli.data.pillow:decode_pillow",
-        suffixes=(".bmp",),
+        build=f"{_PILLOW}:decode_plain",
+        suffixes=(".bmp", ".dib"),
         magic=rb"BM",
-        encoder="sagd_cli.data.pillow:encode_bmp",
+        encoder=f"{_PILLOW}:encode_bmp",
         depths=("uint8",),
         channels=(1, 3, 4),
+        metadata=f"{_PILLOW}:read_pillow_metadata",
+        embed=f"{_PILLOW}:embed_in_bmp",
     ),
     ImageFormat(
         name="PGM",
         summary="grey images of 8 or 16 bits, uncompressed",
-        build="sagd_cli.data.pillow:decode_pillow",
+        build=f"{_PILLOW}:decode_netpbm",
         suffixes=(".pgm",),
         magic=rb"P[25]",
-        encoder="sagd_cli.data.pillow:encode_pgm",
+        encoder=f"{_PILLOW}:encode_pgm",
         depths=("uint8", "uint16"),
         channels=(1,),
+    ),
+    ImageFormat(
+        name="PPM",
+        summary="colour images of 8 or 16 bits, uncompressed",
+        build=f"{_PILLOW}:decode_netpbm",
+        suffixes=(".ppm",),
+        magic=rb"P[36]",
+        encoder=f"{_PILLOW}:encode_ppm",
+        depths=("uint8", "uint16"),
+        channels=(3,),
+    ),
+    ImageFormat(
+        name="PBM",
+        summary="images of one bit; .pnm files hold these, PGM or PPM",
+        build=f"{_PILLOW}:decode_netpbm",
+        suffixes=(".pbm", ".pnm"),
+        magic=rb"P[14]",
     ),
 )
 
@@ -112,18 +166,27 @@ def is_lossless(name: str) -> bool:
     return bool(FORMATS[name].encoder)
 
 
+def format_in(data: bytes) -> str:
+    """Return the name of the format that the bytes of a file are in; raise DataError where they are in none."""
+    if not data:
+        raise DataError("is empty")
+    for name, known in FORMATS.items():
+        if re.match(known.magic, data, re.DOTALL):
+            return name
+    raise DataError("is not an image of an accepted format", f"Accepted are {accepted_suffixes()}.")
+
+
 def decode(data: bytes, name: str) -> np.ndarray:
     """Return the samples (H, W, S) in `data`, a file of the format `name`, upright as its EXIF says.
 
-    Raises `DataError` when the content is of another format, has more than `MAX_PIXELS`, is an animation, has several
-    pages, has a colour model other than grey and RGB, is not finite, or is damaged.
+    What a file holds besides its pixels and their orientation changes nothing, sound or not. Raises `DataError` when
+    the content has more than `MAX_PIXELS`, is an animation, has several pages, has a colour model other than grey, RGB
+    and CMYK, is not finite, or is damaged.
     """
-    _check_content(data, name)
     read = FORMATS[name].load()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
-            warnings.simplefilter("error", RuntimeWarning)
+            warnings.simplefilter("ignore")  # what makes pixels doubtful is raised; decoders warn of the rest
             samples: np.ndarray = read(data)
     except DataError:
         raise
@@ -134,28 +197,37 @@ def decode(data: bytes, name: str) -> np.ndarray:
     return np.ascontiguousarray(samples)
 
 
-def encode(samples: np.ndarray, name: str) -> bytes:
+def read_metadata(data: bytes, name: str) -> Metadata:
+    """Return what `data`, a file of the format `name`, holds besides its pixels: nothing where that cannot be read."""
+    reader = FORMATS[name].metadata
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found: Metadata = load_reference(reader)(data) if reader else Metadata()
+    except Exception:  # hostile bytes make the decoders raise anything at all
+        return Metadata()
+    return found
+
+
+def encode(samples: np.ndarray, name: str, metadata: Metadata = NOTHING) -> bytes:
     """Return `samples` (H, W, S) as a file of the lossless format `name`, bit for bit.
 
-    Raises `DataError` when the format cannot hold that many channels or that type.
+    It holds as much of `metadata` as it can. Raises `DataError` when the format cannot hold that many channels or that
+    type.
     """
     target = FORMATS[name]
     if samples.dtype.name not in target.depths or samples.shape[2] not in target.channels:
         kind = f"{samples.shape[2]} channel(s) of {samples.dtype.name}"
         raise DataError(f"cannot hold {kind} without loss", "Write a .tif file, which holds every kind.")
     plain = np.copy(samples, order="C")  # imagecodecs wants plain strides on sides of 1
-    return bytes(load_reference(target.encoder)(plain))
-
-
-def _check_content(data: bytes, name: str) -> None:
-    if not data:
-        raise DataError("is empty")
-    content = next((known for known in FORMATS.values() if re.match(known.magic, data, re.DOTALL)), None)
-    if content is None:
-        raise DataError(f"is not a {name} file", f"Accepted are {accepted_suffixes()}.")
-    if content.name != name:
-        message = f"is a {content.name} file by its content, not {name}"
-        raise DataError(message, f"Rename it to end in {content.suffixes[0]}.")
+    data = bytes(load_reference(target.encoder)(plain))
+    fitting = metadata.fitting(samples.shape[2])
+    if not target.embed or fitting == NOTHING:
+        return data
+    try:
+        return bytes(load_reference(target.embed)(data, fitting))
+    except (struct.error, OverflowError, ValueError):  # a number that the format has no room for
+        return data
 
 
 def _detail(error: Exception) -> str:

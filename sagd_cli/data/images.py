@@ -4,25 +4,76 @@ Memory holds images channels first, (C, H, W), with C = 1 (grey) or 3 (RGB). `fo
 """
 
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sagd_cli.data.formats import MAX_FILE_BYTES, accepted_suffixes, decode, encode, format_of
-from sagd_cli.data.ranges import image_pixels, image_signal, to_bytes
-from sagd_cli.errors import DataError, SagdError, UsageError
+from sagd_cli.data.formats import (
+    MAX_FILE_BYTES,
+    accepted_suffixes,
+    decode,
+    encode,
+    format_in,
+    format_of,
+    read_metadata,
+)
+from sagd_cli.data.metadata import NOTHING, Metadata
+from sagd_cli.data.ranges import UNIT, Range, Signal, clipped_values, image_pixels, image_signal, type_range
+from sagd_cli.errors import DataError, SagdError
 from sagd_cli.system.files import atomic_path, reason_of, shown_path
+
+# Values that stand for "no data" in images of science: GDAL's and ESRI's, the ends of float32, netCDF's fill value.
+NO_DATA = np.array(
+    [-9999, -32768, -99999, -3.4028235e38, 3.4028235e38, -1e38, 9.96921e36, 1e20, -1e20], np.float32
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """An image as read from `path`."""
+    """An image as read from `path`.
+
+    `range` says which of its values are black and white: as the file states, or as was decided for the set it belongs
+    to (`ranges.RangeSurvey`); None where neither is known, and the range of the type holds.
+    """
 
     pixels: np.ndarray  # (C, H, W), C = 1 or 3, uint8 | uint16 | float32
     alpha: np.ndarray | None  # (H, W), of the same type; straight, not multiplied into `pixels`
     path: Path
+    range: Range | None = None
+    metadata: Metadata = NOTHING  # what else the file holds and `write_image` carries over
+
+    @property
+    def values(self) -> Range:
+        """Black and white."""
+        return self.range or type_range(self.pixels.dtype)
+
+    @property
+    def signal(self) -> NDArray[np.float32]:
+        """The pixels (C, H, W) on [-1, 1]."""
+        return image_signal(self.pixels, self.range)
+
+    def pixels_of(self, signal: Signal) -> np.ndarray:
+        """Return a signal as pixels of this image's type and range; raise what `image_pixels` raises."""
+        return image_pixels(signal, self.pixels.dtype, self.range)
+
+    @property
+    def float_values(self) -> Range:
+        """Black and white of this image as floats: [0, 1] for integers with the range of their type, else its own."""
+        return UNIT if self.values == type_range(self.pixels.dtype) else self.values
+
+    def clipped(self, signal: Signal) -> float:
+        """Return the share of the values of a signal that `pixels_of` clips."""
+        return clipped_values(signal, self.pixels.dtype, self.range) / signal.size
+
+    @property
+    def opaque(self) -> np.ndarray:
+        """The pixels (C, H, W) as they look on a white ground, where alpha lets it through."""
+        if self.alpha is None or (self.alpha == type_range(self.alpha.dtype).high).all():
+            return self.pixels
+        cover = (image_signal(self.alpha) + 1) / 2
+        return self.pixels_of(cover * (self.signal - 1) + 1)
 
 
 def read_image(path: Path) -> Image:
@@ -30,35 +81,64 @@ def read_image(path: Path) -> Image:
 
     Palettes and fewer than 8 bits become grey, RGB or RGBA of 8 bits.
 
-    Raises `DataError` on what `formats.decode` refuses, and when it is not a regular file, cannot be opened or has the
-    suffix of no format.
+    Its content says which format it is in, whatever its suffix. Raises `DataError` on what `formats.decode` refuses,
+    and when it is not a regular file, cannot be opened or is in no known format.
     """
     try:
-        samples = decode(_contents(path), _known_format(path))
+        data = _contents(path)
+        name = format_in(data)
+        samples = decode(data, name)
     except DataError as error:
         raise DataError(f"{shown_path(path)} {error.message}", error.hint) from error
     channels = 1 if samples.shape[2] < 3 else 3
     pixels = np.ascontiguousarray(np.moveaxis(samples[..., :channels], 2, 0))
     alpha = None if samples.shape[2] == channels else np.ascontiguousarray(samples[..., channels])
-    return Image(pixels, alpha, path)
+    metadata = read_metadata(data, name)
+    _refuse_no_data(pixels, metadata.no_data, path)
+    stated = None if metadata.values is None else Range(*metadata.values)
+    return Image(pixels, alpha, path, stated, metadata)
+
+
+def _refuse_no_data(pixels: np.ndarray, stated: float | None, path: Path) -> None:
+    """Raise DataError when floats hold the number `stated` for missing data, or end in one of `NO_DATA`."""
+    if pixels.dtype.kind != "f":
+        return
+    ends = {np.float32(pixels.min()), np.float32(pixels.max())} & {*NO_DATA}
+    for value in ends if stated is None else ends | {np.float32(stated)}:
+        count = int(np.count_nonzero(pixels == value))
+        if count:
+            raise DataError(
+                f"{shown_path(path)} holds {value:.7g} at {count} of its values, which seems to stand for missing data",
+                "Fill these pixels first, for example from their neighbours.",
+            )
 
 
 def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:
-    """Write `pixels` (C, H, W) with the alpha of `image_like` to `path`, whose suffix names a lossless format.
+    """Write `pixels` (C, H, W) to `path`, whose suffix names a lossless format, with the rest of `image_like`.
 
-    The file appears whole or not at all, and an old one stays until then. Raises ValueError when the shape or
-    type of `pixels` is not that of `image_like`, `DataError` when the format cannot hold them unchanged, and
-    `SagdError` when the disk is full or the folder cannot be written to.
+    The rest is its alpha, and as much of its metadata as the format can hold; a TIFF file states its range. The file
+    appears whole or not at all, and an old one stays until then. Raises ValueError when the shape or type of `pixels`
+    is not that of `image_like`, `DataError` when the format cannot hold them unchanged, and `SagdError` when the disk
+    is full or the folder cannot be written to.
     """
     like = image_like.pixels
     if pixels.shape != like.shape or pixels.dtype != like.dtype:
         raise ValueError(f"pixels are {pixels.dtype}{pixels.shape}, the image is {like.dtype}{like.shape}")
     planes = pixels if image_like.alpha is None else np.concatenate([pixels, image_like.alpha[None]])
     try:
-        data = encode(np.moveaxis(planes, 0, 2), _known_format(path))
+        data = encode(np.moveaxis(planes, 0, 2), _known_format(path), _metadata(image_like))
     except DataError as error:
         raise DataError(f"{shown_path(path)} {error.message}", error.hint) from error
     _write_atomically(data, path)
+
+
+def _metadata(image: Image) -> Metadata:
+    """Return the metadata to write, with black and white where they are known and not those of an integer type."""
+    is_plain = image.pixels.dtype.kind == "u" and image.values == type_range(image.pixels.dtype)
+    return replace(
+        image.metadata,
+        values=None if image.range is None or is_plain else (image.range.low, image.range.high),
+    )
 
 
 def write_array(pixels: np.ndarray, path: Path) -> None:
@@ -85,23 +165,6 @@ def contact_sheet(images: np.ndarray) -> np.ndarray:
         enlarged = image.repeat(scale, axis=1).repeat(scale, axis=2)
         sheet[:, top : top + height * scale, left : left + width * scale] = enlarged
     return sheet
-
-
-def read_alike(paths: Sequence[Path], size: int | None = None) -> Iterator[np.ndarray]:
-    """Yield the images at `paths` as training data, (C, H, W) of uint8 without their alpha, one at a time.
-
-    With `size`, `resized_square` brings them to size x size pixels. Raises `DataError` on a file that cannot be read,
-    and on images of different sizes, or of grey and RGB, where it names two files; `UsageError` when `size` is below 1.
-    """
-    if size is not None and size < 1:
-        raise UsageError(f"the size is {size}, and must be at least 1 pixel")
-    first = None
-    for path in paths:
-        pixels = read_image(path).pixels
-        image = to_bytes(pixels if size is None else resized_square(pixels, size))
-        first = image if first is None else first
-        _check_alike(first, image, paths[0], path)
-        yield image
 
 
 def _known_format(path: Path) -> str:
@@ -132,37 +195,3 @@ def _write_atomically(data: bytes, path: Path) -> None:
     except OSError as error:
         hint = "Free some space, or choose another output folder."
         raise SagdError(f"{shown_path(path)} cannot be written: {reason_of(error)}", hint) from error
-
-
-def resized_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Return the central square of `pixels` (C, H, W) resized to (C, size, size), of the same type.
-
-    The filter is Lanczos's, which averages when it reduces, and can go beyond black and white; floats keep that.
-    """
-    import PIL.Image as Pillow
-
-    height, width = pixels.shape[1:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = image_signal(pixels[:, top : top + side, left : left + side])
-    resized = [
-        np.asarray(Pillow.fromarray(plane).resize((size, size), Pillow.Resampling.LANCZOS))
-        for plane in square
-    ]
-    return image_pixels(np.stack(resized), pixels.dtype)
-
-
-def _check_alike(first: np.ndarray, other: np.ndarray, first_path: Path, path: Path) -> None:
-    names = shown_path(first_path), shown_path(path)
-    if first.shape[0] != other.shape[0]:
-        kinds = ["grey" if image.shape[0] == 1 else "RGB" for image in (first, other)]
-        raise DataError(
-            f"{names[0]} is {kinds[0]} and {names[1]} is {kinds[1]}: the images of a set are of one kind",
-            "Convert them all to grey or all to RGB.",
-        )
-    if first.shape != other.shape:
-        sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in (first, other)]
-        raise DataError(
-            f"{names[0]} is {sizes[0]} pixels and {names[1]} is {sizes[1]}: the images of a set have one size",
-            "Add --size N (train, data prepare) to cut and resize them all to N x N.",
-        )

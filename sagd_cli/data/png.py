@@ -1,25 +1,153 @@
-"""PNG files: libpng reads and writes all their depths."""
+"""PNG files: libpng reads and writes all their depths, from the chunks that make the pixels."""
 
 import logging
+import re
+import struct
+import zlib
+from collections.abc import Iterator
 
 import imagecodecs
 import numpy as np
 
-from sagd_cli.data.layout import with_channels
-from sagd_cli.data.pillow import opened, upright_by_exif
+from sagd_cli.data.layout import upright, with_channels
+from sagd_cli.data.metadata import Metadata, Tag, exif_block, metadata_of, orientation, read_tags
+from sagd_cli.data.pillow import opened
+from sagd_cli.errors import DataError
 
 # Its remarks would reach stderr through logging's last resort.
 logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_INCH = 0.0254  # metres
+_MOST_INFLATED = 2**24
+# Chunks on colours that hold for other pixels too. The names of others say it by their fourth letter.
+_COLOURS = {b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI"}
+_TURNING = (b"XML:com.adobe.xmp\0", b"Raw profile type")
+
 
 def decode_png(data: bytes) -> np.ndarray:
     """Return the samples (H, W, S) of a PNG file; raise DataError on one that is too large or an animation."""
+    bare = _SIGNATURE
+    for kind, _, whole in _chunks(data):
+        if kind == b"fdAT":  # the pixels of a further frame
+            raise DataError("is an animation", "Extract its frames into one file each.")
+        if kind == b"tRNS" or not _is_optional(kind):
+            bare += whole
     # Pillow meets a damaged PNG first: each one that imagecodecs 2026.3 refuses costs a reference to None, and some
     # thousands of them end the process on Python 3.11.
-    with opened(data, ("PNG",)) as picture:
-        return upright_by_exif(with_channels(imagecodecs.png_decode(data)), picture)
+    with opened(bare, ("PNG",)):
+        samples = with_channels(imagecodecs.png_decode(bare))
+    return upright(samples, orientation(*_exif_and_xmp(_sound_chunks(data))))
+
+
+def read_png_metadata(data: bytes) -> Metadata:
+    """Return what a PNG file holds besides its pixels; chunks that are damaged are left out."""
+    found = _sound_chunks(data)
+    tags, xmp = _exif_and_xmp(found)
+    turn = orientation(tags, xmp)
+    chunks = [
+        (kind, content)
+        for kind, content in found
+        if (kind in _COLOURS or kind[3] & 32)
+        and kind not in (b"eXIf", b"pHYs")
+        and (turn == 1 or not content.startswith(_TURNING))
+    ]
+    single = dict(reversed(found))
+    density = None
+    if len(single.get(b"pHYs", b"")) == 9:
+        across, down, unit = struct.unpack(">IIB", single[b"pHYs"])
+        if unit == 1:
+            density = across * _INCH, down * _INCH
+        elif turn < 5:
+            chunks.append((b"pHYs", single[b"pHYs"]))
+    return metadata_of(tags, _profile(single.get(b"iCCP", b"")), density, chunks, xmp)
 
 
 def encode_png(samples: np.ndarray) -> bytes:
     """Return samples (H, W, S) of 8 or 16 bits as a PNG file."""
     return bytes(imagecodecs.png_encode(samples[..., 0] if samples.shape[2] == 1 else samples))
+
+
+def embed_in_png(data: bytes, metadata: Metadata) -> bytes:
+    """Return a PNG file with `metadata` in it."""
+    chunks = [*metadata.chunks]
+    if metadata.icc:
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)))
+    if metadata.density:
+        pixels = [round(number / _INCH) for number in metadata.density]
+        chunks.append((b"pHYs", struct.pack(">IIB", *pixels, 1)))
+    if metadata.tags:
+        chunks.append((b"eXIf", exif_block(metadata.tags)))
+    start = len(_SIGNATURE) + 12 + 13  # behind the first chunk, IHDR
+    return data[:start] + b"".join(_chunk(*chunk) for chunk in chunks) + data[start:]
+
+
+def _is_optional(kind: bytes) -> bool:
+    return bool(kind[0] & 32)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield the kind, the content and the whole of each chunk, up to the last one or to where the file was cut."""
+    place, kind = len(_SIGNATURE), b""
+    while place + 8 <= len(data) and kind != b"IEND":
+        size, kind = struct.unpack_from(">I4s", data, place)
+        whole = data[place : place + 12 + size]
+        yield kind, whole[8 : 8 + size], whole
+        place += len(whole)
+
+
+def _sound_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the kind and content of each optional chunk that is whole, agrees with its checksum and can be read."""
+    return [
+        (kind, content)
+        for kind, content, whole in _chunks(data)
+        if _is_optional(kind) and whole == _chunk(kind, content) and _is_readable(kind, whole)
+    ]
+
+
+def _is_readable(kind: bytes, whole: bytes) -> bool:
+    """Tell whether Pillow reads a file of one pixel that has this chunk: what it refuses, others would refuse too."""
+    if kind in (b"acTL", b"fcTL", b"fdAT", b"tRNS"):
+        return False
+    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+    pixel = _chunk(b"IDAT", zlib.compress(b"\0\0")) + _chunk(b"IEND", b"")
+    try:
+        with opened(_SIGNATURE + head + whole + pixel, ("PNG",)):
+            return True
+    except Exception:  # hostile bytes make the decoder raise anything at all
+        return False
+
+
+def _exif_and_xmp(chunks: list[tuple[bytes, bytes]]) -> tuple[tuple[Tag, ...], bytes]:
+    exif = next((content for kind, content in chunks if kind == b"eXIf"), b"") or _raw_exif(chunks)
+    xmp = next((content for kind, content in chunks if content.startswith(_TURNING[0])), b"")
+    return read_tags(exif), xmp
+
+
+def _raw_exif(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the EXIF that ImageMagick wrote as text, before there was a chunk for it."""
+    for kind, content in chunks:
+        keyword, _, text = content.partition(b"\0")
+        if keyword in (b"Raw profile type exif", b"Raw profile type APP1"):
+            lines = (_inflated(text[1:]) if kind == b"zTXt" else text).split(b"\n")[3:]
+            digits = b"".join(lines)
+            return bytes.fromhex(digits.decode()) if re.fullmatch(rb"(?:[0-9a-fA-F]{2})+", digits) else b""
+    return b""
+
+
+def _profile(content: bytes) -> bytes:
+    """Return the colour profile in an iCCP chunk; nothing when it is damaged."""
+    return _inflated(content.partition(b"\0")[2][1:])
+
+
+def _inflated(data: bytes) -> bytes:
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(data, _MOST_INFLATED)
+    except zlib.error:
+        return b""
+    return content if unpacker.eof else b""

@@ -1,54 +1,206 @@
-"""The one place for the range of pixels: image files and arrays to signals on [-1, 1], and back. Imports no torch.
+"""The one place for the range of pixels: which values are black and white, and signals on [-1, 1]. Imports no torch.
 
-Image files hold black as 0 and white as `white(dtype)`. Arrays of integers use the whole range of their type, and
-arrays of floats are signals already. `tensors` does the same for tensors.
+Black and white of an image file are where the user or the file says. Otherwise they are the ends of the type of bytes,
+[0, 1] for floats that lie there, and found from the values for the rest (`RangeSurvey`). Arrays of integers use the
+whole range of their type, and arrays of floats are signals already. `tensors` does the same for tensors.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.errors import DataError
+from sagd_cli.errors import DataError, UsageError
 
 # An image (C, H, W), of which black is -1 and white is 1.
 Signal = NDArray[np.floating]
 
-_WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
+
+@dataclass(frozen=True)
+class Range:
+    """The values that are black, `low`, and white, `high`."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raise UsageError unless both are finite and white is above black."""
+        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
+            raise UsageError(
+                f"a range goes from a number to a larger one, not from {self.low:g} to {self.high:g}"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> "Range":
+        """Read LO:HI, for example 0:4095; raise UsageError on other text."""
+        low, colon, high = text.partition(":")
+        try:
+            return cls(float(low), float(high)) if colon else cls(float("nan"))
+        except (ValueError, UsageError):
+            raise UsageError(f"{text!r} is not a range LO:HI", "For example 0:4095 or -1000:3000.") from None
+
+    def __str__(self) -> str:
+        """Return LO:HI."""
+        return f"{self.low:.7g}:{self.high:.7g}"
+
+    @property
+    def ends(self) -> list[float]:
+        """Black and white, as JSON objects list them."""
+        return [self.low, self.high]
+
+    @property
+    def span(self) -> float:
+        """White minus black."""
+        return self.high - self.low
+
+    def has_units_of(self, other: "Range") -> bool:
+        """Whether values on the two ranges are likely of one unit: neither is eight times as long as the other."""
+        return 1 / 8 < self.span / other.span < 8
 
 
-def white(dtype: np.dtype) -> float:
-    """Return the value of white in image files of this type; black is 0. Raises KeyError on other types."""
-    return _WHITE[dtype.name]
+UNIT = Range()
+BYTES = Range(0, 255)
+_TYPES = {"uint8": BYTES, "uint16": Range(0, 65535), "float32": UNIT}
 
 
-def image_signal(pixels: np.ndarray) -> NDArray[np.float32]:
-    """Map the pixels of an image file, of any shape, from [black, white] to [-1, 1]; keep what is outside.
+def type_range(dtype: np.dtype) -> Range:
+    """Return the range of a type of image files: all of an integer type, [0, 1] for floats.
 
     Raises KeyError on a type that images do not have.
     """
-    return np.asarray(pixels, np.float32) * np.float32(2 / white(pixels.dtype)) - np.float32(1)
+    return _TYPES[dtype.name]
 
 
-def image_pixels(signal: Signal, dtype: np.dtype) -> np.ndarray:
-    """Map a signal of any shape from [-1, 1] to [black, white], pixels of an image file of type `dtype`.
+def image_signal(pixels: np.ndarray, values: Range | None = None) -> NDArray[np.float32]:
+    """Map the pixels of an image file, of any shape, from `values` to [-1, 1]; keep what is outside.
 
-    Integers are rounded and clipped, floats are not. Raises `DataError` when the signal holds NaN or infinity,
-    KeyError on a type that images do not have.
+    `values` are those of the type where none are given. Raises KeyError on a type that images do not have.
     """
+    values = values or type_range(pixels.dtype)
+    black, scale = np.float32(values.low), np.float32(2 / values.span)
+    return (np.asarray(pixels, np.float32) - black) * scale - np.float32(1)
+
+
+def image_pixels(signal: Signal, dtype: np.dtype, values: Range | None = None) -> np.ndarray:
+    """Map a signal of any shape from [-1, 1] to `values`, pixels of an image file of type `dtype`.
+
+    `values` are those of the type where none are given. Integers are rounded, and clipped to the ends of their type;
+    floats are not. Raises `DataError` when the signal holds NaN or infinity, KeyError on a type that images do not
+    have.
+    """
+    values, whole = values or type_range(dtype), type_range(dtype)
+    scaled = _scaled(signal, values)
+    return (np.clip(np.rint(scaled), whole.low, whole.high) if dtype.kind == "u" else scaled).astype(dtype)
+
+
+def clipped_values(signal: Signal, dtype: np.dtype, values: Range | None = None) -> int:
+    """Return how many values `image_pixels` clips, by more than their rounding."""
+    if dtype.kind == "f":
+        return 0
+    scaled, whole = np.rint(_scaled(signal, values or type_range(dtype))), type_range(dtype)
+    return int(np.count_nonzero((scaled < whole.low) | (scaled > whole.high)))
+
+
+def _scaled(signal: Signal, values: Range) -> NDArray[np.float64]:
     if not np.isfinite(signal).all():
         raise DataError("the computed image holds values that are not finite numbers")
-    top = white(dtype)
-    values = (signal.astype(np.float64) + 1) * (top / 2)
-    return (np.clip(np.rint(values), 0, top) if dtype.kind == "u" else values).astype(dtype)
+    scaled: NDArray[np.float64] = (signal.astype(np.float64) + 1) * (values.span / 2) + values.low
+    return scaled
 
 
-def to_bytes(pixels: np.ndarray) -> NDArray[np.uint8]:
+def to_bytes(pixels: np.ndarray, values: Range | None = None) -> NDArray[np.uint8]:
     """Return the pixels of an image file as uint8: rounded and clipped, or the same array where they are bytes.
 
     Raises what `image_signal` and `image_pixels` raise.
     """
-    return pixels if pixels.dtype == np.uint8 else image_pixels(image_signal(pixels), np.dtype(np.uint8))
+    if pixels.dtype == np.uint8 and values in (None, BYTES):
+        return pixels
+    return image_pixels(image_signal(pixels, values), np.dtype(np.uint8))
+
+
+@dataclass
+class _Seen:
+    """What was seen of the pixels of one type."""
+
+    low: float = float("inf")
+    high: float = float("-inf")
+    count: int = 0
+    in_unit: int = 0
+    in_bytes: int = 0
+    stated: set[Range | None] = field(default_factory=set)
+
+    def add(self, pixels: np.ndarray, stated: Range | None) -> None:
+        self.low, self.high = min(self.low, float(pixels.min())), max(self.high, float(pixels.max()))
+        self.count += pixels.size
+        if pixels.dtype.kind == "f":
+            self.in_unit += int(np.count_nonzero((pixels >= 0) & (pixels <= 1)))
+            self.in_bytes += int(np.count_nonzero((pixels >= 0) & (pixels <= 255)))
+        self.stated.add(stated)
+
+    def found(self, dtype: np.dtype) -> Range:
+        """Return the range that the values tell of."""
+        if dtype.kind == "u":
+            whole = type_range(dtype)
+            return whole if self.high > whole.high / 2 or self.high == 0 else Range(0, self.high)
+        near_unit = self.low >= -8 and self.high <= 9 and 2 * self.in_unit >= self.count
+        near_bytes = self.low >= -255 and 128 <= self.high <= 510 and 2 * self.in_bytes >= self.count
+        if near_unit or self.low == self.high:
+            return UNIT
+        return BYTES if near_bytes else Range(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Where black and white lie in the images of one set, by the name of their type.
+
+    `remarks` are sentences about what was found and was not plain.
+    """
+
+    by_type: Mapping[str, Range]
+    remarks: tuple[str, ...] = ()
+
+    def of(self, dtype: np.dtype) -> Range:
+        """Return the range of images of this type; that of the type where the set has none of them."""
+        return self.by_type.get(dtype.name) or type_range(dtype)
+
+
+@dataclass
+class RangeSurvey:
+    """Looks at the values of the images of a set, and decides where black and white lie; `given` is what the user says.
+
+    One range is for all images of a type. It is the one `given`, or else the one that all files state. Bytes have that
+    of their type. So have integers of 16 bits that reach above half of it; others go from 0 to their largest value.
+    Floats on [0, 1] have that range, and so do floats of which half at least lie there and none is far. The same holds
+    for [0, 255]. Other floats go from the smallest to the largest value.
+    """
+
+    given: Range | None = None
+    seen: dict[str, _Seen] = field(default_factory=dict)
+
+    def add(self, pixels: np.ndarray, stated: Range | None = None) -> None:
+        """Take in an image; `stated` is the range that its file states."""
+        if pixels.dtype != np.uint8 and self.given is None and pixels.size:
+            self.seen.setdefault(pixels.dtype.name, _Seen()).add(pixels, stated)
+
+    def decided(self) -> Ranges:
+        """Return the decision, with a remark for each type whose range was found from its values."""
+        if self.given is not None:
+            return Ranges(dict.fromkeys(_TYPES, self.given))
+        by_type, remarks = dict[str, Range](), list[str]()
+        for name, seen in self.seen.items():
+            only = next(iter(seen.stated)) if len(seen.stated) == 1 else None
+            by_type[name] = only or seen.found(np.dtype(name))
+            whole = type_range(np.dtype(name))
+            is_plain = by_type[name] == whole and whole.low <= seen.low and seen.high <= whole.high
+            if only is None and not is_plain:
+                remarks.append(
+                    f"the values of the {name} images go from {seen.low:.7g} to {seen.high:.7g}: black is taken as "
+                    f"{by_type[name].low:.7g} and white as {by_type[name].high:.7g}"
+                )
+        return Ranges(by_type, tuple(remarks))
 
 
 def array_signal(image: NDArray[Any]) -> NDArray[np.float64]:
@@ -64,9 +216,17 @@ def array_signal(image: NDArray[Any]) -> NDArray[np.float64]:
     return image / (top / 2) - 1 if image.dtype.kind == "u" else image / (top + 1.0)
 
 
-def array_pixels(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Map an array of any shape to bytes: from [-1, 1], rounded and clipped; bytes stay as they are.
+@dataclass
+class ToBytes:
+    """A change of images to bytes: from [-1, 1], rounded and clipped. `clipped` counts the values that were beyond."""
 
-    Raises DataError on an array that is not finite, or of another type than integers and floats.
-    """
-    return image_pixels(array_signal(image), np.dtype(np.uint8))
+    clipped: int = 0
+
+    def __call__(self, index: int, image: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return image number `index` as bytes; bytes stay as they are.
+
+        Raises DataError on an array that is not finite, or of another type than integers and floats.
+        """
+        signal, kind = array_signal(image), np.dtype(np.uint8)
+        self.clipped += clipped_values(signal, kind)
+        return image_pixels(signal, kind)

@@ -5,9 +5,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sagd_cli.data.ranges import white
+from sagd_cli.data.ranges import BYTES
 
-_HALF = white(np.dtype(np.uint8)) / 2
+_HALF = BYTES.high / 2
 
 
 def tensor_signal(images: Tensor) -> Tensor:

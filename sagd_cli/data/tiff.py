@@ -2,14 +2,28 @@
 
 import logging
 import math
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import tifffile
 
-from sagd_cli.data.layout import ORIENTATION, check_size, upright, with_channels
-from sagd_cli.data.ranges import white
+from sagd_cli.data.layout import check_size, upright, with_channels
+from sagd_cli.data.metadata import (
+    Metadata,
+    Tag,
+    blank_tags,
+    directory,
+    metadata_of,
+    orientation,
+    range_tags,
+    read_tags,
+    with_density,
+)
+from sagd_cli.data.ranges import type_range
 from sagd_cli.errors import DataError
 
 for _engine in ("tifffile", "imagecodecs"):  # their remarks would reach stderr through logging's last resort
@@ -19,21 +33,85 @@ _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1}  # photometric: white is zero, black is zero
 _KINDS = {("b", 1), ("u", 1), ("u", 2), ("u", 4), ("u", 8), ("u", 16), ("f", 32)}
 # Others (JPEG, JPEG 2000, ...) carry a size of their own, which the page's does not bound.
 _COMPRESSIONS = {1, 2, 3, 4, 5, 8, 32773, 32946, 50000}
+# The tags that say how the pixels are stored; no other is looked at to read them.
+_OF_PIXELS = {
+    *(254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325),
+    *(338, 339, 32997, 32998),
+}
+_ICC, _SUB_FILES, _METAMORPH = 34675, 330, 33629
+_REDUCED_OR_MASK = 1 | 4
 
 
 def decode_tiff(data: bytes) -> np.ndarray:
     """Return the samples (H, W, S) of a TIFF file; raise DataError on one that is not accepted."""
-    with tifffile.TiffFile(BytesIO(data)) as tiff:
-        if len(tiff.pages) != 1:
-            raise DataError(f"holds {len(tiff.pages)} pages", "Save each page to a file of its own.")
-        page = tiff.pages[0]
+    with _opened(data) as tiff:
+        page = _only_page(tiff, data)
         _check_page(page)
         samples = page.asarray(maxworkers=1)
         if page.axes == "SYX":
             samples = np.moveaxis(samples, 0, 2)
-        orientation = page.tags.get(ORIENTATION)
-        samples = _colours(with_channels(samples), page)
-        return upright(samples, int(orientation.value) if orientation else 1)
+        return upright(_colours(with_channels(samples), page), orientation(read_tags(data, page.offset)))
+
+
+def read_tiff_metadata(data: bytes) -> Metadata:
+    """Return what a TIFF file of one page holds besides its pixels."""
+    with _opened(data) as tiff:
+        tags = read_tags(data, _pages(tiff)[0].offset)
+    icc = next((tag.value for tag in tags if tag.code == _ICC), b"")
+    return metadata_of(tags, icc)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[tifffile.TiffFile]:
+    """Give a TIFF file of which only the tags of pixels are seen."""
+    file = BytesIO(data)
+    with file.getbuffer() as view:
+        blank_tags(view, _OF_PIXELS)
+    with tifffile.TiffFile(file) as tiff:
+        yield tiff
+
+
+def _pages(tiff: tifffile.TiffFile) -> list[Any]:
+    """Return the pages that are images of their own, which reduced copies and masks are not; all where none is."""
+    return [page for page in tiff.pages if not page.subfiletype & _REDUCED_OR_MASK] or [*tiff.pages]
+
+
+def _only_page(tiff: tifffile.TiffFile, data: bytes) -> Any:
+    """Return the page that holds the image; raise DataError where there are several, or several planes in one."""
+    pages = _pages(tiff)
+    count = len(pages)
+    if count == 1:
+        (page,) = pages
+        # Raw photographs keep the image behind a preview.
+        if page.subfiletype & _REDUCED_OR_MASK and _SUB_FILES in {
+            tag.code for tag in read_tags(data, page.offset)
+        }:
+            raise DataError("holds its image behind a preview", "Save the image to a file of its own.")
+        count = page.imagedepth if isinstance(page.imagedepth, int) else 1
+        if len(tiff.pages) == 1 and count == 1:
+            count = _planes_behind(page, data)
+    if count != 1:
+        raise DataError(f"holds {count} pages", "Save each page to a file of its own.")
+    return page
+
+
+def _planes_behind(page: Any, data: bytes) -> int:
+    """Return the number of planes of a file of one page, as ImageJ, MetaMorph and tifffile write some stacks.
+
+    Descriptions of a stack outlive it. One is believed where the file goes on behind the page and its tags.
+    """
+    planes = 1
+    try:
+        with tifffile.TiffFile(BytesIO(data)) as whole:
+            tags = whole.pages[0].tags
+            ends = [start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=False)]
+            ends += [tag.valueoffset + tag.valuebytecount for tag in tags]
+            if len(data) > max(ends):
+                planes = tags[_METAMORPH].count if _METAMORPH in tags else 1
+                planes = max(planes, math.prod(whole.series[0].shape) // math.prod(page.shape))
+    except Exception:  # hostile bytes make the decoder raise anything at all
+        return planes
+    return planes
 
 
 def _check_page(page: Any) -> None:
@@ -61,7 +139,12 @@ def _colours(samples: np.ndarray, page: Any) -> np.ndarray:
     if page.bitspersample < 8:
         samples = samples.astype(np.uint8) * np.uint8(255 // (2**page.bitspersample - 1))
     if page.photometric == 0:
-        samples[..., 0] = white(samples.dtype) - samples[..., 0]
+        if samples.dtype.kind == "f" and not 0 <= samples[..., 0].min() <= samples[..., 0].max() <= 1:
+            raise DataError(
+                "holds floats of which 0 is white, and nothing says which is black",
+                "Turn its values over first.",
+            )
+        samples[..., 0] = type_range(samples.dtype).high - samples[..., 0]
     return samples
 
 
@@ -78,3 +161,17 @@ def encode_tiff(samples: np.ndarray) -> bytes:
         metadata=None,
     )
     return file.getvalue()
+
+
+def embed_in_tiff(data: bytes, metadata: Metadata) -> bytes:
+    """Return a TIFF file with `metadata` in it: its directory is written anew, at the end."""
+    written = {tag.code: tag for tag in read_tags(data)}
+    tags = written | {tag.code: tag for tag in with_density(metadata.tags, metadata.density)}
+    if metadata.icc:
+        tags[_ICC] = Tag(_ICC, 7, metadata.icc)
+    tags |= {tag.code: tag for tag in range_tags(metadata.values, written)}
+    if tags == written:
+        return data
+    start = len(data) + len(data) % 2
+    head = data[:4] + struct.pack("<I", start) + data[8:]
+    return head.ljust(start, b"\0") + directory(tags.values(), start)

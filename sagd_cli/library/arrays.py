@@ -1,7 +1,6 @@
 """Images in memory, restored as `sagd omit` restores files (docs/theory.md, section 6)."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -11,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sagd_cli.data.images import Image
-from sagd_cli.data.ranges import image_pixels, image_signal
+from sagd_cli.data.ranges import Range, RangeSurvey
 from sagd_cli.errors import DataError, UsageError, suggest
 from sagd_cli.restoration.band_model import open_model
 from sagd_cli.restoration.clean_images import clean_images
@@ -31,12 +30,14 @@ class Knowledge:
 
     `model`: a run of `sagd train --restore` or `sagd omit --save-model`. `reference`: DATA, clean images of the same
     kind. `strength`: the amplitude of the noise on the [-1, 1] range, 0.01 to 100, or inf for a band that is lost
-    (None: it is measured).
+    (None: it is measured). `range`: the values of black and white (None: those of integers by their type, [0, 1] for
+    floats that lie there; others are found, with a warning).
     """
 
     model: Path | str | None = None
     reference: str | None = None
     strength: float | None = None
+    range: tuple[float, float] | None = None
 
 
 class RestoreSettings(TypedDict, total=False):
@@ -70,7 +71,7 @@ def restore(
 ) -> NDArray[Any]:
     """Return `images` (N, C, H, W) with the noise in `band` removed, in their own type; C is 1 (grey) or 3 (RGB).
 
-    Images are uint8 or uint16 of full range, or float32 on [0, 1]. `band` is a Band or its text on the command line;
+    Images are uint8, uint16 or float32. `band` is a Band or its text on the command line;
     auto finds stripes and peaks. `estimate` is a key of `restoration.catalogue.ESTIMATES`. Outside the band images come
     back unchanged, except for rounding to their type. Raises DataError for other arrays, and when there is nothing to
     omit. Raises UsageError for an unknown setting, and for settings that do not go together. What looks doubtful is a
@@ -88,14 +89,19 @@ def restore(
         estimate=estimate,
         **settings,
     )
-    damaged: Sequence[Image] = [Image(pixels, None, SOURCE) for pixels in images]
+    survey = RangeSurvey(None if known.range is None else Range(*known.range))
+    survey.add(images)
+    ranges = survey.decided()
+    for remark in ranges.remarks:
+        output.warn(remark)
+    damaged = [Image(pixels, None, SOURCE, ranges.of(images.dtype)) for pixels in images]
     prepared = Preparation(omission, SOURCE, damaged, where, output).prepared()
     restored = np.empty_like(images)
-    for i, pixels in enumerate(images):
-        signal = image_signal(pixels)
+    for i, image in enumerate(damaged):
+        signal = image.signal
         y = torch.from_numpy(signal[None]).to(where)
         found = prepared.restorer.restore(y, [prepared.strength_of(signal)], [str(i)])
-        restored[i] = image_pixels(found.estimate[0].cpu().numpy(), images.dtype)
+        restored[i] = image.pixels_of(found.estimate[0].cpu().numpy())
     return restored
 
 

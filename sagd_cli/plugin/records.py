@@ -40,9 +40,9 @@ class Images(Protocol):
 class LazyImageSet:
     """Images of one shape (C, *spatial) and type, read one at a time, with optional class `labels` (N,) from 0.
 
-    The type is uint8 for pixels from 0 to 255. It is float16 or float32 for data without black and white (latents),
-    which are trained on as they are. `class_names` are the names of the labels; without them, a class is called by
-    its number.
+    The type is uint8 for pixels from 0 to 255. It is float16 or float32 for signals, of which black is -1 and white 1,
+    and for data without black and white (latents); both are trained on as they are. `class_names` are the names of the
+    labels; without them, a class is called by its number.
     """
 
     images: Images

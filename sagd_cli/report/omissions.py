@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sagd_cli.data.images import read_image
-from sagd_cli.data.ranges import Signal, image_signal
+from sagd_cli.data.ranges import Range, Signal, image_signal
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError
 
@@ -46,12 +46,13 @@ def _first_images(records: Sequence[Any]) -> list[RestoredImage]:
         if len(found) == MOST_PAIRS:
             break
         try:
-            before, after = _signal_of(record["input"]), _signal_of(record["output"])
+            before, after = _signal_of(record, "input"), _signal_of(record, "output")
             found.append(RestoredImage(file_name(record), before, after, record))
         except (SagdError, KeyError, TypeError):
             continue
     return found
 
 
-def _signal_of(path: str) -> Signal:
-    return image_signal(read_image(Path(path)).pixels)
+def _signal_of(record: dict[str, Any], key: str) -> Signal:
+    values = Range(*record["range"]) if "range" in record else None
+    return image_signal(read_image(Path(record[key])).pixels, values)

@@ -1,6 +1,7 @@
 """The clean images that an omission is given, from a data set or a folder."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,25 @@ from numpy.typing import NDArray
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.datasets import load_pixels
-from sagd_cli.data.folders import list_images, some_images
-from sagd_cli.data.ranges import image_signal
-from sagd_cli.errors import DataError, UsageError
+from sagd_cli.data.folders import collect, list_images
+from sagd_cli.data.images import Image
+from sagd_cli.errors import UsageError
+from sagd_cli.restoration.quality import Truth
+from sagd_cli.system.console import output
 
 
 @dataclass(frozen=True)
 class CleanImages:
-    """Clean images: `signals`, each (C, H, W) on the [-1, 1] range, and `data`, where they are from."""
+    """Clean `images`, and `data`, where they are from."""
 
     data: DatasetConfig
-    signals: list[NDArray[np.float32]]
+    images: Sequence[Image]
+
+    def signals(self, damaged: Sequence[Image]) -> list[NDArray[np.float32]]:
+        """Return the signals (C, H, W), on the range of the `damaged` images where the units are theirs."""
+        if not damaged:
+            return [image.signal for image in self.images]
+        return [Truth.of(image, damaged[0]).signal for image in self.images]
 
 
 def clean_images(text: str) -> CleanImages:
@@ -31,11 +40,9 @@ def clean_images(text: str) -> CleanImages:
     data = parse_dataset(text)
     folder = Path(data.options.get("path", ""))
     if data == DatasetConfig(name="folder", options={"path": str(folder)}) and folder.is_dir():
-        images = some_images(list_images(folder))
-        if not images:
-            raise DataError(f"no image of {text} can be read")
-        return CleanImages(data, [image_signal(image.pixels) for image in images])
+        images = collect(list_images(folder), None, output()).some
+        return CleanImages(data, [replace(image, pixels=image.opaque, alpha=None) for image in images])
     pixels = load_pixels(data).images
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
         raise UsageError(f"the reference {text} holds no images of 1 (grey) or 3 (RGB) channels")
-    return CleanImages(data, list(image_signal(pixels)))
+    return CleanImages(data, [Image(image, None, Path(text)) for image in pixels])

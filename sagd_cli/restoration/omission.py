@@ -1,7 +1,7 @@
 """Omission: restore image files whose corruption lies in a known band (docs/theory.md, section 6)."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -12,28 +12,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sagd_cli.data.folders import (
+    KEPT_BYTES,
     Outcome,
     check_names,
     check_output_folder,
+    collect,
     list_images,
     output_name,
-    read_all,
-    some_images,
 )
 from sagd_cli.data.images import Image, read_image, write_array, write_image
-from sagd_cli.data.ranges import image_pixels, image_signal
+from sagd_cli.data.ranges import Range, Ranges, RangeSurvey
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.prepare import Preparation, Prepared
-from sagd_cli.restoration.quality import file_report
+from sagd_cli.restoration.quality import Truth, file_report
 from sagd_cli.restoration.restorer import RestoredBatch
 from sagd_cli.spectral.band import Band
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import refuse_existing
 
 PIXELS_AT_ONCE = 1 << 18
-KEPT_BYTES = 1 << 28  # images read for the preparation stay in memory up to this size, and are not read again
 
 
 @dataclass(frozen=True)
@@ -66,20 +65,18 @@ def omit_files(
     nothing to omit.
     """
     paths = list_images(places.source)
-    truths = _Truths(_match_truth(paths, places.truth))
+    truths = _Truths(_match_truth(paths, places.truth), omission.given)
     _check_outputs(omission, places, paths, force)
-    some = some_images(paths)
-    truths.check(some)
-    prepared = Preparation(omission, places.source, some, device, output, places.run).prepared()
-    read = {image.path: image for image in some}
-    if sum(image.pixels.nbytes for image in some) > KEPT_BYTES:
-        read = {}
-    del some
+    images = collect(paths, omission.given, output)
+    truths.check(images.some)
+    prepared = Preparation(omission, places.source, images.some, device, output, places.run).prepared()
+    images = images.trimmed()
     work = _Work(prepared, places, truths, device, output)
     kept = list[RestoredImage]()
     with output.progress("omit", len(paths)) as bar:
-        for restored in work.restored(read_all(paths, work.outcome, output, bar.advance, read)):
+        for restored in work.restored(images.read(work.outcome, output, bar.advance)):
             kept.extend([restored] if len(kept) < shown else [])
+    work.outcome.say_clipped(output)
     return work.result(), kept
 
 
@@ -131,39 +128,45 @@ def _match_truth(paths: Sequence[Path], truth: Path | None) -> dict[Path, Path]:
 
 @dataclass
 class _Truths:
-    """The true images, by the path of the damaged file.
+    """The true images, by the path of the damaged file; `given` is the range of their values, where the user says it.
 
     Those that `check` read are kept, up to `KEPT_BYTES`, until `of` returns them.
     """
 
     paths: dict[Path, Path]
-    kept: dict[Path, NDArray[np.float32]] = field(default_factory=dict)
+    given: Range | None = None
+    ranges: Ranges = field(default_factory=lambda: Ranges({}))
+    kept: dict[Path, Image] = field(default_factory=dict)
 
     def check(self, images: Sequence[Image]) -> None:
-        """Raise DataError, before any work, when a truth cannot be read or has another shape than its image."""
-        size = 0
-        for image in images if self.paths else ():
-            truth = self.of(image)
-            size += 0 if truth is None else truth.nbytes
-            if truth is not None and size <= KEPT_BYTES:
-                self.kept[image.path] = truth
+        """Look at the true images of `images`, and decide where their black and white lie.
 
-    def of(self, image: Image) -> NDArray[np.float32] | None:
-        """Return the true signal (C, H, W) of `image`, or None when no true images were given.
-
-        Raises DataError when its shape is not the shape of the image.
+        Raises DataError, before any work, when one cannot be read or has another shape than its image.
         """
+        size, survey = 0, RangeSurvey(self.given)
+        for image in images if self.paths else ():
+            truth = self._read(image)
+            survey.add(truth.pixels, truth.range)
+            size += truth.pixels.nbytes
+            if size <= KEPT_BYTES:
+                self.kept[image.path] = truth
+        self.ranges = survey.decided()
+
+    def of(self, image: Image) -> Truth | None:
+        """Return the truth of `image`, or None when no true images were given; raise what `check` raises."""
         if image.path not in self.paths:
             return None
-        if image.path in self.kept:
-            return self.kept.pop(image.path)
+        truth = self.kept.pop(image.path, None) or self._read(image)
+        return Truth.of(replace(truth, range=self.ranges.of(truth.pixels.dtype)), image)
+
+    def _read(self, image: Image) -> Image:
         truth = read_image(self.paths[image.path])
         if truth.pixels.shape != image.pixels.shape:
             raise DataError(
                 f"{truth.path} has the shape {truth.pixels.shape}, and {image.path} {image.pixels.shape}",
                 "A true image has the size and colours of the damaged one.",
             )
-        return image_signal(truth.pixels)
+        return truth
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,7 @@ class _Work:
     def _measured(self, images: list[Image]) -> Iterator[tuple[Image, NDArray[np.float32], float]]:
         """Yield each image with its signal and noise strength; an image with more noise than the model knows fails."""
         for image in images:
-            signal = image_signal(image.pixels)
+            signal = image.signal
             try:
                 yield image, signal, self.prepared.strength_of(signal)
             except DataError as error:
@@ -241,22 +244,25 @@ class _Work:
         self, image: Image, signal: NDArray[np.float32], batch: RestoredBatch, i: int
     ) -> RestoredImage:
         """Write image `i` of a batch, its further draws and its deviation; return it with its record."""
-        draws = [image_pixels(_array(draw[i]), image.pixels.dtype) for draw in (batch.estimate, *batch.draws)]
+        estimate = _array(batch.estimate[i])
+        draws = [image.pixels_of(signal) for signal in (estimate, *(_array(draw[i]) for draw in batch.draws))]
         names = _draw_names(image.path, len(draws))
         for name, draw in zip(names, draws, strict=True):
             write_image(image, draw, _folder(self.places.folder) / name)
         truth = self.truths.of(image)
         # The report is about the image as written, that is rounded and clipped.
-        after = image_signal(draws[0])
+        after = replace(image, pixels=draws[0]).signal
         record = file_report(image.path, self.places.folder / names[0], signal, after, truth, self.band)
+        record |= {"range": image.values.ends, "clipped": image.clipped(estimate)}
         deviation = None
         if batch.deviation is not None and self.places.uncertainty is not None:
             deviation = _array(batch.deviation[i])
             file = _folder(self.places.uncertainty) / _deviation_name(image.path)
-            # Deviations are written on the [0, 1] scale of float images, which is half as long as that of the signal.
-            write_array((deviation / 2).astype(np.float32), file)
+            # Deviations are in the units of the image's values, as floats.
+            write_array((deviation * (image.float_values.span / 2)).astype(np.float32), file)
             record["uncertainty"] = str(file)
-        return RestoredImage(image.path.name, signal, after, record, truth, deviation)
+        true = None if truth is None else truth.signal
+        return RestoredImage(image.path.name, signal, after, record, true, deviation)
 
     def result(self) -> dict[str, Any]:
         """Return the JSON object of `sagd omit`; for a lost band, `strength` is null and `lost` is true."""

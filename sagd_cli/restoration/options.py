@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import inf
 
 from sagd_cli.damage.strength import STRONGEST, WEAKEST
+from sagd_cli.data.ranges import Range
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.catalogue import ESTIMATES, EstimateChoice
@@ -24,7 +25,8 @@ class Omission:
     `band`: the band to restore (None: find it). `strength`: the noise amplitude on the [-1, 1] range, infinite for a
     lost band (None: measure it). `estimate`: a name in `ESTIMATES`. With neither clean images (`reference`) nor a
     `model` of them, the program learns from the damaged images. `draws`: the number of posterior samples per image
-    (None: 1, or 16 with `uncertain`). `keeps_model`: save what is learned. Raises UsageError for a value that is
+    (None: 1, or 16 with `uncertain`). `keeps_model`: save what is learned. `given`: the values of black and white in
+    the image files (None: those of `RangeSurvey`). Raises UsageError for a value that is
     not valid and for values that do not go together.
     """
 
@@ -40,6 +42,7 @@ class Omission:
     steps: int = LEARNING_STEPS
     seed: int = 0
     keeps_model: bool = False
+    given: Range | None = None
 
     def __post_init__(self) -> None:
         """Raise UsageError for the first rule that is broken."""

@@ -16,7 +16,6 @@ from sagd_cli.damage.gauge import Gauge
 from sagd_cli.damage.strength import FINEST, STRONGEST, Strength
 from sagd_cli.damage.thin import is_thin, thin_strength
 from sagd_cli.data.images import Image
-from sagd_cli.data.ranges import image_signal, white
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.calibration import calibrated
@@ -75,11 +74,6 @@ class Preparation:
 
     def prepared(self) -> Prepared:
         """Return what restoring needs; raise DataError when there is nothing to omit."""
-        if not self.images:
-            raise DataError(
-                f"no image of {self.source} can be read",
-                "The files are damaged, or not what their names say.",
-            )
         images = _large_enough(self.images)
         band = self.omission.band or find_band(images, self.source)
         if self.omission.band is None:
@@ -150,7 +144,7 @@ class Preparation:
         """Return the least and the largest noise amplitude that the model has to know."""
         found = [strength.level]
         if self.omission.per_image:
-            each = (gauge.one(image_signal(image.pixels)) for image in images)
+            each = (gauge.one(image.signal) for image in images)
             found += [one.level for one in each if one is not None and one.level >= FINEST]
         levels = [min(max(level, FINEST), STRONGEST) for level in found]
         return FINEST if self.omission.walks_path else min(levels), max(levels)
@@ -212,8 +206,8 @@ def _fields(images: Sequence[Image], omission: Omission) -> tuple[Fields, Fields
     When grey and colour images come together, each colour becomes a grey field.
     """
     signals, clean = (
-        [image_signal(image.pixels) for image in images],
-        omission.reference.signals if omission.reference else [],
+        [image.signal for image in images],
+        omission.reference.signals(images) if omission.reference else [],
     )
     channels = {signal.shape[0] for signal in [*signals, *clean]}
     if omission.model is not None:
@@ -230,9 +224,9 @@ def _fields(images: Sequence[Image], omission: Omission) -> tuple[Fields, Fields
 
 def _warn_of_clipping(images: Sequence[Image], output: Output) -> None:
     """Warn when many pixels may be clipped: clipping spreads noise over all frequencies, out of its band."""
-    whole = [image.pixels for image in images if image.pixels.dtype.kind == "u"]
-    saturated = sum(int(np.count_nonzero((p == 0) | (p == white(p.dtype)))) for p in whole)
-    share = saturated / max(sum(p.size for p in whole), 1)
+    whole = [image for image in images if image.pixels.dtype.kind == "u"]
+    ends = ((image.pixels == image.values.low) | (image.pixels == image.values.high) for image in whole)
+    share = sum(map(np.count_nonzero, ends)) / max(sum(image.pixels.size for image in whole), 1)
     if share > SATURATED_SHARE:
         output.warn(
             f"{share:.0%} of the pixels are black or white: where noise was clipped there, it has left its band "

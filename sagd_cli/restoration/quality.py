@@ -1,5 +1,6 @@
 """How good an estimate is: power left in the band, PSNR and SSIM, and the JSON record of a file."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from sagd_cli.data.ranges import Signal
+from sagd_cli.data.images import Image
+from sagd_cli.data.ranges import Signal, image_signal
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.spectrum import power_spectrum
@@ -19,14 +21,42 @@ WINDOW_SIGMA, WINDOW_REACH = 1.5, 5
 K1, K2 = 0.01, 0.03
 
 
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """A true image: its `signal` (C, H, W) on the range of the image it belongs to, and its black and white there."""
+
+    signal: NDArray[np.float32]
+    ends: tuple[float, float] = (-1.0, 1.0)
+
+    @classmethod
+    def of(cls, truth: Image, image: Image) -> "Truth":
+        """Return `truth` as the truth of `image`.
+
+        Values of one unit are compared as they are; their unit is one when their integer types are, or when the ranges
+        are of similar length. Otherwise black and white of the two images are taken to be the same.
+        """
+        is_one_type = truth.pixels.dtype == image.pixels.dtype and truth.pixels.dtype.kind == "u"
+        if not (is_one_type or truth.values.has_units_of(image.values)):
+            return cls(truth.signal)
+        ends = image_signal(np.array(truth.values.ends), image.values)
+        return cls(image_signal(truth.pixels, image.values), (float(ends[0]), float(ends[1])))
+
+    def on_its_range(self, signal: Signal) -> Signal:
+        """Return a signal of the image, for which black and white of the truth become -1 and 1."""
+        black, white = self.ends
+        if (black, white) == (-1, 1):
+            return signal
+        return (signal - black) * (RANGE / (white - black)) - 1
+
+
 def file_report(
-    source: Path, target: Path, before: Signal, after: Signal, truth: Signal | None, band: Band
+    source: Path, target: Path, before: Signal, after: Signal, truth: Truth | None, band: Band
 ) -> dict[str, Any]:
     """Return the JSON record of the image at `source`, restored to `target`.
 
-    `before`, `after` and `truth` are (C, H, W) on the [-1, 1] range. The record holds the `band_power` before and
-    after. With a true image it also holds the PSNR (dB) and the SSIM before and after. Raises ConfigError when
-    `band` holds no frequency at this size.
+    `before` and `after` are (C, H, W) on the [-1, 1] range. The record holds the `band_power` before and after. With a
+    true image it also holds the PSNR (dB) and the SSIM before and after, on the range of the true image. Raises
+    ConfigError when `band` holds no frequency at this size.
     """
     record: dict[str, Any] = {
         "input": str(source),
@@ -35,8 +65,9 @@ def file_report(
         "band_power_after": band_power(after, band),
     }
     if truth is not None:
-        record |= {"psnr_before": psnr(before, truth), "psnr": psnr(after, truth)}
-        record |= {"ssim_before": ssim(before, truth), "ssim": ssim(after, truth)}
+        before, after, true = (truth.on_its_range(signal) for signal in (before, after, truth.signal))
+        record |= {"psnr_before": psnr(before, true), "psnr": psnr(after, true)}
+        record |= {"ssim_before": ssim(before, true), "ssim": ssim(after, true)}
     return record
 
 

@@ -34,6 +34,7 @@ class Output:
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
+    said: set[str] = field(default_factory=set, repr=False, compare=False)
     console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, soft_wrap=True))
 
     def result(self, data: dict[str, Any], text: RenderableType | None = None) -> None:
@@ -52,6 +53,12 @@ class Output:
         """Print a message on standard error, unless --quiet."""
         if not self.quiet:
             self.console.print(escape(message))
+
+    def once(self, message: str) -> None:
+        """Print a note, but no message twice."""
+        if message not in self.said:
+            self.said.add(message)
+            self.note(message)
 
     def detail(self, message: str) -> None:
         """Print a message on standard error with --verbose only."""

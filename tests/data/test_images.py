@@ -21,10 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 from PIL import ImageOps
+from support.image_files import image_of, noise, save
 
 from sagd_cli.data.folders import list_images, output_name
 from sagd_cli.data.formats import MAX_FILE_BYTES, decode, encode
-from sagd_cli.data.images import Image, read_alike, read_image, write_image
+from sagd_cli.data.images import read_image, write_image
 from sagd_cli.data.layout import MAX_PIXELS
 from sagd_cli.data.ranges import image_pixels, image_signal
 from sagd_cli.errors import DataError, SagdError, UsageError
@@ -43,26 +44,6 @@ LOSSLESS = [
     *[(".bmp", "uint8", s) for s in (1, 3, 4)],
     *[(".pgm", depth, 1) for depth in ("uint8", "uint16")],
 ]
-
-
-def noise(shape, depth, seed=0):
-    rng = np.random.default_rng(seed)
-    if depth == "float32":
-        return rng.normal(0.5, 2, shape).astype(np.float32)  # many values outside [0, 1]
-    return rng.integers(0, np.iinfo(depth).max + 1, shape).astype(depth)
-
-
-def image_of(samples):
-    """Return the Image of samples (H, W, S)."""
-    channels = 1 if samples.shape[2] < 3 else 3
-    alpha = samples[..., channels] if samples.shape[2] > channels else None
-    return Image(np.moveaxis(samples[..., :channels], 2, 0), alpha, Path("memory"))
-
-
-def save(path, samples):
-    image = image_of(samples)
-    write_image(image, image.pixels, path)
-    return image
 
 
 def chunk(kind, data):
@@ -784,90 +765,6 @@ def test_list_images_refuses_what_is_not_a_folder_of_images(tmp_path):
         list_images(tmp_path / "missing")
     (tmp_path / "x.png").write_bytes(b"")
     assert list_images(tmp_path / "x.png") == [tmp_path / "x.png"]
-
-
-def read_all(paths, size=None):
-    return np.stack([*read_alike(paths, size)])
-
-
-@pytest.mark.parametrize("count", [1, 3])
-def test_read_folder_stacks_8_bits_in_the_order_of_names(tmp_path, count):
-    samples = [noise((5, 7, count), "uint8", seed) for seed in range(3)]
-    for name, sample in zip(("b", "c", "a"), samples, strict=True):
-        save(tmp_path / f"{name}.png", sample)
-    expected = np.stack([np.moveaxis(samples[i], 2, 0) for i in (2, 0, 1)])
-    np.testing.assert_array_equal(read_all(list_images(tmp_path)), expected, strict=True)
-
-
-def test_read_folder_reduces_depth_by_rounding_and_drops_alpha(tmp_path):
-    deep = noise((16, 16, 4), "uint16")
-    save(tmp_path / "a.png", deep)
-    expected = np.rint(np.moveaxis(deep[..., :3], 2, 0).astype(np.float64) / 257)
-    np.testing.assert_array_equal(read_all(list_images(tmp_path))[0], expected.astype(np.uint8), strict=True)
-    (tmp_path / "a.png").unlink()
-    save(tmp_path / "a.tif", np.array([[[-1.0], [0.0]], [[0.2], [3.0]]], np.float32))
-    assert read_all(list_images(tmp_path)).ravel().tolist() == [0, 0, 51, 255]
-
-
-def test_mixed_sizes_name_two_files_and_the_option(tmp_path):
-    save(tmp_path / "a.png", noise((5, 7, 1), "uint8"))
-    save(tmp_path / "b.png", noise((5, 7, 1), "uint8"))
-    save(tmp_path / "c.png", noise((6, 9, 1), "uint8"))
-    with pytest.raises(DataError, match=r"a\.png is 7 x 5 pixels and .*c\.png is 9 x 6") as caught:
-        read_all(list_images(tmp_path))
-    assert "--size N" in caught.value.hint
-    assert read_all(list_images(tmp_path), size=4).shape == (3, 1, 4, 4)
-
-
-def test_mixed_grey_and_colour_name_two_files(tmp_path):
-    save(tmp_path / "a.png", noise((5, 7, 1), "uint8"))
-    save(tmp_path / "b.png", noise((5, 7, 3), "uint8"))
-    with pytest.raises(DataError, match=r"a\.png is grey and .*b\.png is RGB"):
-        read_all(list_images(tmp_path), size=4)
-
-
-def test_an_unreadable_file_in_a_folder_is_named(tmp_path):
-    save(tmp_path / "a.png", noise((5, 7, 1), "uint8"))
-    (tmp_path / "b.png").write_text("not an image")
-    with pytest.raises(DataError, match=r"b\.png is not a PNG file"):
-        read_all(list_images(tmp_path))
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 255), st.integers(1, 40), st.integers(1, 40), st.integers(1, 30))
-def test_a_constant_image_stays_constant_at_every_size(tmp_path_factory, value, height, width, size):
-    folder = tmp_path_factory.mktemp("constant")
-    save(folder / "a.png", np.full((height, width, 3), value, np.uint8))
-    np.testing.assert_array_equal(
-        read_all(list_images(folder), size), np.full((1, 3, size, size), value, np.uint8)
-    )
-
-
-def test_size_takes_the_central_square(tmp_path):
-    samples = np.zeros((4, 10, 1), np.uint8)
-    samples[:, 3:7] = 200
-    save(tmp_path / "a.png", samples)
-    np.testing.assert_array_equal(read_all(list_images(tmp_path), 4), np.full((1, 1, 4, 4), 200, np.uint8))
-
-
-def test_size_antialiases_a_step_and_a_checkerboard(tmp_path):
-    step = np.zeros((64, 64, 1), np.uint8)
-    step[:, 28:] = 255  # inside the fourth of eight columns: half of it is white
-    save(tmp_path / "a.png", step)
-    row = read_all(list_images(tmp_path), 8)[0, 0, 4].astype(int)
-    assert 90 < row[3] < 165
-    assert (row[[0, 1]] < 10).all() and (row[[6, 7]] > 245).all()
-    board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None]
-    save(tmp_path / "a.png", board)
-    inner = read_all(list_images(tmp_path), 8)[0, 0, 1:-1, 1:-1].astype(int)
-    assert (abs(inner - 127.5) <= 1).all()  # aliasing would give 0 or 255
-
-
-@pytest.mark.parametrize("size", [0, -3])
-def test_a_size_below_one_is_wrong_use(tmp_path, size):
-    save(tmp_path / "a.png", noise((5, 7, 1), "uint8"))
-    with pytest.raises(UsageError, match="at least 1"):
-        read_all(list_images(tmp_path), size)
 
 
 # ---------------------------------------------------------------- real data

@@ -3,10 +3,26 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sagd_cli.data.ranges import array_pixels, array_signal, image_pixels, image_signal, to_bytes, white
+from sagd_cli.data.ranges import (
+    BYTES as BYTE_RANGE,
+)
+from sagd_cli.data.ranges import (
+    UNIT,
+    Range,
+    RangeSurvey,
+    ToBytes,
+    array_signal,
+    clipped_values,
+    image_pixels,
+    image_signal,
+    to_bytes,
+    type_range,
+)
 from sagd_cli.data.tensors import tensor_pixels, tensor_signal
-from sagd_cli.errors import DataError
+from sagd_cli.errors import DataError, UsageError
 
 BYTES = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
 
@@ -14,16 +30,16 @@ BYTES = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
 @pytest.mark.parametrize(("kind", "value"), [("uint8", 255), ("uint16", 65535), ("float32", 1)])
 def test_black_and_white_are_the_ends_of_the_signal(kind, value):
     dtype = np.dtype(kind)
-    assert white(dtype) == value
+    assert type_range(dtype) == Range(0, value)
     ends = np.array([0, value], dtype)
     assert image_signal(ends).tolist() == [-1, 1]
     np.testing.assert_array_equal(image_pixels(np.array([-1.0, 1.0]), dtype), ends, strict=True)
 
 
-def test_types_that_images_do_not_have_have_no_white():
+def test_types_that_images_do_not_have_have_no_range():
     for kind in ("int16", "float64", "bool"):
         with pytest.raises(KeyError):
-            white(np.dtype(kind))
+            type_range(np.dtype(kind))
 
 
 def test_images_arrays_and_tensors_of_bytes_have_one_signal_and_come_back_the_same():
@@ -31,7 +47,7 @@ def test_images_arrays_and_tensors_of_bytes_have_one_signal_and_come_back_the_sa
     for signal in signals:
         np.testing.assert_allclose(signal, signals[1], atol=1e-7)
         np.testing.assert_array_equal(image_pixels(signal, BYTES.dtype), BYTES, strict=True)
-        np.testing.assert_array_equal(array_pixels(signal), BYTES, strict=True)
+        np.testing.assert_array_equal(ToBytes()(0, signal), BYTES, strict=True)
         np.testing.assert_array_equal(tensor_pixels(torch.from_numpy(signal)), BYTES, strict=True)
     assert to_bytes(BYTES) is BYTES
 
@@ -42,7 +58,9 @@ def test_floats_are_signals_in_arrays_and_tensors_and_pixels_in_image_files():
         array_signal(values).tolist() == tensor_signal(torch.from_numpy(values)).tolist() == values.tolist()
     )
     assert image_signal(values).tolist() == [-7, -3, -1, 0, 1, 5]
-    assert array_pixels(values).tolist() == [0, 0, 128, 191, 255, 255]
+    to = ToBytes()
+    assert to(0, values).tolist() == [0, 0, 128, 191, 255, 255]
+    assert to.clipped == 2
     assert to_bytes(values).tolist() == [0, 0, 0, 128, 255, 255]
 
 
@@ -50,3 +68,87 @@ def test_floats_are_signals_in_arrays_and_tensors_and_pixels_in_image_files():
 def test_arrays_that_are_no_numbers_are_refused(values):
     with pytest.raises(DataError, match="are no image"):
         array_signal(values)
+
+
+@pytest.mark.parametrize("text", ["0:4095", "-1000:3000", "0.5:1e3"])
+def test_a_range_is_text_and_back(text):
+    low, high = map(float, text.split(":"))
+    assert Range.parse(text) == Range(low, high) == Range.parse(str(Range(low, high)))
+
+
+@pytest.mark.parametrize("text", ["", "4095", "1:1", "2:1", "0:nan", "0:inf", "a:b", "0:1:2", ":"])
+def test_text_that_is_no_range_is_wrong_use(text):
+    with pytest.raises(UsageError, match="is not a range LO:HI"):
+        Range.parse(text)
+
+
+@given(st.floats(-1e4, 1e4), st.floats(1e-2, 1e4), st.sampled_from(["uint8", "uint16", "float32"]))
+def test_black_and_white_of_a_range_are_the_ends_of_the_signal(low, span, kind):
+    values = Range(low, low + span)
+    pixels = np.array(values.ends).astype(kind)
+    signal = image_signal(pixels, values)
+    exact = (pixels.astype(np.float64) - low) / span * 2 - 1
+    np.testing.assert_allclose(signal, exact, atol=1e-6 * (1 + abs(low) / span) * np.abs(exact).max())
+    again = image_pixels(exact, pixels.dtype, values)
+    if kind == "float32":
+        np.testing.assert_allclose(again, pixels, rtol=1e-6, atol=1e-6 * span)
+    else:
+        np.testing.assert_array_equal(again, pixels, strict=True)
+
+
+def test_integers_are_clipped_by_their_type_and_not_by_the_range():
+    values, kind = Range(0, 4095), np.dtype(np.uint16)
+    signal = np.array([-1.5, -1, 1, 2, 40])
+    assert image_pixels(signal, kind, values).tolist() == [0, 0, 4095, 6142, 65535]
+    assert clipped_values(signal, kind, values) == 2
+
+
+def decided(*images, given=None, stated=()):
+    survey = RangeSurvey(given)
+    for index, image in enumerate(images):
+        survey.add(np.asarray(image), stated[index] if stated else None)
+    ranges = survey.decided()
+    return ranges.of(np.asarray(images[0]).dtype), len(ranges.remarks)
+
+
+SPREAD = np.linspace(0, 1, 100)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [
+        (SPREAD, "float32", UNIT),
+        (SPREAD * 0.2 + 0.1, "float32", UNIT),
+        (SPREAD * 100, "uint8", BYTE_RANGE),
+        (SPREAD * 40000, "uint16", Range(0, 65535)),
+        (SPREAD * 0, "uint16", Range(0, 65535)),
+    ],
+)
+def test_a_range_that_is_plain_needs_no_remark(values, kind, expected):
+    assert decided(values.astype(kind)) == (expected, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [
+        (SPREAD * 1.4 - 0.2, "float32", UNIT),  # noise has left it
+        (SPREAD * 255, "float32", BYTE_RANGE),
+        (SPREAD * 330 - 40, "float32", BYTE_RANGE),
+        (SPREAD * 2040 - 1000, "float32", Range(-1000, 1040)),
+        (SPREAD * 4080, "float32", Range(0, 4080)),
+        (SPREAD * 4080, "uint16", Range(0, 4080)),
+        (SPREAD * 30 + 20, "float32", Range(20, 50)),
+    ],
+)
+def test_a_range_that_is_found_is_said(values, kind, expected):
+    found, remarks = decided(values.astype(kind))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-6)
+    assert remarks == 1
+
+
+def test_what_the_user_says_goes_first_and_what_all_files_state_second():
+    image, stated = (SPREAD * 300).astype(np.float32), Range(0, 1000)
+    assert decided(image, given=Range(0, 500), stated=[stated]) == (Range(0, 500), 0)
+    assert decided(image, image, stated=[stated, stated]) == (stated, 0)
+    assert decided(image, image, stated=[stated, Range(0, 999)])[0] == BYTE_RANGE
+    assert decided(image, image, stated=[stated, None])[0] == BYTE_RANGE

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sagd_cli.data.images import Image
+from sagd_cli.data.ranges import BYTES, UNIT, Range, image_signal
 from sagd_cli.errors import ConfigError
-from sagd_cli.restoration.quality import band_power, file_report, psnr, ssim
+from sagd_cli.restoration.quality import Truth, band_power, file_report, psnr, ssim
 from sagd_cli.spectral.band import Band
 
 shapes = st.tuples(st.sampled_from([1, 3]), st.integers(1, 30), st.integers(1, 30))
@@ -81,7 +83,7 @@ def test_the_record_of_a_file_has_psnr_and_ssim_of_both_images_where_there_is_a_
     before, truth = pair((3, 16, 16))
     after = (before + truth) / 2
     paths = Path("in/a.png"), Path("out/a.png")
-    record = file_report(*paths, before, after, truth, Band.parse("high"))
+    record = file_report(*paths, before, after, Truth(truth), Band.parse("high"))
     assert record == {
         "input": "in/a.png",
         "output": "out/a.png",
@@ -95,3 +97,45 @@ def test_the_record_of_a_file_has_psnr_and_ssim_of_both_images_where_there_is_a_
     assert record["psnr"] > record["psnr_before"] and record["ssim"] > record["ssim_before"]
     blind = file_report(*paths, before, after, None, Band.parse("high"))
     assert blind == {key: value for key, value in record.items() if key[:4] not in ("psnr", "ssim")}
+
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (1, 12, 12))
+
+
+def image_on(scale, offset, kind, noise=0.0, **known):
+    values = (PICTURE + noise * np.sin(np.arange(144).reshape(1, 12, 12))) * scale + offset
+    return Image(values.astype(kind), None, Path("x.tif"), **known)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "kind"),
+    [
+        (1, 0, "uint8"),
+        (257, 0, "uint16"),
+        (16, 0, "uint16"),
+        (1, 0, "float32"),
+        (8, -1000, "float32"),
+        (1 / 255, 0, "float32"),
+    ],
+)
+def test_a_truth_has_one_psnr_and_ssim_on_every_range(scale, offset, kind):
+    """The range of the image is not that of its truth, as where it was found from values with noise in them."""
+    values = Range(*(np.array([0, 255]) * scale + offset))
+    found = Range(values.low - values.span / 10, values.high + values.span / 5)
+    truth = Truth.of(image_on(scale, offset, kind, range=values), image_on(scale, offset, kind, range=found))
+    np.testing.assert_allclose(
+        truth.ends, (np.array(values.ends) - found.low) / found.span * 2 - 1, rtol=1e-5
+    )
+    damaged = image_signal(image_on(scale, offset, "float32", 20).pixels, found)
+    expected, plain = image_on(1, 0, "float32", 20).pixels / 127.5 - 1, PICTURE / 127.5 - 1
+    record = file_report(Path("a"), Path("b"), damaged, damaged, truth, Band.parse("high"))
+    assert record["psnr"] == record["psnr_before"] == pytest.approx(psnr(expected, plain), abs=1e-3)
+    assert record["ssim"] == pytest.approx(ssim(expected, plain), abs=1e-4)
+
+
+def test_a_truth_of_bytes_fits_an_image_of_floats_on_either_range():
+    truth = image_on(1, 0, "uint8")
+    for scale, values in ((1 / 255, UNIT), (1, BYTES), (16, Range(0, 4080))):
+        found = Truth.of(truth, image_on(scale, 0, "float32", range=values))
+        np.testing.assert_allclose(found.signal, PICTURE / 127.5 - 1, atol=1e-6)
+        assert found.ends == pytest.approx((-1, 1), abs=1e-6)

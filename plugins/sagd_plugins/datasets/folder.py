@@ -1,59 +1,71 @@
 """A folder of images, or a folder of such folders, each of which is a class."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from sagd_cli.data.folders import list_images
-from sagd_cli.data.formats import FORMATS, format_of
-from sagd_cli.data.images import read_alike, read_image, resized_square
-from sagd_cli.data.ranges import image_signal
+from sagd_cli.data.folders import images_by_class
+from sagd_cli.data.formats import FORMATS
+from sagd_cli.data.ranges import Range
 from sagd_cli.errors import UsageError
 from sagd_cli.plugin import DatasetPlugin, LazyImageSet, Options, Split, hookimpl
 from sagd_cli.system.choices import listing
+from sagd_plugins.datasets._pictures import Mode, Pictures
+
+
+def _range_text(text: str) -> str:
+    try:
+        return str(Range.parse(text))
+    except UsageError as error:
+        raise ValueError(error.message) from None
 
 
 class FolderOptions(Options):
-    """Which folder, and the size to bring its images to."""
+    """Which folder, and the size, colour model and range to bring its images to."""
 
     path: Path = Field(
         Path("images"),
         description=f"Folder of {listing(FORMATS)} files, or of such folders, each a class.",
     )
     size: int | None = Field(None, ge=2, description="Crop the centre square and resize it to this side.")
+    mode: Mode | None = Field(None, description="Make all images RGB, or grey.")
+    range: Annotated[str, AfterValidator(_range_text)] | None = Field(
+        None, description="LO:HI, the values of black and white; found where the images do not tell."
+    )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FolderImages:
-    """The images at `paths`, which `read(paths, size)` yields one at a time."""
+    """Images that `read` yields one at a time, each time from the start."""
 
-    paths: Sequence[Path]
-    size: int | None
-    read: Callable[[Sequence[Path], int | None], Iterator[NDArray[Any]]]
+    count: int
+    read: Callable[[], Iterator[NDArray[Any]]]
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self.paths)
+        return self.count
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Read each image; raise DataError on one that cannot be read."""
-        return self.read(self.paths, self.size)
+        """Read each image; raise DataError when some cannot be read."""
+        return self.read()
 
 
 def build(options: FolderOptions, split: Split) -> LazyImageSet:
     """Find the images of the folder; where it holds folders of images, each of these is a class, in the order of names.
 
-    Raises UsageError for the test split, and when there is no image. Reading raises DataError, which names two files,
-    on images of several sizes without `size`.
+    Floats come as signals on [-1, 1], integers as bytes. Raises UsageError for the test split, when there is no image,
+    and when most images are in folders beside some that are not. Reading raises DataError, which names files, on
+    images that are not alike.
     """
     files = _files(options, split)
-    images = FolderImages([*chain(*files.values())], options.size, read_alike)
+    pictures = _pictures(options, files)
+    images = FolderImages(len(pictures), pictures.alike)
     if [*files] == [options.path]:
         return LazyImageSet(images)
     labels = np.repeat(np.arange(len(files)), [len(paths) for paths in files.values()])
@@ -62,7 +74,13 @@ def build(options: FolderOptions, split: Split) -> LazyImageSet:
 
 def stream(options: FolderOptions, split: Split) -> FolderImages:
     """Return the images at their own depths; without `size` their sizes may differ. Raises what `build` raises."""
-    return FolderImages([*chain(*_files(options, split).values())], options.size, _read_as_they_are)
+    pictures = _pictures(options, _files(options, split))
+    return FolderImages(len(pictures), pictures.as_they_are)
+
+
+def _pictures(options: FolderOptions, files: dict[Path, list[Path]]) -> Pictures:
+    given = None if options.range is None else Range.parse(options.range)
+    return Pictures([*chain(*files.values())], options.size, options.mode, given)
 
 
 def _files(options: FolderOptions, split: Split) -> dict[Path, list[Path]]:
@@ -71,24 +89,7 @@ def _files(options: FolderOptions, split: Split) -> dict[Path, list[Path]]:
         raise UsageError(
             f"the folder {options.path} has no held-out split", "Name the folder of the test images."
         )
-    return {folder: list_images(folder) for folder in _classes(options.path) or [options.path]}
-
-
-def _classes(path: Path) -> list[Path]:
-    """Return the folders in `path`, without hidden ones; none when `path` itself holds images."""
-    if not path.is_dir():
-        return []
-    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    if any(format_of(entry) for entry in entries):
-        return []
-    return sorted(entry for entry in entries if entry.is_dir())
-
-
-def _read_as_they_are(paths: Sequence[Path], size: int | None) -> Iterator[NDArray[Any]]:
-    for path in paths:
-        pixels = read_image(path).pixels
-        pixels = pixels if size is None else resized_square(pixels, size)
-        yield image_signal(pixels) if pixels.dtype.kind == "f" else pixels
+    return images_by_class(options.path)
 
 
 @hookimpl

@@ -46,7 +46,7 @@ def build(options: PatchOptions, split: Split) -> ImageSet:
 
 
 def _checked(path: Path, size: int) -> NDArray[np.uint8]:
-    pixels = read_image(path).pixels
+    pixels = read_image(path).opaque
     if pixels.dtype != np.uint8 or min(pixels.shape[1:]) < size:
         raise DataError(
             f"{path} is {pixels.shape[2]} x {pixels.shape[1]} pixels of {pixels.dtype}, and patches are {size} pixels "

@@ -1,0 +1,180 @@
+"""Image files as training data: of one size, one depth and one colour model, read one at a time."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sagd_cli.data.images import Image, read_image
+from sagd_cli.data.ranges import Range, Ranges, RangeSurvey, Signal, clipped_values, to_bytes, type_range
+from sagd_cli.errors import DataError
+from sagd_cli.system.console import output
+from sagd_cli.system.files import shown_path
+
+Mode = Literal["rgb", "grey"]
+MOST_NAMED = 20
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The images at `paths`, on a white ground where they are transparent.
+
+    With `size`, the centre square is cut and resized to that side. With `mode`, grey images become RGB, or RGB images
+    grey. `given` says which values are black and white; without it `RangeSurvey` decides, for which files that are not
+    of bytes are read once more.
+    """
+
+    paths: Sequence[Path]
+    size: int | None = None
+    mode: Mode | None = None
+    given: Range | None = None
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.paths)
+
+    def alike(self) -> Iterator[NDArray[Any]]:
+        """Yield the images (C, H, W): floats as signals of float32, integers as uint8.
+
+        Raises `DataError` on files that cannot be read, which names them all; on images of different sizes, of grey and
+        RGB, and of floats and integers, where it names two files.
+        """
+        first: NDArray[Any] | None = None
+        clipped = 0
+        for index, image in enumerate(self._images()):
+            picture: NDArray[Any] = image.signal
+            if image.pixels.dtype.kind == "u":
+                clipped += clipped_values(picture, np.dtype(np.uint8)) if image.range else 0
+                picture = to_bytes(image.pixels, image.range)
+            first = picture if first is None else first
+            _check_alike(first, picture, self.paths[0], self.paths[index])
+            yield picture
+        if clipped:
+            output().once(
+                f"{clipped:,} values are outside the range {self.given}: they became black or white"
+            )
+
+    def as_they_are(self) -> Iterator[NDArray[Any]]:
+        """Yield the images (C, H, W) at their own depth, as `DatasetPlugin.stream` has them; sizes may differ.
+
+        Raises `DataError` on files that cannot be read, which names them all.
+        """
+        for image in self._images():
+            is_whole = image.pixels.dtype.kind == "u" and image.values == type_range(image.pixels.dtype)
+            yield image.pixels if is_whole else image.signal
+
+    def _images(self) -> Iterator[Image]:
+        transparent = 0
+        for index, path in enumerate(self.paths):
+            try:
+                image = read_image(path)
+            except DataError as error:
+                raise self._all_faults(index, error) from error
+            if image.pixels.dtype != np.uint8 or self.given is not None:
+                image = replace(image, range=self._ranges.of(image.pixels.dtype))
+            pixels = image.opaque
+            transparent += pixels is not image.pixels
+            yield self._changed(replace(image, pixels=pixels, alpha=None))
+        if transparent:
+            output().once(
+                f"{transparent} of {len(self)} images are transparent somewhere: they were laid on white"
+            )
+
+    def _changed(self, image: Image) -> Image:
+        """Return the image in the size and mode asked for, its values of the same type."""
+        if self.size is None and self.mode is None:
+            return image
+        signal = _in_mode(image.signal, self.mode)
+        signal = signal if self.size is None else _resized_square(signal, self.size)
+        return replace(image, pixels=image.pixels_of(signal))
+
+    @cached_property
+    def _ranges(self) -> Ranges:
+        survey = RangeSurvey(self.given)
+        if self.given is None:
+            with output().progress("range", len(self)) as bar:
+                for path in self.paths:
+                    try:
+                        image = read_image(path)
+                    except DataError:  # it will be named when its turn comes
+                        continue
+                    survey.add(image.pixels, image.range)
+                    bar.advance()
+        found = survey.decided()
+        for remark in found.remarks:
+            output().once(f"{remark} (range=LO:HI says otherwise)")
+        return found
+
+    def _all_faults(self, index: int, error: DataError) -> DataError:
+        """Return an error that names all files that cannot be read, the first of which is number `index`."""
+        found = [error]
+        with output().progress("check", len(self), index + 1) as bar:
+            for path in self.paths[index + 1 :]:
+                try:
+                    read_image(path)
+                except DataError as other:
+                    found.append(other)
+                bar.advance()
+        if len(found) == 1:
+            return error
+        named = "; ".join(fault.message for fault in found[:MOST_NAMED])
+        more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        return DataError(
+            f"{len(found)} of {len(self)} images cannot be read: {named}{more}",
+            "Mend them or take them away.",
+        )
+
+
+def _in_mode(signal: Signal, mode: Mode | None) -> Signal:
+    """Return a signal (C, H, W) with the channels that `mode` asks for."""
+    if mode == "rgb" and len(signal) == 1:
+        return signal.repeat(3, axis=0)
+    if mode == "grey" and len(signal) == 3:
+        return np.tensordot(LUMA, signal, 1)[None]
+    return signal
+
+
+def _resized_square(signal: Signal, size: int) -> Signal:
+    """Return the central square of a signal (C, H, W) resized to (C, size, size).
+
+    The filter is Lanczos's, which averages when it reduces, and can go beyond black and white.
+    """
+    import PIL.Image as Pillow
+
+    height, width = signal.shape[1:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = signal[:, top : top + side, left : left + side]
+    return np.stack(
+        [
+            np.asarray(Pillow.fromarray(plane).resize((size, size), Pillow.Resampling.LANCZOS))
+            for plane in square
+        ]
+    )
+
+
+def _check_alike(first: np.ndarray, other: np.ndarray, first_path: Path, path: Path) -> None:
+    names = shown_path(first_path), shown_path(path)
+    if first.shape[0] != other.shape[0]:
+        kinds = ["grey" if image.shape[0] == 1 else "RGB" for image in (first, other)]
+        raise DataError(
+            f"{names[0]} is {kinds[0]} and {names[1]} is {kinds[1]}: the images of a set are of one kind",
+            "Add --mode rgb or --mode grey (data prepare), or mode=rgb to the options of the data set.",
+        )
+    if first.dtype != other.dtype:
+        kinds = ["float" if image.dtype.kind == "f" else "integer" for image in (first, other)]
+        raise DataError(
+            f"{names[0]} holds {kinds[0]} values and {names[1]} {kinds[1]} ones: the images of a set are of one type",
+            "Convert them all to one type.",
+        )
+    if first.shape != other.shape:
+        sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in (first, other)]
+        raise DataError(
+            f"{names[0]} is {sizes[0]} pixels and {names[1]} is {sizes[1]}: the images of a set have one size",
+            "Add --size N (train, data prepare) to cut and resize them all to N x N.",
+        )

@@ -1,0 +1,144 @@
+"""One picture on five ranges: the same damage, the same restoration, the same figures."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from support.settings import TINY
+
+RANGES = {
+    "bytes": (1, 0, "uint8", []),
+    "unit": (1 / 255, 0, "float32", []),
+    "float_bytes": (1, 0, "float32", []),
+    "hounsfield": (8, -1000, "float32", []),
+    "twelve_bits": (16, 0, "uint16", []),
+    "told": (10, 5000, "uint16", ["--range", "5000:7550"]),
+}
+KEYS = ("psnr_before_mean", "psnr_mean", "ssim_before_mean", "ssim_mean")
+
+
+@pytest.fixture(scope="module")
+def picture():
+    y, x = np.mgrid[:48, :64]
+    plain = 128 + 90 * np.sin(x / 7 + np.sin(y / 9)) + 37 * np.cos(y / 5)
+    plain = np.rint((plain - plain.min()) / (plain.max() - plain.min()) * 255)
+    return plain
+
+
+def figures(sagd, tmp_path, picture, name, clip=()):
+    scale, offset, kind, told = RANGES[name]
+    (tmp_path / name).mkdir()
+    truth, damaged, out = tmp_path / name / "a.tif", tmp_path / name / "damaged", tmp_path / name / "out"
+    tifffile.imwrite(truth, (picture * scale + offset).astype(kind))
+    made = sagd(
+        "corrupt", truth, "--band", "0.3:0.6", "--strength", 0.3, "--output", damaged, *clip, *told, "--json"
+    )
+    assert made.code == 0, made.err
+    result = sagd(
+        "omit",
+        damaged,
+        "--band",
+        "0.3:0.6",
+        "--estimate",
+        "wiener",
+        "--truth",
+        truth,
+        "--output",
+        out,
+        *told,
+        "--json",
+    )
+    assert result.code == 0, result.err
+    return result.json, tifffile.imread(out / f"a.{'tif' if clip else 'tiff'}"), scale, offset
+
+
+def test_the_figures_of_a_restoration_do_not_depend_on_the_range(sagd, tmp_path, picture):
+    plain, *_ = figures(sagd, tmp_path, picture, "bytes")
+    assert plain["psnr_mean"] > plain["psnr_before_mean"] + 3
+    for name in [*RANGES][1:]:
+        found, *_ = figures(sagd, tmp_path, picture, name)
+        for key in KEYS:
+            assert found[key] == pytest.approx(plain[key], abs=1e-3), (name, key)
+        assert found["strength"] == pytest.approx(plain["strength"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_damaged_images_are_the_same_training_data_on_every_range(sagd, tmp_path, picture):
+    """From `corrupt` by `data prepare` and `train --omit-band` to `sample`: nothing is clipped on the way."""
+    drawn = {}
+    for name in ("bytes", "hounsfield", "twelve_bits"):
+        scale, offset, kind, told = RANGES[name]
+        home = tmp_path / name
+        (home / "clean").mkdir(parents=True)
+        for k in range(6):
+            values = np.roll(picture[:16, :16], 3 * k, axis=1) + 7 * k
+            values[0, :2] = 0, 255  # the same range in each set
+            tifffile.imwrite(
+                home / "clean" / f"{k}.tif", (np.clip(values, 0, 255) * scale + offset).astype(kind)
+            )
+        noise = ("--band", "high", "--strength", 1)
+        assert sagd("corrupt", home / "clean", *noise, "--output", home / "damaged", *told).code == 0
+        made = sagd("data", "prepare", home / "damaged", "--output", home / "d.npy", "--json")
+        assert (made.code, made.json["shape"]) == (0, [1, 16, 16])
+        tiny = [word for key, value in TINY.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+        run = home / "run"
+        trained = sagd("train", "--dataset", home / "d.npy", "--omit-band", "high", *tiny, "--output", run)
+        assert trained.code == 0, trained.err
+        assert sagd("sample", run, "-n", 4, "--steps", 3, "--format", "npz", "--output", home / "s").code == 0
+        drawn[name] = np.load(home / "d.npy"), np.load(home / "s" / "samples.npz")["images"]
+    data, samples = drawn["bytes"]
+    assert data.dtype == np.float32 and np.abs(data).max() > 2
+    for other, others in drawn.values():
+        np.testing.assert_allclose(other, data, atol=2e-5)
+        error = 10 * np.log10(4 / np.mean((others - samples) ** 2).clip(1e-12))
+        assert error > 60
+
+
+def test_values_keep_their_unit_from_corrupt_to_omit(sagd, tmp_path, picture):
+    for name in ("float_bytes", "hounsfield", "twelve_bits"):
+        _, restored, scale, offset = figures(sagd, tmp_path, picture, name)
+        error = np.sqrt(np.mean((restored - (picture * scale + offset)) ** 2))
+        assert error < 25 * scale, name  # of 255
+
+
+def test_twelve_bits_stay_twelve_bits_with_clip(sagd, tmp_path, picture):
+    found, restored, *_ = figures(sagd, tmp_path, picture, "twelve_bits", clip=["--clip"])
+    assert restored.dtype == np.uint16 and 4080 < restored.max() < 6000
+    assert found["files"][0]["range"] == [0, 4080]  # as the damaged file states
+    assert found["files"][0]["clipped"] < 0.2
+
+
+def test_values_that_are_clipped_are_counted_and_said(sagd, tmp_path, picture):
+    (tmp_path / "a").mkdir()
+    tifffile.imwrite(tmp_path / "a" / "a.tif", picture.astype(np.uint8))
+    made = sagd(
+        "corrupt",
+        tmp_path / "a",
+        "--band",
+        "high",
+        "--strength",
+        0.5,
+        "--output",
+        tmp_path / "o",
+        "--clip",
+        "--json",
+    )
+    share = np.isin(tifffile.imread(tmp_path / "o" / "a.tif"), [0, 255]).mean()
+    assert 0 < made.json["files"][0]["clipped"] <= share
+    assert "values were beyond the ends of their type and were clipped" in made.err.replace("\n", " ")
+
+
+def test_missing_data_are_refused_by_their_value(sagd, tmp_path, picture):
+    for value in (-9999, -32768, -3.4028235e38, 9.96921e36):
+        values = (picture / 255).astype(np.float32)
+        values[3, 4:9] = value
+        tifffile.imwrite(tmp_path / "hole.tif", values)
+        for command in (["corrupt", "--strength", 1], ["omit"]):
+            done = sagd(
+                command[0], tmp_path / "hole.tif", "--band", "high", *command[1:], "--output", tmp_path / "o"
+            )
+            assert done.code == 1
+            assert f"holds {value:.7g} at 5 of its values, which seems to stand for missing data" in " ".join(
+                done.err.split()
+            )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from sagd_cli.data.folders import images_by_class
 from sagd_cli.data.formats import FORMATS
@@ -38,6 +38,14 @@ class FolderOptions(Options):
     range: Annotated[str, AfterValidator(_range_text)] | None = Field(
         None, description="LO:HI, the values of black and white; found where the images do not tell."
     )
+
+    @model_serializer(mode="wrap")
+    def _document(self, document: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Without mode and range that are not given: runs from before there were these options keep their settings.
+        found = document(self)
+        return {
+            key: value for key, value in found.items() if value is not None or key not in ("mode", "range")
+        }
 
 
 @dataclass(frozen=True, eq=False)

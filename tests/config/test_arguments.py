@@ -85,3 +85,8 @@ def test_values_of_a_sweep_have_options_too(here):
     assert [value["type"] for value in values] == ["white", "bandpass"] and values[1]["options"][
         "high"
     ] == 0.4
+
+
+def test_runs_from_before_an_option_keep_their_settings(here):
+    assert parse_dataset("photos").options == {"path": "photos", "size": None}
+    assert parse_dataset("photos,mode=grey").options == {"path": "photos", "size": None, "mode": "grey"}

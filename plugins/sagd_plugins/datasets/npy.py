@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, Field
 
 from sagd_cli.data.alike import ChangedImages
 from sagd_cli.errors import DataError, UsageError
@@ -29,10 +29,7 @@ class NpyOptions(Options):
     array: str | None = Field(None, description="Array of an .npz to read; null: `images`.")
     labels: str | None = Field(None, description="Labels in an .npz; null: `labels`, where it has them.")
 
-    @model_serializer(mode="wrap")
-    def _document(self, document: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Without what is not given: runs from before there were these options keep their names and settings.
-        return {key: value for key, value in document(self).items() if value is not None}
+    later: ClassVar[tuple[str, ...]] = ("layout", "array", "labels")
 
 
 def build(options: NpyOptions, split: Split) -> LazyImageSet:

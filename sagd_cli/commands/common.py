@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from typer.core import TyperGroup
 from sagd_cli.errors import UsageError
 from sagd_cli.spectral.band import band_forms
 from sagd_cli.system.console import Output, output, use_output
+from sagd_cli.system.files import refuse_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -111,6 +113,28 @@ def refuse_given(why: str, options: dict[str, Any]) -> None:
     given = [name for name, value in options.items() if value not in (None, []) and value is not False]
     if given:
         raise UsageError(f"{why}, so {', '.join(given)} cannot be had with it")
+
+
+def refuse_read(outputs: Mapping[str, Path | None], sources: Iterable[str | Path | None]) -> None:
+    """Raise UsageError when an output, by its option, is read by the command or is another output.
+
+    `sources` are the arguments that name what is read: DATA, filters, runs and files.
+    """
+    refuse_inputs(outputs, (file for source in sources if source is not None for file in _files(str(source))))
+
+
+def _files(source: str) -> Iterator[Path]:
+    from sagd_cli.config.arguments import is_path, parse_dataset
+    from sagd_cli.data.datasets import dataset_files
+    from sagd_cli.run.manifest import has_run, run_files
+
+    if is_path(Path.is_file, source):
+        yield Path(source)
+    elif is_path(has_run, source):
+        yield from run_files(Path(source))
+    else:
+        with suppress(UsageError):  # a family of filters, for example, is no data set
+            yield from dataset_files(parse_dataset(source))
 
 
 def single() -> typer.Typer:

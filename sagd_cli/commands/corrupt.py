@@ -60,10 +60,11 @@ def corrupt(
     from sagd_cli.data.folders import raise_if_failed
     from sagd_cli.data.ranges import Range
     from sagd_cli.spectral.band import Band
+    from sagd_cli.system.files import has_suffix
 
     given = None if values is None else Range.parse(values)
     corruption = Corruption(Band.parse(band), strength, seed, given)
-    if target.suffix.lower() in (".npy", ".npz"):
+    if has_suffix(target, ".npy", ".npz"):
         if clip:
             raise UsageError("an array is written as it is, unclipped", "Leave out --clip, or name a folder.")
         if given is not None:

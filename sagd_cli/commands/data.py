@@ -12,7 +12,8 @@ from sagd_cli.system.console import output
 app = group("List, prepare and inspect data sets.")
 
 DataArgument = Annotated[
-    str, typer.Argument(metavar="DATA", help="Data set NAME[:test][,k=v], folder of images, .npy or .npz.")
+    str,
+    typer.Argument(metavar="DATA", help="Data set NAME[:test], folder of images, .npy or .npz, with [,k=v]."),
 ]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch missing files of a data set.")]
 

@@ -12,6 +12,7 @@ from sagd_cli.commands.common import (
     announced_device,
     common,
     refuse_given,
+    refuse_read,
 )
 from sagd_cli.errors import GateError, UsageError
 from sagd_cli.metrics.catalogue import METRICS, MOMENTS, distances
@@ -168,6 +169,8 @@ def fid(
         )
     if output().json:
         refuse_given("--json has standard output for itself", {"--summary-md -": summary == Path("-")})
+    outputs = {"--output": target, "--save-stats": save_stats, "--summary-md": summary}
+    refuse_read(outputs, [generated, reference, weights])
     against = None if reference is None else open_reference(reference)
     how = Measures(
         metrics=chosen_metrics(metrics, against),

@@ -1,12 +1,13 @@
 """`sagd filter`: design, list, show, fit, compare."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sagd_cli.commands.common import ForceOption, OutputFile, PlotOption, common, group
-from sagd_cli.config.arguments import parse_filter, parse_size
+from sagd_cli.commands.common import ForceOption, OutputFile, PlotOption, common, group, refuse_read
+from sagd_cli.config.arguments import is_path, parse_filter, parse_size
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.layers import parse_options
 from sagd_cli.config.validation import validate
@@ -94,7 +95,7 @@ def design(
     """
     from sagd_cli.design.describe import Setting, build_filter
 
-    _check_outputs(None, file, force)
+    _check_outputs(None, file, force, [data])
     given = parse_options(options or [])
     for key, value in {"low": low, "high": high, "cutoff": cutoff, "alpha": alpha}.items():
         if value is not None:
@@ -141,19 +142,11 @@ def list_() -> None:
     output().result({"filters": rows}, families_table(rows))
 
 
-def _is_folder(text: str) -> bool:
-    """Tell whether there is a folder called `text`. Long options can be no name of a folder at all."""
-    try:
-        return Path(text).is_dir()
-    except OSError:
-        return False
-
-
 def _subject(text: str) -> tuple[FilterConfig, FilterConfig | None, tuple[int, ...] | None]:
     """Return the filter that `text` names; of a run also the filter before training, and the shape of the fields."""
     from sagd_cli.run.manifest import read_run_filter
 
-    if not _is_folder(text) or text in registry().names("filter"):
+    if not is_path(Path.is_dir, text) or text in registry().names("filter"):
         return parse_filter(text), None, None
     found = read_run_filter(Path(text), output())
     return found.filter, found.initial if found.is_learned else None, found.shape
@@ -191,15 +184,14 @@ def show(
     """
     from sagd_cli.design.describe import Setting, describe_filter
 
+    _check_outputs(plot, file, force, [filter_, data])
     config, initial, shape = _subject(filter_)
-    _check_outputs(plot, file, force)
     setting = Setting.choose(parse_size(size) if size else None if data else shape, data, schedule, output())
     result = describe_filter(config, setting, output())
     if initial is not None:
         before = initial.weights(setting.shape)
         result["initial_profile"] = [list(pair) for pair in before.profile()]
     if plot is not None:
-        _plot_filter(config, initial, setting.shape, plot, force)
         result["plot"] = str(plot)
     text = dump_yaml(config.document())
     if file is not None:
@@ -209,10 +201,13 @@ def show(
     from sagd_cli.design.words import description
 
     output().result(result, text if str(file) == "-" else description(result))
+    if plot is not None:
+        _plot_filter(config, initial, setting.shape, plot, force)
 
 
-def _check_outputs(plot: Path | None, file: Path | None, force: bool) -> None:
-    """Raise UsageError, before any work is done, on outputs that cannot be written."""
+def _check_outputs(plot: Path | None, file: Path | None, force: bool, sources: Iterable[str | None]) -> None:
+    """Raise UsageError, before any work is done, on outputs that cannot be written, or that are among `sources`."""
+    refuse_read({"--plot": plot, "--output": file}, sources)
     if plot is not None:
         from sagd_cli.figures.style import check_figure_path
 
@@ -266,7 +261,7 @@ def fit(
     """
     from sagd_cli.design.fit import fit_filter
 
-    _check_outputs(None, file, force)
+    _check_outputs(None, file, force, [data])
     fitted = fit_filter(data, method, parse_options(options or []), schedule, output())
     for line in fitted.notes():
         output().note(line)
@@ -293,7 +288,7 @@ def compare(
     """
     from sagd_cli.design.describe import Setting, describe_filter
 
-    _check_outputs(plot, None, force)
+    _check_outputs(plot, None, force, [*filters, data])
     subjects = [_subject(text) for text in filters]
     shapes = {shape for _, _, shape in subjects if shape is not None}
     if not (size or data) and len(shapes) > 1:
@@ -304,13 +299,13 @@ def compare(
         {"name": text, **describe_filter(config, setting, output(), text)}
         for text, (config, _, _) in zip(filters, subjects, strict=True)
     ]
+    result = {"shape": list(setting.shape), "filters": rows, **({"plot": str(plot)} if plot else {})}
+    from sagd_cli.design.words import comparison
+
+    output().result(result, comparison(rows))
     if plot is not None:
         from sagd_cli.figures.filters import compare_figure
         from sagd_cli.figures.style import save_figure
 
         built = [config.weights(setting.shape) for config, _, _ in subjects]
         save_figure(compare_figure(filters, built, setting.power, setting.terminal_level), plot, force)
-    result = {"shape": list(setting.shape), "filters": rows, **({"plot": str(plot)} if plot else {})}
-    from sagd_cli.design.words import comparison
-
-    output().result(result, comparison(rows))

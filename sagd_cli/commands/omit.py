@@ -12,6 +12,7 @@ from sagd_cli.commands.common import (
     RangeOption,
     announced_device,
     common,
+    refuse_read,
     single,
 )
 from sagd_cli.errors import UsageError
@@ -140,6 +141,7 @@ def omit(
     from sagd_cli.spectral.band import Band
     from sagd_cli.system.files import refuse_existing, write_json
 
+    refuse_read({"--figure": figure, "--record": record}, [source, reference, model, truth])
     if figure is not None:
         from sagd_cli.figures.style import check_figure_path
 
@@ -166,15 +168,20 @@ def omit(
     )
     base = source.resolve() if source.is_dir() else source.resolve().with_suffix("")
     target = folder or base.with_name(f"{base.name}-omitted")
-    inputs = [Path(reference)] if reference is not None and Path(reference).is_dir() else []
-    places = Places(source, target, truth, uncertainty, run, inputs)
+    path = None if clean is None else clean.data.options.get("path")
+    extras = {"--figure": figure, "--record": record}
+    places = Places(source, target, truth, uncertainty, run, [] if path is None else [Path(path)], extras)
     result, shown = omit_files(omission, places, chosen, force, out, FIGURE_ROWS if figure else 0)
-    if figure is not None and shown:
-        _draw(Band.parse(result["band"]), shown, figure, force)
-        result["figure"] = str(figure)
-    out.result(result, _text(result))
-    if record is not None:
-        write_json(record, result)
+    drawn = figure if shown else None
+    if drawn is not None:
+        result["figure"] = str(drawn)
+    try:
+        if record is not None:
+            write_json(record, result)
+    finally:  # what was done is shown, whether there was room for the record or not
+        out.result(result, _text(result))
+    if drawn is not None:
+        _draw(Band.parse(result["band"]), shown, drawn, force)
     raise_if_failed(result)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sagd_cli.commands.common import DeviceOption, ForceOption, announced_device, common, single
+from sagd_cli.commands.common import DeviceOption, ForceOption, announced_device, common, refuse_read, single
 from sagd_cli.errors import UsageError
 from sagd_cli.system.console import output
 
@@ -45,14 +45,15 @@ def report(
       sagd report sweeps/alphas --output alphas.html
     """
     from sagd_cli.report.page import check_targets, write_report
-    from sagd_cli.system.files import refuse_existing
+    from sagd_cli.system.files import has_suffix, refuse_existing
 
     if target is None and len(targets) > 1:
         raise UsageError("the report of several folders needs a name", "Give it with --output FILE.html.")
     page = target or targets[0] / "report.html"
-    if page.suffix.lower() not in (".html", ".htm"):
+    if not has_suffix(page, ".html", ".htm"):
         raise UsageError(f"{page} is not an HTML page", "Name it FILE.html.")
     check_targets(targets)
+    refuse_read({"--output": page}, targets)
     refuse_existing(page, force)
     result = write_report(targets, page, announced_device(device), count, output())
     output().result(result, str(page))

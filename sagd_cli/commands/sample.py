@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sagd_cli.commands.common import DeviceOption, ForceOption, announced_device, common, single
+from sagd_cli.commands.common import DeviceOption, ForceOption, announced_device, common, refuse_read, single
 from sagd_cli.diffusion.catalogue import SAMPLERS, SPACINGS
 from sagd_cli.system.choices import listing
 from sagd_cli.system.console import output
@@ -122,9 +122,10 @@ def sample(
     from sagd_cli.restoration.prior import band_prior
     from sagd_cli.run.folder import check_same_filter, open_run
     from sagd_cli.sampling.generator import ImageGenerator, sampling_of
-    from sagd_cli.sampling.samples import SampleTarget, default_folder, describe, save_samples
+    from sagd_cli.sampling.samples import SampleTarget, default_folder, describe, save_grid, save_samples
 
     out = output()
+    refuse_read({"--grid": grid}, [run, prior, filter_])
     opened = open_run(run, out)
     if filter_ is not None:
         check_same_filter(parse_filter(filter_).sha256(), opened.filter.sha256(), "--filter names")
@@ -146,6 +147,8 @@ def sample(
     target = SampleTarget(folder or default_folder(opened, generator, seeds), format_, grid, force)
     target.check(generator.model, seeds)
     generator.warn_of_terminal_snr(out)
-    save_samples(generator, seeds, batch_size, target, out)
+    drawn = save_samples(generator, seeds, batch_size, target, out)
     result = describe(opened, generator, seeds, target)
     out.result(result, str(result["output"]))
+    if grid is not None:
+        save_grid(grid, drawn)

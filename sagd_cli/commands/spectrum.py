@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sagd_cli.commands.common import ForceOption, PlotOption, common, single
+from sagd_cli.commands.common import ForceOption, PlotOption, common, refuse_read, single
 from sagd_cli.spectral.grid import format_shape
 from sagd_cli.system.console import output
 
@@ -48,13 +48,13 @@ def spectrum(
     if plot is not None:
         from sagd_cli.figures.style import check_figure_path
 
+        refuse_read({"--plot": plot}, [data])
         check_figure_path(plot, force)
     found = analyse(data, window, peaks, output())
-    result = found.document()
+    result = {**found.document(), **({"plot": str(plot)} if plot else {})}
+    output().result(result, _description(data, found))
     if plot is not None:
         _plot(data, found, plot, force)
-        result["plot"] = str(plot)
-    output().result(result, _description(data, found))
 
 
 def _plot(data: str, found: "Analysis", plot: Path, force: bool) -> None:

@@ -1,6 +1,7 @@
 """What people type: FILTER, DATA and sizes, as the command line takes them (docs/cli.md)."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from sagd_cli.config.run import DatasetConfig
 from sagd_cli.config.validation import validate
 from sagd_cli.errors import ConfigError, UsageError, suggest
 from sagd_cli.plugin.registry import registry
+from sagd_cli.system.files import has_suffix
 from sagd_cli.system.yaml import read_mapping
 
 LARGEST_FIELD = 2**28
@@ -21,9 +23,9 @@ def parse_filter(text: str) -> FilterConfig:
     name, _, options = text.partition(":")
     if name in registry().names("filter"):
         return FilterConfig(type=name, options=parse_options(split_list(options)))
-    if text == "-" or text.endswith((".yaml", ".yml")) or _is(Path.is_file, text):
+    if text == "-" or has_suffix(text, ".yaml", ".yml") or is_path(Path.is_file, text):
         return check_filter_file(read_mapping(text), "standard input" if text == "-" else text)
-    if _is(Path.is_dir, text):
+    if is_path(Path.is_dir, text):
         raise UsageError(
             f"{text} is a folder, not a filter file",
             f"The filter of a run is written by: sagd filter show {text} --output FILE.yaml",
@@ -43,28 +45,45 @@ def check_filter_file(document: Mapping[str, Any], source: str) -> FilterConfig:
 
 
 def parse_dataset(text: str) -> DatasetConfig:
-    """Read DATA: NAME[:test][,k=v,...] | FOLDER | IMAGE | FILE.npy | FILE.npz; a folder `digits` is ./digits."""
-    name, _, rest = text.partition(":")
-    if name not in registry().names("dataset"):
-        if text.endswith((".npy", ".npz")):
-            return DatasetConfig(name="npy", options={"path": text})
-        if _is(Path.exists, text):
-            return DatasetConfig(name="folder", options={"path": text})
-        if not text or "/" in text:
-            raise UsageError(
-                f"{text!r} is not a folder of images, an image, a .npy file or a data set",
-                "See `sagd data list`.",
-            )
-        hint = suggest(name, registry().names("dataset"))
-        raise UsageError(f"unknown dataset {name!r}, and there is no folder or .npy file of that name", hint)
-    words = split_list(rest)
+    """Read DATA: NAME[:test][,k=v,...], or FOLDER, IMAGE, FILE.npy or FILE.npz, each with [,k=v,...].
+
+    A folder `digits` is ./digits. Any other path that exists is read as it is, commas and colons included.
+    """
+    name = re.split("[:,]", text, maxsplit=1)[0]
+    if name not in registry().names("dataset") or (name != text and is_path(Path.exists, text)):
+        path, options = _path_and_options(text)
+        return _checked("npy" if _is_array(path) else "folder", "train", {**options, "path": path})
+    words = split_list(text[len(name) + 1 :])
     splits = [word for word in words if "=" not in word]
     options = parse_options(word for word in words if "=" in word)
     if len(splits) > 1 or any(split not in ("train", "test") for split in splits):
         raise UsageError(f"{text!r}: a split is train or test", f"For example {name}:test")
-    return validate(
-        DatasetConfig, {"name": name, "split": (splits or ["train"])[0], "options": options}, "dataset"
-    )
+    return _checked(name, (splits or ["train"])[0], options)
+
+
+def _checked(name: str, split: str, options: Mapping[str, Any]) -> DatasetConfig:
+    return validate(DatasetConfig, {"name": name, "split": split, "options": options}, "dataset")
+
+
+def _path_and_options(text: str) -> tuple[str, dict[str, Any]]:
+    """Return the path that `text` begins with, the longest one that exists, and the options that come after it."""
+    words = re.split(r",(?=\w+=)", text)
+    paths = {count: ",".join(words[:count]) for count in range(len(words), 0, -1)}
+    count = next((count for count, path in paths.items() if is_path(Path.exists, path)), 1)
+    path, name = paths[count], text.partition(":")[0]
+    if is_path(Path.exists, path) or _is_array(path):
+        return path, parse_options(words[count:])
+    if not path or "/" in path:
+        raise UsageError(
+            f"{path!r} is not a folder of images, an image, a .npy file or a data set",
+            "See `sagd data list`.",
+        )
+    hint = suggest(name, registry().names("dataset"))
+    raise UsageError(f"unknown dataset {name!r}, and there is no folder or .npy file of that name", hint)
+
+
+def _is_array(path: str) -> bool:
+    return has_suffix(path, ".npy", ".npz") and not is_path(Path.is_dir, path)
 
 
 def parse_size(text: str) -> tuple[int, ...]:
@@ -82,7 +101,7 @@ def parse_size(text: str) -> tuple[int, ...]:
     return size
 
 
-def _is(test: Callable[[Path], bool], text: str) -> bool:
+def is_path(test: Callable[[Path], bool], text: str) -> bool:
     """Ask something of the path `text`, which may be no possible path at all (empty, or too long)."""
     try:
         return bool(text) and test(Path(text))

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from mmap import mmap
+from mmap import MADV_DONTNEED, mmap
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,13 @@ from sagd_cli.plugin.records import Images
 TYPES = ("uint8", "float16", "float32")
 BLOCK_VALUES = 2**20  # values that are worked on at a time
 
+_INTEGERS = "Store values from 0 to 255 with .astype('uint8'), others as float32 on [-1, 1]."
+_REMEDIES = {
+    "u": _INTEGERS,
+    "i": _INTEGERS,
+    "c": "Store real and imaginary part as two channels of float32.",
+}
+
 # Makes another image of an image (C, *spatial) and its index.
 Change = Callable[[int, NDArray[Any]], NDArray[Any]]
 
@@ -22,7 +29,8 @@ Change = Callable[[int, NDArray[Any]], NDArray[Any]]
 class AlikeImages:
     """Images that have one type, uint8, float16 or float32, and one shape; they are checked when they are read.
 
-    `shape` is (N, C, *spatial), with one image at least. `dtype` is the type.
+    `shape` is (N, C, *spatial), with one image at least. `dtype` is the type. Larger floats become float32, and the
+    bytes of a value come into this machine's order, one image at a time.
     """
 
     def __init__(self, source: str, images: Images) -> None:
@@ -34,15 +42,18 @@ class AlikeImages:
         self.shape: tuple[int, ...]
         self.dtype: np.dtype
         if isinstance(images, np.ndarray):
-            self.shape, self.dtype = images.shape, images.dtype
+            self.shape, self._stored = images.shape, images.dtype
         else:
             first = next(iter(images), np.empty(0, np.uint8))
-            self.shape, self.dtype = (len(images), *first.shape), first.dtype
+            self.shape, self._stored = (len(images), *first.shape), first.dtype
+        self.dtype = _used(self._stored)
         if self.dtype not in TYPES or not 3 <= len(self.shape) <= 5 or 0 in self.shape:
             raise DataError(
                 f"{source} is {self.dtype} of shape {self.shape}, not {', '.join(TYPES[:-1])} or {TYPES[-1]} "
                 "(N, C, *spatial)",
-                "`sagd data prepare` makes such an array from a folder of images.",
+                _REMEDIES.get(
+                    self.dtype.kind, "`sagd data prepare` makes such an array from a folder of images."
+                ),
             )
 
     def __len__(self) -> int:
@@ -52,38 +63,53 @@ class AlikeImages:
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """Yield the images in their order; raise DataError on one that is not like the first, or not finite."""
         for index, image in zip(range(len(self)), _each(self._images), strict=True):
-            if image.shape != self.shape[1:] or image.dtype != self.dtype:
+            if image.shape != self.shape[1:] or image.dtype != self._stored:
                 raise DataError(
                     f"image {index} of {self._source} is {image.dtype} of shape {image.shape}, and the first one "
-                    f"{self.dtype} of shape {self.shape[1:]}"
+                    f"{self._stored} of shape {self.shape[1:]}"
                 )
-            if self.dtype.kind == "f" and not np.isfinite(image).all():
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+                used = image.astype(self.dtype, copy=False)
+            if self.dtype.kind == "f" and not np.isfinite(used).all():
                 raise DataError(
                     f"image {index} of {self._source} holds values that are not finite",
                     "Mend it or leave it out.",
                 )
-            yield image
+            yield used
 
     def array(self) -> NDArray[Any]:
         """Return the images in one array: the one they came in, or else a new one. Raises what iterating raises."""
-        if not isinstance(self._images, np.ndarray):
+        if not isinstance(self._images, np.ndarray) or self.dtype != self._stored:
             return np.fromiter(self, np.dtype((self.dtype, self.shape[1:])), len(self))
         if self.dtype.kind == "f":
             deque(self, maxlen=0)  # reads, and so checks, each of them
         return self._images
 
 
+def _used(stored: np.dtype) -> np.dtype:
+    """Return the type that values of the type `stored` are used in."""
+    if stored.kind == "f" and stored.itemsize > np.dtype(np.float32).itemsize:
+        return np.dtype(np.float32)
+    return stored.newbyteorder("=")
+
+
 def _each(images: Images) -> Iterator[NDArray[Any]]:
-    """Yield `images` one by one; those of a mapped file come from maps of its parts, so that none stays in memory."""
-    file: Any = getattr(images, "base", None)
-    if not (isinstance(images, np.memmap) and isinstance(file, mmap) and images.flags.c_contiguous):
-        yield from images
-        return
-    size, filename = max(1, BLOCK_VALUES // max(1, images[0].size)), str(images.filename)
-    for start in range(0, len(images), size):
-        shape = (min(size, len(images) - start), *images.shape[1:])
-        offset = images.offset + start * images[0].nbytes
-        yield from np.memmap(filename, images.dtype, "r", offset, shape)
+    """Yield `images` one by one; pages of a mapped file are let go after each block, so that none stays in memory."""
+    file = _mapped_file(images)
+    size = 0 if file is None else max(1, BLOCK_VALUES // max(1, next(iter(images)).size))
+    for index, image in enumerate(images):
+        yield image
+        if file is not None and index % size == size - 1:
+            file.madvise(MADV_DONTNEED)
+
+
+def _mapped_file(images: Any) -> mmap | None:
+    """Return the map that holds `images`, None for other images, and for those that can be written to."""
+    if not isinstance(images, np.ndarray) or images.flags.writeable:
+        return None
+    while isinstance(images, np.ndarray):
+        images = images.base
+    return images if isinstance(images, mmap) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,4 +125,4 @@ class ChangedImages:
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """Read and change the images one by one."""
-        return (self.change(index, image) for index, image in enumerate(self.images))
+        return (self.change(index, image) for index, image in enumerate(_each(self.images)))

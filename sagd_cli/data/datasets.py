@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.alike import BLOCK_VALUES, AlikeImages, Change, ChangedImages
+from sagd_cli.data.formats import format_of
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.plugin.records import DatasetPlugin, Images, ImageSet, LazyImageSet
 from sagd_cli.plugin.registry import registry
@@ -90,6 +92,16 @@ def _checked_labels(subject: str, found: LazyImageSet) -> NDArray[np.int64]:
             f"the labels of {subject} go from {labels.min()} to {labels.max()}, not from 0 to at most {classes - 1}"
         )
     return labels.astype(np.int64)
+
+
+def dataset_files(config: DatasetConfig) -> Iterator[Path]:
+    """Yield the files that the options of a data set name, and the images in the folder that is its `path`."""
+    for key, value in config.options.items():
+        path = Path(value) if isinstance(value, str) else None
+        if path is not None and path.is_file():
+            yield path
+        elif path is not None and key == "path":
+            yield from (file for file in path.rglob("*") if format_of(file))
 
 
 def stream_images(config: DatasetConfig) -> Images:

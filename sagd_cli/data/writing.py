@@ -9,12 +9,12 @@ from numpy.lib import format as npy
 
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.alike import AlikeImages, Change
-from sagd_cli.data.datasets import OpenImageSet, load_pixels, open_images
+from sagd_cli.data.datasets import OpenImageSet, dataset_files, load_pixels, open_images
 from sagd_cli.data.folders import check_output_folder
 from sagd_cli.data.images import write_array
 from sagd_cli.errors import UsageError
 from sagd_cli.system.console import Output
-from sagd_cli.system.files import atomic_path, refuse_existing
+from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing, refuse_inputs
 
 
 def write_dataset(
@@ -30,23 +30,21 @@ def write_dataset(
     DataError when the images or labels are not those of a data set.
     """
     source = Path(config.options["path"]) if "path" in config.options else None
-    suffix = target.suffix.lower()
-    if suffix == "":
+    if not target.suffix:
         return _write_folder(config, source, target, force, output, change)
-    if suffix not in (".npy", ".npz"):
+    if not has_suffix(target, ".npy", ".npz"):
         raise UsageError(
             f"{target} is neither a .npy or .npz file nor a folder",
             "Give FILE.npy, FILE.npz or a name without suffix.",
         )
-    if source is not None and target.resolve() == source.resolve():
-        raise UsageError(f"{target} is where the input is", "Choose another --output.")
+    refuse_inputs({"--output": target}, dataset_files(config))
     refuse_existing(target, force)
     data = open_images(config, change)
-    if data.labels is not None and suffix == ".npy":
+    if data.labels is not None and has_suffix(target, ".npy"):
         output.note(f"{target} will not hold the labels; an .npz file would")
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as temporary:
-        if suffix == ".npy":
+        if has_suffix(target, ".npy"):
             with temporary.open("wb") as file:
                 _write_images(file, data.images, output)
         else:

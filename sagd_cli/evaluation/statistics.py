@@ -15,7 +15,7 @@ from sagd_cli.features.extractor import Extractor
 from sagd_cli.features.moments import UNREADABLE, Gaussian, open_archive, read_moments, write_moments
 from sagd_cli.features.survey import Side
 from sagd_cli.system.console import Output
-from sagd_cli.system.files import atomic_path, refuse_existing
+from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing
 
 NEGATIVE = 1e-5  # of the largest eigenvalue: what rounding to float32 may make of one that is 0
 
@@ -23,7 +23,7 @@ NEGATIVE = 1e-5  # of the largest eigenvalue: what rounding to float32 may make 
 def is_statistics(text: str) -> bool:
     """Whether `text` names an .npz file with mu and sigma."""
     path = Path(text)
-    if path.suffix.lower() != ".npz" or not path.is_file():
+    if not has_suffix(path, ".npz") or not path.is_file():
         return False
     try:
         with open_archive(path) as archive:
@@ -113,7 +113,7 @@ def save_statistics(path: Path, gaussian: Gaussian, receipt: Mapping[str, Any], 
     Other programs read mu and sigma. Raises UsageError when the name does not end in .npz, and when the file exists,
     unless `force`.
     """
-    if path.suffix.lower() != ".npz":
+    if not has_suffix(path, ".npz"):
         raise UsageError(f"statistics are written to an .npz file, not {path}", "Name it FILE.npz.")
     refuse_existing(path, force)
     path.parent.mkdir(parents=True, exist_ok=True)

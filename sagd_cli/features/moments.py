@@ -76,4 +76,5 @@ def read_moments(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def write_moments(path: Path, gaussian: Gaussian, **more: NDArray[Any]) -> None:
     """Write mu, sigma and `more` arrays to an .npz file."""
-    np.savez(path, mu=gaussian.mean.cpu().numpy(), sigma=gaussian.covariance.cpu().numpy(), **more)  # type: ignore[arg-type]
+    with path.open("wb") as file:  # to a path, NumPy adds .npz where it ends in .NPZ
+        np.savez(file, mu=gaussian.mean.cpu().numpy(), sigma=gaussian.covariance.cpu().numpy(), **more)  # type: ignore[arg-type]

@@ -183,9 +183,9 @@ def _power_panels(panels: Sequence[Axes], band: Band, image: RestoredImage) -> N
     for axes, power, name in zip(panels, powers, ("before", "after"), strict=True):
         decibels = 10 * np.log10(np.maximum(_pooled(power), low))
         drawn = axes.imshow(decibels, norm=norm, extent=extent, aspect="auto", interpolation="nearest")
-        axes.contour(
-            _pooled(inside[around]), [0.5], extent=extent, origin="upper", colors="white", linewidths=0.7
-        )
+        # Every bin twice: a contour needs two along each axis.
+        outline = np.kron(_pooled(inside[around]), np.ones((2, 2)))
+        axes.contour(outline, [0.5], extent=extent, origin="upper", colors="white", linewidths=0.7)
         axes.set_title(f"power {name}")
         axes.set_xlabel("$f_x$ (cycles/pixel)")
         axes.grid(False)

@@ -18,7 +18,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.spectral.grid import Array
 from sagd_cli.spectral.region import PRESETS
-from sagd_cli.system.files import atomic_path, refuse_existing
+from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing
 
 # Okabe and Ito's colours, which the colour-blind tell apart; the dashes tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
@@ -44,7 +44,7 @@ TICK_STEPS = (1, 2, 5)
 
 def check_figure_path(path: Path, force: bool = False) -> None:
     """Raise UsageError when `path` ends in neither .png nor .svg, and when the file exists already, without `force`."""
-    if path.suffix.lower() not in METADATA:
+    if not has_suffix(path, *METADATA):
         raise UsageError(
             f"{path} is not a figure's name: it ends in neither .png nor .svg", "Name it FILE.png."
         )

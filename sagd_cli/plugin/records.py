@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from sagd_cli.errors import PluginError
 
@@ -19,9 +19,21 @@ Split = Literal["train", "test"]
 
 
 class Options(BaseModel):
-    """Base of every plug-in's options: frozen, unknown keys refused, the same schema for YAML and `-o`."""
+    """Base of every plug-in's options: frozen, unknown keys refused, the same schema for YAML and `-o`.
+
+    `later` names options that were added to a plug-in in use. Where they are None, settings do not mention them, so
+    that runs from before keep their settings and their names.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    later: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _document(self, document: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {
+            key: value for key, value in document(self).items() if value is not None or key not in self.later
+        }
 
 
 class Images(Protocol):

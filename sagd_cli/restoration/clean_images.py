@@ -38,8 +38,9 @@ def clean_images(text: str) -> CleanImages:
     data raises, DataError when no image of a folder can be read, and UsageError when the data are no images.
     """
     data = parse_dataset(text)
-    if data.name == "folder" and Path(data.options["path"]).is_dir():
-        images = collect(list_images(Path(data.options["path"])), None, output()).some
+    folder = Path(data.options.get("path", ""))
+    if data == DatasetConfig(name="folder", options={"path": str(folder)}) and folder.is_dir():
+        images = collect(list_images(folder), None, output()).some
         return CleanImages(data, [replace(image, pixels=image.opaque, alpha=None) for image in images])
     pixels = load_pixels(data).images
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):

@@ -1,6 +1,6 @@
 """Omission: restore image files whose corruption lies in a known band (docs/theory.md, section 6)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -40,8 +40,8 @@ class Places:
     """Where `sagd omit` reads and writes.
 
     The images of `source` are restored into `folder`. `truth` holds the true images, under the same names.
-    `uncertainty` is the folder for the deviations, `run` the folder for the learned model. `inputs` are further
-    folders that must not be written to.
+    `uncertainty` is the folder for the deviations, `run` the folder for the learned model. `inputs` are further files
+    and folders whose folder must not be written to. `extras` are further files that are written, by their options.
     """
 
     source: Path
@@ -50,6 +50,7 @@ class Places:
     uncertainty: Path | None = None
     run: Path | None = None
     inputs: Sequence[Path] = ()
+    extras: Mapping[str, Path | None] = field(default_factory=dict)
 
 
 def omit_files(
@@ -84,11 +85,20 @@ def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], fo
     inputs = [places.source, *places.inputs, *([places.truth] if places.truth else [])]
     names = check_names(paths, lambda path: _draw_names(path, omission.draws_written))
     check_output_folder(places.folder, names, force, inputs)
+    written = {places.folder.resolve(), *(places.folder.resolve() / name for name in names)}
     if places.uncertainty is not None:
         if places.uncertainty.resolve() == places.folder.resolve():
             raise UsageError("the uncertainty would lie among the images", "Choose another folder for it.")
         deviations = check_names(paths, lambda path: [_deviation_name(path)])
         check_output_folder(places.uncertainty, deviations, force, inputs)
+        folder = places.uncertainty.resolve()
+        written |= {folder, *(folder / name for name in deviations)}
+    for option, path in places.extras.items():
+        if path is not None and path.parent.resolve() / path.name in written:
+            raise UsageError(
+                f"{path} would be written by {option} and among the images",
+                f"Choose another name for {option}.",
+            )
     if places.run is not None:
         refuse_existing(places.run, False)
 

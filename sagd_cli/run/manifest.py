@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,6 +24,7 @@ from sagd_cli.config.validation import validate
 from sagd_cli.data.datasets import hash_images
 from sagd_cli.errors import CheckpointError, ConfigError, PluginError, UsageError
 from sagd_cli.plugin.registry import registry
+from sagd_cli.run.log import METRICS_FILE
 from sagd_cli.system.console import Output
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
@@ -34,6 +35,12 @@ MANIFEST = "manifest.json"
 def has_run(path: Path) -> bool:
     """Whether the folder `path` holds a run."""
     return (path / CONFIG).is_file()
+
+
+def run_files(path: Path) -> Iterator[Path]:
+    """Yield the files that make the folder `path` a run: configuration, metrics and checkpoints."""
+    yield from (path / CONFIG, path / METRICS_FILE)
+    yield from (path / CHECKPOINTS).rglob("*")
 
 
 class NewerVersionError(CheckpointError):

@@ -16,7 +16,7 @@ from sagd_cli.model.model import Model
 from sagd_cli.run.folder import Run
 from sagd_cli.sampling.generator import ImageGenerator
 from sagd_cli.system.console import Output
-from sagd_cli.system.files import atomic_path, refuse_existing
+from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing
 
 GRID_IMAGES = 100
 ARCHIVE = "samples.npz"
@@ -48,7 +48,7 @@ class SampleTarget:
                 "Use --format npz without --grid.",
             )
         if self.grid is not None:
-            if self.grid.suffix.lower() != ".png":
+            if not has_suffix(self.grid, ".png"):
                 raise UsageError(f"the contact sheet {self.grid} must be a .png file")
             if self.grid.resolve().parent == self.folder.resolve():
                 raise UsageError(
@@ -61,8 +61,11 @@ class SampleTarget:
 
 def save_samples(
     generator: ImageGenerator, seeds: range, batch_size: int, target: SampleTarget, output: Output
-) -> None:
-    """Draw one image for each seed and write them to `target`, which was checked before."""
+) -> list[NDArray[Any]]:
+    """Draw one image for each seed and write them to `target`, which was checked before.
+
+    Return the images of its contact sheet in batches, none without one.
+    """
     target.folder.mkdir(parents=True, exist_ok=True)
     kept: list[NDArray[Any]] = []
     for part, pixels in generator.batches(seeds, batch_size, output):
@@ -78,9 +81,13 @@ def save_samples(
             arrays |= {"labels": labels, "class_names": np.array(generator.classes.names)}
         with atomic_path(target.folder / ARCHIVE) as temporary:
             np.savez_compressed(temporary, **arrays)
-    if target.grid is not None:
-        target.grid.parent.mkdir(parents=True, exist_ok=True)
-        write_array(contact_sheet(np.concatenate(kept)[:GRID_IMAGES]), target.grid)
+    return [] if target.grid is None else kept
+
+
+def save_grid(grid: Path, images: list[NDArray[Any]]) -> None:
+    """Write the contact sheet of the first `images`, which come in batches."""
+    grid.parent.mkdir(parents=True, exist_ok=True)
+    write_array(contact_sheet(np.concatenate(images)[:GRID_IMAGES]), grid)
 
 
 def default_folder(run: Run, generator: ImageGenerator, seeds: range) -> Path:

@@ -16,6 +16,7 @@ from sagd_cli.system.yaml import parse_yaml
 
 LONGEST_NAME = 80
 SEED_KEY = "training.seed"
+PARSED = ("filter", "dataset")  # whose values are FILTER and DATA
 OF_FILTERS = ("normalize", "units", "omit")  # settings of a filter besides its family and options
 
 Grid = Mapping[str, Sequence[Any]]
@@ -40,7 +41,12 @@ def parse_grid(texts: Iterable[str]) -> dict[str, list[Any]]:
 
 def _key_and_values(text: str) -> tuple[str, list[Any]]:
     key, equals, listed = text.partition("=")
-    key, words = key.strip(), split_list(listed)
+    key, words = key.strip(), list[str]()
+    for word in split_list(listed):
+        if words and key in PARSED and re.match(r"\w+=", word):
+            words[-1] += f",{word}"  # a further option of the value before
+        else:
+            words.append(word)
     if not equals or not key or not words:
         raise UsageError(
             f"{text!r} is not KEY=VALUE,VALUE", "For example --grid filter.options.alpha=-0.1,0,0.1"

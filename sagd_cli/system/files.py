@@ -4,12 +4,51 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sagd_cli.errors import DataError, SagdError, UsageError
+
+
+def has_suffix(path: Path | str, *suffixes: str) -> bool:
+    """Whether the name ends in one of `suffixes`, such as ".npy", in capital letters or not."""
+    return Path(path).suffix.lower() in suffixes
+
+
+def refuse_inputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
+    """Raise UsageError when an output is one of the files `inputs`, or the same file as another output.
+
+    `outputs` are the files that a command writes, by the options that name them. Files are the same under every
+    spelling of a path, and through links. Raises UsageError on an output that is a folder, too. `inputs` is read only
+    when an output exists.
+    """
+    options: dict[Path | tuple[int, int], str] = {}
+    for option, path in outputs.items():
+        if path is None or str(path) == "-":
+            continue
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder, and {option} writes a file", "Add the file's name.")
+        for place in (path.parent.resolve() / path.name, _identity(path)):
+            other = option if place is None else options.setdefault(place, option)
+            if other != option:
+                raise UsageError(f"{other} and {option} would both be written to {path}", "Name two files.")
+    if not any(isinstance(place, tuple) for place in options):
+        return
+    for source in inputs:
+        option = options.get(_identity(source) or source, "")
+        if option:
+            raise UsageError(f"{outputs[option]} is where the input is", f"Choose another name for {option}.")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what all names of an existing file have in common, None where there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def refuse_existing(path: Path, force: bool) -> None:

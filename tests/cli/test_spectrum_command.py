@@ -352,4 +352,4 @@ def test_slow_banding_is_named_though_the_band_of_its_stripe_spares_it(sagd, tmp
 
 def test_an_array_of_images_without_an_axis_of_colours_is_not_taken_for_signals(sagd, tmp_path):
     np.save(tmp_path / "nhw.npy", np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8))
-    refused(sagd("spectrum", tmp_path / "nhw.npy"), 1, "Store it as (20, 1, 28, 28)")
+    refused(sagd("spectrum", tmp_path / "nhw.npy"), 1, "20 images of 28x28 in 1 channel (nhw)")

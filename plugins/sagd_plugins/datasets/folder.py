@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, Field
 
 from sagd_cli.data.folders import images_by_class
 from sagd_cli.data.formats import FORMATS
@@ -39,13 +39,7 @@ class FolderOptions(Options):
         None, description="LO:HI, the values of black and white; found where the images do not tell."
     )
 
-    @model_serializer(mode="wrap")
-    def _document(self, document: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Without mode and range that are not given: runs from before there were these options keep their settings.
-        found = document(self)
-        return {
-            key: value for key, value in found.items() if value is not None or key not in ("mode", "range")
-        }
+    later: ClassVar[tuple[str, ...]] = ("mode", "range")
 
 
 @dataclass(frozen=True, eq=False)

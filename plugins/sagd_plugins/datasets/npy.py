@@ -2,68 +2,92 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from sagd_cli.data.alike import ChangedImages
 from sagd_cli.errors import DataError, UsageError
-from sagd_cli.plugin import DatasetPlugin, ImageSet, Options, Split, hookimpl
-
-MOST_CHANNELS = 4  # of a signal in bytes; with more an array (N, C, T) is taken for images (N, H, W)
-
-_KEYS = {"images", "labels", "class_names"}
+from sagd_cli.plugin import DatasetPlugin, LazyImageSet, Options, Split, hookimpl
+from sagd_cli.plugin.records import Images
+from sagd_plugins.datasets._arrays import read_arrays
+from sagd_plugins.datasets._layouts import LAYOUTS, arranged, check_layout, described, likely_layouts
 
 
 class NpyOptions(Options):
-    """Which file."""
+    """Which file, which of its arrays, and what the axes of it are."""
 
     path: Path = Field(
         Path("images.npy"),
         description="A .npy file (N, C, *spatial), uint8 or float, or .npz with `images` and perhaps `labels`.",
     )
+    layout: Annotated[str | None, AfterValidator(check_layout)] = Field(
+        None, description=f"The {LAYOUTS}; null: (N, C, *spatial), where the shape leaves no doubt."
+    )
+    array: str | None = Field(None, description="Array of an .npz to read; null: `images`.")
+    labels: str | None = Field(None, description="Labels in an .npz; null: `labels`, where it has them.")
+
+    later: ClassVar[tuple[str, ...]] = ("layout", "array", "labels")
 
 
-def build(options: NpyOptions, split: Split) -> ImageSet:
-    """Map the array of a .npy file into memory, or read an .npz archive.
+def build(options: NpyOptions, split: Split) -> LazyImageSet:
+    """Map the array of a .npy file into memory, or read an .npz archive; return its images as (N, C, *spatial).
 
-    Raises UsageError when there is no such file, DataError when it holds no array of images, or pickled content.
+    Raises UsageError when there is no such file. Raises DataError when it holds no array of images, when its shape
+    leaves in doubt what the axes are, and on pickled content.
     """
     arrays = _read(options, split)
     names = tuple(map(str, np.atleast_1d(arrays.get("class_names", ()))))
-    return ImageSet(arrays["images"], arrays.get("labels"), names)
+    images = _images(options, arrays["images"], ["nt", "hw"])
+    return LazyImageSet(images, arrays.get("labels"), names)
 
 
-def stream(options: NpyOptions, split: Split) -> NDArray[Any]:
-    """Map an array of any type into memory; (T,) is one signal of length T, (N, T) are N such signals."""
+def stream(options: NpyOptions, split: Split) -> Images:
+    """Map an array of any type into memory; (T,) is one signal of length T, (N, T) are N such signals.
+
+    Raises what `build` raises. Of unsigned integers, (N, T) are in doubt: they may be an image (H, W).
+    """
     array = _read(options, split)["images"]
-    if not 1 <= array.ndim <= 5 or 0 in array.shape:
-        raise DataError(f"{options.path} has the shape {array.shape}, not (N, C, *spatial)")
-    return array.reshape(-1, 1, array.shape[-1]) if array.ndim < 3 else array
+    return _images(options, array, ["nt", "hw"] if array.dtype.kind in "bu" else ["nt"])
 
 
 def _read(options: NpyOptions, split: Split) -> dict[str, NDArray[Any]]:
     """Return the array as `images`; an archive may also have `labels` and `class_names`."""
     if split == "test":
         raise UsageError(f"{options.path} has no held-out split", "Name the file of the test images.")
-    if not options.path.is_file():
-        raise UsageError(f"there is no file {options.path}")
-    try:
-        loaded = np.load(options.path, mmap_mode="r", allow_pickle=False)
-        is_array = isinstance(loaded, np.ndarray)
-        arrays = {"images": loaded} if is_array else {key: loaded[key] for key in _KEYS & {*loaded}}
-        array = arrays["images"]
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise DataError(f"{options.path} cannot be read as an array of images: {error}") from None
-    if array.ndim == 3 and array.dtype == np.uint8 and array.shape[1] > MOST_CHANNELS:
-        count, height, width = array.shape
-        raise DataError(
-            f"{options.path} is uint8 of shape {array.shape}: images without an axis of colours, it seems",
-            f"Store it as ({count}, 1, {height}, {width}).",
-        )
-    return arrays
+    given = {"images": options.array, "labels": options.labels}
+    names = {**{key: name or key for key, name in given.items()}, "class_names": "class_names"}
+    return read_arrays(options.path, names, {"images", *(key for key, name in given.items() if name)})
+
+
+def _images(options: NpyOptions, array: NDArray[Any], of_two_axes: list[str]) -> Images:
+    """Return `array` as (N, C, *spatial), of bytes where it is of truth values.
+
+    `of_two_axes` are the layouts that an array of two axes may have.
+    """
+    images = arranged(array, _layout(options, array, of_two_axes))
+    if images.dtype != np.bool_:
+        return images
+    return ChangedImages(images, lambda index, image: image * np.uint8(255))
+
+
+def _layout(options: NpyOptions, array: NDArray[Any], of_two_axes: list[str]) -> str:
+    """Return the layout that is given, or the only one that is likely."""
+    path, shape, layout = options.path, array.shape, options.layout
+    if not 1 <= len(shape) <= 5 or 0 in shape:
+        raise DataError(f"{path} is {array.dtype} of shape {shape}, not (N, C, *spatial)")
+    if layout is not None:
+        if len(layout) != len(shape):
+            raise UsageError(f"{path} has {len(shape)} axes, {shape}, and layout={layout} {len(layout)}")
+        return layout
+    likely = of_two_axes if len(shape) == 2 else likely_layouts(shape)
+    if len(likely) > 1:
+        readings = " or ".join(f"{described(layout, shape)} ({layout})" for layout in likely)
+        hint = f"Say which by its name, for example {path},layout={likely[1]}."
+        raise DataError(f"{path} of shape {shape} may be {readings}", hint)
+    return likely[0]
 
 
 @hookimpl
@@ -71,7 +95,7 @@ def sagd_datasets() -> Iterable[DatasetPlugin]:
     """Provide `npy`."""
     yield DatasetPlugin(
         "npy",
-        "a .npy file (N, C, *spatial), uint8 or float, or .npz with `images` and perhaps `labels`",
+        "a .npy file (N, C, *spatial), uint8 or float, or .npz with `images` and perhaps `labels`; layout=, array=",
         NpyOptions,
         build,
         stream=stream,

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.plugin import FeaturePlugin, Options, hookimpl
+from sagd_cli.system.files import has_suffix
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +58,7 @@ def read_weights(path: Path) -> "dict[str, Tensor]":
     from safetensors.torch import load_file
 
     try:
-        if path.suffix == ".safetensors":
+        if has_suffix(path, ".safetensors"):
             return load_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch remarks on old pickle protocols

@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import time
-import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -23,7 +22,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from sagd_cli.data.folders import list_images, output_name
-from sagd_cli.data.formats import MAX_FILE_BYTES, decode, encode
+from sagd_cli.data.formats import MAX_FILE_BYTES, decode, encode, format_of
 from sagd_cli.data.images import Image, read_alike, read_image, write_image
 from sagd_cli.data.layout import MAX_PIXELS
 from sagd_cli.data.ranges import image_pixels, image_signal
@@ -42,6 +41,7 @@ LOSSLESS = [
     *[(".tif", "float32", s) for s in (1, 2, 3, 4)],
     *[(".bmp", "uint8", s) for s in (1, 3, 4)],
     *[(".pgm", depth, 1) for depth in ("uint8", "uint16")],
+    *[(".ppm", depth, 3) for depth in ("uint8", "uint16")],
 ]
 
 
@@ -120,7 +120,7 @@ def test_a_lossless_file_keeps_every_bit(tmp_path, suffix, depth, count, size):
 @given(st.sampled_from(LOSSLESS), st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_encode_then_decode_is_the_identity(kind, height, width, seed):
     suffix, depth, count = kind
-    name = {".png": "PNG", ".tif": "TIFF", ".bmp": "BMP", ".pgm": "PGM"}[suffix]
+    name = {".png": "PNG", ".tif": "TIFF", ".bmp": "BMP", ".pgm": "PGM", ".ppm": "PPM"}[suffix]
     samples = noise((height, width, count), depth, seed)
     np.testing.assert_array_equal(decode(encode(samples, name), name), samples, strict=True)
 
@@ -186,6 +186,13 @@ def test_a_format_that_would_lose_something_is_refused(tmp_path, suffix, depth, 
         ("a.jpg", "a.png"),
         ("a.b.JPEG", "a.b.png"),
         ("a.webp", "a.png"),
+        ("a.jfif", "a.png"),
+        ("a.GIF", "a.png"),
+        ("a.avif", "a.png"),
+        ("a.jp2", "a.png"),
+        ("a.pbm", "a.png"),
+        ("a.PPM", "a.PPM"),
+        ("a.dib", "a.dib"),
     ],
 )
 def test_output_name(name, output):
@@ -359,7 +366,7 @@ def test_empty_files_text_files_folders_and_pipes_are_refused(tmp_path, name):
     path.write_bytes(b"")
     refused(path, "is empty")
     path.write_text("hello, I am not an image\n" * 10)
-    refused(path, "is not a (PNG|JPEG|WebP|TIFF|BMP|PGM) file")
+    refused(path, "is not an image of an accepted format")
     path.unlink()
     refused(path, "cannot be opened: No such file")
     path.mkdir()
@@ -415,6 +422,12 @@ def valid_files():
         "8.pgm": encode(noise((40, 50, 1), "uint8"), "PGM"),
         "16.pgm": encode(deep[..., :1], "PGM"),
         "plain.pgm": b"P2 40 50 255 " + b" 17" * 2000,
+        "16.ppm": encode(deep, "PPM"),
+        "plain.ppm": b"P3 40 50 65535 " + b" 17000" * 6000,
+        "c.gif": pillow_file(colours, "GIF"),
+        "c.avif": pillow_file(colours, "AVIF", speed=10),
+        "c.jp2": pillow_file(colours, "JPEG2000"),
+        "16.jp2": imagecodecs.jpeg2k_encode(deep, reversible=True, level=0),
     }
 
 
@@ -426,15 +439,13 @@ def test_a_truncated_file_is_refused(tmp_path, name, part):
     path.write_bytes(data)
     read_image(path)  # the whole is accepted
     path.write_bytes(data[: int(len(data) * part)])
-    refused(path, "is not a|has no pixels|holds 0 pages")
+    refused(path, "is not a|has no pixels")
 
 
 @pytest.mark.parametrize("name", valid_files())
 def test_damaged_bytes_never_raise_anything_else(name, capfd):
     data = valid_files()[name]
-    kind = {"png": "PNG", "jpg": "JPEG", "webp": "WebP", "tif": "TIFF", "bmp": "BMP", "pgm": "PGM"}[
-        name.split(".")[1]
-    ]
+    kind = format_of(Path(name))
     rng = np.random.default_rng(7)
     for trial in range(60):
         hurt = bytearray(data)
@@ -563,19 +574,33 @@ def test_a_photograph_of_12_million_pixels_passes(tmp_path):
         ("x.webp", "JPEG"),
     ],
 )
-def test_a_suffix_that_lies_is_refused_with_the_right_one(tmp_path, name, content):
-    (tmp_path / name).write_bytes(pillow_file(Pillow.new("RGB", (8, 8)), content))
-    error = refused(tmp_path / name, f"is a {content} file by its content, not")
-    assert {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif", "BMP": ".bmp"}[content] in error.hint
+def test_the_content_says_the_format_whatever_the_suffix(tmp_path, name, content):
+    picture = Pillow.fromarray(noise((8, 8, 3), "uint8"))
+    (tmp_path / name).write_bytes(pillow_file(picture, content))
+    with Pillow.open(tmp_path / name) as expected:
+        np.testing.assert_array_equal(
+            np.moveaxis(read_image(tmp_path / name).pixels, 0, 2), np.asarray(expected)
+        )
+
+
+def test_what_is_written_is_in_the_format_of_its_own_suffix(tmp_path):
+    (tmp_path / "n02105855_2933.JPEG").write_bytes(encode(noise((8, 8, 3), "uint16"), "PNG"))
+    (tmp_path / "a.png").write_bytes(pillow_file(Pillow.fromarray(noise((8, 8, 3), "uint8")), "JPEG"))
+    (tmp_path / "b.png").write_bytes(encode(noise((8, 8, 1), "float32"), "TIFF"))
+    for name in ("n02105855_2933.JPEG", "a.png"):
+        image = read_image(tmp_path / name)
+        write_image(image, image.pixels, tmp_path / "out.png")
+        assert imagecodecs.png_check((tmp_path / "out.png").read_bytes())
+        np.testing.assert_array_equal(read_image(tmp_path / "out.png").pixels, image.pixels, strict=True)
+    image = read_image(tmp_path / "b.png")
+    with pytest.raises(DataError, match=r"cannot hold 1 channel\(s\) of float32"):
+        write_image(image, image.pixels, tmp_path / "out.png")
 
 
 def test_formats_that_are_not_accepted_are_refused_under_any_name(tmp_path):
-    gif = pillow_file(Pillow.new("P", (8, 8)), "GIF")
-    for name, said in (("x.gif", "suffix of an accepted format"), ("x.png", "is not a PNG file")):
-        (tmp_path / name).write_bytes(gif)
-        assert ".webp" in refused(tmp_path / name, said).hint
-    (tmp_path / "colour.pgm").write_bytes(b"P6 1 1 255\nabc")
-    refused(tmp_path / "colour.pgm", "is not a PGM file")
+    for name in ("x.tga", "x.png"):
+        (tmp_path / name).write_bytes(pillow_file(Pillow.new("RGB", (8, 8)), "TGA"))
+        assert ".webp" in refused(tmp_path / name, "is not an image of an accepted format").hint
 
 
 @pytest.mark.parametrize(("name", "kind"), [("x.png", "PNG"), ("x.webp", "WEBP")])
@@ -592,17 +617,9 @@ def test_a_photograph_with_previews_behind_it_is_read_as_its_first_picture(tmp_p
     assert pixels.shape == (3, 8, 16) and pixels[0].min() > 250 and pixels[2].max() < 5
 
 
-def test_a_cmyk_jpeg_is_refused(tmp_path):
-    Pillow.new("CMYK", (8, 8)).save(tmp_path / "x.jpg")
-    assert "RGB" in refused(tmp_path / "x.jpg", "is a CMYK image").hint
-
-
-def test_a_remark_of_pillow_is_a_refusal(tmp_path):
-    ihdr = struct.pack(">II", 0, 0)  # an animation of no frames
-    (tmp_path / "x.png").write_bytes(png(1, 1, 8, 0, b"\0a", chunk(b"acTL", ihdr)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # whatever the caller's filters are
-        refused(tmp_path / "x.png", "Invalid APNG")
+def test_an_announced_animation_without_frames_is_its_picture(tmp_path):
+    (tmp_path / "x.png").write_bytes(png(1, 1, 8, 0, b"\0a", chunk(b"acTL", struct.pack(">II", 0, 0))))
+    assert read_image(tmp_path / "x.png").pixels.tolist() == [[[97]]]
 
 
 def test_a_remark_of_libpng_is_not_printed(tmp_path):
@@ -768,7 +785,7 @@ def test_a_signal_that_is_not_finite_is_refused(value, depth):
 
 
 def test_list_images_is_sorted_and_sees_known_suffixes_only(tmp_path):
-    for name in ("b.PNG", "a.jpg", "c.tiff", ".hidden.png", "notes.txt", "d.gif", "png"):
+    for name in ("b.PNG", "a.jpg", "c.tiff", ".hidden.png", "notes.txt", "d.xyz", "png"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "e.png").write_bytes(b"")
@@ -829,7 +846,7 @@ def test_mixed_grey_and_colour_name_two_files(tmp_path):
 def test_an_unreadable_file_in_a_folder_is_named(tmp_path):
     save(tmp_path / "a.png", noise((5, 7, 1), "uint8"))
     (tmp_path / "b.png").write_text("not an image")
-    with pytest.raises(DataError, match=r"b\.png is not a PNG file"):
+    with pytest.raises(DataError, match=r"b\.png is not an image"):
         read_all(list_images(tmp_path))
 
 

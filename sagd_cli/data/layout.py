@@ -100,10 +100,11 @@ def webp_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 
 def bare_webp(data: bytes) -> bytes:
     """Return a WebP file without its profile, EXIF, XMP and unknown chunks, nor an announcement of them."""
-    parts = b""
+    parts = []
     for kind, whole in webp_chunks(data):
         # The first byte of VP8X announces: alpha and animation stay.
         content = bytes([whole[0] & 0b10010]) + whole[1:] if kind == b"VP8X" and whole else whole
         if kind in (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"):
-            parts += struct.pack("<4sI", kind, len(content)) + content + bytes(len(content) % 2)
-    return b"RIFF" + struct.pack("<I", 4 + len(parts)) + b"WEBP" + parts
+            parts.append(struct.pack("<4sI", kind, len(content)) + content + bytes(len(content) % 2))
+    body = b"WEBP" + b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body

@@ -27,12 +27,13 @@ _TURNING = (b"XML:com.adobe.xmp\0", b"Raw profile type")
 
 def decode_png(data: bytes) -> np.ndarray:
     """Return the samples (H, W, S) of a PNG file; raise DataError on one that is too large or an animation."""
-    bare = _SIGNATURE
+    parts = [_SIGNATURE]
     for kind, _, whole in _chunks(data):
         if kind == b"fdAT":  # the pixels of a further frame
             raise DataError("is an animation", "Extract its frames into one file each.")
         if kind == b"tRNS" or not _is_optional(kind):
-            bare += whole
+            parts.append(whole)
+    bare = b"".join(parts)
     # Pillow meets a damaged PNG first: each one that imagecodecs 2026.3 refuses costs a reference to None, and some
     # thousands of them end the process on Python 3.11.
     with opened(bare, ("PNG",)):

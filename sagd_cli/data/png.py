@@ -5,6 +5,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 
 import imagecodecs
 import numpy as np
@@ -19,7 +20,7 @@ logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _INCH = 0.0254  # metres
-_MOST_INFLATED = 2**24
+_MOST_INFLATED, _MOST_CHUNKS = 2**24, 1000
 # Chunks on colours that hold for other pixels too. The names of others say it by their fourth letter.
 _COLOURS = {b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI"}
 _TURNING = (b"XML:com.adobe.xmp\0", b"Raw profile type")
@@ -102,11 +103,12 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
 
 
 def _sound_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the kind and content of each optional chunk that is whole, agrees with its checksum and can be read."""
+    """Return kind and content of each optional chunk that is whole, agrees with its checksum and can be read."""
+    optional = ((kind, content, whole) for kind, content, whole in _chunks(data) if _is_optional(kind))
     return [
         (kind, content)
-        for kind, content, whole in _chunks(data)
-        if _is_optional(kind) and whole == _chunk(kind, content) and _is_readable(kind, whole)
+        for kind, content, whole in islice(optional, _MOST_CHUNKS)
+        if whole == _chunk(kind, content) and _is_readable(kind, whole)
     ]
 
 

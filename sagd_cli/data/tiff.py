@@ -165,6 +165,6 @@ def embed_in_tiff(data: bytes, metadata: Metadata) -> bytes:
         tags[_ICC] = Tag(_ICC, 7, metadata.icc)
     if tags == written:
         return data
-    start = len(data) + len(data) % 2
-    head = data[:4] + struct.pack("<I", start) + data[8:]
-    return head.ljust(start, b"\0") + directory(tags.values(), start)
+    space = bytes(len(data) % 2)
+    start = len(data) + len(space)
+    return b"".join([data[:4], struct.pack("<I", start), data[8:], space, directory(tags.values(), start)])

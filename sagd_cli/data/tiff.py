@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,6 +108,10 @@ def _planes_behind(page: Any, data: bytes) -> int:
             ends += [tag.valueoffset + tag.valuebytecount for tag in tags]
             if len(data) > max(ends):
                 planes = tags[_METAMORPH].count if _METAMORPH in tags else 1
+                told = re.match(
+                    r"ImageJ=.*?^images=(\d+)", whole.pages[0].description, re.DOTALL | re.MULTILINE
+                )
+                planes = max(planes, int(told[1]) if told else 1)
                 planes = max(planes, math.prod(whole.series[0].shape) // math.prod(page.shape))
     except Exception:  # hostile bytes make the decoder raise anything at all
         return planes

@@ -672,6 +672,103 @@ def test_tiff_kinds_that_are_refused(tmp_path, array, options, said):
     assert refused(tmp_path / "x.tif", said).hint
 
 
+def imagej_stack(planes, held, order=">"):
+    """Return a stack of 4 x 4 bytes as ImageJ writes it, behind one directory; `held` of its planes are there."""
+    text = f"ImageJ=1.54f\nimages={planes}\nslices={planes}\n\0".encode()
+    samples = noise((4, 4), "uint8").tobytes()
+    pixels = b"".join(bytes([i]) * 16 for i in range(planes))[: int(held * 16)] if held > 1 else samples
+    tags = {256: 4, 257: 4, 258: 8, 259: 1, 262: 1, 270: 0, 273: 0, 277: 1, 278: 4, 279: 16}
+    behind = 8 + 2 + 12 * len(tags) + 4
+    tags[270], tags[273] = behind, behind + len(text)
+    entries = b"".join(
+        struct.pack(f"{order}HHII", code, 2 if code == 270 else 4, len(text) if code == 270 else 1, value)
+        for code, value in tags.items()
+    )
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    return head + entries + bytes(4) + text + pixels
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("held", [3, 2, 1.5])
+def test_planes_are_counted_and_not_pages(tmp_path, order, held):
+    (tmp_path / "x.tif").write_bytes(imagej_stack(3, held, order))
+    assert "Save each page" in refused(tmp_path / "x.tif", "holds 3 pages").hint
+
+
+def test_a_description_that_outlived_its_stack_refuses_nothing():
+    assert decode(imagej_stack(3, 1), "TIFF").tobytes() == noise((4, 4), "uint8").tobytes()
+    assert decode(imagej_stack(1, 1), "TIFF").shape == (4, 4, 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"truncate": True, "metadata": {}},
+        {"ome": True},
+        {"volumetric": True, "metadata": None},
+        {"bigtiff": True},
+    ],
+    ids=["tifffile", "OME", "depth", "BigTIFF"],
+)
+def test_other_stacks_are_refused_in_the_same_words(tmp_path, options):
+    tifffile.imwrite(tmp_path / "x.tif", np.zeros((3, 8, 9), np.uint8), photometric="minisblack", **options)
+    refused(tmp_path / "x.tif", "holds 3 pages")
+
+
+def test_a_stack_of_metamorph_is_refused(tmp_path):
+    tags = {256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 208, 277: 1, 278: 2, 279: 4, 33629: 136}
+    entries = b"".join(
+        struct.pack("<HHII", code, *((5, 3) if code == 33629 else (4, 1)), value)
+        for code, value in tags.items()
+    )
+    data = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries
+    (tmp_path / "x.tif").write_bytes(data.ljust(136, b"\0") + bytes(72) + bytes(12))
+    refused(tmp_path / "x.tif", "holds 3 pages")
+
+
+def tiff_pages(*pages):
+    file = BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for samples, options in pages:
+            writer.write(samples, metadata=None, **options)
+    return file.getvalue()
+
+
+def test_a_preview_beside_the_image_is_no_page(tmp_path):
+    image, preview = (noise((8, 9), "uint8"), {}), (np.zeros((4, 4), np.uint8), {"subfiletype": 1})
+    for pages in ((image, preview), (preview, image), (image, preview, preview)):
+        np.testing.assert_array_equal(decode(tiff_pages(*pages), "TIFF")[..., 0], image[0])
+    assert decode(tiff_pages(preview), "TIFF").shape == (4, 4, 1)
+    (tmp_path / "x.tif").write_bytes(
+        tiff_pages((preview[0], {"subfiletype": 1, "subifds": 1}), (*image[:1], {"subfiletype": 1}))
+    )
+    refused(tmp_path / "x.tif", "image behind a preview")
+    (tmp_path / "x.tif").write_bytes(tiff_pages(image, preview, image))
+    refused(tmp_path / "x.tif", "holds 2 pages")
+
+
+@pytest.mark.parametrize(
+    "head", [b"P5 3 1 255\n", b"P5 3 1 65535\n", b"P6 1 1 255\n", b"P6 1 1 999\n", b"P4 24 1\n"]
+)
+def test_netpbm_files_of_several_images_are_refused(tmp_path, head):
+    image = head + (b"ab\0ab\0" if len(head.split()[-1]) > 3 or b"999" in head else b"abc")
+    (tmp_path / "x.pnm").write_bytes(image)
+    read_image(tmp_path / "x.pnm")
+    (tmp_path / "x.pnm").write_bytes(2 * image)
+    refused(tmp_path / "x.pnm", "holds several images")
+
+
+@pytest.mark.parametrize("name", ["ij_one_ifd", "imagej_trunc", "imagej_one"])
+def test_the_stacks_of_the_reports(data_root, name):
+    path = data_root.parent / "cases" / "tiff" / f"{name}.tif"
+    if not path.exists():
+        pytest.skip(f"{path} is absent")
+    if name == "imagej_one":
+        assert read_image(path).pixels.shape == (1, 48, 64)
+    else:
+        refused(path, "holds 3 pages")
+
+
 # ---------------------------------------------------------------- atomic writes
 
 

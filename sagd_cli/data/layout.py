@@ -70,10 +70,10 @@ def bare_jpeg(data: bytes) -> bytes:
 
 def jpeg_parts(data: bytes) -> tuple[bytes, bytes, bytes, tuple[float, float] | None]:
     """Return the EXIF, the XMP, the colour profile and the resolution of a JPEG file."""
-    exif, xmp, icc, density = b"", b"", dict[int, bytes](), None
+    exif, xmp, icc, density = list[bytes](), b"", dict[int, bytes](), None
     for marker, content, _ in _jpeg_segments(data):
         if marker == 0xE1 and content.startswith(b"Exif\0\0"):
-            exif += content[6:]
+            exif.append(content[6:])
         elif marker == 0xE1 and content.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
             xmp = content
         elif marker == 0xE2 and content.startswith(b"ICC_PROFILE\0") and len(content) > 14:
@@ -85,7 +85,7 @@ def jpeg_parts(data: bytes) -> tuple[bytes, bytes, bytes, tuple[float, float] | 
                 density = across * factor, down * factor
     profile = b"".join(icc[number] for number in sorted(icc))
     whole = int.from_bytes(profile[:4], "big") == len(profile)
-    return exif, xmp, profile if whole else b"", density
+    return b"".join(exif), xmp, profile if whole else b"", density
 
 
 def webp_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -100,10 +100,11 @@ def webp_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 
 def bare_webp(data: bytes) -> bytes:
     """Return a WebP file without its profile, EXIF, XMP and unknown chunks, nor an announcement of them."""
-    parts = b""
+    parts = []
     for kind, whole in webp_chunks(data):
         # The first byte of VP8X announces: alpha and animation stay.
         content = bytes([whole[0] & 0b10010]) + whole[1:] if kind == b"VP8X" and whole else whole
         if kind in (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"):
-            parts += struct.pack("<4sI", kind, len(content)) + content + bytes(len(content) % 2)
-    return b"RIFF" + struct.pack("<I", 4 + len(parts)) + b"WEBP" + parts
+            parts.append(struct.pack("<4sI", kind, len(content)) + content + bytes(len(content) % 2))
+    body = b"WEBP" + b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body

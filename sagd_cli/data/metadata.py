@@ -180,18 +180,17 @@ def blank_tags(data: memoryview, kept: Iterable[int]) -> None:
 def directory(tags: Iterable[Tag], start: int) -> bytes:
     """Return a directory of `tags` and their values, as they lie from byte `start` of a TIFF file on."""
     ordered = sorted(tags)
-    head, values = struct.pack("<H", len(ordered)), b""
-    behind = start + 2 + 12 * len(ordered) + 4
+    head, values = [struct.pack("<H", len(ordered))], list[bytes]()
+    place = start + 2 + 12 * len(ordered) + 4
     for code, kind, value, parts in ordered:
         count = 1 if parts else len(value) // _BYTES[kind]
-        place = behind + len(values)
-        if parts:
-            values += directory(parts, place)
-        elif len(value) > 4:
-            values += value + bytes(len(value) % 2)
-        field = struct.pack("<I", place) if parts or len(value) > 4 else value.ljust(4, b"\0")
-        head += struct.pack("<HHI", code, kind, count) + field
-    return head + bytes(4) + values
+        field = value.ljust(4, b"\0")
+        if parts or len(value) > 4:
+            field = struct.pack("<I", place)
+            values.append(directory(parts, place) if parts else value + bytes(len(value) % 2))
+            place += len(values[-1])
+        head.append(struct.pack("<HHI", code, kind, count) + field)
+    return b"".join([*head, bytes(4), *values])
 
 
 def exif_block(tags: Iterable[Tag]) -> bytes:
@@ -247,6 +246,7 @@ def _entries(data: Buffer, layout: _Layout, start: int) -> Iterator[tuple[int, i
 
 
 def _read(data: bytes, layout: _Layout, start: int, deep: bool = True) -> Iterator[Tag]:
+    room = len(data)  # values that overlap could be many times the file
     for code, kind, count, place in _entries(data, layout, start):
         if deep and code in (_EXIF, _GPS):
             (address,) = struct.unpack_from(layout.order + layout.number, data, place)
@@ -259,7 +259,8 @@ def _read(data: bytes, layout: _Layout, start: int, deep: bool = True) -> Iterat
         if size > layout.width:
             (at,) = struct.unpack_from(layout.order + layout.number, data, place)
         # The note of a camera's maker holds addresses in the file that it was written for.
-        if 0 < size <= len(data) - at and code != _MAKER_NOTE:
+        if 0 < size <= min(len(data) - at, room) and code != _MAKER_NOTE:
+            room -= size
             number = np.frombuffer(data, f"{layout.order}u{_NUMBER[kind]}", size // _NUMBER[kind], at)
             yield Tag(code, kind, number.astype(number.dtype.newbyteorder("<")).tobytes())
 

@@ -71,7 +71,7 @@ def decode_netpbm(data: bytes) -> np.ndarray:
 
 def decode_modern(data: bytes) -> np.ndarray:
     """Return the samples (H, W, S) of an AVIF or JPEG 2000 file; raise DataError as `opened` does."""
-    with opened(data, ("AVIF", "JPEG2000")) as picture:
+    with opened(data, ("AVIF",) if data[4:8] == b"ftyp" else ("JPEG2000",)) as picture:
         bits, decoder = _deep_kind(picture, data)
         samples = _samples(picture) if bits <= 8 else _scaled(with_channels(decoder(data)), 2**bits - 1)
         exif, xmp = (picture.info.get(name, b"") for name in ("exif", "xmp"))

@@ -5,6 +5,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 
 import imagecodecs
 import numpy as np
@@ -19,7 +20,7 @@ logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _INCH = 0.0254  # metres
-_MOST_INFLATED = 2**24
+_MOST_INFLATED, _MOST_CHUNKS = 2**24, 1000
 # Chunks on colours that hold for other pixels too. The names of others say it by their fourth letter.
 _COLOURS = {b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI"}
 _TURNING = (b"XML:com.adobe.xmp\0", b"Raw profile type")
@@ -27,12 +28,13 @@ _TURNING = (b"XML:com.adobe.xmp\0", b"Raw profile type")
 
 def decode_png(data: bytes) -> np.ndarray:
     """Return the samples (H, W, S) of a PNG file; raise DataError on one that is too large or an animation."""
-    bare = _SIGNATURE
+    parts = [_SIGNATURE]
     for kind, _, whole in _chunks(data):
         if kind == b"fdAT":  # the pixels of a further frame
             raise DataError("is an animation", "Extract its frames into one file each.")
         if kind == b"tRNS" or not _is_optional(kind):
-            bare += whole
+            parts.append(whole)
+    bare = b"".join(parts)
     # Pillow meets a damaged PNG first: each one that imagecodecs 2026.3 refuses costs a reference to None, and some
     # thousands of them end the process on Python 3.11.
     with opened(bare, ("PNG",)):
@@ -101,11 +103,12 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
 
 
 def _sound_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the kind and content of each optional chunk that is whole, agrees with its checksum and can be read."""
+    """Return kind and content of each optional chunk that is whole, agrees with its checksum and can be read."""
+    optional = ((kind, content, whole) for kind, content, whole in _chunks(data) if _is_optional(kind))
     return [
         (kind, content)
-        for kind, content, whole in _chunks(data)
-        if _is_optional(kind) and whole == _chunk(kind, content) and _is_readable(kind, whole)
+        for kind, content, whole in islice(optional, _MOST_CHUNKS)
+        if whole == _chunk(kind, content) and _is_readable(kind, whole)
     ]
 
 

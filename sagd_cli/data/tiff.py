@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,6 +109,10 @@ def _planes_behind(page: Any, data: bytes) -> int:
             ends += [tag.valueoffset + tag.valuebytecount for tag in tags]
             if len(data) > max(ends):
                 planes = tags[_METAMORPH].count if _METAMORPH in tags else 1
+                told = re.match(
+                    r"ImageJ=.*?^images=(\d+)", whole.pages[0].description, re.DOTALL | re.MULTILINE
+                )
+                planes = max(planes, int(told[1]) if told else 1)
                 planes = max(planes, math.prod(whole.series[0].shape) // math.prod(page.shape))
     except Exception:  # hostile bytes make the decoder raise anything at all
         return planes
@@ -172,6 +177,6 @@ def embed_in_tiff(data: bytes, metadata: Metadata) -> bytes:
     tags |= {tag.code: tag for tag in range_tags(metadata.values, written)}
     if tags == written:
         return data
-    start = len(data) + len(data) % 2
-    head = data[:4] + struct.pack("<I", start) + data[8:]
-    return head.ljust(start, b"\0") + directory(tags.values(), start)
+    space = bytes(len(data) % 2)
+    start = len(data) + len(space)
+    return b"".join([data[:4], struct.pack("<I", start), data[8:], space, directory(tags.values(), start)])

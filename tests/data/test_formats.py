@@ -1,7 +1,12 @@
 """The table of image formats: all that is known of a format is its row and the module that the row names."""
 
+from io import BytesIO
+
+import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image as Pillow
+from PIL import UnidentifiedImageError, features
 
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.data.datasets import load_images
@@ -57,7 +62,7 @@ def test_a_format_is_one_row_and_its_module(plain, tmp_path):
     np.testing.assert_array_equal(
         load_images(parse_dataset(str(tmp_path))).images, np.stack([PIXELS, PIXELS])
     )
-    assert output_name(path) == "a.plain" and accepted_suffixes().endswith(".pgm, .plain, .pln")
+    assert output_name(path) == "a.plain" and accepted_suffixes().endswith(".pnm, .plain, .pln")
     with pytest.raises(UsageError, match=r"holds a\.plain, which is not part"):
         check_output_folder(tmp_path, ["b.PLN"], force=True)
 
@@ -68,9 +73,7 @@ def test_what_a_row_says_of_a_format_is_held(plain, tmp_path):
     with pytest.raises(DataError, match=r"cannot hold .* of uint16"):
         write_array(PIXELS.astype(np.uint16), tmp_path / "b.plain")
     (tmp_path / "a.png").write_bytes(encode(PIXELS[0, :, :, None], "Plain"))
-    with pytest.raises(DataError, match="is a Plain file by its content, not PNG") as refused:
-        read_image(tmp_path / "a.png")
-    assert refused.value.hint == "Rename it to end in .plain."
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, PIXELS, strict=True)
     with pytest.raises(DataError, match="is not a readable Plain file"):
         decode(b"PLAIN\n1 2\nthree", "Plain")
 
@@ -79,13 +82,18 @@ def test_without_its_row_there_is_no_such_format(tmp_path):
     path = tmp_path / "a.plain"
     path.write_text("PLAIN\n1")
     assert format_of(path) is None and output_name(path) == "a.png"
-    with pytest.raises(DataError, match="suffix of an accepted format"):
+    with pytest.raises(DataError, match="not an image of an accepted format"):
         read_image(path)
+    with pytest.raises(DataError, match="suffix of an accepted format"):
+        write_array(PIXELS, path)
 
 
 def test_the_accepted_suffixes_are_those_of_the_table():
-    assert accepted_suffixes() == ".png, .jpg, .jpeg, .webp, .tif, .tiff, .bmp, .pgm"
-    assert [name for name in FORMATS if is_lossless(name)] == ["PNG", "TIFF", "BMP", "PGM"]
+    assert accepted_suffixes() == (
+        ".png, .jpg, .jpeg, .jpe, .jfif, .jp2, .j2k, .jpf, .jpx, .j2c, .jpc, .webp, .avif, .gif, .tif, .tiff, "
+        ".bmp, .dib, .pgm, .ppm, .pbm, .pnm"
+    )
+    assert [name for name in FORMATS if is_lossless(name)] == ["PNG", "TIFF", "BMP", "PGM", "PPM"]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -93,3 +101,99 @@ def test_a_row_names_what_there_is(name):
     row = FORMATS[name]
     assert callable(row.load()) and row.summary
     assert bool(row.encoder) == bool(row.depths) == bool(row.channels)
+
+
+def saved(samples, kind, **options):
+    file = BytesIO()
+    Pillow.fromarray(samples).save(file, kind, **options)
+    return file.getvalue()
+
+
+RAMP = (np.indices((16, 24)).sum(axis=0)[..., None] * [1, 2, 3]).astype(np.uint16) * 200
+
+
+@pytest.mark.parametrize(
+    "suffix", [".jfif", ".JPE", ".gif", ".ppm", ".avif", ".jp2", ".J2K", ".pnm", ".pbm", ".dib"]
+)
+def test_the_files_of_the_wild_are_seen_and_read(tmp_path, suffix):
+    small = (RAMP >> 8).astype(np.uint8)
+    kinds = {
+        ".gif": "GIF",
+        ".ppm": "PPM",
+        ".avif": "AVIF",
+        ".jp2": "JPEG2000",
+        ".J2K": "JPEG2000",
+        ".pnm": "PPM",
+    }
+    kind = kinds.get(suffix, "BMP" if suffix == ".dib" else "JPEG")
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"P4 8 1\n\xf0" if suffix == ".pbm" else saved(small, kind))
+    assert list_images(tmp_path) == [path]
+    pixels = read_image(path).pixels
+    if suffix == ".pbm":
+        assert pixels.tolist() == [[[0, 0, 0, 0, 255, 255, 255, 255]]]
+    else:
+        assert abs(np.moveaxis(pixels, 0, 2).astype(int) - small).max() <= 12
+
+
+def test_deep_colours_are_not_cut_to_8_bits():
+    files = {
+        "PPM": b"P6 24 16 65535\n" + RAMP.astype(">u2").tobytes(),
+        "JPEG 2000": imagecodecs.jpeg2k_encode(RAMP, reversible=True, level=0),
+    }
+    for name, data in files.items():
+        np.testing.assert_array_equal(decode(data, name), RAMP, err_msg=name, strict=True)
+    plain = b"P3 #x\n24 16 65535\n" + " ".join(map(str, RAMP.ravel())).encode()
+    np.testing.assert_array_equal(decode(plain, "PPM"), RAMP, strict=True)
+
+
+def test_12_bits_fill_the_range_of_16():
+    values = RAMP >> 4
+    expected = np.rint(values * (65535 / 4095))
+    for name, data in {
+        "JPEG 2000": imagecodecs.jpeg2k_encode(values, reversible=True, level=0, bitspersample=12),
+        "PPM": b"P6 24 16 4095\n" + values.astype(">u2").tobytes(),
+    }.items():
+        np.testing.assert_array_equal(decode(data, name), expected, err_msg=name)
+    for bits in (10, 12):
+        stored = RAMP >> (16 - bits)
+        data = imagecodecs.avif_encode(stored, level=100, bitspersample=bits, pixelformat="444")
+        assert abs(decode(data, "AVIF") - np.rint(stored * (65535 / (2**bits - 1)))).max() < 200
+
+
+def test_transparency_of_a_gif_is_its_alpha_and_frames_are_refused():
+    picture = Pillow.new("P", (4, 4))
+    picture.putpalette([1, 2, 3, 200, 100, 0])
+    picture.putpixel((0, 0), 1)
+    file = BytesIO()
+    picture.save(file, "GIF", transparency=1)
+    assert decode(file.getvalue(), "GIF")[0, :2].tolist() == [[200, 100, 0, 0], [1, 2, 3, 255]]
+    frames = [Pillow.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for kind in ("GIF", "AVIF"):
+        file = BytesIO()
+        frames[0].save(file, kind, save_all=True, append_images=frames[1:])
+        with pytest.raises(DataError, match="is an animation"):
+            decode(file.getvalue(), kind)
+
+
+def test_a_cmyk_jpeg_becomes_rgb_through_its_profile_or_without():
+    file = BytesIO()
+    Pillow.new("CMYK", (8, 8), (0, 255, 255, 0)).save(file, "JPEG")
+    red = decode(file.getvalue(), "JPEG")
+    assert red.shape == (8, 8, 3) and red[..., 0].min() > 250 and red[..., 1:].max() < 5
+    file = BytesIO()
+    Pillow.new("CMYK", (8, 8), (0, 255, 255, 0)).save(file, "JPEG", icc_profile=b"no profile")
+    np.testing.assert_array_equal(decode(file.getvalue(), "JPEG"), red)
+
+
+def test_a_codec_that_pillow_lacks_is_one_sentence(monkeypatch):
+    def unidentified(*_, **__):
+        raise UnidentifiedImageError
+
+    monkeypatch.setattr(Pillow, "open", unidentified)
+    monkeypatch.setattr(features, "check", lambda name: name != "avif")
+    with pytest.raises(DataError, match=r"installed Pillow lacks \(AVIF\)") as refused:
+        decode(b"\0\0\0\x1cftypavif", "AVIF")
+    assert "newer Pillow" in refused.value.hint
+    with pytest.raises(DataError, match=r"is not a readable GIF file$"):
+        decode(b"GIF89a", "GIF")

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from sagd_cli.errors import UsageError
 from sagd_cli.spectral.band import band_forms
 from sagd_cli.system.console import Output, output, use_output
+from sagd_cli.system.streams import stdout_for_results
 
 if TYPE_CHECKING:
     import torch
@@ -111,12 +112,16 @@ def single() -> typer.Typer:
 
 
 def common(function: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with the common options added; they set the Output before it runs."""
+    """Return the command with the common options added; they set the Output before it runs.
+
+    Standard output is left to its results; what else is printed, by plug-ins for example, goes to standard error.
+    """
 
     @functools.wraps(function)
     def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **arguments: Any) -> None:
-        use_output(Output(json=as_json, quiet=quiet, verbose=verbose, debug=debug))
-        function(**arguments)
+        with stdout_for_results() as results:
+            use_output(Output(json=as_json, quiet=quiet, verbose=verbose, debug=debug, results=results))
+            function(**arguments)
 
     own = inspect.signature(function).parameters.values()
     shared = [

@@ -3,11 +3,14 @@
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from typer.core import TyperGroup
+from typer.models import ParameterInfo
 
 from sagd_cli.errors import UsageError
 from sagd_cli.spectral.band import band_forms
@@ -114,7 +117,8 @@ def single() -> typer.Typer:
 def common(function: Callable[..., None]) -> Callable[..., None]:
     """Return the command with the common options added; they set the Output before it runs.
 
-    Standard output is left to its results; what else is printed, by plug-ins for example, goes to standard error.
+    Its numbers are read by `_number_reader`. Standard output is left to its results; what else is printed, by plug-ins
+    for example, goes to standard error.
     """
 
     @functools.wraps(function)
@@ -124,6 +128,8 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
             function(**arguments)
 
     own = inspect.signature(function).parameters.values()
+    for parameter in own:
+        _read_numbers(parameter.annotation)
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
         for name, annotation in _COMMON.items()
@@ -132,3 +138,39 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]
     command.__annotations__ = {**function.__annotations__, **_COMMON}
     return command
+
+
+def _read_numbers(annotation: Any) -> None:
+    """Give an option or argument of int, float or None the reader of such numbers."""
+    kind, *extra = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    kinds = set(get_args(kind) or (kind,)) - {type(None)}
+    for info in extra:
+        if kinds in ({int}, {float}) and isinstance(info, ParameterInfo):
+            info.parser = _number_reader(*kinds, info.min, info.max)
+
+
+def _number_reader(kind: type, least: float | None, most: float | None) -> Callable[[Any], Any]:
+    """Return what reads a number of `kind`, from `least` to `most`, as a person types it.
+
+    A whole number may be written as 1e6. NaN and infinity are refused.
+    """
+
+    @functools.cache
+    def adapter() -> TypeAdapter[Any]:
+        whole = (BeforeValidator(_float_of_power),) if kind is int else ()
+        finite = {"allow_inf_nan": False} if kind is float else {}
+        return TypeAdapter(Annotated[kind, *whole, Field(ge=least, le=most, **finite)])
+
+    def read(value: Any) -> Any:
+        try:
+            return adapter().validate_python(value)
+        except ValidationError as error:
+            raise typer.BadParameter(error.errors()[0]["msg"]) from None
+
+    return read
+
+
+def _float_of_power(value: Any) -> Any:
+    with suppress(ValueError):
+        return float(value) if isinstance(value, str) and "e" in value.lower() else value
+    return value

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from sagd_cli.errors import PluginError
 from sagd_cli.plugin.guard import guarded, guarded_call
 from sagd_cli.system.choices import load_reference
+from sagd_cli.system.settings import Settings
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 BUILD = re.compile(r"\w+(\.\w+)*:\w+")
@@ -19,10 +19,8 @@ BUILD = re.compile(r"\w+(\.\w+)*:\w+")
 Split = Literal["train", "test"]
 
 
-class Options(BaseModel):
+class Options(Settings):
     """Base of every plug-in's options: frozen, unknown keys refused, the same schema for YAML and `-o`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class Images(Protocol):

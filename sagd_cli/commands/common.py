@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, FiniteFloat, TypeAdapter, ValidationError
 from typer.core import TyperGroup
 from typer.models import ParameterInfo
 
@@ -143,10 +143,10 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
 def _read_numbers(annotation: Any) -> None:
     """Give an option or argument of int, float or None the reader of such numbers."""
     kind, *extra = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
-    kinds = set(get_args(kind) or (kind,)) - {type(None)}
+    numbers = [each for each in get_args(kind) or (kind,) if each in _NUMBERS]
     for info in extra:
-        if kinds in ({int}, {float}) and isinstance(info, ParameterInfo):
-            info.parser = _number_reader(*kinds, info.min, info.max)
+        if len(numbers) == 1 and isinstance(info, ParameterInfo):
+            info.parser = _number_reader(numbers[0], info.min, info.max)
 
 
 def _number_reader(kind: type, least: float | None, most: float | None) -> Callable[[Any], Any]:
@@ -157,9 +157,8 @@ def _number_reader(kind: type, least: float | None, most: float | None) -> Calla
 
     @functools.cache
     def adapter() -> TypeAdapter[Any]:
-        whole = (BeforeValidator(_float_of_power),) if kind is int else ()
-        finite = {"allow_inf_nan": False} if kind is float else {}
-        return TypeAdapter(Annotated[kind, *whole, Field(ge=least, le=most, **finite)])
+        bounded: Any = Annotated[_NUMBERS[kind], Field(ge=least, le=most)]
+        return TypeAdapter(bounded)
 
     def read(value: Any) -> Any:
         try:
@@ -174,3 +173,6 @@ def _float_of_power(value: Any) -> Any:
     with suppress(ValueError):
         return float(value) if isinstance(value, str) and "e" in value.lower() else value
     return value
+
+
+_NUMBERS: dict[type, Any] = {int: Annotated[int, BeforeValidator(_float_of_power)], float: FiniteFloat}

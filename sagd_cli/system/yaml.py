@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -37,8 +37,8 @@ class _StrictLoader(yaml.SafeLoader):
     It refuses aliases (they can expand without bound) and duplicate keys (one would be lost).
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
-    yaml_constructors: ClassVar[dict[str | None, Any]] = {
+    yaml_implicit_resolvers = {}  # noqa: RUF012
+    yaml_constructors = {  # noqa: RUF012
         tag: yaml.SafeLoader.yaml_constructors[tag]
         for tag in (None, *(_TAG + kind for kind in ("null", "bool", "str", "seq", "map")))
     }

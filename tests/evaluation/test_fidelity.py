@@ -232,9 +232,9 @@ def test_figures_equal_those_of_torch_fidelity_on_the_command_line(sagd, random_
         "precision": "precision",
         "recall": "recall",
     }.items():
-        # Features are rounded to single precision, and the two programs take batches of different sizes. KID may be next
-        # to 0, being a sum of four means of terms (x.y / D + 1)^3: the rounding of x or y changes a term by three times
-        # its own size, and both sides round.
+        # Features are rounded to single precision, in batches of other sizes. KID may be next to 0, being a sum of four
+        # means of terms (x.y / D + 1)^3: the rounding of x or y changes a term by three times its own size, and both
+        # sides round.
         rounding = 4 * 3 * 2 * 2 * float(np.finfo(np.float32).eps) * largest if key.startswith("kid") else 0
         assert ours[key] == pytest.approx(theirs[name], rel=1e-3, abs=rounding), key
 

@@ -58,7 +58,9 @@ def _run(arguments: list[str]) -> int:
         return _failed(_usage(error), error.exit_code)
     except SagdError as error:
         return _failed(error, error.exit_code)
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # a plug-in's own kind included
         return _failed(_explained(error), 1)
 
 
@@ -68,7 +70,7 @@ def _usage(error: TyperException) -> UsageError:
     return UsageError(error.format_message(), f"See `{command} --help`.")
 
 
-def _explained(error: Exception) -> SagdError:
+def _explained(error: BaseException) -> SagdError:
     """Return an error of one sentence for an unexpected exception: the machine's (disk, memory, ...) or a bug."""
     if isinstance(error, OSError) and error.errno is not None:
         place = f": {error.filename}" if error.filename else ""

@@ -5,15 +5,18 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
+from pydantic import BeforeValidator, Field, FiniteFloat, TypeAdapter, ValidationError
 from typer.core import TyperGroup
+from typer.models import ParameterInfo
 
 from sagd_cli.errors import UsageError
 from sagd_cli.spectral.band import band_forms
 from sagd_cli.system.console import Output, output, use_output
 from sagd_cli.system.files import refuse_inputs
+from sagd_cli.system.streams import stdout_for_results
 
 if TYPE_CHECKING:
     import torch
@@ -143,14 +146,21 @@ def single() -> typer.Typer:
 
 
 def common(function: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with the common options added; they set the Output before it runs."""
+    """Return the command with the common options added; they set the Output before it runs.
+
+    Its numbers are read by `_number_reader`. Standard output is left to its results; what else is printed, by plug-ins
+    for example, goes to standard error.
+    """
 
     @functools.wraps(function)
     def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **arguments: Any) -> None:
-        use_output(Output(json=as_json, quiet=quiet, verbose=verbose, debug=debug))
-        function(**arguments)
+        with stdout_for_results() as results:
+            use_output(Output(json=as_json, quiet=quiet, verbose=verbose, debug=debug, results=results))
+            function(**arguments)
 
     own = inspect.signature(function).parameters.values()
+    for parameter in own:
+        _read_numbers(parameter.annotation)
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
         for name, annotation in _COMMON.items()
@@ -159,3 +169,41 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]
     command.__annotations__ = {**function.__annotations__, **_COMMON}
     return command
+
+
+def _read_numbers(annotation: Any) -> None:
+    """Give an option or argument of int, float or None the reader of such numbers."""
+    kind, *extra = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    numbers = [each for each in get_args(kind) or (kind,) if each in _NUMBERS]
+    for info in extra:
+        if len(numbers) == 1 and isinstance(info, ParameterInfo):
+            info.parser = _number_reader(numbers[0], info.min, info.max)
+
+
+def _number_reader(kind: type, least: float | None, most: float | None) -> Callable[[Any], Any]:
+    """Return what reads a number of `kind`, from `least` to `most`, as a person types it.
+
+    A whole number may be written as 1e6. NaN and infinity are refused.
+    """
+
+    @functools.cache
+    def adapter() -> TypeAdapter[Any]:
+        bounded: Any = Annotated[_NUMBERS[kind], Field(ge=least, le=most)]
+        return TypeAdapter(bounded)
+
+    def read(value: Any) -> Any:
+        try:
+            return adapter().validate_python(value)
+        except ValidationError as error:
+            raise typer.BadParameter(error.errors()[0]["msg"]) from None
+
+    return read
+
+
+def _float_of_power(value: Any) -> Any:
+    with suppress(ValueError):
+        return float(value) if isinstance(value, str) and "e" in value.lower() else value
+    return value
+
+
+_NUMBERS: dict[type, Any] = {int: Annotated[int, BeforeValidator(_float_of_power)], float: FiniteFloat}

@@ -6,24 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
-    BaseModel,
     Field,
     model_validator,
 )
 
-from sagd_cli.config.validation import STRICT, Frozen, complete_options
+from sagd_cli.config.validation import Frozen, complete_options
 from sagd_cli.errors import ConfigError
 from sagd_cli.plugin.records import FilterPlugin
 from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.filter import Normalize, SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid, Units
+from sagd_cli.system.settings import Settings
 
 
-class FilterSource(BaseModel):
+class FilterSource(Settings):
     """The data a filter was fitted to."""
-
-    model_config = STRICT
 
     data: str = Field(description="DATA as it was given.")
     images: int = Field(ge=1, description="Number of images.")

@@ -6,24 +6,18 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    ValidationError,
-)
+from pydantic import BaseModel, ValidationError
 
 from sagd_cli.errors import ConfigError, suggest
 from sagd_cli.plugin.records import Options
 from sagd_cli.plugin.registry import registry
+from sagd_cli.system.settings import Settings
 
 M = TypeVar("M", bound=BaseModel)
-STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
-class Frozen(BaseModel):
-    """A model that never changes. Unknown keys, NaN and infinity are refused, and defaults are checked."""
-
-    model_config = STRICT
+class Frozen(Settings):
+    """Settings that are written to files and hashed."""
 
     def document(self) -> dict[str, Any]:
         """Return the model as plain YAML values, with defaults written out."""
@@ -75,6 +69,8 @@ def validate(schema: type[M], values: Mapping[str, Any], source: str) -> M:
         place = f"{source}: {key}: " if key else f"{source}: "
         choices = re.findall("'([^']+)'", message) if first["type"] == "literal_error" else []
         hint = suggest(str(first["input"]), choices)
+        if first["type"] in ("string_type", "path_type") and shown:
+            hint = f'A text that looks like a number or true is put in quotes: "{first["input"]}".'
         raise ConfigError(f"{place}{message[:1].lower()}{message[1:]}{shown}{more}", hint) from None
 
 

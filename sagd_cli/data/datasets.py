@@ -109,7 +109,7 @@ def stream_images(config: DatasetConfig) -> Images:
     plugin: DatasetPlugin = registry().get("dataset", config.name)
     if plugin.stream is None:
         return open_images(config).images
-    images: Images = plugin.stream(plugin.options.model_validate(config.options), config.split)
+    images: Images = plugin.load("stream")(plugin.options.model_validate(config.options), config.split)
     return images
 
 

@@ -22,14 +22,15 @@ def frechet_distance(one: Gaussian, two: Gaussian) -> float:
     """Return ||mu_1 - mu_2||^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)) (Heusel et al. 1706.08500, equation 6).
 
     The last trace is the sum of the roots of the eigenvalues of A^T S_2 A, where A A^T = S_1. This matrix is symmetric,
-    so two symmetric eigendecompositions, on the device of the moments, take the place of a matrix square root.
+    so two symmetric eigendecompositions, on the device of the moments, take the place of a matrix square root. The
+    distance is never below 0, whatever the rounding of its terms.
     """
     values, vectors = torch.linalg.eigh(one.covariance)
     rounding = values.max() * len(values) * torch.finfo(values.dtype).eps
     factor = vectors.mul_(torch.where(values > rounding, values, 0.0).sqrt())
     cross = torch.linalg.eigvalsh(factor.T @ (two.covariance @ factor)).clamp(min=0).sqrt().sum()
     spread = torch.trace(one.covariance) + torch.trace(two.covariance) - 2 * cross
-    return float((one.mean - two.mean).square().sum() + spread)
+    return float(((one.mean - two.mean).square().sum() + spread).clamp(min=0))
 
 
 def frechet_floor(reference: Gaussian, generated: int) -> float | None:

@@ -129,7 +129,7 @@ def learned_profile(config: FilterConfig, shape: tuple[int, ...]) -> LearnedProf
             "Omit it from a fixed filter, such as white or powerlaw.",
         )
     grid = FrequencyGrid(shape, config.units)
-    basis = plugin.basis(grid, plugin.options.model_validate(config.options))
+    basis = plugin.load("basis")(grid, plugin.options.model_validate(config.options))
     return LearnedProfile(basis, np.array(config.options["knots"])[:, -1], grid)
 
 

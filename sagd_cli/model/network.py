@@ -57,7 +57,7 @@ def resolve_backbone(config: RunConfig, shape: tuple[int, ...]) -> RunConfig:
     plugin: BackbonePlugin = registry().get("backbone", config.backbone.name)
     if plugin.resolve is None:
         return config
-    options = plugin.resolve(plugin.options.model_validate(config.backbone.options), shape)
+    options = plugin.load("resolve")(plugin.options.model_validate(config.backbone.options), shape)
     backbone = BackboneConfig(name=config.backbone.name, options=options.model_dump(mode="json"))
     return config.model_copy(update={"backbone": backbone})
 

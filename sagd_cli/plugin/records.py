@@ -1,6 +1,5 @@
 """The frozen records that plug-in hooks yield, one class for each kind."""
 
-import importlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,9 +7,12 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from sagd_cli.errors import PluginError
+from sagd_cli.plugin.guard import guarded, guarded_call
+from sagd_cli.system.choices import load_reference
+from sagd_cli.system.settings import Settings
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 BUILD = re.compile(r"\w+(\.\w+)*:\w+")
@@ -18,14 +20,12 @@ BUILD = re.compile(r"\w+(\.\w+)*:\w+")
 Split = Literal["train", "test"]
 
 
-class Options(BaseModel):
+class Options(Settings):
     """Base of every plug-in's options: frozen, unknown keys refused, the same schema for YAML and `-o`.
 
     `later` names options that were added to a plug-in in use. Where they are None, settings do not mention them, so
     that runs from before keep their settings and their names.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     later: ClassVar[tuple[str, ...]] = ()
 
@@ -86,7 +86,7 @@ class Plugin:
 
     def __post_init__(self) -> None:
         """Raise ValueError when a field does not keep the contract."""
-        if not NAME.fullmatch(self.name):
+        if not (isinstance(self.name, str) and NAME.fullmatch(self.name)):
             raise ValueError(f"plug-in name {self.name!r} does not match {NAME.pattern}")
         if not (isinstance(self.options, type) and issubclass(self.options, Options)):
             raise ValueError(
@@ -97,19 +97,35 @@ class Plugin:
             raise ValueError(f"summary of plug-in {self.name!r} must be one line of text")
         if not (callable(self.build) or (isinstance(self.build, str) and BUILD.fullmatch(self.build))):
             raise ValueError(f'build of plug-in {self.name!r} must be a callable or "module:function"')
+        for part in ("basis", "stream", "resolve"):
+            function = getattr(self, part, None)
+            if not (function is None or callable(function)):
+                raise ValueError(f"{part} of plug-in {self.name!r} must be a function")
 
-    def load(self) -> Callable[..., Any]:
-        """Return the build callable; raise PluginError when it is given as a string and cannot be imported."""
-        if callable(self.build):
-            return self.build
-        module, _, function = self.build.partition(":")
-        try:
-            return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
-        except (ImportError, AttributeError) as error:
-            raise PluginError(
-                f"the {self.kind} {self.name!r} cannot import {self.build}: {error}",
-                "Is what it needs installed?",
-            ) from error
+    def load(self, part: str = "build") -> Callable[..., Any]:
+        """Return the function in the field `part`, run as `plugin.guard.guarded_call` says.
+
+        Raises PluginError when it is given as a string and cannot be imported.
+        """
+        subject, function = f"the {self.kind} {self.name!r}", getattr(self, part)
+        if isinstance(function, str):
+            with guarded(subject):
+                function = _imported(function, subject)
+        return guarded_call(subject, function)
+
+
+def _imported(reference: str, subject: str) -> Callable[..., Any]:
+    try:
+        function = load_reference(reference)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise PluginError(
+            f"{subject} cannot import {reference}: {error}", "Is what it needs installed?"
+        ) from error
+    if not callable(function):
+        raise PluginError(f"{subject} names {reference}, which is no function")
+    return function  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -182,3 +198,11 @@ class FeaturePlugin(Plugin):
     logits: str | None = None
 
     kind: ClassVar[str] = "feature"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a field does not keep the contract."""
+        super().__post_init__()
+        if not (isinstance(self.layers, tuple) and all(isinstance(layer, str) for layer in self.layers)):
+            raise ValueError(f"layers of plug-in {self.name!r} must be a tuple of names")
+        if not (self.channels is None or type(self.channels) is int):
+            raise ValueError(f"channels of plug-in {self.name!r} must be a whole number or None")

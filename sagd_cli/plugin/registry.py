@@ -19,8 +19,10 @@ import typer
 from sagd_cli import __version__
 from sagd_cli.builtin import BUILTIN_MODULES, COMMANDS
 from sagd_cli.errors import PluginError, suggest
+from sagd_cli.plugin.guard import guarded, named_error
 from sagd_cli.plugin.records import NAME, Plugin
 from sagd_cli.plugin.spec import PROJECT, HookSpecs
+from sagd_cli.system.streams import stdout_for_results
 
 BUILTIN_DISTRIBUTION = "sagd"
 
@@ -65,13 +67,18 @@ class Registry:
         self._found: dict[tuple[str, str], Entry] = {}
 
     def add(self, name: str, provider: Provider, load: Callable[[], ModuleType]) -> None:
-        """Load one module and add the plug-ins that its hooks yield. What it raises is recorded in an entry."""
+        """Load one module and add the plug-ins that its hooks yield. What it raises is recorded in an entry.
+
+        What it prints goes to standard error.
+        """
         # A plug-in may do anything at import, sys.exit included; the program must outlive it.
         try:
-            records = list(_records(name, load()))
-        except (Exception, SystemExit) as error:
-            detail = " ".join(f"{type(error).__name__}: {error}".split())
-            self.entries.append(Entry("module", name, provider, "broken", detail=detail))
+            with stdout_for_results(), guarded(f"the plug-in {name}"):
+                records = list(_records(name, load()))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.entries.append(Entry("module", name, provider, "broken", detail=named_error(error)))
             return
         for kind, record in records:
             self._add_record(kind, record, provider)

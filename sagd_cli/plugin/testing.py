@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from sagd_cli.errors import SagdError
+from sagd_cli.plugin.guard import named_error
 from sagd_cli.plugin.records import NAME, FeaturePlugin, FilterPlugin, Options, Plugin
 from sagd_cli.spectral.filter import Normalize, SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid, Units
@@ -37,7 +38,7 @@ def check_plugin(plugin: Plugin) -> None:
     try:
         build = plugin.load()
     except (Exception, SystemExit) as error:
-        raise AssertionError(f"{subject}: build cannot be imported: {_named(error)}") from error
+        raise AssertionError(f"{subject}: build cannot be imported: {named_error(error)}") from error
     _require(callable(build), f"{subject}: build is {type(build).__name__}, not callable")
     if isinstance(plugin, FeaturePlugin):
         _require(plugin.layers, f"{subject}: layers is empty; its first is the default")
@@ -64,7 +65,7 @@ def check_filter(plugin: FilterPlugin, options: Mapping[str, Any] | None = None)
     try:
         plugin.load()
     except (Exception, SystemExit) as error:
-        raise AssertionError(f"{subject}: build cannot be imported: {_named(error)}") from error
+        raise AssertionError(f"{subject}: build cannot be imported: {named_error(error)}") from error
     if plugin.basis is not None:
         _check_knots(chosen, subject)
     refusals = []
@@ -72,8 +73,8 @@ def check_filter(plugin: FilterPlugin, options: Mapping[str, Any] | None = None)
         try:
             _check_shape(plugin, chosen, shape)
         except SagdError as error:
-            _require(options, f"{subject} on shape {shape}: build raises {_named(error)}")
-            refusals.append(_named(error))
+            _require(options, f"{subject} on shape {shape}: build raises {named_error(error)}")
+            refusals.append(named_error(error))
     if len(refusals) == len(SHAPES):
         raise AssertionError(
             f"{subject}: no shape suits the options {dict(options or {})}: build raises {refusals[0]}"
@@ -186,7 +187,7 @@ def _check_weight(plugin: FilterPlugin, options: Options, grid: FrequencyGrid, s
     again = _built(plugin.load(), "build", "weight", FrequencyGrid(grid.shape, grid.units), options, subject)
     _require(np.array_equal(w, again), f"{subject}: two builds with the same options differ")
     if plugin.basis is not None:
-        _check_basis(plugin.basis, options, grid, w, subject)
+        _check_basis(plugin.load("basis"), options, grid, w, subject)
     return w
 
 
@@ -214,7 +215,7 @@ def _built(
     except SagdError:
         raise
     except (Exception, SystemExit) as error:
-        raise AssertionError(f"{subject}: {name} raises {_named(error)}") from error
+        raise AssertionError(f"{subject}: {name} raises {named_error(error)}") from error
     if not isinstance(values, np.ndarray):
         raise AssertionError(f"{subject}: {name} returns {type(values).__name__}, not a NumPy array")
     floating = np.issubdtype(values.dtype, np.floating)
@@ -238,10 +239,6 @@ def _said(error: Exception) -> str:
         return str(error)
     problems = error.errors(include_url=False)
     return "; ".join(": ".join([".".join(map(str, p["loc"])), p["msg"]]) for p in problems)
-
-
-def _named(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _require(condition: object, message: str) -> None:

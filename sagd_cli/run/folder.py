@@ -110,9 +110,15 @@ def open_run(path: Path, output: Output) -> Run:
     return Run(path, written, found, tuple(found.manifest.shape))
 
 
-def refuse_other_settings(path: Path, given: RunConfig, trained: RunConfig) -> None:
-    """Raise UsageError, which names the settings of training that differ, when there are any."""
-    differing = differing_settings(given, trained)
+def refuse_other_settings(
+    path: Path, given: RunConfig, trained: RunConfig, same_images: bool = False
+) -> None:
+    """Raise UsageError, which names the settings of training that differ, when there are any.
+
+    With `same_images`, the data may be named otherwise: what counts is what they are.
+    """
+    keys = differing_settings(given, trained)
+    differing = [key for key in keys if not (same_images and key.startswith("dataset."))]
     if differing:
         raise UsageError(
             f"{path} was trained with other settings: {', '.join(differing)} differ",
@@ -138,13 +144,14 @@ def check_same_filter(wanted: str, trained: str, subject: str) -> None:
         )
 
 
-def check_folder(path: Path, config: RunConfig, allow_change: bool) -> None:
+def check_folder(path: Path, config: RunConfig, allow_change: bool, images_are_known: bool = False) -> None:
     """Raise UsageError when `path` holds something other than a run.
 
-    Without `allow_change`, also raise UsageError when it is a run with other settings than `config`.
+    Without `allow_change`, also raise UsageError when it is a run with other settings than `config`. When
+    `images_are_known` by their hash, which the caller compares, the data may be named otherwise.
     """
     if has_run(path) and not allow_change:
-        refuse_other_settings(path, config, read_config(path))
+        refuse_other_settings(path, config, read_config(path), images_are_known)
     elif not has_run(path) and path.exists() and not _is_unused(path):
         raise UsageError(f"{path} exists and is not a run", "Choose another --output.")
 

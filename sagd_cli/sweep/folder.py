@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sagd_cli.config.layers import differing_keys
 from sagd_cli.config.run import RunConfig
@@ -13,6 +13,7 @@ from sagd_cli.errors import UsageError
 from sagd_cli.sweep.plan import CELLS, Cell, Evaluation, Halving, Plan
 from sagd_cli.sweep.storage import STUDY, without_password
 from sagd_cli.system.files import write_text
+from sagd_cli.system.settings import Settings
 from sagd_cli.system.yaml import dump_yaml, read_mapping
 
 PLAN, CELL = "sweep.yaml", "cell.yaml"
@@ -22,10 +23,8 @@ HIDDEN = "***"
 CellName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_=,+-][A-Za-z0-9._=,+-]*$")]
 
 
-class _Stored(BaseModel):
+class _Stored(Settings):
     """What the file of the plan holds; the configuration of each cell is in a file of its own."""
-
-    model_config = ConfigDict(extra="forbid")
 
     base: RunConfig
     evaluation: Evaluation

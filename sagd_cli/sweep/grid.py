@@ -93,7 +93,7 @@ def make_cells(
     cells: list[Cell] = []
     for values in product(*grid.values()):
         resolved = resolve({**flags, **dict(zip(grid, values, strict=True))}, overrides, config, preset)
-        # From the configuration, because 1e-3 is a text in YAML and a number there.
+        # From the configuration, where 1 and 1.0 are one value.
         chosen = {key: _at(resolved.document(), key) for key in grid}
         cells.append(Cell(_cell_name(chosen), chosen, resolved))
     counts = Counter(cell.config.sha256() for cell in cells)

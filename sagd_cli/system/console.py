@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -27,7 +27,7 @@ class Output:
     """How one command prints.
 
     `json`: the result is one object on standard output. `quiet`: no notes and no progress. `verbose`: also details.
-    `debug`: the traceback of an error.
+    `debug`: the traceback of an error. `results`: where results go; None: to `sys.stdout`.
     """
 
     json: bool = False
@@ -35,19 +35,21 @@ class Output:
     verbose: bool = False
     debug: bool = False
     said: set[str] = field(default_factory=set, repr=False, compare=False)
+    results: TextIO | None = None
     console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, soft_wrap=True))
 
     def result(self, data: dict[str, Any], text: RenderableType | None = None) -> None:
         """Print the command's result: `data` under --json, else `text` (a string, or anything rich renders)."""
+        stream = self.results or sys.stdout
         if self.json:
-            print(json.dumps(data, allow_nan=False, default=str))
+            print(json.dumps(data, allow_nan=False, default=str), file=stream)
         elif isinstance(text, str):
-            print(text, end="" if text.endswith("\n") else "\n")
+            print(text, end="" if text.endswith("\n") else "\n", file=stream)
         elif text is not None:
             # A pipe has no width to wrap to.
-            width = None if sys.stdout.isatty() else PIPE_WIDTH
-            Console(highlight=False, width=width).print(text)
-        sys.stdout.flush()
+            width = None if stream.isatty() else PIPE_WIDTH
+            Console(file=stream, highlight=False, width=width).print(text)
+        stream.flush()
 
     def note(self, message: str) -> None:
         """Print a message on standard error, unless --quiet."""

@@ -1,5 +1,6 @@
-"""YAML in and out: safe, without aliases or duplicate keys."""
+"""YAML in and out: safe, without aliases or duplicate keys, and with the plain values of YAML 1.2."""
 
+import re
 import sys
 from collections.abc import Hashable
 from pathlib import Path
@@ -10,10 +11,37 @@ import yaml
 from sagd_cli.errors import ConfigError
 
 MAX_YAML_BYTES = 1_000_000
+_TAG = "tag:yaml.org,2002:"
+# The core schema of YAML 1.2. In YAML 1.1 yes is a boolean, 010 is 8, 1:30 is 90, and 2026-11-30 is no text.
+_CORE = {
+    "null": re.compile("~|null|Null|NULL|"),
+    "bool": re.compile("true|True|TRUE|false|False|FALSE"),
+    # Without a leading 0: that is left as a text, and refused where a number is asked for (system/settings.py).
+    "int": re.compile("[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+"),
+    "float": re.compile(
+        r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+    ),
+}
+_FIRST = {
+    "null": ["~", "n", "N", ""],
+    "bool": list("tTfF"),
+    "int": list("-+0123456789"),
+    "float": list("-+.0123456789"),
+}
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses aliases (they can expand without bound) and duplicate keys (one would be lost)."""
+    """SafeLoader of the core schema alone.
+
+    It refuses aliases (they can expand without bound) and duplicate keys (one would be lost).
+    """
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012
+    yaml_constructors = {  # noqa: RUF012
+        tag: yaml.SafeLoader.yaml_constructors[tag]
+        for tag in (None, *(_TAG + kind for kind in ("null", "bool", "str", "seq", "map")))
+    }
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -32,9 +60,22 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node), 0)
+
+
+def _float(loader: _StrictLoader, node: yaml.ScalarNode) -> float:
+    text = loader.construct_scalar(node)
+    return float(text.replace(".", "") if text[-1].lower() in "fn" else text)
+
+
+_StrictLoader.add_constructor(_TAG + "int", _integer)
+_StrictLoader.add_constructor(_TAG + "float", _float)
+
+
 def parse_yaml(text: str, source: str) -> Any:
     """Parse one YAML document; raise ConfigError, which names `source`, line and column, when it is not valid."""
-    if len(text) > MAX_YAML_BYTES:
+    if len(text.encode(errors="replace")) > MAX_YAML_BYTES:
         raise ConfigError(
             f"{source} is larger than {MAX_YAML_BYTES:,} bytes", "It does not look like a configuration."
         )
@@ -71,7 +112,10 @@ def _read(path: Path) -> str:
 
 
 class _ReadableDumper(yaml.SafeDumper):
-    """SafeDumper that keeps a list of plain values, such as the pair of a knot, on one line."""
+    """SafeDumper that keeps a list of plain values, such as the pair of a knot, on one line.
+
+    A text that is something else in YAML 1.1 or 1.2, such as yes or 1e3, is quoted.
+    """
 
 
 def _list_node(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.SequenceNode:
@@ -80,6 +124,11 @@ def _list_node(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.SequenceNode:
 
 
 _ReadableDumper.add_representer(list, _list_node)
+for _kind, _pattern in _CORE.items():
+    _whole = re.compile(f"(?:{_pattern.pattern})$")
+    _StrictLoader.add_implicit_resolver(_TAG + _kind, _whole, _FIRST[_kind])
+    _ReadableDumper.add_implicit_resolver(_TAG + _kind, _whole, _FIRST[_kind])
+_ReadableDumper.add_implicit_resolver(_TAG + "int", re.compile("[-+]?0[0-9]+$"), _FIRST["int"])
 
 
 def dump_yaml(document: dict[str, Any]) -> str:

@@ -101,7 +101,8 @@ class Training:
     def run(self) -> dict[str, Any]:
         """Train to the end of the budget and return the result; raise Interrupted when stopped earlier."""
         at_once = len(self._parts[0])
-        check_folder(self.path, self.task.config, self.conduct.allow_change)
+        known = has_checkpoints(self._checkpoints)
+        check_folder(self.path, self.task.config, self.conduct.allow_change, known)
         if self.conduct.check_memory:
             refuse_too_large(self.task.config, self.task.size, self.device, at_once)
         about = self.task.described()
@@ -163,20 +164,19 @@ class Training:
     def _check_same(self, found: Checkpoint, about: dict[str, Any]) -> None:
         """Raise UsageError when the checkpoint `found` has other settings, another batch size or other images."""
         config, trained = self.task.config, found.config
+        known = (found.manifest.images_sha256, found.manifest.classes)
+        same_images = known == (about["images_sha256"], about["classes"])
         if not self.conduct.allow_change:
-            refuse_other_settings(self.path, config, trained)
+            refuse_other_settings(self.path, config, trained, same_images)
         if config.training.batch_size != trained.training.batch_size:
             raise UsageError(
                 f"{self.path} was trained with batches of {trained.training.batch_size}, and its steps are counted in "
                 "batches",
                 "Leave the batch size as it is; training.accumulate and the number of processes may change.",
             )
-        if (found.manifest.images_sha256, found.manifest.classes) != (
-            about["images_sha256"],
-            about["classes"],
-        ):
+        if not same_images:
             raise UsageError(
-                f"the images of {config.dataset.name}, or their labels, are not those {self.path} was trained on",
+                f"the images of {config.dataset.subject}, or their labels, are not those {self.path} was trained on",
                 "Restore them, or choose another --output.",
             )
 

@@ -77,7 +77,14 @@ CASES = [
     (["omit", ".", "--band", "high", "--strength", "much"], "--strength is auto, inf or a number"),
     (["omit", ".", "--band", "high", "--strength", "-1"], "strength must be from 0.01 to 100"),
     (["omit", ".", "--band", "high", "--strength", "nan"], "strength must be from 0.01 to 100"),
-    (["corrupt", ".", "--band", "high", "--strength", "inf", "--output", "x"], "positive and finite"),
+    (["corrupt", ".", "--band", "high", "--strength", "inf", "--output", "x"], "finite number"),
+    (["fid", "digits", "digits", "--max-fid", "nan"], "'--max-fid': Input should be a finite number"),
+    (["fid", "digits", "digits", "--max-kid", "inf"], "'--max-kid': Input should be a finite number"),
+    (["sample", "runs/x", "--churn", "nan"], "'--churn': Input should be a finite number"),
+    (["train", "--lr", "nan"], "'--lr': Input should be a finite number"),
+    (["sample", "runs/x", "--count", "1.5e0"], "'--count': Input should be a valid integer"),
+    (["sample", "runs/x", "--eta", "2"], "less than or equal to 1"),
+    (["train", "--images", "1e-3"], "Invalid value for '--images'"),
     (
         ["fid", "digits:test", "digits:test", "--weights", "x.pth"],
         "features digits-cnn: unknown key 'weights'",
@@ -329,3 +336,10 @@ def test_a_closed_pipe_is_not_an_error_message(tmp_path):
     command = f"{sys.executable} -m sagd_cli filter list | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_amounts_on_the_command_line_may_have_an_exponent(sagd, tmp_path):
+    Image.fromarray(np.zeros((40, 60), np.uint8)).save(tmp_path / "one.png")
+    target = tmp_path / "data.npy"
+    assert sagd("data", "prepare", tmp_path, "--size", "2e1", "--output", target).code == 0
+    assert np.load(target).shape == (1, 1, 20, 20)

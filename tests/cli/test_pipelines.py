@@ -46,10 +46,9 @@ def start(*arguments, **settings):
     )
 
 
-def wait_for(path, process, seconds=120):
-    end = time.monotonic() + seconds
+def wait_for(path, process):
     while not path.exists() or not path.read_text().strip():
-        assert process.poll() is None and time.monotonic() < end
+        assert process.poll() is None
         time.sleep(0.05)
 
 
@@ -61,7 +60,7 @@ def test_a_signal_saves_and_the_same_command_resumes(tmp_path, signum, code):
     process = start(*command)
     wait_for(run / "metrics.jsonl", process)
     process.send_signal(signum)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == code, err
     saved = int(err.split("stopped at step ")[1].split()[0])
     assert (run / "checkpoints" / f"step-{saved:08d}" / "manifest.json").exists()
@@ -82,7 +81,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_is_there(sagd, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     process = start(*command, preexec_fn=little_room)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate()
     assert process.returncode == 1 and "Traceback" not in err
     assert "the checkpoint of step 2 could not be written" in err
     assert list((run / "checkpoints").iterdir()) == []

@@ -195,6 +195,56 @@ def test_a_family_whose_function_cannot_be_imported_is_one_sentence(sagd, file):
     assert sagd("--plugin", path, "filter", "list").code == 0
 
 
+NOISY = "import os\nprint('imported')\nos.write(1, b'raw')\n" + RING.replace(
+    "    return 0.1", "    print('built')\n    return 0.1"
+)
+
+
+def test_what_plugins_print_is_not_in_the_data(sagd, file):
+    for arguments in (
+        ("filter", "show", "ring", "--size", "8"),
+        ("plugins", "list"),
+        ("plugins", "check", "ring"),
+    ):
+        registry.registry.cache_clear()
+        result = sagd("--plugin", file(NOISY), *arguments, "--json")
+        assert result.code == 0 and isinstance(result.json, dict)
+        assert "imported" in result.err and "raw" in result.err
+        assert ("built" in result.err) == (arguments[1] != "list")
+    designed = sagd("--plugin", file(NOISY), "filter", "design", "--type", "ring").out
+    assert designed.startswith("type: ring\n")
+
+
+STOP = "class Stop(BaseException): ...\n"
+
+
+def test_an_exception_of_a_plugins_own_kind_is_one_sentence(sagd, file):
+    path = file(STOP + "raise Stop('enough')\n", "broken.py")
+    assert sagd("--plugin", path, "filter", "list").code == 0
+    path = file(STOP + RING.replace("    return 0.1", "    raise Stop('enough')\n    return 0.1"))
+    result = sagd("--plugin", path, "filter", "show", "ring", "--size", "8")
+    assert (result.code, result.out) == (2, "")
+    assert " ".join(result.err.split()) == "error: the filter 'ring' failed: Stop: enough."
+    result = sagd("--plugin", path, "plugins", "check", "ring", "--json")
+    assert result.code == 1 and "Stop: enough" in result.json["checked"][0]["reason"]
+    path = file(STOP + HELLO.replace("    print(", "    raise Stop('enough')\n    print("), "command.py")
+    result = sagd("--plugin", path, "hello", "world")
+    assert result.code == 1
+    assert result.err.startswith("error: internal error: Stop: enough.")
+
+
+def test_what_a_plugin_changes_for_everyone_is_put_back(sagd, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = file("import os, torch\nos.chdir('/')\ntorch.set_default_dtype(torch.float64)\n" + RING)
+    result = sagd(
+        "--plugin", path, "filter", "show", "ring", "--size", "8", "--json", "--output", "ring.yaml"
+    )
+    assert result.code == 0 and isinstance(result.json, dict)
+    changed = "the working folder, torch's default dtype"
+    assert f"the plug-in {path} changed {changed} for the whole program" in " ".join(result.err.split())
+    assert (tmp_path / "ring.yaml").is_file()
+
+
 def test_safe_mode_ignores_files(sagd, file):
     result = sagd("--no-plugins", "--plugin", file(RING), "filter", "design", "--type", "ring")
     assert result.code == 2

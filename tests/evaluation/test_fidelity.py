@@ -2,10 +2,12 @@
 
 import io
 import json
+import os
 import pickle
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +222,9 @@ def test_figures_equal_those_of_torch_fidelity_on_the_command_line(sagd, random_
         weights,
         "--json",
     ).json
+    network = inception.build(inception.InceptionOptions(weights=weights), ("192",))
+    features = network(torch.from_numpy(images))[0].double()
+    largest = float((features @ features.T / features.shape[1] + 1).pow(3).max())
     for key, name in {
         "fd": "frechet_inception_distance",
         "kid": "kernel_inception_distance_mean",
@@ -227,7 +232,11 @@ def test_figures_equal_those_of_torch_fidelity_on_the_command_line(sagd, random_
         "precision": "precision",
         "recall": "recall",
     }.items():
-        assert ours[key] == pytest.approx(theirs[name], rel=1e-3), key
+        # Features are rounded to single precision, in batches of other sizes. KID may be next to 0, being a sum of four
+        # means of terms (x.y / D + 1)^3: the rounding of x or y changes a term by three times its own size, and both
+        # sides round.
+        rounding = 4 * 3 * 2 * 2 * float(np.finfo(np.float32).eps) * largest if key.startswith("kid") else 0
+        assert ours[key] == pytest.approx(theirs[name], rel=1e-3, abs=rounding), key
 
 
 class Canary:
@@ -389,7 +398,8 @@ def test_features_of_a_plugin_without_a_version_are_not_kept(sagd, tmp_path):
         path.write_text(PLUGIN.format(factor=factor))
         command = ["--plugin", path, "fid", "digits", "digits:test", "--features", "means"]
         found.append(sagd(*command, "--json").json)
-    assert found[1]["fd"] == pytest.approx(100 * found[0]["fd"])
+    # A distance is a difference of squares and traces of features that are rounded to 6e-8 of themselves.
+    assert found[1]["fd"] == pytest.approx(100 * found[0]["fd"], rel=1e-3)
     assert found[0]["receipt"]["distribution"].endswith("means-1.py")
 
 
@@ -402,7 +412,8 @@ def test_the_cache_forgets_what_was_not_used_for_longest(tmp_path, monkeypatch):
             assert cache.find({"name": "a"})
         folder = cache.begin(1000)
         (folder / "rows.npy").write_bytes(b"x" * 1000)
-        cache.keep(folder, {"name": name})
+        kept = cache.keep(folder, {"name": name})
+        os.utime(kept, (time.time() - 60, time.time() - 60))  # clocks of file systems may be coarse
     assert cache.find({"name": "a"}) and cache.find({"name": "c"}) and not cache.find({"name": "b"})
     assert cache.begin(10_000) is None
     monkeypatch.setattr("sagd_cli.features.cache.IN_USE", 60)
@@ -422,7 +433,9 @@ def test_a_run_is_measured_without_writing_anything(sagd, tiny_run):
     sampling = found.json["receipt"]["generated"]["sampling"]
     assert sampling["seeds"] == [7, 66] and sampling["steps"] == 2 and sampling["sampler"] == "dpmpp"
     alone = sagd(*command, "--seed", 37).json  # the second block
-    assert alone["fd"] == pytest.approx(found.json["repeats"]["blocks"][1]["fd"], rel=1e-9)
+    # In a batch of another size a pixel may be rounded to the next of 256 levels; other images differ by far more.
+    first, second = found.json["repeats"]["blocks"]
+    assert alone["fd"] == pytest.approx(second["fd"], rel=1e-3) != pytest.approx(first["fd"], rel=1e-3)
 
 
 def test_a_run_is_measured_as_its_samples_are(sagd, tiny_run, tmp_path):

@@ -27,7 +27,23 @@ def test_distance_of_gaussians_with_common_axes(size, seed, scale):
     turn = rotation(size, seed)
     sides = [gaussian(m, turn @ np.diag(s**2) @ turn.T) for m, s in zip(means, (one, two), strict=True)]
     exact = np.sum((means[0] - means[1]) ** 2) + np.sum((one - two) ** 2)
-    assert frechet_distance(*sides) == pytest.approx(exact, rel=1e-6)
+    # An eigenvalue of S_1 S_2 is rounded to 2e-16 of the largest, (9 scale)^2, and its root, at least 0.01, by half of
+    # that over the root.
+    rounding = size * 2e-16 * max(1, size) * (9 * max(scale, 1)) ** 2 / 2 / (0.01 * min(scale, 1))
+    assert frechet_distance(*sides) == pytest.approx(exact, rel=1e-12, abs=rounding)
+
+
+@pytest.mark.parametrize("size", [1, 3, 40, 200])
+def test_a_distance_is_never_below_0(size):
+    """Rounding leaves a difference of either sign between equal Gaussians; that of few images is singular too."""
+    for seed in range(5):
+        rows = np.random.default_rng(seed).standard_normal((50, size)) @ rotation(size, seed)
+        one = gaussian(rows.mean(axis=0), np.cov(rows, rowvar=False).reshape(size, size))
+        assert 0 <= frechet_distance(one, one) <= 1e-5
+
+
+def test_a_distance_that_is_not_a_number_stays_so():
+    assert np.isnan(frechet_distance(gaussian([float("nan")], [[1.0]]), gaussian([0.0], [[1.0]])))
 
 
 def test_distance_of_gaussians_whose_axes_differ():

@@ -225,6 +225,38 @@ def test_a_command_of_sagd_itself_is_never_replaced(installed):
 BROKEN = {
     "ImportError": ("import no_such_module_anywhere\n", "ModuleNotFoundError: No module named"),
     "SystemExit": ("import sys\nsys.exit(0)\n", "SystemExit: 0"),
+    "an exception of its own": ("class Stop(BaseException): ...\nraise Stop('enough')\n", "Stop: enough"),
+    "GeneratorExit": ("raise GeneratorExit\n", "GeneratorExit"),
+    "RecursionError": ("def deeper():\n    deeper()\ndeeper()\n", "RecursionError"),
+    "an exception without a message": (
+        "class Mute(Exception):\n    def __str__(self):\n        1 / 0\n\nraise Mute\n",
+        "Mute: its message cannot be shown",
+    ),
+    "a hook that stops": (
+        "class Stop(BaseException): ...\n" + hook("sagd_filters", filter_named("x")) + "    raise Stop\n",
+        "Stop",
+    ),
+    "options that exit": (
+        "class Own(Options):\n    def __init__(self, **values):\n        raise SystemExit(3)\n\n"
+        + hook("sagd_filters", "FilterPlugin('x', '', Own, ones)"),
+        "SystemExit: 3",
+    ),
+    "a name that is no text": (
+        hook("sagd_filters", "FilterPlugin(3, '', Options, ones)"),
+        "3 does not match",
+    ),
+    "a basis that is no function": (
+        hook("sagd_filters", "FilterPlugin('x', '', Options, ones, 'ones')"),
+        "basis of plug-in 'x' must be a function",
+    ),
+    "layers that are no tuple": (
+        hook("sagd_features", "FeaturePlugin('x', '', Options, 'json:loads', '64')"),
+        "layers of plug-in 'x' must be a tuple of names",
+    ),
+    "channels that are no number": (
+        hook("sagd_features", "FeaturePlugin('x', '', Options, 'json:loads', ('64',), '3')"),
+        "channels of plug-in 'x' must be a whole number or None",
+    ),
     "SyntaxError": ("def (:\n", "SyntaxError"),
     "non-record": (hook("sagd_filters", "'ring'"), "must yield FilterPlugin records, not str"),
     "record of another kind": (

@@ -28,7 +28,7 @@ e.getBoundingClientRect().right > d.clientWidth + 1).map(e => e.tagName)])"></if
 def browse(folder, *arguments):
     """Run Chromium in a profile of its own; return what it prints and says."""
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return subprocess.run(command, capture_output=True, text=True, check=True)
 
 
 @pytest.fixture(scope="module")

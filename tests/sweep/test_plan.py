@@ -40,7 +40,7 @@ def test_filters_are_named_as_on_the_command_line(tmp_path):
 def test_one_run_is_no_two_cells():
     for text in (
         "filter.options.alpha=0,0.0",
-        "training.learning_rate=1e-3,0.001",
+        "training.images=1e3,1000",
         "filter=white,{type: white, options: {}}",
     ):
         with pytest.raises(UsageError, match="the same run"):

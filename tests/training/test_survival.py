@@ -373,7 +373,7 @@ def test_the_second_signal_ends_a_step_that_takes_long(run, tiny_run, sagd, tmp_
             child.send_signal(signal.SIGTERM)
             assert child.stdout.readline() == "asked\n"
             child.send_signal(second)
-            _, err = child.communicate(timeout=60)
+            _, err = child.communicate()
         finally:
             child.kill()
     assert child.returncode == code and "Traceback" not in err

@@ -129,7 +129,10 @@ def test_the_shares_of_a_profile_sum_to_one(tiny_config, tmp_path, monkeypatch):
 
 
 def test_a_slow_part_is_found_where_it_is(tiny_config, monkeypatch):
-    """Noise that takes 100 ms more in each step adds them to noise, and nothing to the forward pass it lies in."""
+    """Noise that takes 100 ms more in each step adds them to noise, and nothing to the forward pass it lies in.
+
+    However busy the machine is, a sleep is never shorter, and a forward pass that held the noise would never be faster.
+    """
     import time
 
     from sagd_cli.spectral.noise import SpectralNoise
@@ -140,12 +143,11 @@ def test_a_slow_part_is_found_where_it_is(tiny_config, monkeypatch):
         time.sleep(0.1)
         return draw(self, *arguments)
 
-    before = profile_training(tiny_config, CPU, 3).cpu
     monkeypatch.setattr(SpectralNoise, "draw", slow)
-    after = profile_training(tiny_config, CPU, 3).cpu
+    found = profile_training(tiny_config, CPU, 3).cpu
     noise, forward = (mark.removeprefix("sagd/") for mark in (NOISE, FORWARD))
-    assert 95 < after[noise] - before[noise] < 180
-    assert after[forward] < before[forward] + 60
+    assert found[noise] >= 100
+    assert found[forward] < found[noise]
 
 
 def test_kernels_belong_to_the_part_that_launched_them():

@@ -121,8 +121,8 @@ def refuse_other_settings(path: Path, given: RunConfig, trained: RunConfig) -> N
 
 
 def differing_settings(given: RunConfig, trained: RunConfig) -> list[str]:
-    """Return the keys of the settings that differ, except those of sampling, which may be changed."""
-    keys = differing_keys(given.document(), trained.document())
+    """Return the keys of the settings that differ, except those of sampling and of the clock, which may be changed."""
+    keys = differing_keys(given.identity(), trained.identity())
     return [key for key in keys if not key.startswith("sampling.")]
 
 

@@ -1,0 +1,115 @@
+"""Standard streams: what cannot be told is dropped, and a result that cannot be written is an error."""
+
+import codecs
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TextIO
+
+from sagd_cli.errors import SagdError
+
+STREAMS = ("stdin", "stdout", "stderr")  # in the order of their descriptors
+KEEP_BYTES = "sagd-keep-bytes"
+
+
+class UnwritableError(SagdError):
+    """The result cannot be written to standard output."""
+
+    def __init__(self, error: Exception) -> None:
+        """Make the message from the error of the write; `reader_left` says that nobody reads the pipe any more."""
+        reason = getattr(error, "strerror", None) or "it is closed"
+        super().__init__(f"the result cannot be written to standard output: {reason.lower()}")
+        self.reader_left = isinstance(error, BrokenPipeError)
+
+
+class GuardedStream:
+    """A text stream that calls `failed` when it cannot write. In all else it is the stream it is made of."""
+
+    def __init__(self, stream: TextIO, failed: Callable[[Exception], None]) -> None:
+        self._stream, self._failed = stream, failed
+
+    def write(self, text: str) -> int:
+        """Write `text`; return its length."""
+        try:
+            self._stream.write(text)
+        except (OSError, ValueError) as error:
+            self._failed(error)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write each of `lines`."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError) as error:
+            self._failed(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def mend_streams() -> None:
+    """Make the standard streams of this process safe to use, whatever they are connected to.
+
+    A write to standard error that fails is dropped. One to standard output raises UnwritableError. Standard input that
+    is closed is empty. Text is UTF-8, and names of files that are not keep their bytes. Only a terminal, or
+    PYTHONIOENCODING, may choose another encoding; characters that it lacks are replaced.
+    """
+    _occupy_descriptors()
+    for name in STREAMS:
+        stream = getattr(sys, name)
+        if stream is None:
+            # Reading gives nothing. Writing to standard output fails, as it is opened for reading.
+            stream = open(os.devnull, "w" if name == "stderr" else "r", encoding="utf-8")  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            _set_encoding(name, stream)
+        if name != "stdin" and not isinstance(stream, GuardedStream):
+            stream = GuardedStream(stream, _drop if name == "stderr" else _raise)
+        setattr(sys, name, stream)
+
+
+def discard_output() -> None:
+    """Send what is still in the buffer of standard output nowhere, so that the interpreter does not fail on it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _occupy_descriptors() -> None:
+    """Connect closed standard descriptors to nothing, or the next opened files would get the messages of C libraries."""
+    for number in range(len(STREAMS)):
+        try:
+            os.fstat(number)
+        except OSError:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, number)
+            if nothing != number:
+                os.close(nothing)
+
+
+def _set_encoding(name: str, stream: Any) -> None:
+    if name == "stdin":
+        stream.reconfigure(encoding="utf-8", errors="strict")
+    elif stream.isatty() or "PYTHONIOENCODING" in os.environ:
+        stream.reconfigure(errors="replace")
+    else:
+        codecs.register_error(KEEP_BYTES, _kept_bytes)
+        stream.reconfigure(encoding="utf-8", errors=KEEP_BYTES)
+
+
+def _kept_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return the byte that a character of a file's name stands for; ? for other characters that are no text."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    code = ord(error.object[error.start])
+    return bytes([code - 0xDC00]) if 0xDC80 <= code <= 0xDCFF else b"?", error.start + 1
+
+
+def _drop(error: Exception) -> None:
+    """Go on without the message."""
+
+
+def _raise(error: Exception) -> None:
+    raise UnwritableError(error) from error

@@ -1,4 +1,4 @@
-"""Failures of the machine that can be foreseen: how each is recognised, its sentence, and what to do. Imports no torch."""
+"""Failures of the machine that can be foreseen: how each is recognised, its sentence, and what to do."""
 
 import re
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ FAILURES = (
         "Run the same command again to go on; on a network file system, name a server with --storage.",
     ),
     Failure(
-        r"cannot open shared object file|undefined symbol|version `\w+_[\d.]+' not found|libcudnn\w* (is|was) not found",
+        r"cannot open shared object file|undefined symbol|version `\w+_[\d.]+' not found",
         "a library of this installation cannot be loaded: {reason}",
         "Install the package that it belongs to again.",
     ),

@@ -1,6 +1,7 @@
 """Standard streams: what cannot be told is dropped, and a result that cannot be written is an error."""
 
 import codecs
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ class GuardedStream:
     """A text stream that calls `failed` when it cannot write. In all else it is the stream it is made of."""
 
     def __init__(self, stream: TextIO, failed: Callable[[Exception], None]) -> None:
+        """Guard `stream`."""
         self._stream, self._failed = stream, failed
 
     def write(self, text: str) -> int:
@@ -49,6 +51,7 @@ class GuardedStream:
             self._failed(error)
 
     def __getattr__(self, name: str) -> Any:
+        """Return what the stream itself has of this name."""
         return getattr(self._stream, name)
 
 
@@ -62,9 +65,9 @@ def mend_streams() -> None:
     _occupy_descriptors()
     for name in STREAMS:
         stream = getattr(sys, name)
-        if stream is None:
-            # Reading gives nothing. Writing to standard output fails, as it is opened for reading.
-            stream = open(os.devnull, "w" if name == "stderr" else "r", encoding="utf-8")  # noqa: SIM115
+        if stream is None or stream.closed:
+            # Reading one gives nothing, and writing to the other fails.
+            stream = io.StringIO() if name == "stdin" else io.TextIOBase()
         elif hasattr(stream, "reconfigure"):
             _set_encoding(name, stream)
         if name != "stdin" and not isinstance(stream, GuardedStream):
@@ -74,19 +77,24 @@ def mend_streams() -> None:
 
 def discard_output() -> None:
     """Send what is still in the buffer of standard output nowhere, so that the interpreter does not fail on it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _connect_to_nothing(sys.stdout.fileno())
 
 
 def _occupy_descriptors() -> None:
-    """Connect closed standard descriptors to nothing, or the next opened files would get the messages of C libraries."""
+    """Connect closed standard descriptors to nothing, or files opened later would get what C libraries print."""
     for number in range(len(STREAMS)):
         try:
             os.fstat(number)
         except OSError:
-            nothing = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nothing, number)
-            if nothing != number:
-                os.close(nothing)
+            _connect_to_nothing(number)
+
+
+def _connect_to_nothing(number: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    if nothing != number:
+        os.dup2(nothing, number)
+        os.close(nothing)
+    os.set_inheritable(number, True)
 
 
 def _set_encoding(name: str, stream: Any) -> None:

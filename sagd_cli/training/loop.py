@@ -66,7 +66,8 @@ def run_loop(
     `batch_at(step, places)` returns the images at `places` of the batch of `step`. A batch may be divided into
     `accumulate` passes and among the processes of `world`. This changes only the rounding of sums and the masks of
     dropout. Checkpoints by the clock change nothing that is trained. Raises DivergedError when a recorded loss or
-    gradient is not finite, or when weights to be saved are not. Raises ConfigError when the batch does not divide evenly.
+    gradient is not finite, or when weights to be saved are not. Raises ConfigError when the batch does not divide
+    evenly.
     """
     trainer = _Trainer(state, batch_at, loss, settings, world or World())
     with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):

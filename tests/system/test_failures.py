@@ -11,8 +11,7 @@ from urllib.error import HTTPError, URLError
 import pytest
 import torch
 from safetensors import SafetensorError
-from torch._inductor.exc import InvalidCxxCompiler
-from torch._inductor.exc import TritonMissing
+from torch._inductor.exc import InvalidCxxCompiler, TritonMissing
 
 from sagd_cli.config import layers
 from sagd_cli.sweep import work
@@ -22,10 +21,18 @@ NO_NAME = socket.gaierror(-3, "Temporary failure in name resolution")
 # As libraries raise them: the exception, a part of the sentence, a part of the remedy.
 RAISED = [
     (MemoryError(), "not enough memory", "batch smaller"),
-    (RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"), "memory", "batch"),
+    (
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+        "memory",
+        "batch",
+    ),
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "not enough memory", "batch"),
     (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"), "not enough memory", "batch"),
-    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "memory", "batch"),
+    (
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        "memory",
+        "batch",
+    ),
     (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "not enough memory", "batch"),
     (
         torch.distributed.DistBackendError("NCCL error in: x.cpp:1, ncclUnhandledCudaError: 'out of memory'"),
@@ -33,7 +40,11 @@ RAISED = [
         "batch",
     ),
     (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough memory", "batch"),
-    (OSError(errno.ENOSPC, "No space left on device", "a.npy"), "No space left on device: a.npy", "Make room"),
+    (
+        OSError(errno.ENOSPC, "No space left on device", "a.npy"),
+        "No space left on device: a.npy",
+        "Make room",
+    ),
     (OSError(errno.EDQUOT, "Disk quota exceeded", "a"), "Disk quota exceeded: a", "Make room"),
     (
         SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
@@ -42,8 +53,13 @@ RAISED = [
     ),
     (sqlite3.OperationalError("database or disk is full"), "disk is full", "Make room"),
     (OSError(errno.EMFILE, "Too many open files", "a.png"), "Too many open files: a.png", "ulimit -n"),
-    (RuntimeError("unable to open shared memory object </torch_1> in read-write mode: Too many open files (24)"),
-     "Too many open files", "ulimit -n"),
+    (
+        RuntimeError(
+            "unable to open shared memory object </torch_1> in read-write mode: Too many open files (24)"
+        ),
+        "Too many open files",
+        "ulimit -n",
+    ),
     (RuntimeError("can't start new thread"), "no further thread", "ulimit -u"),
     (PermissionError(errno.EACCES, "Permission denied", "x"), "Permission denied: x", "permissions"),
     (OSError(errno.EROFS, "Read-only file system", "x"), "Read-only file system: x", "permissions"),
@@ -63,7 +79,7 @@ RAISED = [
         "Update the driver",
     ),
     (
-        torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device\nCUDA", 209),
+        torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device\nCUDA"),
         "no code for this GPU",
         "--device cpu",
     ),
@@ -74,19 +90,47 @@ RAISED = [
     ),
     (torch.distributed.DistNetworkError("The client socket has timed out"), "lost each other", "go on"),
     (RuntimeError("Found no NVIDIA driver on your system."), "the GPU cannot be used", "nvidia-smi"),
-    (RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"), "cannot be used", "nvidia-smi"),
+    (
+        RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"),
+        "cannot be used",
+        "nvidia-smi",
+    ),
     (AssertionError("Torch not compiled with CUDA enabled"), "the GPU cannot be used", "--device cpu"),
-    (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "a library of the GPU failed", "memory is full"),
-    (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling"), "a library of the GPU", "memory is full"),
-    (RuntimeError("CUDA error: uncorrectable ECC error encountered"), "the GPU failed: CUDA error: unc", "again"),
+    (
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+        "a library of the GPU failed",
+        "memory is full",
+    ),
+    (
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling"),
+        "a library of the GPU",
+        "memory is full",
+    ),
+    (
+        RuntimeError("CUDA error: uncorrectable ECC error encountered"),
+        "the GPU failed: CUDA error: unc",
+        "again",
+    ),
     (RuntimeError("CUDA error: unspecified launch failure"), "the GPU failed", "--device cpu"),
     (URLError(NO_NAME), "asked for: Temporary failure in name resolution.", "leave out --download"),
-    (HTTPError("http://x/y", 404, "Not Found", None, None), "HTTP Error 404: Not Found", "leave out --download"),
+    (
+        HTTPError("http://x/y", 404, "Not Found", None, None),
+        "HTTP Error 404: Not Found",
+        "leave out --download",
+    ),
     (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer", "connection"),
     (http.client.IncompleteRead(b"", 10), "network", "connection"),
-    (RuntimeError("Error downloading train-images.gz:\nTried http://x"), "Error downloading train-images.gz", "--down"),
+    (
+        RuntimeError("Error downloading train-images.gz:\nTried http://x"),
+        "Error downloading train-images.gz",
+        "--down",
+    ),
     (sqlite3.OperationalError("database is locked"), "the database of the sweep", "--storage"),
-    (ImportError("libcudnn.so.9: cannot open shared object file: No such file"), "cannot be loaded: libcudnn", "again"),
+    (
+        ImportError("libcudnn.so.9: cannot open shared object file: No such file"),
+        "cannot be loaded: libcudnn",
+        "again",
+    ),
     (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), "not valid UTF-8", "Rename"),
 ]
 
@@ -117,7 +161,9 @@ def test_every_row_of_the_table_is_needed():
         RuntimeError("boom"),
         KeyError("shape"),
         ValueError("memory of the list"),
-        RuntimeError("CUDA error: device-side assert triggered"),  # an index out of bounds: ours, or a plug-in's
+        RuntimeError(
+            "CUDA error: device-side assert triggered"
+        ),  # an index out of bounds: ours, or a plug-in's
         RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
     ],
@@ -127,7 +173,10 @@ def test_a_bug_is_none_of_them(error):
 
 
 def test_other_answers_of_the_system_are_in_its_words():
-    assert foreseen(FileNotFoundError(2, "No such file or directory", "x")).message == "No such file or directory: x"
+    assert (
+        foreseen(FileNotFoundError(2, "No such file or directory", "x")).message
+        == "No such file or directory: x"
+    )
     assert foreseen(OSError(errno.EIO, "Input/output error", "x")).message == "Input/output error: x"
 
 
@@ -143,12 +192,16 @@ def test_what_it_was_raised_from_counts():
 
 def test_the_command_line_says_it_in_one_sentence(sagd, monkeypatch):
     def fails():
-        raise torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device\nx", 209)
+        raise torch.AcceleratorError(
+            "CUDA error: no kernel image is available for execution on the device\nx"
+        )
 
     monkeypatch.setattr(layers, "presets", fails)
     result = sagd("train", "--preset", "x")
     assert result.code == 1 and len(result.err.splitlines()) == 1
-    assert result.err.startswith("error: this build of torch has no code for this GPU: CUDA error: no kernel image")
+    assert result.err.startswith(
+        "error: this build of torch has no code for this GPU: CUDA error: no kernel image"
+    )
 
 
 def test_a_sweep_says_it_of_the_run_that_failed(monkeypatch):

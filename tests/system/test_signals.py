@@ -1,4 +1,4 @@
-"""A training that is asked to stop, by whichever signal, saves; a terminal that is closed asks, unless that is ignored."""
+"""Work that is asked to stop, by whichever signal, saves; the end of the terminal asks, unless that is ignored."""
 
 import os
 import signal

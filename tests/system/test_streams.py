@@ -15,41 +15,54 @@ from sagd_cli.system.console import Output
 from sagd_cli.system.streams import mend_streams
 from sagd_cli.training.train import run_training
 
-
-def full():
-    return open("/dev/full", "w")  # noqa: SIM115
+LOST = ["full", "abandoned", "ended", "missing"]
 
 
-def abandoned():
-    """A pipe whose reader has gone."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    return os.fdopen(writer, "w")
+@pytest.fixture
+def lost():
+    """Make a stream that cannot be written: on a full disk, a pipe whose reader has gone, one that somebody closed.
+
+    None for "missing", as Python has for a descriptor that was closed when it started.
+    """
+    made = []
+
+    def make(kind):
+        if kind == "missing":
+            return None
+        if kind == "abandoned":
+            reader, writer = os.pipe()
+            os.close(reader)
+            stream = os.fdopen(writer, "w")
+        else:
+            stream = open("/dev/full" if kind == "full" else os.devnull, "w")  # noqa: SIM115, PTH123
+        if kind == "ended":
+            stream.close()
+        made.append(stream)
+        return stream
+
+    yield make
+    for stream in made:
+        if not stream.closed:
+            discard(stream)
+            stream.close()
 
 
-def ended():
-    """A stream that somebody has closed."""
-    stream = open(os.devnull, "w")  # noqa: SIM115
-    stream.close()
-    return stream
+def discard(stream):
+    """Let what is buffered be written nowhere."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, stream.fileno())
+    os.close(nothing)
 
 
-def missing():
-    """What Python has in place of a stream whose descriptor was closed when it started."""
-
-
-LOST = [full, abandoned, ended, missing]
-
-
-@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("kind", LOST)
 @pytest.mark.parametrize("as_json", [False, True])
-def test_messages_that_cannot_be_written_are_dropped(monkeypatch, lost, as_json):
-    monkeypatch.setattr(sys, "stderr", lost())
+def test_messages_that_cannot_be_written_are_dropped(monkeypatch, lost, kind, as_json):
+    monkeypatch.setattr(sys, "stderr", lost(kind))
     monkeypatch.setattr(console, "PLAIN_INTERVAL_SECONDS", 0.0)
     mend_streams()
     output = Output(json=as_json, verbose=True)
-    for _ in range(2000):  # more than a buffer holds
-        output.note("note")
+    for _ in range(100):  # more than a buffer holds
+        output.note(100 * "note ")
     output.detail("detail")
     output.warn("warning")
     output.error(SagdError("error"))
@@ -62,8 +75,8 @@ def test_messages_that_cannot_be_written_are_dropped(monkeypatch, lost, as_json)
     print("traceback", file=sys.stderr, flush=True)
 
 
-def test_a_training_goes_on_without_its_terminal(monkeypatch, tiny_config, tmp_path):
-    monkeypatch.setattr(sys, "stderr", full())
+def test_a_training_goes_on_without_its_terminal(monkeypatch, lost, tiny_config, tmp_path):
+    monkeypatch.setattr(sys, "stderr", lost("full"))
     monkeypatch.setattr(console, "PLAIN_INTERVAL_SECONDS", 0.0)
     mend_streams()
     assert run_training(tiny_config, tmp_path / "run", torch.device("cpu"), Output())["step"] == 8
@@ -75,14 +88,17 @@ def stopped(*arguments):
     return stop.value.code
 
 
-@pytest.mark.parametrize("command", [["filter", "list"], ["filter", "list", "--json"], ["--version"], ["train", "-h"]])
 @pytest.mark.parametrize(
-    ("lost", "reason"), [(full, "no space left on device"), (missing, "it is closed"), (abandoned, None)]
+    "command", [["filter", "list"], ["filter", "list", "--json"], ["--version"], ["train", "-h"]]
 )
-def test_a_result_that_cannot_be_written_is_an_error(monkeypatch, lost, reason, command):
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("full", "no space left on device"), ("missing", "it is closed"), ("abandoned", None)],
+)
+def test_a_result_that_cannot_be_written_is_an_error(monkeypatch, lost, kind, reason, command):
     """A reader who has gone, as `head` does, is told nothing."""
     said = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", lost())
+    monkeypatch.setattr(sys, "stdout", lost(kind))
     monkeypatch.setattr(sys, "stderr", said)
     assert stopped(*command) == 1
     if reason is None:
@@ -92,15 +108,15 @@ def test_a_result_that_cannot_be_written_is_an_error(monkeypatch, lost, reason, 
     sys.stdout.flush()  # as the interpreter does at its end
 
 
-def test_nothing_can_be_written_at_all(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", full())
-    monkeypatch.setattr(sys, "stderr", full())
+def test_nothing_can_be_written_at_all(monkeypatch, lost):
+    monkeypatch.setattr(sys, "stdout", lost("full"))
+    monkeypatch.setattr(sys, "stderr", lost("full"))
     assert stopped("filter", "list") == 1
-    monkeypatch.setattr(sys, "stderr", missing())
+    monkeypatch.setattr(sys, "stderr", None)
     assert stopped("filter", "lits") == 2
 
 
-@pytest.mark.parametrize("there", [missing, lambda: open(os.devnull)])
+@pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize(
     "command",
     [
@@ -112,7 +128,7 @@ def test_nothing_can_be_written_at_all(monkeypatch):
     ids=" ".join,
 )
 def test_standard_input_that_is_closed_is_empty(sagd, monkeypatch, there, command):
-    monkeypatch.setattr(sys, "stdin", there())
+    monkeypatch.setattr(sys, "stdin", io.StringIO() if there else None)
     result = sagd(*command)
     assert result.code == 2 and result.err.startswith("error: standard input is empty"), result
 
@@ -133,16 +149,18 @@ def test_pipes_are_utf_8_whatever_the_locale_is_and_names_keep_their_bytes(monke
     monkeypatch.delenv("PYTHONIOENCODING", raising=False)
     text = "type: white  # Räume λ\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), "ascii", "surrogateescape"))
-    monkeypatch.setattr(sys, "stdout", (tmp_path / "out").open("w", encoding="ascii"))
-    mend_streams()
-    assert sys.stdin.read() == text
-    print("λ", os.fsdecode(b"run\xff"), "\ud800", flush=True)
+    with (tmp_path / "out").open("w", encoding="ascii") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        mend_streams()
+        assert sys.stdin.read() == text
+        print("λ", os.fsdecode(b"run\xff"), "\ud800", flush=True)
     assert (tmp_path / "out").read_bytes() == "λ run".encode() + b"\xff ?\n"
 
 
 def test_an_encoding_that_was_chosen_is_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    monkeypatch.setattr(sys, "stdout", (tmp_path / "out").open("w", encoding="ascii"))
-    mend_streams()
-    print("λ", flush=True)
+    with (tmp_path / "out").open("w", encoding="ascii") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        mend_streams()
+        print("λ", flush=True)
     assert (tmp_path / "out").read_bytes() == b"?\n"

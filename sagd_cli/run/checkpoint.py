@@ -96,11 +96,9 @@ def restore_state(checkpoint: Checkpoint, state: TrainingState) -> None:
 
 def size_of(state: TrainingState) -> int:
     """Return the bytes of the tensors of `state` in a checkpoint: networks, averages and AdamW's two moments."""
-    kept = sum(
-        tensor.nbytes for module in _modules(state).values() for tensor in module.state_dict().values()
-    )
-    trained = [p for group in state.optimizer.param_groups for p in group["params"]]
-    return kept + 2 * sum(parameter.nbytes for parameter in trained)
+    networks = [tensor for module in _modules(state).values() for tensor in module.state_dict().values()]
+    trained: list[Tensor] = [p for group in state.optimizer.param_groups for p in group["params"]]
+    return sum(tensor.nbytes for tensor in [*networks, *trained, *trained])
 
 
 def save(

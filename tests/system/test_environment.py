@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.settings import TINY
 
 from sagd_cli.features.cache import FeatureCache, cache_folder
 from sagd_cli.system.environment import complete_environment, home_folder
@@ -76,7 +77,7 @@ def test_a_home_and_a_name_are_kept(monkeypatch):
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_fid_and_sweep_work_for_nobody(nobody, sagd, monkeypatch, tmp_path, named):
+def test_fid_works_for_nobody(nobody, sagd, monkeypatch, tmp_path, named):
     if named:
         monkeypatch.setenv("SAGD_CACHE", str(tmp_path / "cache"))
     for name in "ab":
@@ -87,8 +88,16 @@ def test_fid_and_sweep_work_for_nobody(nobody, sagd, monkeypatch, tmp_path, name
     assert result.code == 0, result.err
     entries = (tmp_path / "cache" if named else nobody).rglob("moments.npz")
     assert len([*entries]) == 1
-    refused = sagd("sweep", "--output", tmp_path / "none")
-    assert refused.code == 2 and "internal" not in refused.err
+
+
+def test_a_sweep_works_for_nobody(nobody, sagd, tmp_path):
+    settings = [
+        part for key, value in {**TINY, "training.images": 8}.items() for part in ("--set", f"{key}={value}")
+    ]
+    command = ["sweep", "--grid", "filter.options.alpha=0", "--count", 20, "--device", "cpu", *settings]
+    result = sagd(*command, "--output", tmp_path / "sweep", "--json")
+    assert result.code == 0, result.err
+    assert [run["state"] for cell in result.json["cells"] for run in cell["runs"]] == ["done"]
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):

@@ -16,7 +16,7 @@ from sagd_cli.errors import UsageError
 from sagd_cli.spectral.band import band_forms
 from sagd_cli.system.console import Output, output, use_output
 from sagd_cli.system.files import refuse_inputs
-from sagd_cli.system.streams import stdout_for_results
+from sagd_cli.system.redirection import stdout_for_results
 
 if TYPE_CHECKING:
     import torch

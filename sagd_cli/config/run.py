@@ -112,6 +112,9 @@ class TrainingConfig(Frozen):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, else fp32.")
     compile: bool = Field(False, description="Compile the network with torch.compile.")
     checkpoint_images: int = Field(50_000, ge=1, description="Images between checkpoints.")
+    checkpoint_minutes: float = Field(
+        10.0, ge=0, description="Minutes after which a checkpoint is written as well; 0: never."
+    )
     keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints to keep.")
     keep_every: int | None = Field(
         None, ge=1, description="Also keep one in this many checkpoints for good; null: none."
@@ -191,6 +194,10 @@ class SamplingConfig(Frozen):
         return self.model_copy(update={"spacing": SCHEDULES[schedule].spacing})
 
 
+# Settings that leave what is trained as it is, and so may differ when a run or a sweep is continued.
+INDIFFERENT: dict[str, set[str]] = {"training": {"checkpoint_minutes"}}
+
+
 class RunConfig(Frozen):
     """The configuration of a run, as RUN/config.yaml holds it."""
 
@@ -245,9 +252,19 @@ class RunConfig(Frozen):
             raise ValueError(f"a run with restoration leaves no choice of {', '.join(chosen)}")
         object.__setattr__(self, "filter", FilterConfig(type="white"))
 
+    def identity(self) -> dict[str, Any]:
+        """Return the document without the settings that leave what is trained as it is."""
+        return self.model_dump(mode="json", exclude=INDIFFERENT)
+
+    def sha256(self) -> str:
+        """Return the hash of the identity."""
+        return digest_of(self.identity())
+
     @property
     def default_name(self) -> str:
         """The run's name when none is given; the same settings of training always give the same name."""
-        chosen = self.model_dump(mode="json", exclude_defaults=True, exclude={"sampling"})
+        chosen = self.model_dump(
+            mode="json", exclude_defaults=True, exclude={"sampling": True, **INDIFFERENT}
+        )
         kind = self.filter.type if self.restoration is None else "restoration"
         return f"{self.dataset.name}-{kind}-{digest_of(chosen)[:8]}"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sagd_cli.system.environment import home_folder
 from sagd_cli.system.files import sync
 
 LARGEST_CACHE = 10 * 2**30  # bytes; the entries that were not used for longest are removed first
@@ -19,9 +20,9 @@ IN_USE, BEING_FILLED = 3600, 24 * 3600
 
 def cache_folder() -> Path:
     """Return $SAGD_CACHE, or the folder for `sagd` among the user's caches."""
-    chosen = os.environ.get("SAGD_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(chosen) if chosen else base / "sagd"
+    if chosen := os.environ.get("SAGD_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or home_folder() / ".cache") / "sagd"
 
 
 class FeatureCache:

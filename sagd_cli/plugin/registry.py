@@ -22,7 +22,7 @@ from sagd_cli.errors import PluginError, suggest
 from sagd_cli.plugin.guard import guarded, named_error
 from sagd_cli.plugin.records import NAME, Plugin
 from sagd_cli.plugin.spec import PROJECT, HookSpecs
-from sagd_cli.system.streams import stdout_for_results
+from sagd_cli.system.redirection import stdout_for_results
 
 BUILTIN_DISTRIBUTION = "sagd"
 

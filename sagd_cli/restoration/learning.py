@@ -64,6 +64,7 @@ def restoration_task(
             warmup_images=50 * batch_size,
             ema_half_life_images=30 * batch_size,
             seed=seed,
+            checkpoint_minutes=0,  # with each of them the loss on held-out fields is looked at
         ),
     )
     shape = fields.values.shape[1:]

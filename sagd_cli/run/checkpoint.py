@@ -44,7 +44,7 @@ def load_ema(checkpoint: Checkpoint, network: nn.Module, name: str = "ema") -> n
 
     Raises CheckpointError when they belong to another network.
     """
-    _load_into(network, load_file(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
+    _load_into(network, _read_tensors(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
     return network.eval().requires_grad_(False)
 
 
@@ -89,9 +89,16 @@ def restore_state(checkpoint: Checkpoint, state: TrainingState) -> None:
                 f"{checkpoint.path} holds no {name}.safetensors",
                 "Train with the half-lives it was begun with.",
             )
-        _load_into(module, load_file(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
-    _load_optimizer(state.optimizer, load_file(checkpoint.path / "optimizer.safetensors"))
+        _load_into(module, _read_tensors(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
+    _load_optimizer(state.optimizer, _read_tensors(checkpoint.path / "optimizer.safetensors"))
     state.step = checkpoint.step
+
+
+def size_of(state: TrainingState) -> int:
+    """Return the bytes of the tensors of `state` in a checkpoint: networks, averages and AdamW's two moments."""
+    networks = [tensor for module in _modules(state).values() for tensor in module.state_dict().values()]
+    trained: list[Tensor] = [p for group in state.optimizer.param_groups for p in group["params"]]
+    return sum(tensor.nbytes for tensor in [*networks, *trained, *trained])
 
 
 def save(
@@ -145,6 +152,12 @@ def _write_tensors(
     save_arrays({name: values.copy() for name, values in moments.items()}, folder / DATA_FILE)
     for path in folder.iterdir():
         sync(path)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        # Not by its path, which safetensors opens only in UTF-8.
+        return load_file(f"/dev/fd/{file.fileno()}")
 
 
 def _modules(state: TrainingState) -> dict[str, nn.Module]:

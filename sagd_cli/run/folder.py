@@ -127,8 +127,8 @@ def refuse_other_settings(
 
 
 def differing_settings(given: RunConfig, trained: RunConfig) -> list[str]:
-    """Return the keys of the settings that differ, except those of sampling, which may be changed."""
-    keys = differing_keys(given.document(), trained.document())
+    """Return the keys of the settings that differ, except those of sampling and of the clock, which may be changed."""
+    keys = differing_keys(given.identity(), trained.identity())
     return [key for key in keys if not key.startswith("sampling.")]
 
 

@@ -34,7 +34,7 @@ class MetricsLog:
         self.last = record
         if not self._writes:
             return
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         if self._copy is not None:
             self._copy.append(record)

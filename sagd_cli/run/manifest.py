@@ -203,7 +203,7 @@ def newest(folder: Path, output: Output) -> Checkpoint | None:
 
 def _verified(path: Path) -> Manifest:
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["digest"] != digest(manifest):
             raise CheckpointError(f"{path} is damaged: the manifest does not match its own hash")
         if manifest["format"] > FORMAT:

@@ -129,7 +129,7 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """What may not change when a sweep is continued; cells and seeds may be added."""
         return {
-            "base": self.base.document(),
+            "base": self.base.identity(),
             "evaluation": self.evaluation.document(),
             "halving": self.factor,
         }

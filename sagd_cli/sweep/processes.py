@@ -17,6 +17,7 @@ from sagd_cli.sweep.work import stopped, work
 from sagd_cli.system.console import Output
 from sagd_cli.system.devices import keep_freed_memory
 from sagd_cli.system.signals import StopRequest, stop_on_signal
+from sagd_cli.system.streams import mend_streams
 
 PARENT_DIES = 1  # prctl's PR_SET_PDEATHSIG
 LOOK = 1.0  # seconds between looks at what is done
@@ -52,16 +53,17 @@ def run_plan(
 
 
 def _start(workers: Sequence[BaseProcess]) -> None:
-    """Start the workers; they ignore Ctrl-C until they can save.
+    """Start the workers; they ignore Ctrl-C until they can save, and the end of their terminal always.
 
-    A terminal sends Ctrl-C to all processes, and this one passes it on.
+    A terminal sends both to all processes, and this one passes them on.
     """
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
         for worker in workers:
             worker.start()
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _watch(workers: Sequence[BaseProcess], stop: StopRequest, recorded: Callable[[], object]) -> None:
@@ -95,6 +97,7 @@ def _device(device: torch.device, index: int) -> torch.device:
 
 def _worker(plan: Plan, sources: Sources, threads: int, parent: int, device: str) -> None:
     """Do the work of one process of a sweep; save and stop when the process that started it dies."""
+    mend_streams()
     output = Output(quiet=True)  # the lines of several trainings would mix
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:

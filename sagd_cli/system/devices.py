@@ -1,6 +1,7 @@
-"""The choice of a device, the network's precision on it, and its free memory."""
+"""The choice of a device, the network's precision on it, its free memory, and the free space of a disk."""
 
 import ctypes
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,15 @@ def available_memory(device: "torch.device") -> int | None:
         _free_of_group(groups / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ]
     return min((free for free in known if free is not None), default=None)
+
+
+def available_disk(path: Path) -> int | None:
+    """Return the bytes that are free where `path` is or would be made, or None if unknown."""
+    place = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    try:
+        return shutil.disk_usage(place).free
+    except OSError:
+        return None
 
 
 def _free_of_machine(meminfo: Path) -> int | None:

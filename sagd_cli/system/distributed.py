@@ -73,13 +73,17 @@ class World:
                 "All of them must see the same run folder.",
             )
 
-    def any(self, flag: bool) -> bool:
-        """Whether `flag` is set in any process. This waits for all processes, but not for their devices."""
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Whether each flag is set in any process. This waits for all processes, but not for their devices."""
         if self.size == 1:
-            return flag
-        flags = torch.tensor([flag], dtype=torch.int32)
-        distributed.all_reduce(flags, distributed.ReduceOp.MAX, group=self.control)
-        return bool(flags)
+            return flags
+        numbers = torch.tensor(flags, dtype=torch.int32)
+        distributed.all_reduce(numbers, distributed.ReduceOp.MAX, group=self.control)
+        return tuple(map(bool, numbers))
+
+    def wait(self) -> None:
+        """Wait until all processes have come here."""
+        self.any(False)
 
 
 def unsynchronised(module: nn.Module) -> AbstractContextManager[None]:

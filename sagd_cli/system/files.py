@@ -93,7 +93,7 @@ def try_lock(path: Path) -> Iterator[bool]:
         yield True
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the system's text of an OSError, without number and file; for other errors, their own text."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 

@@ -1,4 +1,4 @@
-"""Stopping on request: the first SIGINT or SIGTERM asks the work to stop, the second ends the process at once."""
+"""Stopping on request: the first signal asks the work to stop, a second SIGINT or SIGTERM ends the process at once."""
 
 import signal
 import threading
@@ -19,17 +19,23 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Give a StopRequest that SIGINT and SIGTERM set; the previous handlers come back at the end."""
+    """Give a StopRequest that SIGINT, SIGTERM and SIGHUP set; the previous handlers come back at the end.
+
+    SIGHUP stays ignored where it is, as under `nohup`. After the first signal it is ignored too, since a terminal that
+    is closed sends several.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if previous[signal.SIGHUP] is signal.SIG_IGN:
+        del previous[signal.SIGHUP]
 
     def ask(signum: int, frame: FrameType | None) -> None:
         request.signum = signum
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else handler)
 
     for number in previous:
         signal.signal(number, ask)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from sagd_cli.data.datasets import DataSize
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.model.network import build_backbone, laid_out, seen_shape
 from sagd_cli.system.console import binary_size
-from sagd_cli.system.devices import autocast_dtype, available_memory
+from sagd_cli.system.devices import autocast_dtype, available_disk, available_memory
 
 # Measured peak memory of two steps, over what autograd keeps: 1.4 to 1.7 on the CPU. Its heap becomes fragmented
 # (docs/training.md).
@@ -208,3 +209,13 @@ def refuse_too_large(
         f"and {device} has {binary_size(available)} free",
         f"{remedy}; --no-check-memory tries all the same.",
     )
+
+
+def refuse_full_disk(checkpoint: int, path: Path) -> None:
+    """Raise UsageError when a checkpoint of so many bytes does not fit on the disk of `path`; with both figures."""
+    available = available_disk(path)
+    if available is not None and checkpoint > available:
+        raise UsageError(
+            f"a checkpoint takes {binary_size(checkpoint)}, and the disk of {path} has {binary_size(available)} free",
+            "Make room, or choose another --output.",
+        )

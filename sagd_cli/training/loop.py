@@ -65,8 +65,9 @@ def run_loop(
 
     `batch_at(step, places)` returns the images at `places` of the batch of `step`. A batch may be divided into
     `accumulate` passes and among the processes of `world`. This changes only the rounding of sums and the masks of
-    dropout. Raises DivergedError when a recorded loss or gradient is not finite, or when weights to be saved are not.
-    Raises ConfigError when the batch does not divide evenly.
+    dropout. Checkpoints by the clock change nothing that is trained. Raises DivergedError when a recorded loss or
+    gradient is not finite, or when weights to be saved are not. Raises ConfigError when the batch does not divide
+    evenly.
     """
     trainer = _Trainer(state, batch_at, loss, settings, world or World())
     with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
@@ -74,8 +75,9 @@ def run_loop(
             trainer.step()
             callbacks.step_done()
             last = state.step == settings.steps
-            stopped = trainer.world.any(callbacks.stop_requested()) and not last
-            saves = last or stopped or state.step % settings.checkpoint_steps == 0
+            asked, late = trainer.world.any(callbacks.stop_requested(), trainer.is_late())
+            stopped = asked and not last
+            saves = last or stopped or late or state.step % settings.checkpoint_steps == 0
             if saves:
                 trainer.check_weights()
             # Recording checks loss and gradient, so no checkpoint is saved after the training has diverged.
@@ -83,9 +85,10 @@ def run_loop(
                 callbacks.record(trainer.record())
             if saves:
                 callbacks.checkpoint()
+                trainer.saved = time.monotonic()
             if stopped or last:
                 # When one process ends, the others are ended too: wait until the first one has saved.
-                trainer.world.any(False)
+                trainer.world.wait()
             if stopped:
                 return False
     return True
@@ -94,7 +97,8 @@ def run_loop(
 class _Trainer:
     """The steps of one training, and the sums of their figures since the last record.
 
-    The sums stay on the device until the next record, so that no step waits for them.
+    The sums stay on the device until the next record, so that no step waits for them. `saved` is the time of the last
+    checkpoint.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class _Trainer:
         self._wrapped = module = world.wrapped(state.network, state.device)
         self._module: nn.Module = torch.compile(module) if settings.compile else module  # type: ignore[assignment]
         self._autocast = autocast_dtype(settings.precision, state.device)
+        self.saved = time.monotonic()
         self._start_sums()
 
     def _start_sums(self) -> None:
@@ -121,6 +126,11 @@ class _Trainer:
             self._loss.noise.grid.half_shape, device=device
         )  # of the whitened error
         self._steps, self._started = 0, time.monotonic()
+
+    def is_late(self) -> bool:
+        """Whether the clock of the first process asks for a checkpoint."""
+        minutes = self._settings.checkpoint_minutes
+        return 0 < minutes <= (time.monotonic() - self.saved) / 60 and self.world.is_first
 
     def step(self) -> None:
         """Do one optimiser step, with one pass for each part of the batch."""

@@ -27,7 +27,7 @@ from sagd_cli.run.manifest import (
 from sagd_cli.system.console import Output
 from sagd_cli.system.distributed import World, joined_world, own_device
 from sagd_cli.system.signals import stop_on_signal
-from sagd_cli.training.cost import refuse_too_large
+from sagd_cli.training.cost import refuse_full_disk, refuse_too_large
 from sagd_cli.training.loop import Callbacks, run_loop
 from sagd_cli.training.sheets import ContactSheets
 from sagd_cli.training.task import Task
@@ -55,8 +55,8 @@ def run_training(
 
     Several processes that `torchrun` started train together; only the first one writes files and messages. Raises
     UsageError when `path` holds something else than a run, a run with other settings or images, or is in use. Raises
-    UsageError when the package tensorboard is missing, or when memory is too small. Raises Interrupted, after saving,
-    when a signal asked to stop or `until` is reached.
+    UsageError when the package tensorboard is missing, or when memory or disk is too small. Raises Interrupted, after
+    saving, when a signal asked to stop or `until` is reached.
     """
     conduct = conduct or Conduct()
     if conduct.tensorboard:
@@ -107,6 +107,9 @@ class Training:
             refuse_too_large(self.task.config, self.task.size, self.device, at_once)
         about = self.task.described()
         state, loss = self.task.start(self.device)
+        end = min(self._settings.steps, self.conduct.until or self._settings.steps)
+        if self.world.is_first and not path_of(self._checkpoints, end).exists():
+            refuse_full_disk(checkpoint.size_of(state), self.path)
         self.task.warn(self.output)
         with ExitStack() as stack:
             if self.world.is_first:
@@ -115,7 +118,6 @@ class Training:
             self._resume(state, about)
             records = MetricsLog(self.path, state.step, self.world.is_first, self.conduct.tensorboard)
             log = stack.enter_context(closing(records))
-            end = min(self._settings.steps, self.conduct.until or self._settings.steps)
             if state.step < end:
                 callbacks = Callbacks(
                     record=log.append,

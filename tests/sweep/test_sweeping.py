@@ -523,7 +523,8 @@ def test_several_processes_share_a_sweep_and_die_with_it(sagd, tmp_path, start):
 
 
 @pytest.mark.slow
-def test_several_processes_are_stopped_and_go_on(tmp_path, start):
+def test_several_processes_are_stopped_by_the_end_of_their_terminal_and_go_on(tmp_path, start):
+    """It sends SIGHUP to all of them, and more than once."""
     folder = tmp_path / "s"
     command = [
         "sweep",
@@ -533,11 +534,12 @@ def test_several_processes_are_stopped_and_go_on(tmp_path, start):
         "--output",
         folder,
     ]
-    process = start(*command, "--jobs", 2)
+    process = start(*command, "--jobs", 2, start_new_session=True)
     wait_until(lambda: len([*folder.glob("cells/*/*/metrics.jsonl")]) == 2, process)
-    process.send_signal(signal.SIGTERM)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGHUP)
     _, said = process.communicate()
-    assert process.returncode == 143, said
+    assert process.returncode == 129, said
     assert len([*folder.glob("cells/*/*/checkpoints/step-*")]) >= 2  # both were saved
     assert [state for _, state in trials(folder)] == ["WAITING", "WAITING"]
 

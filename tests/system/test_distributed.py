@@ -79,9 +79,10 @@ def test_passes_change_rounding_only(whole, tiny_settings, tmp_path, name, passe
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "processes", "passes"), [("powerlaw", 3, 2), ("learned", 2, 1)])
 def test_processes_change_rounding_only(whole, tmp_path, tiny_settings, name, processes, passes):
-    """`torchrun` with Gloo on this machine: weights and averages after 20 steps."""
+    """`torchrun` with Gloo on this machine: weights and averages after 20 steps, each saved by the clock."""
     run = tmp_path / "run"
-    settings = {**tiny_settings, **SETTINGS, **FILTERS[name], "training.accumulate": passes}
+    chosen = {"training.accumulate": passes, "training.checkpoint_minutes": 1e-6}
+    settings = {**tiny_settings, **SETTINGS, **FILTERS[name], **chosen}
     pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={_yaml(value)}")]
     done = subprocess.run(
         [*TORCHRUN, f"--nproc-per-node={processes}", "-m", "sagd_cli", *TRAIN, "--output", str(run), *pairs],
@@ -94,6 +95,7 @@ def test_processes_change_rounding_only(whole, tmp_path, tiny_settings, name, pr
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count('"checkpoint"') == 1, "one process speaks"
     assert len((run / "metrics.jsonl").read_text().splitlines()) == STEPS
+    assert len([*(run / "checkpoints").iterdir()]) == 2
     assert_alike(run, whole / name, TOLERANCE[name])
 
 

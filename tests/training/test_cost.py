@@ -1,6 +1,7 @@
 """Estimates of memory, arithmetic and disk: against counts by hand, literature, files and measured processes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from torch import nn
 
 from sagd_cli.config.layers import resolve
@@ -15,10 +17,12 @@ from sagd_cli.config.run import RunConfig
 from sagd_cli.data.datasets import DataSize
 from sagd_cli.errors import ConfigError, UsageError
 from sagd_cli.model.network import laid_out, new_backbone
+from sagd_cli.run import checkpoint
 from sagd_cli.system import devices
 from sagd_cli.system.console import Output
 from sagd_cli.training import cost
 from sagd_cli.training.cost import estimate_cost, forward_cost, refuse_too_large
+from sagd_cli.training.task import Task
 from sagd_cli.training.train import run_training
 
 CPU = torch.device("cpu")
@@ -175,3 +179,39 @@ def test_free_memory_is_what_the_machine_and_the_control_group_leave(tmp_path):
     (tmp_path / "memory.max").write_text("max\n")
     assert devices._free_of_group(tmp_path, "memory.max", "memory.current") is None
     assert devices._free_of_machine(tmp_path / "none") is None
+
+
+def test_a_run_whose_checkpoint_does_not_fit_on_the_disk_is_refused_before_anything_is_written(
+    sagd, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cost, "available_disk", lambda path: 2**20)
+    run = tmp_path / "run"
+    refused = sagd("train", "--steps", 1, "--batch-size", 2, "--output", run, "--no-check-memory", "--json")
+    message = json.loads(refused.err.splitlines()[-1])["error"]["message"]
+    assert refused.code == 2 and not run.exists()
+    assert message == f"a checkpoint takes 9.7 MiB, and the disk of {run} has 1.0 MiB free"
+
+
+def test_a_run_goes_on_only_where_the_next_checkpoint_fits(tiny_run, tiny_config, tmp_path, monkeypatch):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    monkeypatch.setattr(cost, "available_disk", lambda path: 0)
+    assert run_training(tiny_config, run, CPU, Output(quiet=True))["step"] == 8  # it is finished
+    shutil.rmtree(run / "checkpoints" / "step-00000008")
+    with pytest.raises(UsageError, match="and the disk of"):
+        run_training(tiny_config, run, CPU, Output(quiet=True))
+    monkeypatch.setattr(cost, "available_disk", lambda path: None)
+    assert run_training(tiny_config, run, CPU, Output(quiet=True))["step"] == 8
+
+
+def test_the_size_of_a_checkpoint_is_that_of_its_tensors(tiny_run, tiny_config):
+    state, _ = Task.of(tiny_config).start(CPU)
+    folder = tiny_run / "checkpoints" / "step-00000008"
+    written = {name: load_file(folder / f"{name}.safetensors") for name in ("model", "ema", "optimizer")}
+    steps = 4 * len(written["model"])  # AdamW counts the steps of each parameter
+    whole = sum(tensor.nbytes for tensors in written.values() for tensor in tensors.values())
+    assert checkpoint.size_of(state) == whole - steps
+
+
+def test_the_free_space_is_that_of_the_disk_a_folder_would_be_made_on(tmp_path):
+    assert devices.available_disk(tmp_path / "a" / "b") > 0
+    assert devices.available_disk(Path("/proc/self/none")) == 0

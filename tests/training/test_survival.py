@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,13 +20,17 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from support.interruption import hashes, stop_at
 from support.listening import newest_and_skipped
+from support.plans import a_plan
 
 from sagd_cli.config.layers import resolve
 from sagd_cli.errors import CheckpointError, Interrupted
 from sagd_cli.run import checkpoint, manifest
 from sagd_cli.run.folder import open_run
 from sagd_cli.system.console import Output
+from sagd_cli.system.distributed import World
+from sagd_cli.training import loop
 from sagd_cli.training.batches import Batches
+from sagd_cli.training.task import Task
 from sagd_cli.training.train import Conduct, run_training
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
@@ -100,6 +106,69 @@ def test_saving_a_step_again_never_removes_it_before_the_new_one_is_there(
     checkpoint.save(*arguments)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-00000006", "step-00000008"]
     assert manifest.newest(run / "checkpoints", QUIET).manifest != found.manifest
+
+
+@pytest.mark.parametrize(
+    ("minutes", "rank", "steps"), [(1, 0, [3, 6, 8]), (1, 1, [8]), (0, 0, [8]), (10, 0, [8])]
+)
+def test_checkpoints_are_also_written_by_the_clock_of_the_first_process(
+    tiny_run, tiny_settings, tmp_path, monkeypatch, minutes, rank, steps
+):
+    """They change nothing that is trained."""
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 1000.0 + 25 * state.step))
+    settings = {"checkpoint_images": 10**9, "checkpoint_minutes": minutes, "log_steps": 2}
+    config = resolve({**tiny_settings, **{f"training.{key}": value for key, value in settings.items()}})
+    saved = []
+    task = Task.of(config)
+    state, loss = task.start(CPU)
+    callbacks = loop.Callbacks(checkpoint=lambda: saved.append(state.step))
+    batches = task.batches(CPU, World().parts(8, 1))
+    loop.run_loop(state, batches.at, loss, config.training, callbacks, World(rank))
+    assert saved == steps
+    if rank:
+        return  # it has other images than the first one
+    expected = load_file(tiny_run / "checkpoints" / "step-00000008" / "model.safetensors")
+    assert all(torch.equal(values, expected[name]) for name, values in state.network.state_dict().items())
+
+
+def without_the_clock(run, keep):
+    """Make a run one that was written before checkpoints were asked for by the clock, with the first `keep` of them."""
+    path = run / "config.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "checkpoint_minutes" not in line))
+    for folder in sorted((run / "checkpoints").iterdir())[keep:]:
+        shutil.rmtree(folder)
+    for path in run.rglob("manifest.json"):
+        document = json.loads(path.read_text())
+        del document["config"]["training"]["checkpoint_minutes"]
+        path.write_text(json.dumps(document | {"digest": manifest.digest(document)}))
+
+
+@pytest.mark.parametrize("minutes", [10, 0.5])
+def test_a_run_of_an_earlier_version_goes_on_and_its_clock_may_change(run, tiny_run, tiny_settings, minutes):
+    without_the_clock(run, keep=1)
+    open_run(run, QUIET)
+    config = resolve({**tiny_settings, "training.checkpoint_minutes": minutes})
+    assert run_training(config, run, CPU, QUIET)["step"] == 8
+    assert hashes(run) == hashes(tiny_run) and open_run(run, QUIET).config == config
+    run_training(resolve(tiny_settings), run, CPU, QUIET)
+
+
+def test_the_clock_has_no_part_in_what_a_run_and_a_sweep_are(tiny_config, tiny_settings, tmp_path):
+    other = resolve({**tiny_settings, "training.checkpoint_minutes": 3})
+    assert (other.sha256(), other.default_name) == (tiny_config.sha256(), tiny_config.default_name)
+    assert other.identity() == tiny_config.identity() and "checkpoint_minutes" not in str(other.identity())
+    plan = a_plan(tmp_path, "filter.options.alpha=0")
+    assert replace(plan, base=other).study == replace(plan, base=tiny_config).study
+
+
+def test_a_folder_whose_name_is_not_utf_8_holds_a_run_like_any_other(run, tiny_run, tiny_config, tmp_path):
+    odd = tmp_path / os.fsdecode(b"run-\xff")
+    run.rename(odd)
+    shutil.rmtree(odd / "checkpoints" / "step-00000008")
+    assert run_training(tiny_config, odd, CPU, QUIET)["step"] == 8
+    assert hashes(odd) == hashes(tiny_run)
+    assert open_run(odd, QUIET).model(CPU).name == str(odd)
 
 
 def test_a_copy_of_a_checkpoint_under_another_name_is_none(run, tiny_config):

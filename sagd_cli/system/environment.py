@@ -1,0 +1,38 @@
+"""What the environment of a process may lack: a home, a user's name, a sensible size of the terminal."""
+
+import getpass
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+SIZES = range(10, 10_000)  # columns or lines that a terminal may have
+
+
+def home_folder() -> Path:
+    """Return the user's home; for a user who has none, a private folder among the temporary files."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        pass
+    folder = Path(tempfile.gettempdir()) / f"sagd-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # Somebody else may have made it, or a link of that name.
+    return folder if folder.lstat().st_uid == os.getuid() else Path(tempfile.mkdtemp(prefix="sagd-"))
+
+
+def complete_environment() -> None:
+    """Give this process, the libraries it uses and the processes it starts what their environment lacks.
+
+    Without a home, libraries raise or write to a folder called "~"; without a name of the user, torch.compile raises.
+    """
+    for name in ("COLUMNS", "LINES"):
+        size = os.environ.get(name, "")
+        if not (size.isdecimal() and int(size) in SIZES):
+            os.environ.pop(name, None)
+    with suppress(OSError):
+        os.environ.setdefault("HOME", str(home_folder()))
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # KeyError before Python 3.13
+        os.environ["USER"] = str(os.getuid())

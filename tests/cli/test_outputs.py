@@ -175,8 +175,17 @@ def test_a_record_that_fails_loses_no_result(sagd, here):
     assert result.code == 1 and len(result.json["files"]) == 2
 
 
-@pytest.mark.parametrize("shape", [(1, 32), (32, 1), (1, 1), (2, 1), (1, 40, 3)], ids=str)
-@pytest.mark.parametrize("band", ["notch:0.25,0,0.05", "notch:0,0.25,0.05", "stripe:vertical", "0.2:0.4"])
+@pytest.mark.parametrize(
+    ("shape", "band"),
+    [
+        ((1, 32), "stripe:vertical"),
+        ((32, 1), "notch:0.25,0,0.05"),
+        ((1, 1), "notch:0,0.25,0.05"),
+        ((1, 40, 3), "notch:0,0.25,0.05"),
+        ((32, 1), "stripe:vertical"),  # which holds no frequency there
+    ],
+    ids=str,
+)
 def test_figures_of_one_row_or_column(sagd, here, shape, band):
     Image.fromarray(np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)).save("thin.png")
     command = [

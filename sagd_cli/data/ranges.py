@@ -44,7 +44,7 @@ class Range:
 
     def __str__(self) -> str:
         """Return LO:HI."""
-        return f"{self.low:.7g}:{self.high:.7g}"
+        return ":".join(repr(end).removesuffix(".0") for end in self.ends)
 
     @property
     def ends(self) -> list[float]:

@@ -18,7 +18,7 @@ from sagd_cli.errors import PluginError
 from sagd_cli.system.console import output
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
-STREAMS = ("stdin", "stdout", "stderr")
+_STREAMS = ("stdin", "stdout", "stderr")
 
 _said: set[str] = set()
 
@@ -134,11 +134,11 @@ def _enter(folder: Path | None) -> None:
 
 
 def _streams() -> list[Any]:
-    return [getattr(sys, name) for name in STREAMS]
+    return [getattr(sys, name) for name in _STREAMS]
 
 
 def _set_streams(streams: list[Any]) -> None:
-    for name, stream in zip(STREAMS, streams, strict=True):
+    for name, stream in zip(_STREAMS, streams, strict=True):
         setattr(sys, name, stream)
 
 

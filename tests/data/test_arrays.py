@@ -12,6 +12,7 @@ from sagd_cli.config.run import RunConfig
 from sagd_cli.data.datasets import hash_images, load_images, stream_images
 from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.features.moments import write_moments
+from sagd_cli.system.console import Output, use_output
 
 RNG = np.random.default_rng(0)
 
@@ -341,3 +342,28 @@ def test_errors_of_the_family_only(save):
                 read(parse_dataset(str(path)))
             except SagdError as error:
                 assert "\n" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "kind"),
+    [(1, 0, "float32"), (8, -1000, "float64"), (16, 0, "uint16"), (8, -1000, "int16")],
+)
+def test_the_range_of_an_array_can_be_said(tmp_path, scale, offset, kind):
+    bytes_ = np.arange(2 * 64, dtype=np.uint8).reshape(2, 1, 8, 8) * 2
+    values = (bytes_.astype(float) * scale + offset).astype(kind)
+    np.save(tmp_path / "a.npy", values)
+    said = f"{tmp_path}/a.npy,range={offset}:{255 * scale + offset}"
+    for images in (load_images(parse_dataset(said)).images, np.stack([*stream_images(parse_dataset(said))])):
+        np.testing.assert_allclose(images, bytes_ / 127.5 - 1, atol=1e-6)
+        assert images.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_said"),
+    [(0, 255, True), (0, 1, True), (-1000, 3000, True), (-1, 1, False), (-5, 40, False)],
+)
+def test_floats_that_do_not_look_like_signals_are_said(tmp_path, capfd, low, high, is_said):
+    use_output(Output())
+    np.save(tmp_path / "a.npy", np.linspace(low, high, 64, dtype=np.float32).reshape(1, 1, 8, 8))
+    load_images(parse_dataset(f"{tmp_path}/a.npy"))
+    assert ("range=" in capfd.readouterr().err) == is_said

@@ -4,26 +4,19 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from sagd_cli.data.folders import images_by_class
 from sagd_cli.data.formats import FORMATS
-from sagd_cli.data.ranges import Range
 from sagd_cli.errors import UsageError
 from sagd_cli.plugin import DatasetPlugin, LazyImageSet, Options, Split, hookimpl
 from sagd_cli.system.choices import listing
 from sagd_plugins.datasets._pictures import Mode, Pictures
-
-
-def _range_text(text: str) -> str:
-    try:
-        return str(Range.parse(text))
-    except UsageError as error:
-        raise ValueError(error.message) from None
+from sagd_plugins.datasets._range_option import RangeText, parsed
 
 
 class FolderOptions(Options):
@@ -35,7 +28,7 @@ class FolderOptions(Options):
     )
     size: int | None = Field(None, ge=2, description="Crop the centre square and resize it to this side.")
     mode: Mode | None = Field(None, description="Make all images RGB, or grey.")
-    range: Annotated[str, AfterValidator(_range_text)] | None = Field(
+    range: RangeText | None = Field(
         None, description="LO:HI, the values of black and white; found where the images do not tell."
     )
 
@@ -81,8 +74,7 @@ def stream(options: FolderOptions, split: Split) -> FolderImages:
 
 
 def _pictures(options: FolderOptions, files: dict[Path, list[Path]]) -> Pictures:
-    given = None if options.range is None else Range.parse(options.range)
-    return Pictures([*chain(*files.values())], options.size, options.mode, given)
+    return Pictures([*chain(*files.values())], options.size, options.mode, parsed(options.range))
 
 
 def _files(options: FolderOptions, split: Split) -> dict[Path, list[Path]]:

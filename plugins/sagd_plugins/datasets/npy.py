@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from sagd_cli.data.alike import ChangedImages
+from sagd_cli.data.ranges import image_signal
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.plugin import DatasetPlugin, LazyImageSet, Options, Split, hookimpl
 from sagd_cli.plugin.records import Images
 from sagd_plugins.datasets._arrays import read_arrays
 from sagd_plugins.datasets._layouts import LAYOUTS, arranged, check_layout, described, likely_layouts
+from sagd_plugins.datasets._range_option import RangeText, parsed
 
 
 class NpyOptions(Options):
@@ -29,7 +31,12 @@ class NpyOptions(Options):
     array: str | None = Field(None, description="Array of an .npz to read; null: `images`.")
     labels: str | None = Field(None, description="Labels in an .npz; null: `labels`, where it has them.")
 
-    later: ClassVar[tuple[str, ...]] = ("layout", "array", "labels")
+    range: RangeText | None = Field(
+        None,
+        description="LO:HI, the values of black and white; null: bytes have 0 and 255, floats are signals on [-1, 1].",
+    )
+
+    later: ClassVar[tuple[str, ...]] = ("layout", "array", "labels", "range")
 
 
 def build(options: NpyOptions, split: Split) -> LazyImageSet:
@@ -63,11 +70,13 @@ def _read(options: NpyOptions, split: Split) -> dict[str, NDArray[Any]]:
 
 
 def _images(options: NpyOptions, array: NDArray[Any], of_two_axes: list[str]) -> Images:
-    """Return `array` as (N, C, *spatial), of bytes where it is of truth values.
+    """Return `array` as (N, C, *spatial), of bytes where it is of truth values, of signals where the range is given.
 
     `of_two_axes` are the layouts that an array of two axes may have.
     """
-    images = arranged(array, _layout(options, array, of_two_axes))
+    images, values = arranged(array, _layout(options, array, of_two_axes)), parsed(options.range)
+    if values is not None and images.dtype.kind in "uif":
+        return ChangedImages(images, lambda index, image: image_signal(image, values))
     if images.dtype != np.bool_:
         return images
     return ChangedImages(images, lambda index, image: image * np.uint8(255))

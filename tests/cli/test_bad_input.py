@@ -197,7 +197,7 @@ def test_bad_files_are_skipped_and_their_neighbours_done(sagd, digits, tmp_path)
     whole = (digits / "00.png").read_bytes()
     (digits / "truncated.png").write_bytes(whole[: len(whole) // 2])
     (digits / "text.png").write_text("this is no image")
-    Image.new("CMYK", (8, 8)).save(digits / "cmyk.jpg")
+    Image.new("LAB", (8, 8)).save(digits / "lab.tif")
     bomb = Image.new("1", (10_000, 10_000))
     bomb.save(digits / "bomb.png")
     result = sagd(

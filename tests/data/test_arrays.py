@@ -197,7 +197,7 @@ def test_truth_values_are_black_and_white(save):
 
 
 REFUSED_TYPES = {
-    "uint16": ("uint16", "float32 on [-1, 1]"),
+    "uint16": ("uint16", "FILE.npy,range=0:4095"),
     "int64": ("int64", ".astype('uint8')"),
     "complex64": ("complex64", "two channels of float32"),
     "datetime64[s]": ("datetime64[s]", ""),

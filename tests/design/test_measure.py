@@ -199,7 +199,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, measure):
 
 
 def test_a_folder_is_read_one_image_at_a_time(tmp_path, monkeypatch):
-    from sagd_plugins.datasets import folder as plugin
+    from sagd_plugins.datasets import _pictures as plugin
 
     data = write_pngs(tmp_path / "many", np.zeros((30, 1, 6, 6), np.uint8) + np.arange(6, dtype=np.uint8))
     read, original = [], plugin.read_image

@@ -113,7 +113,7 @@ class TrainingConfig(Frozen):
     compile: bool = Field(False, description="Compile the network with torch.compile.")
     checkpoint_images: int = Field(50_000, ge=1, description="Images between checkpoints.")
     checkpoint_minutes: float = Field(
-        10.0, ge=0, description="Minutes after which a checkpoint is written as well; 0: never."
+        10.0, ge=0, description="Minutes between checkpoints, a tenth before the first; 0: by images only."
     )
     keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints to keep.")
     keep_every: int | None = Field(

@@ -97,8 +97,8 @@ def run_loop(
 class _Trainer:
     """The steps of one training, and the sums of their figures since the last record.
 
-    The sums stay on the device until the next record, so that no step waits for them. `saved` is the time of the last
-    checkpoint.
+    The sums stay on the device until the next record, so that no step waits for them. `saved` is the time from which
+    the minutes to the next checkpoint count.
     """
 
     def __init__(
@@ -116,7 +116,8 @@ class _Trainer:
         self._wrapped = module = world.wrapped(state.network, state.device)
         self._module: nn.Module = torch.compile(module) if settings.compile else module  # type: ignore[assignment]
         self._autocast = autocast_dtype(settings.precision, state.device)
-        self.saved = time.monotonic()
+        # The first checkpoint comes soon, after a tenth of the time between two: until then, all can be lost.
+        self.saved = time.monotonic() - 0.9 * 60 * settings.checkpoint_minutes
         self._start_sums()
 
     def _start_sums(self) -> None:

@@ -1,6 +1,7 @@
 """One picture on five ranges: the same damage, the same restoration, the same figures."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -142,3 +143,21 @@ def test_missing_data_are_refused_by_their_value(sagd, tmp_path, picture):
             assert f"holds {value:.7g} at 5 of its values, which seems to stand for missing data" in " ".join(
                 done.err.split()
             )
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"), [("f32_0_255", [0, 255]), ("f32_hu", [-1000, 1040]), ("g12in16", [0, 4080])]
+)
+def test_the_shared_cases_have_one_figure(sagd, tmp_path, data_root, name, ends):
+    source = data_root.parent / "cases" / "tiff" / f"{name}.tif"
+    if not source.is_file():
+        pytest.skip(f"{source} is absent")
+    (tmp_path / "a").mkdir()
+    shutil.copy(source, tmp_path / "a" / "a.tif")
+    noise = ("--band", "high", "--strength", 0.3)
+    assert sagd("corrupt", tmp_path / "a", *noise, "--output", tmp_path / "d").code == 0
+    places = ("--truth", tmp_path / "a", "--output", tmp_path / "o")
+    result = sagd("omit", tmp_path / "d", *noise, "--estimate", "notch", *places, "--json").json
+    assert result["files"][0]["range"] == ends
+    assert result["psnr_before_mean"] == pytest.approx(19.5, abs=0.5)
+    assert result["psnr_mean"] == pytest.approx(27.8522, abs=1e-3)

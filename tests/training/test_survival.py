@@ -109,7 +109,8 @@ def test_saving_a_step_again_never_removes_it_before_the_new_one_is_there(
 
 
 @pytest.mark.parametrize(
-    ("minutes", "rank", "steps"), [(1, 0, [1, 4, 7, 8]), (1, 1, [8]), (0, 0, [8]), (10, 0, [3, 8]), (100, 0, [8])]
+    ("minutes", "rank", "steps"),
+    [(1, 0, [1, 4, 7, 8]), (1, 1, [8]), (0, 0, [8]), (10, 0, [3, 8]), (100, 0, [8])],
 )
 def test_checkpoints_are_also_written_by_the_clock_of_the_first_process(
     tiny_run, tiny_settings, tmp_path, monkeypatch, minutes, rank, steps

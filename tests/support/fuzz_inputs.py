@@ -42,6 +42,9 @@ DOCUMENTS = {
     "nan.json": '{"fd": NaN, "kid": Infinity}',
     "other.json": '{"a": {"fd": "x"}}',
     "text.txt": "not an image\n",
+    "prints.py": "print('loaded')\n",
+    "raises.py": "class Odd(BaseException): pass\nraise Odd('x')\n",
+    "exits.py": "import sys\nsys.exit(7)\n",
 }
 NAMES = (
     "with space",
@@ -104,8 +107,8 @@ def _make_images(folder: Path) -> None:
     save(folder / "flat.png", np.full((8, 8, 1), 7, np.uint8))
     save(folder / "large.png", noise((64, 48, 1), "uint8"))
     smooth = Image.fromarray(noise((6, 6, 3), "uint8")).resize((24, 24))
-    for suffix in ("jpg", "webp", "gif", "ppm"):
-        smooth.save(folder / f"mixed/photo.{suffix}")
+    for name in ("photo.jpg", "web.webp", "palette.gif", "colours.ppm"):
+        smooth.save(folder / f"mixed/{name}")
     smooth.convert("CMYK").save(folder / "hostile/cmyk.jpg")
     _make_hostile_images(folder)
 

@@ -1,12 +1,11 @@
 """Random command lines in this process, and the laws that they must keep.
 
-`python tests/support/fuzzing.py SECONDS [SEED [FIRST]]` runs the cases of a seed, from number FIRST on, until the time is
-up. It prints each command line that breaks a law, to be pasted into a shell, and then the counts by sub-command.
+`python tests/support/fuzzing.py SECONDS [SEED [FIRST]]` runs the cases of a seed, from number FIRST on, until the
+time is up. It prints each command line that breaks a law, to be pasted into a shell, and then counts by sub-command.
 """
 
 import io
 import os
-import random
 import resource
 import shlex
 import shutil
@@ -14,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # it is run as a s
 
 from support.fuzz_commands import Case, draw
 from support.fuzz_inputs import make_inputs
-from support.fuzz_laws import Ran, broken_by_any, broken_by_valid
+from support.fuzz_laws import Ran, broken_by_any, broken_by_result
 
 from sagd_cli.__main__ import main
 from sagd_cli.plugin import registry
@@ -54,30 +54,35 @@ class Fuzz:
     def __init__(self, folder: Path) -> None:
         """Make the inputs."""
         self.work, self.inputs = folder / "work", folder / "in"
+        self._make_inputs()
+
+    def _make_inputs(self) -> None:
+        shutil.rmtree(self.inputs, ignore_errors=True)
         self.inputs.mkdir(parents=True)
         make_inputs(self.inputs)
         with self._at_work():
-            result = self._run(
-                ("fid", "../in/u8.npy", "digits:test", "--features", "pixels", "--output", "../in/fid.json")
-            )
+            words = ["--features", "pixels", "--output", "../in/fid.json"]
+            result = self._run("fid", "../in/u8.npy", "digits:test", *words)
             assert result.code == 0, result.err
         self.whole = _listing(self.inputs)
 
     def check(self, seed: int, number: int, report: Report) -> None:
         """Run one case, and add what it did to `report`."""
-        case = draw(random.Random(f"{seed}-{number}"))
+        case = draw(seed, number)
         begun = time.monotonic()
         with self._at_work():
             try:
-                ran = self._run(case.words, case.stdin)
+                ran = self._run(*case.words, stdin=case.stdin)
                 broken = broken_by_any(case, ran)
-                broken += broken_by_valid(case, ran, lambda *words, stdin="": self._run(words, stdin))
+                broken += broken_by_result(case, ran, self._run)
                 code = ran.code
             except TooSlow:
                 broken, code, ran = ["does not end"], -1, None
         if _listing(self.inputs) != self.whole:
-            broken.append("the inputs are changed")
-            self.whole = _listing(self.inputs)
+            found = _listing(self.inputs)
+            names = [name for name in {*found, *self.whole} if found.get(name) != self.whole.get(name)]
+            broken.append(f"the inputs are changed: {sorted(names)}")
+            self._make_inputs()
         line = _pasted(case)
         report.codes[case.command][code] += 1
         report.slowest = sorted([*report.slowest, (time.monotonic() - begun, line)])[-5:]
@@ -85,10 +90,11 @@ class Fuzz:
             said = ran.err.strip()[-300:] if ran else ""
             report.broken.append(f"# {seed} {number}: {'; '.join(broken)}\n{line}\n#   {code} {said!r}\n")
 
-    def _run(self, words: tuple[str, ...], stdin: str = "") -> Ran:
+    def _run(self, *words: str, stdin: str | None = "") -> Ran:
         before = _listing(Path())
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2))
-        kept, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8")
+        kept, sys.stdin = sys.stdin, stdin if stdin is None else io.TextIOWrapper(io.BytesIO(stdin.encode()))
+        registry.use_sources(registry.Sources.from_environment())
         code = 0
         try:
             with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
@@ -98,6 +104,11 @@ class Fuzz:
                 main(words)
         except SystemExit as stop:
             code = int(stop.code or 0)
+        except (TooSlow, KeyboardInterrupt):
+            raise
+        except BaseException:
+            code = -2
+            err.write(traceback.format_exc())
         finally:
             sys.stdin = kept
         texts = []
@@ -146,12 +157,10 @@ def _listing(folder: Path) -> dict[str, tuple[int, ...]]:
     found = {}
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            path = os.path.join(place, name)
-            status = os.lstat(path)
-            is_folder = name in folders
-            found[os.path.relpath(path, folder)] = (
-                (status.st_ino,) if is_folder else (status.st_ino, status.st_size, status.st_mtime_ns)
-            )
+            path = Path(place, name)
+            status = path.lstat()
+            file = () if name in folders else (status.st_size, status.st_mtime_ns)
+            found[str(path.relative_to(folder))] = (status.st_ino, *file)
     return found
 
 

@@ -95,7 +95,7 @@ ODD_FILTERS = (
 CONFIGS = ("../in/tiny.yaml",)
 ODD_CONFIGS = (
     *(f"{name}.yaml" for name in _words("huge wrong null bomb list deep date binary filter", "../in/")),
-    *("-", *_words("other.json run hostile/pipe.png", "../in/"), *TEXTS),
+    *("-", *_words("other.json run grey/0.png", "../in/"), *TEXTS),
 )
 SETTINGS = _words("""
     training.seed=3 training.batch_size=4 schedule=cosine training.flips=true backbone.options.channels=[8,16]

@@ -4,12 +4,13 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from support.fuzz_commands import Case
+from support.fuzz_commands import WRITTEN, Case
 
 from sagd_cli.data.images import read_image
 from sagd_cli.spectral.band import Band
@@ -59,17 +60,33 @@ def broken_by_any(case: Case, ran: Ran) -> list[str]:
             strict_json(ran.out)
         except ValueError as error:
             broken.append(f"standard output is no JSON: {error}")
+    return broken + _broken_by_changes(case, ran)
+
+
+def _broken_by_changes(case: Case, ran: Ran) -> list[str]:
+    """Return the laws that are broken by the files that were made, changed and removed."""
+    broken = []
     new = {name for name, status in ran.after.items() if ran.before.get(name) != status}
     gone = ran.before.keys() - ran.after.keys()
     if ran.code == 2 and (new or gone):
         broken.append(f"refused, but changed {sorted(new | gone)}")
-    changed = new & ran.before.keys()
-    if gone or (changed and "--force" not in words and "--summary-md" not in words):  # which is appended to
+    words = case.words
+    appended = {name for flag, name in zip(words, words[1:], strict=False) if flag == "--summary-md"}
+    changed = (new & ran.before.keys()) - appended
+    if gone or (changed and "--force" not in words):
         broken.append(f"changed without --force {sorted(gone | changed)}")
-    left = [name for name in new if re.search(r"(^|/)\.(sagd|tmp)-", name)]
-    if left:
+    if left := [name for name in new if re.search(r"(^|/)\.(sagd|tmp)-", name)]:
         broken.append(f"left {left}")
-    return broken + _broken_files(new)
+    dry = "--dry-run" in words
+    targets = [Path(value) for flag, value in case.given.items() if flag in WRITTEN and not dry]
+    stray = [name for name in new if not any(map(partial(_leads_to, Path(name)), targets))]
+    if case.given and stray:
+        broken.append(f"wrote {stray}, which no option names")
+    return broken + _broken_files(new - appended)
+
+
+def _leads_to(path: Path, target: Path) -> bool:
+    return path.is_relative_to(target) or target.is_relative_to(path)
 
 
 def _broken_by_a_failure(ran: Ran, machine: bool) -> list[str]:

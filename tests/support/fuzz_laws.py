@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def _broken_by_changes(case: Case, ran: Ran) -> list[str]:
     if ran.code == 2 and (new or gone):
         broken.append(f"refused, but changed {sorted(new | gone)}")
     words = case.words
-    appended = {name for flag, name in zip(words, words[1:], strict=False) if flag == "--summary-md"}
+    appended = {name for flag, name in pairwise(words) if flag == "--summary-md"}
     changed = (new & ran.before.keys()) - appended
     if gone or (changed and "--force" not in words):
         broken.append(f"changed without --force {sorted(gone | changed)}")

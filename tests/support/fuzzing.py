@@ -37,10 +37,13 @@ MEMORY = 4 << 30  # bytes that hostile sizes may ask for beyond what the process
 
 @dataclass
 class Report:
-    """What the cases did: exit codes by sub-command, seconds of the slowest, and the laws that were broken."""
+    """What the cases did: exit codes by sub-command, seconds of the slowest, and what broke a law, by its line.
+
+    A line may be drawn several times; its first time is kept.
+    """
 
     codes: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
-    broken: list[str] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
     slowest: list[tuple[float, str]] = field(default_factory=list)
 
 
@@ -88,7 +91,8 @@ class Fuzz:
         report.slowest = sorted([*report.slowest, (time.monotonic() - begun, line)])[-5:]
         if broken:
             said = ran.err.strip()[-300:] if ran else ""
-            report.broken.append(f"# {seed} {number}: {'; '.join(broken)}\n{line}\n#   {code} {said!r}\n")
+            text = f"# {seed} {number}: {'; '.join(broken)}\n{line}\n#   {code} {said!r}\n"
+            report.broken.setdefault(line, text)
 
     def _run(self, *words: str, stdin: str | None = "") -> Ran:
         before = _listing(Path())
@@ -199,7 +203,7 @@ if __name__ == "__main__":
     place = Path(tempfile.mkdtemp(prefix="sagd-fuzz-"))
     done = fuzz(place, seed, _until(time.monotonic() + seconds, first))
     print(f"# in a folder beside {place / 'in'}")
-    print(*done.broken, sep="\n")
+    print(*done.broken.values(), sep="\n")
     for command, codes in sorted(done.codes.items()):
         print(f"{command:<18} {codes.total():>5} cases, exit codes {dict(sorted(codes.items()))}")
     for took, line in done.slowest:

@@ -510,7 +510,7 @@ def draw(seed: int, number: int) -> Case:
     if hostile and random.random() < 0.2:
         _spoil(words, given, random)
         given = {}
-    common = random.choices(("", *COMMON), (20, 20, 4, 4, 1))[0].split()
+    common = random.choices(("", *COMMON), (20, 40, 4, 4, 1))[0].split()
     return Case(command.words, (*command.words.split(), *common, *words), given, random.choice(STDIN))
 
 

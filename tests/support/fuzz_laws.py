@@ -152,6 +152,15 @@ def _spectra(before: np.ndarray, after: np.ndarray, band: str) -> tuple[np.ndarr
     return *(np.fft.rfft2(x.astype(np.float64), norm="ortho") for x in (before, after)), mask  # type: ignore[return-value]
 
 
+def _rounding(pixels: np.ndarray, ends: list[float]) -> float:
+    """Return the most that a coefficient can change when float32 pixels are mapped to [-1, 1] from `ends`, and back.
+
+    A pixel is rounded some sixteen times, each time by 2^-24 of the largest number.
+    """
+    largest = max(np.abs(pixels).max(), *np.abs(ends))
+    return float(16 * 2**-24 * largest * np.sqrt(pixels.size))
+
+
 def _corrupt(case: Case, ran: Ran, run: Run) -> list[str]:
     """Outside the band a float image is the source's, in the units of [0, 1] where it was of integers."""
     found = _json_of(case, ran)
@@ -173,9 +182,10 @@ def _corrupted(record: dict[str, Any], case: Case) -> list[str]:
         return []
     unit = np.vdot(x[:, outside], y[:, outside]) / np.vdot(x[:, outside], x[:, outside])
     units = [1.0, 1 / 255, 1 / 65535] if before.dtype.kind == "u" else [1.0]
-    left = np.abs(y - unit * x)[:, outside].max() / max(np.abs(y).max(), 1e-30)
+    left = np.abs(y - unit * x)[:, outside].max()
+    bound = _rounding(after, [abs(unit) * end for end in record["range"]])
     return [
-        f"outside the band {left:.1e} of it changed" if left > 1e-5 else "",
+        f"outside the band {left:.1e} changed, beyond rounding" if left > bound else "",
         f"in units of {unit:.6g}" if min(abs(unit / u - 1) for u in units) > 1e-4 else "",
     ]
 
@@ -192,8 +202,8 @@ def _omit(case: Case, ran: Ran, run: Run) -> list[str]:
         x, y, inside = _spectra(before, after, found["band"])
         change = np.abs(y - x)[:, ~inside]
         if before.dtype.kind == "f":
-            left = change.max(initial=0) / max(np.abs(x).max(), 1e-30)
-            broken.append(f"outside the band {left:.1e} of it changed" if left > 1e-5 else "")
+            left, bound = change.max(initial=0), _rounding(before, record["range"])
+            broken.append(f"outside the band {left:.1e} changed, beyond rounding" if left > bound else "")
         elif after.min() > 0 and after.max() < np.iinfo(after.dtype).max:
             # Each pixel is rounded by a half at most, and the half spectrum holds no more than the whole.
             rounding = 0.5 * np.sqrt(before.size) * 1.01

@@ -17,7 +17,7 @@ app = single()
 @common
 def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `sagd train`.")],
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Images to draw.")] = 64,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, max=10**9, help="Images to draw.")] = 64,
     sampler: Annotated[
         str | None,
         typer.Option("--sampler", help=f"{listing(SAMPLERS)}; the run's default."),

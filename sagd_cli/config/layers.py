@@ -69,6 +69,8 @@ def _merged(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any
     result = dict(base)
     for key, value in update.items():
         old = result.get(key)
+        if old is not None and value is not None and isinstance(old, dict) != isinstance(value, dict):
+            raise ConfigError(f"{key} is a group of settings in one place and a single value in another")
         if isinstance(old, dict) and isinstance(value, dict) and not _names_another(old, value):
             result[key] = _merged(old, value)
         else:

@@ -14,6 +14,7 @@ from sagd_cli.plugin.registry import registry
 from sagd_cli.system.settings import Settings
 
 M = TypeVar("M", bound=BaseModel)
+LONGEST_SHOWN = 200
 
 
 class Frozen(Settings):
@@ -58,20 +59,26 @@ def validate(schema: type[M], values: Mapping[str, Any], source: str) -> M:
         problems = error.errors(include_url=False)
         first = problems[0]
         key = ".".join(str(part) for part in first["loc"])
-        more = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
         if first["type"] == "extra_forbidden":
             known = _fields_at(schema, first["loc"])
             raise ConfigError(
                 f"{source}: unknown key {key!r}{more}", suggest(str(first["loc"][-1]), known)
             ) from None
         message = first["msg"].removeprefix("Value error, ")
-        shown = f", not {first['input']!r}" if isinstance(first["input"], str | int | float | bool) else ""
+        plain = isinstance(first["input"], str | int | float | bool)
+        shown = f", not {shortened(repr(first['input']))}" if plain else ""
         place = f"{source}: {key}: " if key else f"{source}: "
         choices = re.findall("'([^']+)'", message) if first["type"] == "literal_error" else []
         hint = suggest(str(first["input"]), choices)
         if first["type"] in ("string_type", "path_type") and shown:
             hint = f'A text that looks like a number or true is put in quotes: "{first["input"]}".'
         raise ConfigError(f"{place}{message[:1].lower()}{message[1:]}{shown}{more}", hint) from None
+
+
+def shortened(text: str) -> str:
+    """Return `text`, or its beginning where it is long."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _fields_at(schema: type[BaseModel], location: tuple[int | str, ...]) -> Iterable[str]:

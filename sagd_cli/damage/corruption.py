@@ -25,6 +25,8 @@ from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.noise import SpectralNoise, band_noise, random_stream
 from sagd_cli.system.console import Output
 
+STRONGEST_NOISE = 1e6
+
 
 @dataclass(frozen=True)
 class Corruption:
@@ -39,10 +41,10 @@ class Corruption:
     given: Range | None = None
 
     def __post_init__(self) -> None:
-        """Raise UsageError unless the strength is positive and finite."""
-        if not 0 < self.strength < float("inf"):
+        """Raise UsageError unless the strength is positive and at most STRONGEST_NOISE."""
+        if not 0 < self.strength <= STRONGEST_NOISE:
             raise UsageError(
-                f"the strength must be positive and finite, not {self.strength:g}",
+                f"the strength must be positive and at most {STRONGEST_NOISE:g}, not {self.strength:g}",
                 "For example --strength 0.5.",
             )
 

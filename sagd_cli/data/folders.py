@@ -123,8 +123,9 @@ def check_output_folder(folder: Path, names: Iterable[str], force: bool, inputs:
             f"{shown_path(folder)} is a file, and the output is a folder", "Choose another --output."
         )
     refuse_existing(folder, force)
-    expected = set(names)
-    for path in folder.iterdir() if folder.is_dir() else ():
+    found = [*folder.iterdir()] if folder.is_dir() else []
+    expected = set(names) if found else set()
+    for path in found:
         if (format_of(path) or path.suffix.lower() == ".npz") and path.name not in expected:
             raise UsageError(
                 f"{shown_path(folder)} holds {path.name}, which is not part of the new output and would mix with it",

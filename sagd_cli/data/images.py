@@ -95,7 +95,7 @@ def read_image(path: Path) -> Image:
     alpha = None if samples.shape[2] == channels else np.ascontiguousarray(samples[..., channels])
     metadata = read_metadata(data, name)
     _refuse_no_data(pixels, metadata.no_data, path)
-    stated = None if metadata.values is None else Range(*metadata.values)
+    stated = Range(*metadata.values) if metadata.values and Range.is_sound(*metadata.values) else None
     return Image(pixels, alpha, path, stated, metadata)
 
 

@@ -7,7 +7,6 @@ whole range of their type, and arrays of floats are signals already. `tensors` d
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,9 @@ from sagd_cli.errors import DataError, UsageError
 Signal = NDArray[np.floating]
 
 
+SMALLEST_SPAN, LARGEST_SPAN = 1e-5, 1e30
+
+
 @dataclass(frozen=True)
 class Range:
     """The values that are black, `low`, and white, `high`."""
@@ -27,11 +29,17 @@ class Range:
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        """Raise UsageError unless both are finite and white is above black."""
-        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
+        """Raise UsageError unless white is above black, in float32 too."""
+        if not self.is_sound(self.low, self.high):
             raise UsageError(
-                f"a range goes from a number to a larger one, not from {self.low:g} to {self.high:g}"
+                f"a range goes from a number to a larger one, which float32 tells apart, not from {self.low:g} to "
+                f"{self.high:g}"
             )
+
+    @staticmethod
+    def is_sound(low: float, high: float) -> bool:
+        """Whether two values can be black and white: values between them keep some digits in float32."""
+        return SMALLEST_SPAN * max(1e-30, abs(low), abs(high)) < high - low < LARGEST_SPAN
 
     @classmethod
     def parse(cls, text: str) -> "Range":
@@ -147,7 +155,7 @@ class _Seen:
             return whole if self.high > whole.high / 2 or self.high == 0 else Range(0, self.high)
         near_unit = self.low >= -8 and self.high <= 9 and 2 * self.in_unit >= self.count
         near_bytes = self.low >= -255 and 128 <= self.high <= 510 and 2 * self.in_bytes >= self.count
-        if near_unit or self.low == self.high:
+        if near_unit or not Range.is_sound(self.low, self.high):
             return UNIT
         return BYTES if near_bytes else Range(self.low, self.high)
 

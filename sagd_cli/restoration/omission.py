@@ -117,7 +117,7 @@ def _match_truth(paths: Sequence[Path], truth: Path | None) -> dict[Path, Path]:
     """Return the true image of each file, found by its name without suffix; raise UsageError when one is missing."""
     if truth is None:
         return {}
-    found = {path.stem: path for path in (list_images(truth) if truth.is_dir() else [truth])}
+    found = {path.stem: path for path in list_images(truth)}
     missing = [path.name for path in paths if path.stem not in found]
     if missing:
         raise UsageError(

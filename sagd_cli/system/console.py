@@ -22,6 +22,16 @@ def binary_size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
+def _plain(message: str) -> str:
+    """Return a message that a terminal shows as it is: names of files may hold its codes, or rich's markup."""
+    return escape("".join(char if _is_shown(char) else ascii(char)[1:-1] for char in message))
+
+
+def _is_shown(char: str) -> bool:
+    # A byte of a name that is not UTF-8 stays what it is (streams.py).
+    return char.isprintable() or char == "\n" or "\udc80" <= char <= "\udcff"
+
+
 @dataclass(frozen=True)
 class Output:
     """How one command prints.
@@ -54,7 +64,7 @@ class Output:
     def note(self, message: str) -> None:
         """Print a message on standard error, unless --quiet."""
         if not self.quiet:
-            self.console.print(escape(message))
+            self.console.print(_plain(message))
 
     def once(self, message: str) -> None:
         """Print a note, but no message twice."""
@@ -65,11 +75,11 @@ class Output:
     def detail(self, message: str) -> None:
         """Print a message on standard error with --verbose only."""
         if self.verbose:
-            self.console.print(escape(message), style="dim")
+            self.console.print(_plain(message), style="dim")
 
     def warn(self, message: str) -> None:
         """Print a warning on standard error, also with --quiet."""
-        self.console.print(f"[yellow]warning:[/] {escape(message)}")
+        self.console.print(f"[yellow]warning:[/] {_plain(message)}")
 
     def error(self, error: SagdError) -> None:
         """Report an error: one sentence and its hint; under --json also as an object."""
@@ -79,7 +89,7 @@ class Output:
             return
         stop = "" if error.message.endswith((".", "?", "!")) else "."
         hint = f" {error.hint}" if error.hint else ""
-        self.console.print(f"[red]error:[/] {escape(error.message + stop + hint)}")
+        self.console.print(f"[red]error:[/] {_plain(error.message + stop + hint)}")
 
     @contextmanager
     def progress(

@@ -33,6 +33,11 @@ FAILURES = (
         "Make room and run the command again.",
     ),
     Failure(
+        r"Symlink loop from|Too many levels of symbolic links",
+        "a path leads in a circle of links: {reason}",
+        "Mend the link.",
+    ),
+    Failure(
         r"Too many open files",
         "{reason}",
         "Raise the limit with `ulimit -n` and run the command again.",

@@ -52,7 +52,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raise UsageError when `path` exists and is not an empty folder, unless `force`."""
+    """Raise UsageError when `path` exists and is no empty folder, unless `force`, and when it would lie in a file."""
+    blocking = next((folder for folder in path.parents if folder.exists()), Path())
+    if not blocking.is_dir():
+        raise UsageError(f"{path} cannot be written: {blocking} is a file", "Choose another name.")
     if force or not path.exists():
         return
     if path.is_dir() and not any(path.iterdir()):

@@ -343,3 +343,67 @@ def test_amounts_on_the_command_line_may_have_an_exponent(sagd, tmp_path):
     target = tmp_path / "data.npy"
     assert sagd("data", "prepare", tmp_path, "--size", "2e1", "--output", target).code == 0
     assert np.load(target).shape == (1, 1, 20, 20)
+
+
+def test_a_group_of_settings_is_not_replaced_by_one_value(sagd, tmp_path):
+    (tmp_path / "c.yaml").write_text("training: {images: 16}\n")
+    for settings in (
+        ["training=1", "training.seed=2"],
+        ["training=1"],
+        ["training.images.most=3", "training.images=2"],
+    ):
+        given = [word for setting in settings for word in ("--set", setting)]
+        result = sagd("config", "show", "--config", tmp_path / "c.yaml", *given)
+        assert result.code == 2 and "is a group of settings in one place and a single value" in result.err
+
+
+@pytest.mark.parametrize("size", [9001, 2**63, 10**30])
+def test_a_size_that_no_image_has_is_wrong_use(sagd, digits, tmp_path, size):
+    result = sagd("data", "prepare", digits, "--size", size, "--output", tmp_path / "o.npy")
+    assert result.code == 2 and "size" in result.err and "8000" in result.err
+
+
+@pytest.mark.parametrize("key", ["training.batch_size", "training.images", "training.seed"])
+def test_numbers_beyond_what_torch_holds_are_wrong_use(sagd, key):
+    assert sagd("config", "show", "--set", f"{key}={2**64}").code == 2
+
+
+def test_a_circle_of_links_is_one_sentence(sagd, digits, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for arguments in (
+        ["omit", tmp_path / "loop", "--band", "mid", "--estimate", "notch"],
+        ["omit", digits, "--band", "mid", "--estimate", "notch", "--output", tmp_path / "loop"],
+        ["data", "prepare", digits, "--output", tmp_path / "loop" / "x.npy"],
+    ):
+        result = sagd(*arguments)
+        assert result.code in (1, 2) and "internal" not in result.err and "link" in result.err.lower()
+
+
+def test_names_cannot_command_the_terminal(sagd, tmp_path):
+    name = "a\x1b[31m\u202eb.yaml"
+    for arguments in (
+        ["config", "validate", name],
+        ["sample", tmp_path / name],
+        ["data", "info", f"{name}.npy"],
+    ):
+        result = sagd(*arguments)
+        assert result.code == 2
+        assert r"\x1b[31m\u202eb" in result.err and "\x1b" not in result.err and "\u202e" not in result.err
+
+
+def test_an_output_in_a_file_is_refused_before_any_work(sagd, digits, tmp_path):
+    (tmp_path / "old").write_text("")
+    result = sagd(
+        "omit", digits, "--band", "high", "--output", tmp_path / "o", "--record", tmp_path / "old" / "x.json"
+    )
+    assert result.code == 2 and "old is a file" in result.err and not (tmp_path / "o").exists()
+
+
+def test_what_float32_cannot_hold_is_wrong_use(sagd, digits, tmp_path):
+    for option in (
+        ["--strength", "1e300"],
+        ["--strength", 1, "--range", "0:1e-300"],
+        ["--strength", 1, "--range", "1e9:1000000001"],
+    ):
+        result = sagd("corrupt", digits, "--band", "high", *option, "--output", tmp_path / "o")
+        assert result.code == 2 and not (tmp_path / "o").exists()

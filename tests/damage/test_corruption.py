@@ -37,7 +37,7 @@ def test_the_noise_has_its_strength_in_its_band_and_nothing_outside():
 
 @pytest.mark.parametrize("strength", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_strength_that_is_none_is_refused(strength):
-    with pytest.raises(UsageError, match="must be positive and finite"):
+    with pytest.raises(UsageError, match="must be positive and at most"):
         Corruption(MID, strength)
 
 

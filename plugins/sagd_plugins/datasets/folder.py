@@ -26,7 +26,9 @@ class FolderOptions(Options):
         Path("images"),
         description=f"Folder of {listing(FORMATS)} files, or of such folders, each a class.",
     )
-    size: int | None = Field(None, ge=2, description="Crop the centre square and resize it to this side.")
+    size: int | None = Field(
+        None, ge=2, le=8000, description="Crop the centre square and resize it to this side."
+    )
     mode: Mode | None = Field(None, description="Make all images RGB, or grey.")
     range: RangeText | None = Field(
         None, description="LO:HI, the values of black and white; found where the images do not tell."

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import isfinite
 from mmap import MADV_DONTNEED, mmap
 from typing import Any
 
@@ -12,11 +11,9 @@ from numpy.typing import NDArray
 
 from sagd_cli.errors import DataError
 from sagd_cli.plugin.records import Images
-from sagd_cli.system.console import output
 
 TYPES = ("uint8", "float16", "float32")
 BLOCK_VALUES = 2**20  # values that are worked on at a time
-FAR = 100  # a value that signals and latents do not reach
 
 _INTEGERS = (
     "Say which values are black and white (FILE.npy,range=0:4095), or store bytes with .astype('uint8')."
@@ -66,11 +63,7 @@ class AlikeImages:
         return self.shape[0]
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Yield the images in their order; raise DataError on one that is not like the first, or not finite.
-
-        A note tells of floats that do not look like signals: none is below 0, or some are far from [-1, 1].
-        """
-        low, high = float("inf"), float("-inf")
+        """Yield the images in their order; raise DataError on one that is not like the first, or not finite."""
         for index, image in zip(range(len(self)), _each(self._images), strict=True):
             if image.shape != self.shape[1:] or image.dtype != self._stored:
                 raise DataError(
@@ -79,20 +72,12 @@ class AlikeImages:
                 )
             with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
                 used = image.astype(self.dtype, copy=False)
-            if self.dtype.kind == "f":
-                ends = float(used.min()), float(used.max())
-                if not all(map(isfinite, ends)):
-                    raise DataError(
-                        f"image {index} of {self._source} holds values that are not finite",
-                        "Mend it or leave it out.",
-                    )
-                low, high = min(low, ends[0]), max(high, ends[1])
+            if self.dtype.kind == "f" and not np.isfinite(used).all():
+                raise DataError(
+                    f"image {index} of {self._source} holds values that are not finite",
+                    "Mend it or leave it out.",
+                )
             yield used
-        if low < high and (low >= 0 or max(-low, high) > FAR):
-            output().once(
-                f"the values of {self._source} go from {low:.7g} to {high:.7g} and are taken as they are, as signals "
-                f"of which black is -1 and white 1 (FILE.npy,range={low:.7g}:{high:.7g} says otherwise)"
-            )
 
     def array(self) -> NDArray[Any]:
         """Return the images in one array: the one they came in, or else a new one. Raises what iterating raises."""

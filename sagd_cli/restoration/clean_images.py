@@ -13,7 +13,7 @@ from sagd_cli.data.datasets import load_pixels
 from sagd_cli.data.folders import collect, list_images
 from sagd_cli.data.images import Image
 from sagd_cli.errors import UsageError
-from sagd_cli.restoration.quality import Truth
+from sagd_cli.restoration.truth import clean_signals
 from sagd_cli.system.console import output
 
 
@@ -26,9 +26,7 @@ class CleanImages:
 
     def signals(self, damaged: Sequence[Image]) -> list[NDArray[np.float32]]:
         """Return the signals (C, H, W), on the range of the `damaged` images where the units are theirs."""
-        if not damaged:
-            return [image.signal for image in self.images]
-        return [Truth.of(image, damaged[0]).signal for image in self.images]
+        return clean_signals(self.images, damaged)
 
 
 def clean_images(text: str) -> CleanImages:

@@ -155,8 +155,9 @@ def test_folders_in_a_folder_are_classes(tmp_path, sagd):
 
 def test_a_folder_with_images_of_its_own_has_no_classes(tmp_path):
     write_shades(tmp_path, dark=10)
-    Image.fromarray(np.full((4, 4), 30, np.uint8)).save(tmp_path / "own.png")
-    assert load(str(tmp_path)).labels is None and len(load(str(tmp_path)).images) == 1
+    for name in ("own.png", "another.png", "third.png", "fourth.png"):
+        Image.fromarray(np.full((4, 4), 30, np.uint8)).save(tmp_path / name)
+    assert load(str(tmp_path)).labels is None and len(load(str(tmp_path)).images) == 4
 
 
 def test_an_empty_class_is_named(tmp_path):

@@ -193,7 +193,7 @@ def test_a_folder_of_which_most_would_be_left_out_is_refused(tmp_path):
     save(tmp_path / "a.png", noise((4, 4, 1), "uint8"))
     for name in ("b.cr2", "c.cr2", "d.heic"):
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"most files of .* left out: 2 \.cr2, 1 \.heic, beside 1 image"):
+    with pytest.raises(UsageError, match=r"most of .* left out: 2 \.cr2, 1 \.heic, beside 1 image"):
         list_images(tmp_path)
 
 

@@ -156,10 +156,12 @@ class _Seen:
         if dtype.kind == "u":
             few_bits = 0 < self.high < 2**FEW_BITS
             return Range(0, self.high, found=True) if few_bits else type_range(dtype)
+        # The middle of the values tells [-1, 1] from [0, 1] with noise.
+        is_signed = 4 * self.negative >= self.count and self.low + self.high < 0.5
+        if is_signed and self._is_near(SIGNED, LARGEST_NOISE):
+            return SIGNED
         if self._is_near(UNIT, LARGEST_NOISE) and 3 * self.in_unit >= self.count:
             return UNIT
-        if self._is_near(SIGNED, LARGEST_NOISE) and 4 * self.negative >= self.count:
-            return SIGNED
         if self._is_near(BYTES, 1) and 2 * self.in_bytes >= self.count and self.high > BYTES.high / 2:
             return BYTES
         return Range(self.low, self.high, found=True) if Range.is_sound(self.low, self.high) else UNIT

@@ -132,11 +132,12 @@ def clean_signals(clean: Sequence[Image], damaged: Sequence[Image]) -> list[NDAr
 def _truth_ranges(own: Ranges, images: Sequence[Image], given: Range | None) -> Ranges:
     """Return the ranges of true images, whose `own` were decided without what the user says of the damaged `images`.
 
-    What is `given` holds for the types of images that it is given for.
+    What is `given` holds for the types of images that it is given for, where the true images do not tell better.
     """
     if given is None:
         return own
     told = {image.pixels.dtype.name for image in images if image.values.given}
+    told = {name for name in told if name in own.by_type and own.by_type[name].found}
     return Ranges({**own.by_type, **Ranges.given(given, told).by_type}, own.remarks)
 
 
@@ -145,9 +146,15 @@ def _difference(one: Signal, other: Signal) -> float:
 
 
 def _check_known(true: Image, image: Image) -> None:
-    if true.values.found or image.values.found:
+    unknown = next((one for one in (image, true) if one.values.found), None)
+    if unknown is not None:
+        hint = (
+            "Say them with --range LO:HI."
+            if unknown is image
+            else "Give true images in the units of the damaged ones."
+        )
         raise DataError(
-            f"{true.path} and {image.path} have other units, and black and white are not known: "
-            f"{true.values} and {image.values} are no more than the ends of the values",
-            "Say those of the damaged images with --range LO:HI, or give true images in their units.",
+            f"{true.path} has other units than {image.path}, and black and white of {unknown.path} are not known "
+            f"(its values are on {unknown.values})",
+            hint,
         )

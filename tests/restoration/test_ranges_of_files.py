@@ -64,6 +64,57 @@ def test_the_figures_of_a_restoration_do_not_depend_on_the_range(sagd, tmp_path,
         assert found["strength"] == pytest.approx(plain["strength"], rel=1e-3)
 
 
+def damaged_elsewhere(folder, picture, name):
+    """Write the picture on a range with noise that another program added, as floats that do not state the range."""
+    scale, offset, _, _ = RANGES[name]
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tif", ((picture + noise_of(picture)) * scale + offset).astype(np.float32))
+    return folder
+
+
+def noise_of(picture):
+    return np.random.default_rng(1).normal(0, 25, picture.shape)
+
+
+@pytest.mark.parametrize("truth", ["bytes", "unit", "same"])
+@pytest.mark.parametrize("name", ["bytes", "unit", "float_bytes", "hounsfield", "twelve_bits"])
+def test_figures_beside_a_truth_of_any_type(sagd, tmp_path, picture, name, truth):
+    """They are right, or asked about where the units cannot be known; with --range they are always right."""
+    scale, offset, kind, _ = RANGES[name if truth == "same" else truth]
+    (tmp_path / "t").mkdir()
+    tifffile.imwrite(tmp_path / "t" / "a.tif", (picture * scale + offset).astype(kind))
+    damaged = damaged_elsewhere(tmp_path / "d", picture, name)
+    scale, offset, _, _ = RANGES[name]
+    told = ["--range", f"{offset}:{255 * scale + offset}"]
+    seen = np.clip(picture + noise_of(picture), 0, 255)
+    expected = 10 * np.log10(255**2 / np.mean((seen - picture) ** 2))
+    for more in ([], told):
+        result = sagd(
+            *("omit", damaged, "--band", "high", "--estimate", "notch", "--truth", tmp_path / "t", "--json"),
+            *("--output", tmp_path / f"o{len(more)}", *more),
+        )
+        if result.code:
+            assert not more and truth != "same" and name in ("hounsfield", "twelve_bits")
+            assert "has other units than" in result.err and "--range LO:HI" in result.err
+            continue
+        assert result.json["psnr_before_mean"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_files_that_state_their_ranges_keep_them_in_one_folder(sagd, tmp_path, picture):
+    alone, names = {}, ("bytes", "hounsfield", "twelve_bits")
+    (tmp_path / "all").mkdir()
+    noise = ("--band", "high", "--strength", 0.3)
+    for name in names:
+        scale, offset, kind, _ = RANGES[name]
+        tifffile.imwrite(tmp_path / "all" / f"{name}.tif", (picture * scale + offset).astype(kind))
+    assert sagd("corrupt", tmp_path / "all", *noise, "--output", tmp_path / "d").code in (0, 1)
+    places = ("--truth", tmp_path / "all", "--output", tmp_path / "o")
+    result = sagd("omit", tmp_path / "d", *noise, "--estimate", "notch", *places, "--json").json
+    for record in result["files"]:
+        alone[record["input"]] = record["psnr_before"]
+    assert len(alone) == 3 and max(alone.values()) - min(alone.values()) < 1  # each has noise of its own
+
+
 @pytest.mark.slow
 def test_damaged_images_are_the_same_training_data_on_every_range(sagd, tmp_path, picture):
     """From `corrupt` by `data prepare` and `train --omit-band` to `sample`: nothing is clipped on the way."""

@@ -93,7 +93,7 @@ def save_samples(
 
 
 def save_grid(grid: Path, images: list[NDArray[Any]]) -> None:
-    """Write the contact sheet of the first `images`, which come in batches; a note counts the floats that are clipped."""
+    """Write the contact sheet of the first `images`, which come in batches. A note counts what is clipped of floats."""
     grid.parent.mkdir(parents=True, exist_ok=True)
     shown = byte_images(np.concatenate(images)[:GRID_IMAGES], f"the images of {grid}")
     write_array(contact_sheet(np.stack([*shown])), grid)

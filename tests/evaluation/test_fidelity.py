@@ -133,7 +133,7 @@ def test_float_images_are_measured_as_bytes_and_what_is_clipped_is_said(sagd, tm
 
     def measured(path):
         sets = [path, tmp_path / "bytes.npy"][:: 1 if side == "generated" else -1]
-        return sagd("fid", *sets, "--metric", "fid", "--json")
+        return sagd("fid", *sets, "--metrics", "fid", "--json")
 
     found, expected = measured(source), measured(tmp_path / "clipped.npy")
     assert found.code == 0, found.err

@@ -172,7 +172,7 @@ def test_damaged_files_are_trained_on_sampled_and_measured(sagd, tmp_path, tiny_
     assert trained.code == 0 and f"sagd sample {run}" in " ".join(trained.err.split())
     assert sagd("sample", run, "-n", 4, "--output", samples).code == 0
     assert load_images(parse_dataset(str(samples))).images.dtype == np.float32
-    measure = ("--metric", "fid", "--count", 4, "--json")
+    measure = ("--metrics", "fid", "--count", 4, "--json")
     stored, again = (sagd("fid", source, "digits:test", *measure) for source in (samples, run))
     assert stored.code == again.code == 0, (stored.err, again.err)
     assert "were clipped" in stored.err and "were clipped" in again.err

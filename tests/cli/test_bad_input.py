@@ -96,7 +96,7 @@ CASES = [
     (["train", "--dataset", ""], "is not a folder of images"),
     (["train", "--preset", ""], "unknown preset ''"),
     (["train", "--config", "-", "--filter", "-"], "both read standard input"),
-    (["train", "--size", "8"], "unknown key 'size'"),
+    (["train", "--size", "8"], "--size is for folders of images"),
     (["data", "prepare", "digits", "--output", "x.zip"], "neither a .npy or .npz file nor a folder"),
     (["omit", "", "--band", "high"], "holds no image"),
     (["omit", ".", "--band", "high", "--estimate", "best"], "unknown estimate 'best'"),

@@ -1,7 +1,7 @@
 """Images one by one: alike, and changed when they are read. Imports no torch."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from mmap import MADV_DONTNEED, mmap
 from typing import Any
@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sagd_cli.data.ranges import ToBytes
 from sagd_cli.errors import DataError
 from sagd_cli.plugin.records import Images
+from sagd_cli.system.console import output
 
 TYPES = ("uint8", "float16", "float32")
 BLOCK_VALUES = 2**20  # values that are worked on at a time
@@ -23,6 +25,29 @@ _REMEDIES = {
     "i": _INTEGERS,
     "c": "Store real and imaginary part as two channels of float32.",
 }
+
+
+def is_drawable(shape: tuple[int, ...]) -> bool:
+    """Whether fields of `shape` (C, *spatial) are grey or RGB images. Their floats are signals on [-1, 1]."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def byte_images(images: Iterable[NDArray[Any]], name: str) -> Iterator[NDArray[np.uint8]]:
+    """Yield `images`, of bytes or of floats, as bytes: black is -1 in floats and white 1.
+
+    After the last one, a note says so of floats and counts the values that were clipped; `name` is what people call
+    the images.
+    """
+    change, values = ToBytes(), 0
+    for index, image in enumerate(images):
+        values += image.size if image.dtype.kind == "f" else 0
+        yield image if image.dtype == np.uint8 else change(index, image)
+    if values:
+        output().once(
+            f"the values of {name} are taken as signals, black -1 and white 1; {change.clipped:,} of {values:,} were "
+            "beyond and were clipped"
+        )
+
 
 # Makes another image of an image (C, *spatial) and its index.
 Change = Callable[[int, NDArray[Any]], NDArray[Any]]

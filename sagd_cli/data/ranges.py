@@ -245,7 +245,10 @@ def array_signal(image: NDArray[Any]) -> NDArray[np.float64]:
 
 @dataclass
 class ToBytes:
-    """A change of images to bytes: from [-1, 1], rounded and clipped. `clipped` counts the values that were beyond."""
+    """A change of images to bytes: from [-1, 1], rounded and clipped.
+
+    `clipped` counts the values that were beyond, since image 0: a set is read from its start more than once.
+    """
 
     clipped: int = 0
 
@@ -255,5 +258,5 @@ class ToBytes:
         Raises DataError on an array that is not finite, or of another type than integers and floats.
         """
         signal, kind = array_signal(image), np.dtype(np.uint8)
-        self.clipped += clipped_values(signal, kind)
+        self.clipped = (self.clipped if index else 0) + clipped_values(signal, kind)
         return image_pixels(signal, kind)

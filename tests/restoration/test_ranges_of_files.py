@@ -8,6 +8,12 @@ import pytest
 import tifffile
 from support.settings import TINY
 
+from sagd_cli.config.arguments import parse_dataset
+from sagd_cli.data.images import Image
+from sagd_cli.data.ranges import Range
+from sagd_cli.errors import UsageError
+from sagd_cli.restoration.clean_images import clean_images
+
 RANGES = {
     "bytes": (1, 0, "uint8", []),
     "unit": (1 / 255, 0, "float32", []),
@@ -113,6 +119,51 @@ def test_files_that_state_their_ranges_keep_them_in_one_folder(sagd, tmp_path, p
     for record in result["files"]:
         alone[record["input"]] = record["psnr_before"]
     assert len(alone) == 3 and max(alone.values()) - min(alone.values()) < 1  # each has noise of its own
+
+
+@pytest.fixture
+def float_files(tmp_path):
+    """A folder of two float files on [0, 1], black and white, with a value beyond; and their signals."""
+    pixels = np.random.default_rng(0).random((2, 16, 16), np.float32)
+    pixels[:, 0, :3] = 0, 1, 1.25
+    (tmp_path / "clean").mkdir()
+    for k, plane in enumerate(pixels):
+        tifffile.imwrite(tmp_path / "clean" / f"{k}.tif", plane)
+    return tmp_path / "clean", 2 * pixels[:, None] - 1
+
+
+@pytest.mark.parametrize(
+    "form", ["folder", "folder,range=0:1", "folder,size=16", "array", "float64", "prepared"]
+)
+def test_a_reference_of_floats_has_the_same_signals_in_every_form(sagd, tmp_path, float_files, form):
+    folder, signals = float_files
+    text = f"{folder}{form.removeprefix('folder')}" if form.startswith("folder") else f"{tmp_path}/r.npy"
+    if form == "prepared":
+        assert sagd("data", "prepare", folder, "--output", tmp_path / "r.npy").code == 0
+    elif text.endswith("r.npy"):
+        np.save(tmp_path / "r.npy", signals.astype("float64" if form == "float64" else "float32"))
+    clean = clean_images(text)
+    for values in (None, Range(0, 1), Range(-1, 1), Range(0, 1)):  # of the images that are damaged
+        damaged = [] if values is None else [Image(signals[0], None, folder, values)]
+        if form == "folder" and values == Range(-1, 1):
+            continue  # files keep their unit
+        np.testing.assert_allclose(np.stack(clean.signals(damaged)), signals, rtol=0, atol=1e-6)
+    assert clean.data == parse_dataset(text)
+
+
+def test_a_reference_of_float_rgb_serves_and_one_of_latents_does_not(tmp_path):
+    values = np.random.default_rng(1).normal(size=(3, 4, 8, 8)).astype(np.float16)
+    for count in (1, 3):
+        np.save(tmp_path / "a.npy", values[:, :count])
+        found = clean_images(f"{tmp_path}/a.npy").signals(
+            [Image(np.zeros((1, 8, 8), np.uint8), None, tmp_path)]
+        )
+        np.testing.assert_array_equal(np.stack(found), values[:, :count].astype(np.float32))
+        assert {signal.dtype.name for signal in found} == {"float32"}
+    for count in (2, 4):
+        np.save(tmp_path / "a.npy", values[:, :count])
+        with pytest.raises(UsageError, match="not grey or RGB images"):
+            clean_images(f"{tmp_path}/a.npy")
 
 
 @pytest.mark.slow

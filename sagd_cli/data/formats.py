@@ -67,11 +67,11 @@ FORMATS = choices(
     ),
     ImageFormat(
         name="JPEG 2000",
-        summary="photographs of 8 or 16 bits, compressed with or without loss",
-        build=f"{_PILLOW}:decode_modern",
+        summary="photographs of 1 to 16 bits, compressed with or without loss",
+        build=f"{_PILLOW}:decode_jpeg2000",
         suffixes=(".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
         magic=rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
-        metadata=f"{_PILLOW}:read_pillow_metadata",
+        metadata=f"{_PILLOW}:read_jpeg2000_metadata",
     ),
     ImageFormat(
         name="WebP",
@@ -84,10 +84,10 @@ FORMATS = choices(
     ImageFormat(
         name="AVIF",
         summary="images of 8 to 12 bits for the web, mostly compressed with loss",
-        build=f"{_PILLOW}:decode_modern",
+        build=f"{_PILLOW}:decode_avif",
         suffixes=(".avif",),
         magic=rb".{4}ftyp(?:avi[fs]|(?:mif1|msf1).{0,64}?avif)",
-        metadata=f"{_PILLOW}:read_pillow_metadata",
+        metadata=f"{_PILLOW}:read_avif_metadata",
     ),
     ImageFormat(
         name="GIF",

@@ -54,7 +54,9 @@ def _pixel_chunks(data: bytes) -> Iterator[bytes]:
         elif kind == b"IDAT":
             may_follow = False
         elif kind == b"tRNS":
-            fits = 1 <= len(content) <= held if colour == _PALETTE else len(content) == {0: 2, 2: 6}.get(colour)
+            fits = (
+                1 <= len(content) <= held if colour == _PALETTE else len(content) == {0: 2, 2: 6}.get(colour)
+            )
             if not (may_follow and fits and whole == _chunk(kind, content)):
                 continue
             may_follow = False

@@ -144,7 +144,7 @@ def _check_page(page: Any) -> None:
 
 
 def _colours(samples: np.ndarray, page: Any) -> np.ndarray:
-    """Return grey or RGB of 8 bits at least, where black is 0, from samples as `page` stores them; alpha is straight."""
+    """Return grey or RGB of 8 bits at least, black being 0 and alpha straight, from samples as `page` stores them."""
     if page.photometric == 3:
         colours = page.colormap if page.colormap.max() < 256 else page.colormap >> 8  # some hold 8 bits of 16
         index = samples[..., 0].astype(np.uint16)

@@ -43,7 +43,9 @@ def _members(
     for key in sorted(needed):
         if names[key] not in members:
             listed = ", ".join(f"{member} ({_header(archive, member)})" for member in members)
-            given = {other: name for other, name in names.items() if name != other} | {key: (members or [""])[0]}
+            given = {other: name for other, name in names.items() if name != other} | {
+                key: (members or [""])[0]
+            }
             typed = ",".join(
                 f"{'array' if other == 'images' else other}={name}" for other, name in given.items()
             )

@@ -36,7 +36,8 @@ def likely_layouts(shape: tuple[int, ...]) -> list[str]:
     likely = [
         other
         for other in others
-        if _length("c", other, shape) <= MOST_CHANNELS or (other[-1] == "c" and _has_equal_sides(other, shape))
+        if _length("c", other, shape) <= MOST_CHANNELS
+        or (other[-1] == "c" and _has_equal_sides(other, shape))
     ]
     return [usual, *sorted(likely, key=lambda other: not _has_equal_sides(other, shape))]
 

@@ -147,6 +147,22 @@ FORMATS = choices(
         suffixes=(".pbm", ".pnm"),
         magic=rb"P[14]",
     ),
+    ImageFormat(
+        name="ICO",
+        summary="icons of 8 bits, the largest of its pictures",
+        build=f"{_PILLOW}:decode_icon",
+        suffixes=(".ico",),
+        magic=rb"\0\0\x01\0",
+    ),
+    ImageFormat(
+        name="TGA",
+        summary="Truevision's images of 8 bits, uncompressed or of runs",
+        build=f"{_PILLOW}:decode_tga",
+        suffixes=(".tga",),
+        # No file says that it is one: this is what a header can be. So it comes last.
+        magic=rb".(?:\x01[\x01\x09].{4}[\x0f\x10\x18\x20]|\0[\x02\x03\x0a\x0b].{5}).{8}"
+        rb"[\x08\x0f\x10\x18\x20][\0-\x3f]",
+    ),
 )
 
 

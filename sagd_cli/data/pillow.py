@@ -57,6 +57,24 @@ def decode_plain(data: bytes) -> np.ndarray:
         return _samples(picture)
 
 
+def decode_icon(data: bytes) -> np.ndarray:
+    """Return the samples (H, W, S) of the largest and deepest picture in an icon; raise DataError as `opened` does."""
+    (count,) = struct.unpack_from("<H", data, 4)
+    entries = [struct.unpack_from("<BB4xHII", data, 6 + 16 * i) for i in range(count)]
+    best = max(range(count), key=lambda i: ((entries[i][0] or 256) * (entries[i][1] or 256), entries[i][2]))
+    *_, size, start = entries[best]
+    head = data[6 + 16 * best : 18 + 16 * best] + struct.pack("<I", 22)
+    with opened(data[:4] + b"\1\0" + head + data[start : start + size], ("ICO",)) as picture:
+        return _samples(picture)
+
+
+def decode_tga(data: bytes) -> np.ndarray:
+    """Return the samples (H, W, S) of a TGA file, without alpha that its head does not announce."""
+    with opened(data, ("TGA",)) as picture:
+        samples = _samples(picture)
+        return samples if data[17] & 15 else samples[..., : 1 if samples.shape[2] < 3 else 3]
+
+
 def decode_netpbm(data: bytes) -> np.ndarray:
     """Return the samples (H, W, S) of a PBM, PGM or PPM file; raise DataError on one that holds several images."""
     deep = _deep_colours(data)

@@ -66,7 +66,7 @@ def _pixel_chunks(data: bytes) -> Iterator[bytes]:
 
 
 def read_png_metadata(data: bytes) -> Metadata:
-    """Return what a PNG file holds besides its pixels; chunks that are damaged are left out."""
+    """Return what a PNG file holds besides its pixels; chunks that disagree with their checksums are left out."""
     found = _sound_chunks(data)
     tags, xmp = _exif_and_xmp(found)
     turn = orientation(tags, xmp)
@@ -94,7 +94,7 @@ def encode_png(samples: np.ndarray) -> bytes:
 
 
 def embed_in_png(data: bytes, metadata: Metadata) -> bytes:
-    """Return a PNG file with `metadata` in it."""
+    """Return a PNG file with `metadata` in it, but for chunks that readers would refuse."""
     chunks = [chunk for chunk in metadata.chunks if _is_readable(*chunk)]
     if metadata.icc:
         chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)))

@@ -80,6 +80,8 @@ def class_names(images: LazyImageSet) -> tuple[str, ...]:
 
 def _checked_labels(subject: str, found: LazyImageSet) -> NDArray[np.int64]:
     labels, names, count = np.asarray(found.labels), found.class_names, len(found.images)
+    if labels.shape == (count, 1):  # as Keras and MedMNIST have them
+        labels = labels[:, 0]
     if labels.dtype.kind not in "ui" or labels.shape != (count,):
         raise DataError(
             f"the labels of {subject} are {labels.dtype} of shape {labels.shape}, not integers of shape ({count},)"

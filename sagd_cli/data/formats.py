@@ -67,11 +67,11 @@ FORMATS = choices(
     ),
     ImageFormat(
         name="JPEG 2000",
-        summary="photographs of 8 or 16 bits, compressed with or without loss",
-        build=f"{_PILLOW}:decode_modern",
+        summary="photographs of 1 to 16 bits, compressed with or without loss",
+        build=f"{_PILLOW}:decode_jpeg2000",
         suffixes=(".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
         magic=rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
-        metadata=f"{_PILLOW}:read_pillow_metadata",
+        metadata=f"{_PILLOW}:read_jpeg2000_metadata",
     ),
     ImageFormat(
         name="WebP",
@@ -84,10 +84,10 @@ FORMATS = choices(
     ImageFormat(
         name="AVIF",
         summary="images of 8 to 12 bits for the web, mostly compressed with loss",
-        build=f"{_PILLOW}:decode_modern",
+        build=f"{_PILLOW}:decode_avif",
         suffixes=(".avif",),
         magic=rb".{4}ftyp(?:avi[fs]|(?:mif1|msf1).{0,64}?avif)",
-        metadata=f"{_PILLOW}:read_pillow_metadata",
+        metadata=f"{_PILLOW}:read_avif_metadata",
     ),
     ImageFormat(
         name="GIF",
@@ -146,6 +146,22 @@ FORMATS = choices(
         build=f"{_PILLOW}:decode_netpbm",
         suffixes=(".pbm", ".pnm"),
         magic=rb"P[14]",
+    ),
+    ImageFormat(
+        name="ICO",
+        summary="icons of 8 bits, the largest of its pictures",
+        build=f"{_PILLOW}:decode_icon",
+        suffixes=(".ico",),
+        magic=rb"\0\0\x01\0",
+    ),
+    ImageFormat(
+        name="TGA",
+        summary="Truevision's images of 8 bits, uncompressed or of runs",
+        build=f"{_PILLOW}:decode_tga",
+        suffixes=(".tga",),
+        # No file says that it is one: this is what a header can be. So it comes last.
+        magic=rb".(?:\x01[\x01\x09].{4}[\x0f\x10\x18\x20]|\0[\x02\x03\x0a\x0b].{5}).{8}"
+        rb"[\x08\x0f\x10\x18\x20][\0-\x3f]",
     ),
 )
 

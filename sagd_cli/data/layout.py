@@ -1,8 +1,9 @@
-"""What decoders share: the largest image, the axis of channels, the upright orientation, the parts of JPEG and WebP.
+"""What decoders share: the largest image, the axis of channels, the upright orientation, the parts of four formats.
 
 The parts that make the pixels are told from the others, which are then never seen by what decodes the pixels.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 
@@ -11,6 +12,9 @@ import numpy as np
 from sagd_cli.errors import DataError
 
 MAX_PIXELS = 64_000_000
+_INCH = 0.0254  # metres
+_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
+_JP2_EXIF, _JP2_XMP = b"JpgTiffExif->JP2", bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 
 
 def check_size(pixels: int) -> None:
@@ -108,3 +112,67 @@ def bare_webp(data: bytes) -> bytes:
             parts.append(struct.pack("<4sI", kind, len(content)) + content + bytes(len(content) % 2))
     body = b"WEBP" + b"".join(parts)
     return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kind and content of each box of a JPEG 2000 file, or in such a box; the last one may be cut short."""
+    place = 0
+    while place + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, place)
+        start = place + 8
+        if size == 1:
+            size, start = int.from_bytes(data[start : start + 8], "big"), start + 8
+        end = place + size if size else len(data)
+        if end < start:
+            return
+        yield kind, data[start:end]
+        place = end
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def bare_jp2(data: bytes) -> bytes:
+    """Return a JPEG 2000 file with the boxes that the pixels depend on; a colour profile becomes a mere model."""
+    if not data.startswith(_JP2):  # a stream without boxes
+        return data
+    parts = [_JP2]
+    for kind, content in _boxes(data[len(_JP2) :]):
+        if kind == b"jp2h":
+            inner = [*_boxes(content)]
+            head = dict(reversed(inner))
+            has_colours = int.from_bytes(head.get(b"ihdr", b"")[8:10], "big") > 2 or b"pclr" in head
+            models = [part for name, part in inner if name == b"colr" and part[:1] == b"\1" and len(part) > 6]
+            models.append(struct.pack(">3BI", 1, 0, 0, 16 if has_colours else 17))
+            order = [name for name in (b"ihdr", b"bpcc") if name in head]
+            kept = [(name, head[name]) for name in order] + [(b"colr", models[0])]
+            kept += [(name, head[name]) for name in (b"pclr", b"cmap", b"cdef") if name in head]
+            parts.append(_box(kind, b"".join(_box(*part) for part in kept)))
+        elif kind in (b"ftyp", b"jp2c"):
+            parts.append(_box(kind, content))
+    return b"".join(parts)
+
+
+def jp2_parts(data: bytes) -> tuple[bytes, bytes, bytes, tuple[float, float] | None]:
+    """Return the EXIF, the XMP, the colour profile and the resolution of a JPEG 2000 file."""
+    boxes = [*_boxes(data)] if data.startswith(_JP2) else []
+    texts = {content[:16]: content[16:] for kind, content in reversed(boxes) if kind == b"uuid"}
+    head = [*_boxes(dict(reversed(boxes)).get(b"jp2h", b""))]
+    profiles = [part[3:] for kind, part in head if kind == b"colr" and part[:1] == b"\2"]
+    icc = next((part for part in profiles if int.from_bytes(part[:4], "big") == len(part)), b"")
+    density = None
+    resolution = dict(_boxes(dict(head).get(b"res ", b""))).get(b"resc", b"")
+    if len(resolution) >= 10:
+        down, of_down, across, of_across, *powers = struct.unpack(">4H2b", resolution[:10])
+        if down and of_down and across and of_across:
+            density = (
+                across / of_across * 10.0 ** powers[1] * _INCH,
+                down / of_down * 10.0 ** powers[0] * _INCH,
+            )
+    return texts.get(_JP2_EXIF, b""), texts.get(_JP2_XMP, b""), icc, density
+
+
+def bare_avif(data: bytes) -> bytes:
+    """Return an AVIF file whose EXIF is under a name that nothing knows: the file's own boxes say how it is turned."""
+    return re.sub(rb"(infe[\2\3].{3}(?:..){1,2}..)Exif", rb"\1none", data, flags=re.DOTALL)

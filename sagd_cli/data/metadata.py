@@ -23,13 +23,13 @@ _NUMBER = _BYTES | {5: 4, 10: 4}
 _TEXT, _SHORT, _LONG, _FRACTION, _DOUBLE = 2, 3, 4, 5, 12
 
 _RESOLUTION = (282, 283, 296)  # across, down, unit
-_GEO = {33550, 33922, 34264, 34735, 34736, 34737}
+_GEO = {33550, 33922, 34264, 34735, 34736, 34737, 50844}
 _XMP, _DESCRIPTION = 700, 270
 _RANGE, _GDAL_METADATA, _NO_DATA = 65105, 42112, 42113
 # What is kept, and of which kinds. Every tag of text is kept besides: text holds no address in the file.
 _KEPT = {
     **dict.fromkeys((282, 283, 286, 287, 318, 319), (_FRACTION,)),
-    **dict.fromkeys((33550, 33922, 34264, 34736), (_DOUBLE,)),
+    **dict.fromkeys((33550, 33922, 34264, 34736, 50844), (_DOUBLE,)),
     **dict.fromkeys((_XMP, 33723), (1, 7)),
     **dict.fromkeys((296, 34735), (_SHORT,)),
     **dict.fromkeys((_EXIF, _GPS), (_LONG,)),

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -14,9 +13,12 @@ from PIL import Image as Pillow
 from PIL import UnidentifiedImageError, features
 
 from sagd_cli.data.layout import (
+    bare_avif,
+    bare_jp2,
     bare_jpeg,
     bare_webp,
     check_size,
+    jp2_parts,
     jpeg_parts,
     too_large,
     upright,
@@ -55,6 +57,24 @@ def decode_plain(data: bytes) -> np.ndarray:
         return _samples(picture)
 
 
+def decode_icon(data: bytes) -> np.ndarray:
+    """Return the samples (H, W, S) of the largest and deepest picture in an icon; raise DataError as `opened` does."""
+    (count,) = struct.unpack_from("<H", data, 4)
+    entries = [struct.unpack_from("<BB4xHII", data, 6 + 16 * i) for i in range(count)]
+    best = max(range(count), key=lambda i: ((entries[i][0] or 256) * (entries[i][1] or 256), entries[i][2]))
+    *_, size, start = entries[best]
+    head = data[6 + 16 * best : 18 + 16 * best] + struct.pack("<I", 22)
+    with opened(data[:4] + b"\1\0" + head + data[start : start + size], ("ICO",)) as picture:
+        return _samples(picture)
+
+
+def decode_tga(data: bytes) -> np.ndarray:
+    """Return the samples (H, W, S) of a TGA file, without alpha that its head does not announce."""
+    with opened(data, ("TGA",)) as picture:
+        samples = _samples(picture)
+        return samples if data[17] & 15 else samples[..., : 1 if samples.shape[2] < 3 else 3]
+
+
 def decode_netpbm(data: bytes) -> np.ndarray:
     """Return the samples (H, W, S) of a PBM, PGM or PPM file; raise DataError on one that holds several images."""
     deep = _deep_colours(data)
@@ -69,12 +89,34 @@ def decode_netpbm(data: bytes) -> np.ndarray:
         return _samples(picture)
 
 
-def decode_modern(data: bytes) -> np.ndarray:
-    """Return the samples (H, W, S) of an AVIF or JPEG 2000 file; raise DataError as `opened` does."""
-    with opened(data, ("AVIF",) if data[4:8] == b"ftyp" else ("JPEG2000",)) as picture:
-        bits, decoder = _deep_kind(picture, data)
-        samples = _samples(picture) if bits <= 8 else _scaled(with_channels(decoder(data)), 2**bits - 1)
-        exif, xmp = (picture.info.get(name, b"") for name in ("exif", "xmp"))
+def decode_avif(data: bytes) -> np.ndarray:
+    """Return the samples (H, W, S) of an AVIF file; raise DataError as `opened` does."""
+    bare = bare_avif(data)
+    with opened(bare, ("AVIF",)) as picture:
+        flags = bare[bare.find(b"av1C") + 6] if b"av1C" in bare else 0
+        bits = (8, 8, 10, 12)[flags >> 5 & 3]
+        if bits > 8:
+            samples = _scaled(with_channels(imagecodecs.avif_decode(bare)), 2**bits - 1)
+        else:
+            samples = _samples(picture)
+        return upright(samples, orientation(read_tags(picture.info.get("exif", b""))))
+
+
+def decode_jpeg2000(data: bytes) -> np.ndarray:
+    """Return the samples (H, W, S) of a JPEG 2000 file; raise DataError as `opened` does."""
+    bare = bare_jp2(data)
+    exif, xmp, _, _ = jp2_parts(data)
+    with opened(bare, ("JPEG2000",)) as picture:
+        bits = _bits(bare)
+        if max(bits) > 8:
+            samples = _scaled(with_channels(imagecodecs.jpeg2k_decode(bare)), 2 ** max(bits) - 1)
+        else:
+            samples = _samples(picture)
+        if min(bits) < 8 >= max(bits):  # Pillow has put zeros behind them
+            if picture.mode not in ("L", "LA", "RGB", "RGBA"):
+                raise DataError("has a palette of fewer than 8 bits", "Save it as RGB of 8 bits.")
+            channels = zip(np.moveaxis(samples, 2, 0), bits, strict=True)
+            samples = np.stack([_scaled(channel >> 8 - own, 2**own - 1) for channel, own in channels], axis=2)
         return upright(samples, orientation(read_tags(exif), xmp))
 
 
@@ -119,17 +161,26 @@ def read_webp_metadata(data: bytes) -> Metadata:
     return metadata_of(read_tags(exif), icc, xmp=xmp)
 
 
+def read_jpeg2000_metadata(data: bytes) -> Metadata:
+    """Return what a JPEG 2000 file holds besides its pixels."""
+    exif, xmp, icc, density = jp2_parts(data)
+    return metadata_of(read_tags(exif), icc, density, xmp=xmp)
+
+
+def read_avif_metadata(data: bytes) -> Metadata:
+    """Return what an AVIF file holds besides its pixels, without EXIF that is damaged."""
+    try:
+        return read_pillow_metadata(data)
+    except Exception:  # hostile bytes make the decoder raise anything at all
+        return read_pillow_metadata(bare_avif(data))
+
+
 def read_pillow_metadata(data: bytes) -> Metadata:
     """Return what Pillow finds besides the pixels in a file of the other formats."""
-    with opened(data, ("BMP", "AVIF", "JPEG2000"), load=False) as picture:
+    with opened(data, ("BMP", "AVIF"), load=False) as picture:
         info = picture.info
-        density = info.get("dpi")
-        return metadata_of(
-            read_tags(info.get("exif", b"")),
-            info.get("icc_profile") or b"",
-            density,
-            xmp=info.get("xmp", b""),
-        )
+        exif, icc = (info.get(name) or b"" for name in ("exif", "icc_profile"))
+        return metadata_of(read_tags(exif), icc, info.get("dpi"))
 
 
 def encode_bmp(samples: np.ndarray) -> bytes:
@@ -223,23 +274,19 @@ def _check_end(rest: bytes) -> None:
         raise DataError("holds several images", "Save each one to a file of its own.")
 
 
-def _deep_kind(picture: Pillow.Image, data: bytes) -> tuple[int, Any]:
-    """Return the bits of a sample of an AVIF or JPEG 2000 file, and what decodes more than 8 of them."""
-    if picture.format == "AVIF":
-        flags = data[data.find(b"av1C") + 6]
-        return (8, 8, 10, 12)[flags >> 5 & 3] if b"av1C" in data else 8, imagecodecs.avif_decode
-    start = (
-        data.find(b"\xff\x4f\xff\x51") + 40
-    )  # the codestream's size: the number of components, and each one's
+def _bits(data: bytes) -> list[int]:
+    """Return the bits of each component of a JPEG 2000 file; raise DataError on numbers with a sign."""
+    start = data.find(b"\xff\x4f\xff\x51") + 40  # the number of components, in the head of the codestream
     (count,) = struct.unpack_from(">H", data, start)
     kinds = data[start + 2 : start + 2 + 3 * count : 3]
     if any(kind & 0x80 for kind in kinds):
         raise DataError("has samples with a sign", "Save it as unsigned integers.")
-    return max(kinds) + 1, imagecodecs.jpeg2k_decode
+    return [kind + 1 for kind in kinds]
 
 
 def _scaled(values: np.ndarray, top: int) -> np.ndarray:
-    """Return `values` from 0 to `top` as samples of 16 bits."""
-    table = np.rint(np.arange(top + 1) * (65535 / top)).astype(np.uint16)
+    """Return `values` from 0 to `top` as samples of 8 bits, or of 16 where they have more than 8."""
+    white = 255 if top < 256 else 65535
+    table = np.rint(np.arange(top + 1) * (white / top)).astype(np.uint8 if top < 256 else np.uint16)
     samples: np.ndarray = table[np.minimum(values, top)]
     return samples

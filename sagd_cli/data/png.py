@@ -20,21 +20,17 @@ logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _INCH = 0.0254  # metres
+_PALETTE = 3  # the colour type
 _MOST_INFLATED, _MOST_CHUNKS = 2**24, 1000
 # Chunks on colours that hold for other pixels too. The names of others say it by their fourth letter.
 _COLOURS = {b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI"}
+_OF_PIXELS = {b"tRNS", b"acTL", b"fcTL", b"fdAT"}
 _TURNING = (b"XML:com.adobe.xmp\0", b"Raw profile type")
 
 
 def decode_png(data: bytes) -> np.ndarray:
     """Return the samples (H, W, S) of a PNG file; raise DataError on one that is too large or an animation."""
-    parts = [_SIGNATURE]
-    for kind, _, whole in _chunks(data):
-        if kind == b"fdAT":  # the pixels of a further frame
-            raise DataError("is an animation", "Extract its frames into one file each.")
-        if kind == b"tRNS" or not _is_optional(kind):
-            parts.append(whole)
-    bare = b"".join(parts)
+    bare = b"".join([_SIGNATURE, *_pixel_chunks(data)])
     # Pillow meets a damaged PNG first: each one that imagecodecs 2026.3 refuses costs a reference to None, and some
     # thousands of them end the process on Python 3.11.
     with opened(bare, ("PNG",)):
@@ -42,8 +38,35 @@ def decode_png(data: bytes) -> np.ndarray:
     return upright(samples, orientation(*_exif_and_xmp(_sound_chunks(data))))
 
 
+def _pixel_chunks(data: bytes) -> Iterator[bytes]:
+    """Yield each chunk that the pixels depend on; of palettes and transparent colours those that are in order."""
+    colour, held = 0, 0  # the colour type, and the colours of the palette
+    may_follow = True  # a transparent colour: the first one, before the pixels
+    for kind, content, whole in _chunks(data):
+        if kind == b"fdAT":  # the pixels of a further frame
+            raise DataError("is an animation", "Extract its frames into one file each.")
+        if kind == b"IHDR":
+            colour = content[9] if len(content) > 9 else 0
+        elif kind == b"PLTE":
+            if colour != _PALETTE:  # no more than a suggestion
+                continue
+            held = len(content) // 3
+        elif kind == b"IDAT":
+            may_follow = False
+        elif kind == b"tRNS":
+            fits = (
+                1 <= len(content) <= held if colour == _PALETTE else len(content) == {0: 2, 2: 6}.get(colour)
+            )
+            if not (may_follow and fits and whole == _chunk(kind, content)):
+                continue
+            may_follow = False
+        elif _is_optional(kind):
+            continue
+        yield whole
+
+
 def read_png_metadata(data: bytes) -> Metadata:
-    """Return what a PNG file holds besides its pixels; chunks that are damaged are left out."""
+    """Return what a PNG file holds besides its pixels; chunks that disagree with their checksums are left out."""
     found = _sound_chunks(data)
     tags, xmp = _exif_and_xmp(found)
     turn = orientation(tags, xmp)
@@ -71,8 +94,8 @@ def encode_png(samples: np.ndarray) -> bytes:
 
 
 def embed_in_png(data: bytes, metadata: Metadata) -> bytes:
-    """Return a PNG file with `metadata` in it."""
-    chunks = [*metadata.chunks]
+    """Return a PNG file with `metadata` in it, but for chunks that readers would refuse."""
+    chunks = [chunk for chunk in metadata.chunks if _is_readable(*chunk)]
     if metadata.icc:
         chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)))
     if metadata.density:
@@ -103,23 +126,21 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
 
 
 def _sound_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Return kind and content of each optional chunk that is whole, agrees with its checksum and can be read."""
+    """Return kind and content of each optional chunk that is whole and agrees with its checksum."""
     optional = ((kind, content, whole) for kind, content, whole in _chunks(data) if _is_optional(kind))
     return [
         (kind, content)
         for kind, content, whole in islice(optional, _MOST_CHUNKS)
-        if whole == _chunk(kind, content) and _is_readable(kind, whole)
+        if whole == _chunk(kind, content) and kind not in _OF_PIXELS
     ]
 
 
-def _is_readable(kind: bytes, whole: bytes) -> bool:
+def _is_readable(kind: bytes, content: bytes) -> bool:
     """Tell whether Pillow reads a file of one pixel that has this chunk: what it refuses, others would refuse too."""
-    if kind in (b"acTL", b"fcTL", b"fdAT", b"tRNS"):
-        return False
     head = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     pixel = _chunk(b"IDAT", zlib.compress(b"\0\0")) + _chunk(b"IEND", b"")
     try:
-        with opened(_SIGNATURE + head + whole + pixel, ("PNG",)):
+        with opened(_SIGNATURE + head + _chunk(kind, content) + pixel, ("PNG",)):
             return True
     except Exception:  # hostile bytes make the decoder raise anything at all
         return False
@@ -143,8 +164,9 @@ def _raw_exif(chunks: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def _profile(content: bytes) -> bytes:
-    """Return the colour profile in an iCCP chunk; nothing when it is damaged."""
-    return _inflated(content.partition(b"\0")[2][1:])
+    """Return the colour profile in an iCCP chunk; nothing when it is damaged, or packed by an unknown method."""
+    packed = content.partition(b"\0")[2]
+    return _inflated(packed[1:]) if packed[:1] == b"\0" else b""
 
 
 def _inflated(data: bytes) -> bytes:

@@ -41,6 +41,7 @@ _OF_PIXELS = {
 }
 _ICC, _SUB_FILES, _METAMORPH = 34675, 330, 33629
 _REDUCED_OR_MASK = 1 | 4
+_ASSOCIATED, _STRAIGHT = 1, 2  # kinds of extra samples: alpha that colours are multiplied by, or not
 
 
 def decode_tiff(data: bytes) -> np.ndarray:
@@ -99,15 +100,17 @@ def _only_page(tiff: tifffile.TiffFile, data: bytes) -> Any:
 def _planes_behind(page: Any, data: bytes) -> int:
     """Return the number of planes of a file of one page, as ImageJ, MetaMorph and tifffile write some stacks.
 
-    Descriptions of a stack outlive it. One is believed where the file goes on behind the page and its tags.
+    Descriptions of a stack outlive it. One is believed where at least half a plane of the file lies free behind the
+    page's own.
     """
     planes = 1
     try:
         with tifffile.TiffFile(BytesIO(data)) as whole:
             tags = whole.pages[0].tags
-            ends = [start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=False)]
-            ends += [tag.valueoffset + tag.valuebytecount for tag in tags]
-            if len(data) > max(ends):
+            sizes = [min(size, page.nbytes) for size in page.databytecounts]
+            end = max(start + size for start, size in zip(page.dataoffsets, sizes, strict=False))
+            others = [page.offset, len(data), *(tag.valueoffset for tag in tags)]
+            if min(other for other in others if other >= end) - end >= sum(sizes) / 2:
                 planes = tags[_METAMORPH].count if _METAMORPH in tags else 1
                 told = re.match(
                     r"ImageJ=.*?^images=(\d+)", whole.pages[0].description, re.DOTALL | re.MULTILINE
@@ -133,14 +136,19 @@ def _check_page(page: Any) -> None:
     if colours is None or page.axes not in ("YX", "YXS", "SYX"):
         raise DataError("is neither grey nor RGB", "Convert it to RGB first.")
     extra = tuple(page.extrasamples)
-    if page.samplesperpixel != colours + len(extra) or extra not in ((), (2,)):
-        raise DataError("has channels besides colour and straight alpha", "Save it as RGB or RGBA.")
+    if page.samplesperpixel != colours + len(extra) or extra not in ((), (_ASSOCIATED,), (_STRAIGHT,)):
+        raise DataError(
+            "has channels besides its colours, and does not say that they are alpha",
+            "Save it without them, or as straight alpha (in TIFF, ExtraSamples 2).",
+        )
 
 
 def _colours(samples: np.ndarray, page: Any) -> np.ndarray:
-    """Return grey or RGB of 8 bits at least, where black is 0, from samples as `page` stores them."""
+    """Return grey or RGB of 8 bits at least, black being 0 and alpha straight, from samples as `page` stores them."""
     if page.photometric == 3:
-        return np.asarray(page.colormap >> 8).astype(np.uint8).T[samples[..., 0].astype(np.uint8)]
+        colours = page.colormap if page.colormap.max() < 256 else page.colormap >> 8  # some hold 8 bits of 16
+        index = samples[..., 0].astype(np.uint16)
+        return np.concatenate([colours.astype(np.uint8).T[index], samples[..., 1:]], axis=2)
     if page.bitspersample < 8:
         samples = samples.astype(np.uint8) * np.uint8(255 // (2**page.bitspersample - 1))
     if page.photometric == 0:
@@ -150,7 +158,19 @@ def _colours(samples: np.ndarray, page: Any) -> np.ndarray:
                 "Turn its values over first.",
             )
         samples[..., 0] = type_range(samples.dtype).high - samples[..., 0]
-    return samples
+    return _straight(samples) if tuple(page.extrasamples) == (_ASSOCIATED,) else samples
+
+
+def _straight(samples: np.ndarray) -> np.ndarray:
+    """Return samples whose colours were multiplied by alpha, the last one, with colours that are not.
+
+    They are black where alpha is 0, and integers end at white.
+    """
+    alpha, white = samples[..., -1:].astype(np.float64), type_range(samples.dtype).high
+    colours = samples[..., :-1] * np.divide(white, alpha, out=np.zeros_like(alpha), where=alpha > 0)
+    if samples.dtype.kind == "u":
+        colours = np.minimum(np.rint(colours), white)
+    return np.concatenate([colours.astype(samples.dtype), samples[..., -1:]], axis=2)
 
 
 def encode_tiff(samples: np.ndarray) -> bytes:

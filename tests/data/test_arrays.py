@@ -44,6 +44,13 @@ DOUBTS = {
     (20, 28, 28): ("20 signals of length 28 in 28 channels (nct)", "20 images of 28x28 in 1 channel (nhw)"),
     (20, 500, 2): ("in 500 channels (nct)", "20 signals of length 500 in 2 channels (ntc)"),
     (32, 48, 3): ("32 signals of length 3 in 48", "1 image of 32x48 in 3 channels (hwc)"),
+    (16, 32, 32, 13): ("in 32 channels (nchw)", "16 images of 32x32 in 13 channels (nhwc)"),
+    (16, 16, 16, 8): ("in 16 channels (nchw)", "16 images of 16x16 in 8 channels (nhwc)"),
+    (32, 32, 3, 60): ("in 32 channels (nchw)", "60 images of 32x32 in 3 channels (hwcn)"),
+    (28, 28, 1, 500): ("in 28 channels (nchw)", "500 images of 28x28 in 1 channel (hwcn)"),
+    (50, 32, 3, 32): ("in 32 channels (nchw)", "50 images of 32x32 in 3 channels (nhcw)"),
+    (4, 12, 3, 16, 16): ("in 12 channels (ncdhw)", "4 volumes of 12x16x16 in 3 channels (ndchw)"),
+    (2, 16, 16, 16, 8): ("in 16 channels (ncdhw)", "2 volumes of 16x16x16 in 8 channels (ndhwc)"),
     (2, 9, 8, 7, 1): ("2 volumes of 8x7x1 in 9 channels (ncdhw)", "2 volumes of 9x8x7 in 1 channel (ndhwc)"),
 }
 
@@ -56,7 +63,9 @@ def test_a_doubtful_order_is_refused_with_both_readings(save, shape, dtype):
         with pytest.raises(DataError) as error:
             read(parse_dataset(str(path)))
         assert all(reading in error.value.message for reading in DOUBTS[shape])
-        assert f"{path},layout=" in error.value.hint
+        likely = DOUBTS[shape][1].rpartition("(")[2].rstrip(")")
+        assert f"{path},layout={likely if len(shape) > 3 else ''}" in error.value.hint
+        stream_images(parse_dataset(f"{path},layout={likely}"))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +74,14 @@ def test_a_doubtful_order_is_refused_with_both_readings(save, shape, dtype):
         *((20, 1, 28, 28), (20, 3, 32, 32), (20, 4, 32, 32), (20, 16, 16, 16), (20, 3, 8, 4), (20, 1, 4, 4)),
         *((20, 512, 4, 4), (20, 64, 1, 1), (20, 5, 3, 3), (20, 1, 1, 9), (20, 1, 9, 1), (20, 48, 64, 5)),
         *((20, 1, 100), (20, 2, 100), (20, 4, 7), (20, 1, 8, 8, 8), (20, 3, 8, 8, 2), (20, 16, 4, 4, 4)),
+        *(
+            (20, 1, 3, 9),
+            (20, 2, 2, 5),
+            (20, 1, 32, 32, 32),
+            (20, 3, 12, 16, 16),
+            (20, 16, 20, 24),
+            (20, 3, 100),
+        ),
     ],
     ids=str,
 )
@@ -116,6 +133,32 @@ def test_what_is_no_layout_is_wrong_use(save, layout):
 def test_a_layout_of_other_axes_is_wrong_use(save):
     with pytest.raises(UsageError, match=r"has 4 axes, \(5, 6, 7, 3\), and layout=nhw 3"):
         load(save(values(5, 6, 7, 3)), ",layout=nhw")
+
+
+def test_the_hints_keep_the_options_that_were_typed(tmp_path):
+    path, options = tmp_path / "a.npz", ",array=x,labels=y,range=0:255"
+    np.savez(path, x=values(9, 8, 8, 3), y=np.arange(9))
+    with pytest.raises(DataError) as error:
+        load(path, options)
+    assert f"{path},array=x,labels=y,range=" in error.value.hint and ",layout=nhwc." in error.value.hint
+    typed = error.value.hint.split("example ")[1].rstrip(".")
+    assert load_images(parse_dataset(typed)).images.shape == (9, 3, 8, 8)
+    with pytest.raises(DataError) as error:
+        load(path, ",array=x,labels=z")
+    assert error.value.hint == f"Name one: {path},array=x,labels=x"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_labels_in_one_column_are_labels(tmp_path, dtype):
+    path, labels = tmp_path / "a.npz", np.arange(9).astype(dtype) % 4
+    for images in (values(9, 1, 8, 8), values(9, 8, 8, 3)):
+        np.savez(path, images=images, labels=labels[:, None])
+        found = load(path, "" if images.shape[1] == 1 else ",layout=nhwc").labels
+        assert found.dtype == np.int64 and found.tolist() == labels.tolist()
+    for wrong in (labels[None], np.stack([labels, labels], axis=1), labels[:8, None], labels[:, None, None]):
+        np.savez(path, images=values(9, 1, 8, 8), labels=wrong)
+        with pytest.raises(DataError, match="the labels of"):
+            load(path)
 
 
 def test_bytes_of_two_axes_may_be_an_image_and_floats_are_signals(save):

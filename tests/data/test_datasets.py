@@ -173,7 +173,7 @@ def test_an_empty_class_is_named(tmp_path):
         ([0, 1], (), r"a.npz are int64 of shape \(2,\), not integers of shape \(3,\)"),
         ([0.0, 1.0, 2.0], (), "are float64 of shape"),
         ([0, -1, 2], (), "go from -1 to 2, not from 0"),
-        ([[0], [1], [2]], (), r"of shape \(3, 1\)"),
+        ([[0, 1], [1, 0], [1, 0]], (), r"of shape \(3, 2\)"),
         ([0, 1, 30_000_000], (), "go from 0 to 30000000, not from 0 to at most 9999"),
         ([0, 1, 2], ("a", "b"), "go from 0 to 2, not from 0 to at most 1"),
         ([0, 1, 1], ("a", "a"), "gives two classes the same name"),

@@ -17,6 +17,7 @@ from sagd_cli.data.formats import (
     accepted_suffixes,
     decode,
     encode,
+    format_in,
     format_of,
     is_lossless,
 )
@@ -62,7 +63,7 @@ def test_a_format_is_one_row_and_its_module(plain, tmp_path):
     np.testing.assert_array_equal(
         load_images(parse_dataset(str(tmp_path))).images, np.stack([PIXELS, PIXELS])
     )
-    assert output_name(path) == "a.plain" and accepted_suffixes().endswith(".pnm, .plain, .pln")
+    assert output_name(path) == "a.plain" and accepted_suffixes().endswith(".tga, .plain, .pln")
     with pytest.raises(UsageError, match=r"holds a\.plain, which is not part"):
         check_output_folder(tmp_path, ["b.PLN"], force=True)
 
@@ -91,7 +92,7 @@ def test_without_its_row_there_is_no_such_format(tmp_path):
 def test_the_accepted_suffixes_are_those_of_the_table():
     assert accepted_suffixes() == (
         ".png, .jpg, .jpeg, .jpe, .jfif, .jp2, .j2k, .jpf, .jpx, .j2c, .jpc, .webp, .avif, .gif, .tif, .tiff, "
-        ".bmp, .dib, .pgm, .ppm, .pbm, .pnm"
+        ".bmp, .dib, .pgm, .ppm, .pbm, .pnm, .ico, .tga"
     )
     assert [name for name in FORMATS if is_lossless(name)] == ["PNG", "TIFF", "BMP", "PGM", "PPM"]
 
@@ -159,6 +160,44 @@ def test_12_bits_fill_the_range_of_16():
         stored = RAMP >> (16 - bits)
         data = imagecodecs.avif_encode(stored, level=100, bitspersample=bits, pixelformat="444")
         assert abs(decode(data, "AVIF") - np.rint(stored * (65535 / (2**bits - 1)))).max() < 200
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_few_bits_of_jpeg_2000_fill_the_range_of_8(bits):
+    values = (RAMP >> (16 - bits)).astype(np.uint8)
+    values[0, 0], values[0, 1] = 0, 2**bits - 1
+    for stored in (values, values[..., 0]):
+        data = imagecodecs.jpeg2k_encode(stored, reversible=True, level=0, bitspersample=bits)
+        expected = np.rint(stored.reshape(16, 24, -1) * (255 / (2**bits - 1))).astype(np.uint8)
+        np.testing.assert_array_equal(decode(data, "JPEG 2000"), expected, strict=True)
+
+
+@pytest.mark.parametrize("compression", [None, "tga_rle"])
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA"])
+def test_tga_has_no_name_in_it_and_is_known_by_its_head(tmp_path, mode, compression):
+    picture = Pillow.fromarray((RAMP >> 8).astype(np.uint8)).convert(mode)
+    picture.save(tmp_path / "a.tga", compression=compression)
+    data = (tmp_path / "a.tga").read_bytes()
+    shown = np.asarray(picture.convert("RGB") if mode == "P" else picture).reshape(16, 24, -1)
+    assert format_in(data) == "TGA"
+    np.testing.assert_array_equal(decode(data, "TGA"), shown, strict=True)
+    if mode == "RGBA":  # of which the head announces no alpha
+        bare = data[:17] + bytes([data[17] & 0xF0]) + data[18:]
+        np.testing.assert_array_equal(decode(bare, "TGA"), shown[..., :3], strict=True)
+
+
+@pytest.mark.parametrize("bitmap", ["png", "bmp"])
+def test_the_largest_picture_of_an_icon_is_read(tmp_path, bitmap):
+    colours = np.random.default_rng(1).integers(0, 256, (48, 48, 4)).astype(np.uint8)
+    path = tmp_path / "a.ico"
+    Pillow.fromarray(colours).save(path, sizes=[(16, 16), (48, 48), (32, 32)], bitmap_format=bitmap)
+    assert list_images(tmp_path) == [path]
+    np.testing.assert_array_equal(np.moveaxis(read_image(path).pixels, 0, 2), colours[..., :3])
+    flat = Pillow.fromarray(colours[..., :3]).quantize(16)
+    file = BytesIO()
+    flat.save(file, "ICO", sizes=[(48, 48)], append_images=[Pillow.fromarray(colours)], bitmap_format="bmp")
+    assert file.getvalue()[4:6] == b"\2\0"  # of one size, in 4 or 8 bits and in 32
+    np.testing.assert_array_equal(decode(file.getvalue(), "ICO"), colours)
 
 
 def test_transparency_of_a_gif_is_its_alpha_and_frames_are_refused():

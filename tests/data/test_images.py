@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from io import BytesIO
+from itertools import permutations
 from pathlib import Path
 
 import imagecodecs
@@ -320,6 +321,54 @@ def test_a_tiff_where_white_is_zero_is_inverted(depth):
     np.testing.assert_array_equal(decode(data, "TIFF"), samples, strict=True)
 
 
+@pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
+def test_colours_that_were_multiplied_by_alpha_are_divided_by_it(depth):
+    white = 1 if depth == "float32" else np.iinfo(depth).max
+    alpha = np.array([[0, 0.2, 0.6, 1]]) * white
+    for colours in (np.array([[[0.8, 0.4, 0]]]), np.array([[[0.6]]])):
+        stored = np.concatenate([colours * alpha[..., None], alpha[..., None]], axis=2)
+        stored[0, 0, :-1] = 0.1 * white  # such light without cover has no straight form
+        data = tiff_file(
+            stored.round(0 if white > 1 else 9).astype(depth),
+            photometric="rgb" if stored.shape[2] > 2 else "minisblack",
+            planarconfig="contig",
+            extrasamples=["assocalpha"],
+        )
+        samples = decode(data, "TIFF")
+        assert samples.dtype == depth
+        np.testing.assert_array_equal(samples[..., -1], stored[..., -1].astype(depth))
+        assert not samples[0, 0, :-1].any()
+        expected = np.broadcast_to(colours * white, samples[:, 1:, :-1].shape)
+        step = 1 / white if white > 1 else 1e-6
+        np.testing.assert_allclose(samples[:, 1:, :-1] / white, expected / white, atol=step / 0.2)
+        again = encode(samples, "TIFF")
+        np.testing.assert_array_equal(decode(again, "TIFF"), samples)
+        assert tifffile.TiffFile(BytesIO(again)).pages[0].extrasamples == (2,)
+    # Light beyond its cover ends at white in integers.
+    data = tiff_file(
+        np.full((1, 1, 2), 0.5 * white).astype(depth), extrasamples=["assocalpha"], planarconfig="contig"
+    )
+    assert decode(data, "TIFF")[0, 0, 0] == white
+
+
+@pytest.mark.parametrize("largest", [255, 65535])
+def test_a_palette_of_8_or_16_bits_gives_its_colours(largest):
+    colours = noise((256, 3), "uint8")
+    index = noise((5, 6), "uint8")
+    held = colours.T.astype(np.uint16) * (largest // 255)
+    data = tiff_file(index, photometric="palette", colormap=held)
+    np.testing.assert_array_equal(decode(data, "TIFF"), colours[index], strict=True)
+    with_alpha = np.stack([index, noise((5, 6), "uint8")], axis=2)
+    tags = [(320, 3, 768, held.ravel().tolist(), True)]
+    data = tiff_file(
+        with_alpha, photometric="minisblack", planarconfig="contig", extrasamples=[2], extratags=tags
+    )
+    data = data.replace(struct.pack("<HHII", 262, 3, 1, 1), struct.pack("<HHII", 262, 3, 1, 3))
+    np.testing.assert_array_equal(
+        decode(data, "TIFF"), np.concatenate([colours[index], with_alpha[..., 1:]], axis=2), strict=True
+    )
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_as_pillow_does(tmp_path, orientation):
     exif = Pillow.Exif()
@@ -403,6 +452,9 @@ def valid_files():
         "16.ppm": encode(deep, "PPM"),
         "plain.ppm": b"P3 40 50 65535 " + b" 17000" * 6000,
         "c.gif": pillow_file(colours, "GIF"),
+        "c.tga": pillow_file(colours, "TGA"),
+        "r.tga": pillow_file(colours, "TGA", compression="tga_rle"),
+        "c.ico": pillow_file(colours, "ICO", sizes=[(50, 40)], bitmap_format="bmp"),
         "c.avif": pillow_file(colours, "AVIF", speed=10),
         "c.jp2": pillow_file(colours, "JPEG2000"),
         "16.jp2": imagecodecs.jpeg2k_encode(deep, reversible=True, level=0),
@@ -583,8 +635,8 @@ def test_what_is_written_is_in_the_format_of_its_own_suffix(tmp_path):
 
 
 def test_formats_that_are_not_accepted_are_refused_under_any_name(tmp_path):
-    for name in ("x.tga", "x.png"):
-        (tmp_path / name).write_bytes(pillow_file(Pillow.new("RGB", (8, 8)), "TGA"))
+    for name in ("x.pcx", "x.png"):
+        (tmp_path / name).write_bytes(pillow_file(Pillow.new("RGB", (8, 8)), "PCX"))
         assert ".webp" in refused(tmp_path / name, "is not an image of an accepted format").hint
 
 
@@ -641,36 +693,44 @@ def test_a_float_tiff_that_is_not_finite_is_refused(tmp_path, value):
         (np.zeros((4, 4, 3), np.uint8), {"photometric": "rgb", "compression": "jpeg"}, "compression"),
         (
             np.zeros((4, 4, 4), np.uint8),
-            {"photometric": "rgb", "extrasamples": ["assocalpha"]},
-            "straight alpha",
+            {"photometric": "rgb", "extrasamples": ["unspecified"]},
+            "does not say that they are alpha",
         ),
         (
             np.zeros((4, 4, 5), np.uint8),
             {"photometric": "rgb", "planarconfig": "contig", "extrasamples": [2, 0]},
-            "straight alpha",
+            "channels besides its colours",
         ),
     ],
-    ids=["pages", "f64", "i16", "u32", "c64", "CMYK", "JPEG", "premultiplied", "5 channels"],
+    ids=["pages", "f64", "i16", "u32", "c64", "CMYK", "JPEG", "unspecified", "5 channels"],
 )
 def test_tiff_kinds_that_are_refused(tmp_path, array, options, said):
     (tmp_path / "x.tif").write_bytes(tiff_file(array, **options))
     assert refused(tmp_path / "x.tif", said).hint
 
 
-def imagej_stack(planes, held, order=">"):
-    """Return a stack of 4 x 4 bytes as ImageJ writes it, behind one directory; `held` of its planes are there."""
-    text = f"ImageJ=1.54f\nimages={planes}\nslices={planes}\n\0".encode()
-    samples = noise((4, 4), "uint8").tobytes()
-    pixels = b"".join(bytes([i]) * 16 for i in range(planes))[: int(held * 16)] if held > 1 else samples
-    tags = {256: 4, 257: 4, 258: 8, 259: 1, 262: 1, 270: 0, 273: 0, 277: 1, 278: 4, 279: 16}
-    behind = 8 + 2 + 12 * len(tags) + 4
-    tags[270], tags[273] = behind, behind + len(text)
+def imagej_stack(planes, held, order=">", parts=("tags", "text", "pixels")):
+    """Return a stack of 8 x 8 bytes as ImageJ writes it, of one directory; `held` of its planes are there."""
+    text = f"ImageJ=1.54f\nimages={planes}\nslices={planes}\n\0".encode().ljust(60, b"\0")
+    pixels = (noise((8, 8), "uint8").tobytes() * 5)[: int(held * 64)]
+    tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 270: 0, 273: 0, 277: 1, 278: 8, 279: 64}
+    sizes = {"tags": 2 + 12 * len(tags) + 4, "text": len(text), "pixels": len(pixels)}
+    places = {part: 8 + sum(sizes[other] for other in parts[: parts.index(part)]) for part in parts}
+    tags[270], tags[273] = places["text"], places["pixels"]
     entries = b"".join(
         struct.pack(f"{order}HHII", code, 2 if code == 270 else 4, len(text) if code == 270 else 1, value)
         for code, value in tags.items()
     )
-    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HIH", 42, 8, len(tags))
-    return head + entries + bytes(4) + text + pixels
+    directory = struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, places["tags"])
+    return head + b"".join({"tags": directory, "text": text, "pixels": pixels}[part] for part in parts)
+
+
+@pytest.mark.parametrize("parts", [*permutations(["tags", "text", "pixels"])], ids="-".join)
+def test_a_stack_is_believed_where_there_is_room_for_it(tmp_path, parts):
+    (tmp_path / "x.tif").write_bytes(imagej_stack(5, 5, parts=parts))
+    refused(tmp_path / "x.tif", "holds 5 pages")
+    assert decode(imagej_stack(5, 1, parts=parts), "TIFF").tobytes() == noise((8, 8), "uint8").tobytes()
 
 
 @pytest.mark.parametrize("order", "<>")
@@ -681,8 +741,9 @@ def test_planes_are_counted_and_not_pages(tmp_path, order, held):
 
 
 def test_a_description_that_outlived_its_stack_refuses_nothing():
-    assert decode(imagej_stack(3, 1), "TIFF").tobytes() == noise((4, 4), "uint8").tobytes()
-    assert decode(imagej_stack(1, 1), "TIFF").shape == (4, 4, 1)
+    assert decode(imagej_stack(3, 1), "TIFF").tobytes() == noise((8, 8), "uint8").tobytes()
+    assert decode(imagej_stack(1, 1), "TIFF").shape == (8, 8, 1)
+    assert decode(imagej_stack(3, 1) + b"tail", "TIFF").shape == (8, 8, 1)
 
 
 @pytest.mark.parametrize(
@@ -709,6 +770,7 @@ def test_a_stack_of_metamorph_is_refused(tmp_path):
     data = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries
     (tmp_path / "x.tif").write_bytes(data.ljust(136, b"\0") + bytes(72) + bytes(12))
     refused(tmp_path / "x.tif", "holds 3 pages")
+    assert decode(data.ljust(136, b"\0") + bytes(72) + bytes(4), "TIFF").shape == (2, 2, 1)
 
 
 def tiff_pages(*pages):

@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image as Pillow
 from PIL import ImageCms
 
+from sagd_cli.data import png
 from sagd_cli.data.formats import decode, encode, format_in, read_metadata
 from sagd_cli.data.images import read_image, write_image
 from sagd_cli.data.metadata import NOTHING, Metadata, Tag, orientation, read_tags
@@ -118,6 +119,14 @@ UNTIDY_CHUNKS = {
     "two profiles": 2 * chunk(b"iCCP", b"a\0\0" + zlib.compress(SRGB)),
     "huge text": chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(3_000_000))),
     "wrong checksum": chunk(b"tEXt", b"a\0b", wrong=1),
+    "clear colour, wrong checksum": chunk(b"tRNS", bytes(6), wrong=1),
+    "clear colour too short": chunk(b"tRNS", bytes(2)),
+    "clear colour too long": chunk(b"tRNS", bytes(8)),
+    "no clear colour": chunk(b"tRNS", b""),
+    "palette": chunk(b"PLTE", NOISE),
+    "palette, wrong checksum": chunk(b"PLTE", NOISE, wrong=1),
+    "palette cut short": chunk(b"PLTE", NOISE[:4]),
+    "no palette": chunk(b"PLTE", b""),
     "wrong checksum of EXIF": chunk(b"eXIf", exif((274, 3, 1, 6)), wrong=1),
     "unknown": chunk(b"zzZz", NOISE),
     "announced animation": chunk(b"acTL", struct.pack(">II", 7, 0)),
@@ -135,6 +144,124 @@ def test_untidy_chunks_of_a_png_change_no_pixel(name, samples):
         np.testing.assert_array_equal(decode(written, "PNG"), samples, strict=True)
         with Pillow.open(BytesIO(written)) as other:
             other.load()
+
+
+def test_damaged_transparency_of_a_palette_makes_nothing_transparent():
+    picture = Pillow.fromarray(COLOURS).quantize(8)
+    file = BytesIO()
+    picture.save(file, "PNG")
+    data, colours = file.getvalue(), np.asarray(picture.convert("RGB"))
+    place = data.index(b"IDAT") - 4
+    for damage in (chunk(b"tRNS", bytes(3), wrong=1), chunk(b"tRNS", b""), chunk(b"tRNS", bytes(300))):
+        np.testing.assert_array_equal(
+            decode(data[:place] + damage + data[place:], "PNG"), colours, strict=True
+        )
+        np.testing.assert_array_equal(decode(with_chunks(data, damage), "PNG"), colours, strict=True)
+    clear = decode(data[:place] + chunk(b"tRNS", bytes(8)) + chunk(b"tRNS", b"\xff") + data[place:], "PNG")
+    np.testing.assert_array_equal(clear[..., :3], colours)
+    assert clear.shape[2] == 4 and not clear[..., 3].any()
+
+
+def test_chunks_are_tried_when_they_are_written_only(tmp_path, monkeypatch):
+    calls = []
+    plain = png.opened
+    monkeypatch.setattr(png, "opened", lambda *given: (calls.append(1), plain(*given))[1])
+    source = with_chunks(saved("PNG"), *(chunk(b"tEXt", b"a\0%d" % i) for i in range(50)))
+    source = with_chunks(source, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(3_000_000))))
+    (tmp_path / "a.png").write_bytes(source)
+    image = read_image(tmp_path / "a.png")
+    assert len(calls) == 1
+    write_image(image, image.pixels, tmp_path / "b.png")
+    written = (tmp_path / "b.png").read_bytes()
+    assert written.count(b"tEXt") == 50 and b"zTXt" not in written
+
+
+def with_head_boxes(data, *boxes, without=b""):
+    """Return a JPEG 2000 file with more boxes in its head, and without those of one kind."""
+    place = data.index(b"jp2h") - 4
+    (size,) = struct.unpack_from(">I", data, place)
+    held, at = [], place + 8
+    while at < place + size:
+        (length,) = struct.unpack_from(">I", data, at)
+        held.append(data[at : at + length])
+        at += length
+    head = b"".join([*(part for part in held if part[4:8] != without or not without), *boxes])
+    return data[:place] + box(b"jp2h", head) + data[place + size :]
+
+
+def box(kind, content):
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+EXIF_BOX = box(b"uuid", b"JpgTiffExif->JP2" + exif((271, 2, 3, b"me\0\0"), (274, 3, 1, 6)))
+
+
+@pytest.mark.parametrize("shape", [(6, 8, 3), (6, 8), (6, 8, 2), (6, 8, 4)], ids=str)
+def test_untidy_boxes_of_jpeg_2000_change_no_pixel(shape):
+    samples = RNG.integers(0, 256, shape).astype(np.uint8)
+    data, expected = saved("JPEG2000", samples), samples.reshape(6, 8, -1)
+    head = {
+        "short resolution": box(b"res ", b"\0\0"),
+        "resolution of noise": box(b"res ", NOISE),
+        "resolution cut short": box(b"res ", box(b"resc", b"\0\1\0")),
+        "resolution over 0": box(b"res ", box(b"resc", struct.pack(">4H2b", 1, 0, 1, 0, 3, 3))),
+        "profile of noise": box(b"colr", b"\2\0\0" + NOISE),
+        "profile cut short": box(b"colr", b"\2\0\0" + SRGB[:50]),
+        "no profile": box(b"colr", b"\2"),
+        "no colours": box(b"colr", b""),
+        "model cut short": box(b"colr", b"\1\0\0\0"),
+        "unknown": box(b"abcd", NOISE),
+    }
+    untidy = {name: with_head_boxes(data, part) for name, part in head.items()}
+    untidy |= {f"only {name}": with_head_boxes(data, part, without=b"colr") for name, part in head.items()}
+    untidy |= {
+        f"{kind} of noise": data + box(kind, NOISE) for kind in (b"uuid", b"uinf", b"xml ", b"jp2i", b"abcd")
+    }
+    untidy["cut behind the pixels"] = data + box(b"uuid", NOISE)[:-3]
+    untidy["short uuid"] = data + box(b"uuid", b"JpgTiff")
+    for name, content in untidy.items():
+        np.testing.assert_array_equal(decode(content, "JPEG 2000"), expected, err_msg=name, strict=True)
+        encode(expected, "PNG", read_metadata(content, "JPEG 2000"))
+
+
+def test_jpeg_2000_is_upright_and_hands_its_profile_resolution_and_exif_on(tmp_path):
+    density = box(b"res ", box(b"resc", struct.pack(">4H2b", 11811, 2, 11811, 10, 0, 1)))
+    data = with_head_boxes(saved("JPEG2000"), box(b"colr", b"\2\0\0" + SRGB), density, without=b"colr")
+    np.testing.assert_array_equal(decode(data, "JPEG 2000"), COLOURS)
+    with Pillow.open(rewritten(data, tmp_path, ".png")) as other:
+        assert other.info["icc_profile"] == SRGB and other.info["dpi"] == pytest.approx((300, 150), abs=0.1)
+    turned = rewritten(data + EXIF_BOX, tmp_path, ".png")
+    with Pillow.open(turned) as other:
+        assert other.getexif()[271] == "me" and 274 not in other.getexif()
+        assert other.info["dpi"] == pytest.approx((150, 300), abs=0.1)
+        np.testing.assert_array_equal(np.asarray(other), COLOURS.swapaxes(0, 1)[:, ::-1])
+    xmp = box(b"uuid", bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + b'<x tiff:Orientation="3"/>')
+    np.testing.assert_array_equal(decode(data + xmp, "JPEG 2000"), COLOURS[::-1, ::-1])
+
+
+def test_a_palette_in_jpeg_2000_stays_beside_a_broken_profile():
+    index = RNG.integers(0, 4, (6, 8)).astype(np.uint8)
+    table = RNG.integers(0, 256, (4, 3)).astype(np.uint8)
+    palette = box(b"pclr", b"\0\4\3\7\7\7" + table.tobytes())
+    palette += box(b"cmap", b"".join(struct.pack(">HBB", 0, 1, i) for i in range(3)))
+    for model in (struct.pack(">3BI", 1, 0, 0, 16), b"\2\0\0" + SRGB[:50]):
+        data = with_head_boxes(saved("JPEG2000", index), box(b"colr", model), palette, without=b"colr")
+        np.testing.assert_array_equal(decode(data, "JPEG 2000"), table[index], strict=True)
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+def test_damaged_exif_of_avif_changes_no_pixel(turn):
+    block = Pillow.Exif()
+    block[274], block[271] = turn, "me"
+    data = saved("AVIF", exif=block.tobytes(), icc_profile=SRGB, speed=10)
+    expected = decode(data, "AVIF")
+    assert expected.shape == ((6, 8, 3) if turn == 1 else (8, 6, 3))
+    start = data.index(b"MM\0*")
+    for damage in (b"zz\0*", b"MM\0*\xff\xff\xff\xff", b"\0" * 20, NOISE[:20]):
+        untidy = data[:start] + damage + data[start + len(damage) :]
+        np.testing.assert_array_equal(decode(untidy, "AVIF"), expected, strict=True)
+        assert read_metadata(untidy, "AVIF").icc == SRGB
+    assert [tag.code for tag in read_metadata(data, "AVIF").tags] == [271]
 
 
 @pytest.mark.parametrize("options", [{"lossless": True, "exact": True}, {}], ids=["VP8L", "VP8"])
@@ -321,6 +448,7 @@ GEO = [
     (34735, 3, 8, (1, 1, 0, 1, 1024, 0, 1, 1), True),
     (34737, 2, 0, "WGS 84|", True),
     (42113, 2, 0, "0", True),
+    (50844, 12, 92, tuple(float(number) for number in range(92)), True),
 ]
 
 
@@ -337,7 +465,7 @@ def test_a_tiff_keeps_its_tags(tmp_path, order, big):
     path = rewritten(data, tmp_path, ".tif")
     with tifffile.TiffFile(BytesIO(data)) as source, tifffile.TiffFile(path) as target:
         known = {tag.code: tag.value for tag in target.pages[0].tags}
-        for code in (270, 282, 283, 296, 305, 306, 33550, 33922, 34735, 34737, 42113, 34675):
+        for code in (270, 282, 283, 296, 305, 306, 33550, 33922, 34735, 34737, 42113, 50844, 34675):
             assert known[code] == source.pages[0].tags[code].value, code
     with Pillow.open(path) as other:
         assert other.info["icc_profile"] == SRGB
@@ -347,7 +475,7 @@ def test_a_tiff_that_was_turned_swaps_its_resolutions_and_has_no_place_on_earth(
     options = {"resolution": (300, 150), "resolutionunit": "INCH", "extratags": [*GEO, (274, 3, 1, 6, True)]}
     with Pillow.open(rewritten(tiff(COLOURS, **options), tmp_path, ".tif")) as other:
         assert other.size == (6, 8) and other.info["dpi"] == (150, 300)
-        assert {274, 33550, 33922, 34735, 34737}.isdisjoint(other.tag_v2)
+        assert {274, 33550, 33922, 34735, 34737, 50844}.isdisjoint(other.tag_v2)
         assert 42113 in other.tag_v2
 
 

@@ -43,12 +43,17 @@ def _members(
     for key in sorted(needed):
         if names[key] not in members:
             listed = ", ".join(f"{member} ({_header(archive, member)})" for member in members)
-            option = "array" if key == "images" else key
+            given = {other: name for other, name in names.items() if name != other} | {
+                key: (members or [""])[0]
+            }
+            typed = ",".join(
+                f"{'array' if other == 'images' else other}={name}" for other, name in given.items()
+            )
             raise DataError(
                 f"{path} has no array {names[key]!r}; its arrays are {listed}"
                 if members
                 else f"{path} holds no arrays",
-                f"Name one: {path},{option}={members[0]}" if members else "",
+                f"Name one: {path},{typed}" if members else "",
             )
     found = {}
     for key, name in names.items():

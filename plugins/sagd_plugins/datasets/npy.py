@@ -134,7 +134,9 @@ def _layout(options: NpyOptions, array: NDArray[Any], of_two_axes: list[str]) ->
     likely = of_two_axes if len(shape) == 2 else likely_layouts(shape)
     if len(likely) > 1:
         readings = " or ".join(f"{described(layout, shape)} ({layout})" for layout in likely)
-        hint = f"Say which by its name, for example {path},layout={likely[1]}."
+        typed = options.model_dump(include={*options.later}, exclude_none=True) | {"layout": likely[1]}
+        chosen = ",".join(f"{name}={value}" for name, value in typed.items())
+        hint = f"Say which by its name, for example {path},{chosen}."
         raise DataError(f"{path} of shape {shape} may be {readings}", hint)
     return likely[0]
 

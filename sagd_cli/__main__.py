@@ -10,7 +10,7 @@ from typer import Abort, TyperException
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.system.console import Output, output, use_output
 from sagd_cli.system.environment import complete_environment
-from sagd_cli.system.failures import foreseen
+from sagd_cli.system.failures import foreseen, named_error
 from sagd_cli.system.streams import UnwritableError, discard_output, mend_streams
 
 INTERRUPTED = 130
@@ -67,7 +67,7 @@ def _usage(error: TyperException) -> UsageError:
 
 def _bug(error: BaseException) -> SagdError:
     return SagdError(
-        f"internal error: {type(error).__name__}: {error}",
+        f"internal error: {named_error(error)}",
         "This is a bug: please report it with what --debug prints. --no-plugins shows whether a plug-in causes it.",
     )
 

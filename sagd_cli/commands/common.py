@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, FiniteFloat, TypeAdapter, Validatio
 from typer.core import TyperGroup
 from typer.models import ParameterInfo
 
-from sagd_cli.errors import UsageError
+from sagd_cli.errors import PluginError, UsageError
 from sagd_cli.spectral.band import band_forms
 from sagd_cli.system.console import Output, output, use_output
 from sagd_cli.system.files import refuse_inputs
@@ -156,7 +156,10 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **arguments: Any) -> None:
         with stdout_for_results() as results:
             use_output(Output(json=as_json, quiet=quiet, verbose=verbose, debug=debug, results=results))
-            function(**arguments)
+            try:
+                function(**arguments)
+            except SystemExit as error:  # only the code of a plug-in does this
+                raise PluginError(f"a plug-in ended the command with exit code {error.code}") from error
 
     own = inspect.signature(function).parameters.values()
     for parameter in own:

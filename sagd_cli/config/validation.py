@@ -72,7 +72,7 @@ def validate(schema: type[M], values: Mapping[str, Any], source: str) -> M:
         choices = re.findall("'([^']+)'", message) if first["type"] == "literal_error" else []
         hint = suggest(str(first["input"]), choices)
         if first["type"] in ("string_type", "path_type") and shown:
-            hint = f'A text that looks like a number or true is put in quotes: "{first["input"]}".'
+            hint = 'A text that looks like a number, true or null is put in quotes, for example "1e3".'
         raise ConfigError(f"{place}{message[:1].lower()}{message[1:]}{shown}{more}", hint) from None
 
 

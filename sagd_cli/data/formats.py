@@ -236,7 +236,10 @@ def encode(samples: np.ndarray, name: str, metadata: Metadata = NOTHING) -> byte
         kind = f"{samples.shape[2]} channel(s) of {samples.dtype.name}"
         raise DataError(f"cannot hold {kind} without loss", "Write a .tif file, which holds every kind.")
     plain = np.copy(samples, order="C")  # imagecodecs wants plain strides on sides of 1
-    data = bytes(load_reference(target.encoder)(plain))
+    try:
+        data = bytes(load_reference(target.encoder)(plain))
+    except (RuntimeError, ValueError) as error:  # those of the encoders
+        raise DataError(f"cannot be written as {name}{_detail(error)}", "Write another format.") from error
     fitting = metadata.fitting(samples.shape[2])
     if not target.embed or fitting == NOTHING:
         return data

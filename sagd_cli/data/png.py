@@ -90,7 +90,9 @@ def read_png_metadata(data: bytes) -> Metadata:
 
 def encode_png(samples: np.ndarray) -> bytes:
     """Return samples (H, W, S) of 8 or 16 bits as a PNG file."""
-    return bytes(imagecodecs.png_encode(samples[..., 0] if samples.shape[2] == 1 else samples))
+    # imagecodecs 2026.3 by itself takes too little room for images of few columns.
+    room = 2 * samples.nbytes + 16 * len(samples) + 4096
+    return bytes(imagecodecs.png_encode(samples[..., 0] if samples.shape[2] == 1 else samples, out=room))
 
 
 def embed_in_png(data: bytes, metadata: Metadata) -> bytes:

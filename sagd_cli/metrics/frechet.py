@@ -23,8 +23,10 @@ def frechet_distance(one: Gaussian, two: Gaussian) -> float:
 
     The last trace is the sum of the roots of the eigenvalues of A^T S_2 A, where A A^T = S_1. This matrix is symmetric,
     so two symmetric eigendecompositions, on the device of the moments, take the place of a matrix square root. The
-    distance is never below 0, whatever the rounding of its terms.
+    distance of equal moments is 0, and no distance is below, whatever the rounding of its terms.
     """
+    if torch.equal(one.mean, two.mean) and torch.equal(one.covariance, two.covariance):
+        return 0.0
     values, vectors = torch.linalg.eigh(one.covariance)
     rounding = values.max() * len(values) * torch.finfo(values.dtype).eps
     factor = vectors.mul_(torch.where(values > rounding, values, 0.0).sqrt())
@@ -67,7 +69,7 @@ def add_floor(figures: dict[str, Any], reference: Gaussian, count: int, label: s
             "upwards, by more the fewer images there are; compare it at equal counts only, or use more images, a "
             "smaller --layer or KID, which is not biased"
         )
-    elif floor > CLEAR * distance:
+    elif floor > CLEAR * distance > 0:
         output.warn(
             f"of {label} = {distance:.4g} about {floor:.2g} is what so few images show by chance; compare it at "
             "equal counts only, or use KID, which is not biased"

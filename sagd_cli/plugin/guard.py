@@ -16,6 +16,7 @@ import numpy as np
 
 from sagd_cli.errors import PluginError
 from sagd_cli.system.console import output
+from sagd_cli.system.failures import named_error
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 _STREAMS = ("stdin", "stdout", "stderr")
@@ -73,13 +74,24 @@ def guarded_call(subject: str, function: Callable[..., Any]) -> Callable[..., An
     return call
 
 
-def named_error(error: BaseException) -> str:
-    """Return the type and the message of an error, in one line."""
-    try:
-        message = str(error)
-    except Exception:
-        message = "its message cannot be shown"
-    return " ".join(f"{type(error).__name__}: {message}".split())
+@dataclass(frozen=True, eq=False)
+class GuardedImages:
+    """Images of the plug-in `subject`, each read as `guarded_call` says."""
+
+    subject: str
+    images: Any
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Read the images one by one."""
+        end = object()
+        images = guarded_call(self.subject, iter)(self.images)
+        read = guarded_call(self.subject, next)
+        while (image := read(images, end)) is not end:
+            yield image
 
 
 def _say(message: str) -> None:

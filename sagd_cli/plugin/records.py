@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from sagd_cli.errors import PluginError
-from sagd_cli.plugin.guard import guarded, guarded_call
+from sagd_cli.plugin.guard import GuardedImages, guarded, guarded_call
 from sagd_cli.system.choices import load_reference
 from sagd_cli.system.settings import Settings
 
@@ -159,6 +159,19 @@ class DatasetPlugin(Plugin):
     stream: Callable[..., Any] | None = None
 
     kind: ClassVar[str] = "dataset"
+
+    def load(self, part: str = "build") -> Callable[..., Any]:
+        """Return the function in the field `part`; reading the images that it returns is guarded, too."""
+        subject, function = f"the {self.kind} {self.name!r}", super().load(part)
+
+        def images_of(options: Options, split: Split) -> Any:
+            found = function(options, split)
+            if part == "stream":
+                return found if isinstance(found, np.ndarray) else GuardedImages(subject, found)
+            lazy = isinstance(found, LazyImageSet) and not isinstance(found.images, np.ndarray)
+            return replace(found, images=GuardedImages(subject, found.images)) if lazy else found
+
+        return images_of
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ import typer
 from sagd_cli import __version__
 from sagd_cli.builtin import BUILTIN_MODULES, COMMANDS
 from sagd_cli.errors import PluginError, suggest
-from sagd_cli.plugin.guard import guarded, named_error
+from sagd_cli.plugin.guard import guarded
 from sagd_cli.plugin.records import NAME, Plugin
 from sagd_cli.plugin.spec import PROJECT, HookSpecs
+from sagd_cli.system.failures import named_error
 from sagd_cli.system.redirection import stdout_for_results
 
 BUILTIN_DISTRIBUTION = "sagd"

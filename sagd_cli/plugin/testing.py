@@ -13,10 +13,10 @@ import numpy as np
 from pydantic import ValidationError
 
 from sagd_cli.errors import SagdError
-from sagd_cli.plugin.guard import named_error
 from sagd_cli.plugin.records import NAME, FeaturePlugin, FilterPlugin, Options, Plugin
 from sagd_cli.spectral.filter import Normalize, SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid, Units
+from sagd_cli.system.failures import named_error
 from sagd_cli.system.yaml import dump_yaml, parse_yaml
 
 # Even and odd sides, sides that differ, and one to three dimensions.

@@ -131,7 +131,7 @@ def save(
         reason = getattr(error, "strerror", None) or str(error)
         raise CheckpointError(
             f"the checkpoint of step {state.step} could not be written to {folder}: {reason}",
-            "The earlier checkpoints are intact: make room and run the same command again.",
+            "Checkpoints from before, if any, are intact: make room and run the same command again.",
         ) from error
     finally:
         if replaced.exists() and not final.exists():

@@ -17,7 +17,7 @@ from sagd_cli.sweep.plan import Cell, Plan
 from sagd_cli.sweep.scoring import measure
 from sagd_cli.sweep.study import Study
 from sagd_cli.system.console import Output
-from sagd_cli.system.failures import foreseen
+from sagd_cli.system.failures import foreseen, named_error
 from sagd_cli.system.files import try_lock, write_json
 from sagd_cli.system.signals import StopRequest, stop_on_signal
 from sagd_cli.training.train import Conduct, run_training
@@ -147,7 +147,7 @@ def _run(task: _Work) -> None:
         raise stopped(error.exit_code - 128, task.plan) from None
     except Exception as error:  # for example from a plug-in; the other runs are done nevertheless
         known = error if isinstance(error, SagdError) else foreseen(error)
-        _fail(task, f"{known.message}. {known.hint}".strip() if known else f"{type(error).__name__}: {error}")
+        _fail(task, f"{known.message}. {known.hint}".strip() if known else named_error(error))
     except BaseException:
         task.study.release(task.trial)
         raise

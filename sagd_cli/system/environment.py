@@ -30,6 +30,8 @@ def complete_environment() -> None:
         size = os.environ.get(name, "")
         if not (size.isdecimal() and int(size) in SIZES):
             os.environ.pop(name, None)
+    if not os.environ.get("SOURCE_DATE_EPOCH", "0").isdecimal():
+        del os.environ["SOURCE_DATE_EPOCH"]
     with suppress(OSError):
         os.environ.setdefault("HOME", str(home_folder()))
     try:

@@ -121,6 +121,19 @@ FAILURES = (
 )
 
 
+def text_of(error: BaseException) -> str:
+    """Return the message of an error; plug-ins may raise some that fail to make one."""
+    try:
+        return str(error)
+    except Exception:
+        return "its message cannot be shown"
+
+
+def named_error(error: BaseException) -> str:
+    """Return the type and the message of an error, in one line."""
+    return " ".join(f"{type(error).__name__}: {text_of(error)}".split())
+
+
 def foreseen(error: BaseException) -> SagdError | None:
     """Return an error of one sentence for an exception of the machine (disk, memory, GPU, network), or None for a bug.
 
@@ -129,7 +142,7 @@ def foreseen(error: BaseException) -> SagdError | None:
     cause: BaseException | None = error
     while cause is not None:
         kind = type(cause)
-        described = f"{kind.__module__}.{kind.__qualname__}: {cause}"
+        described = f"{kind.__module__}.{kind.__qualname__}: {text_of(cause)}"
         for failure in FAILURES:
             if re.search(failure.sign, described):
                 return SagdError(failure.message.format(reason=_reason(cause)), failure.hint)
@@ -144,5 +157,6 @@ def _reason(error: BaseException) -> str:
     if isinstance(inner, OSError):
         return _reason(inner)
     place = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
-    lines = [line.strip() for line in reason_of(error).splitlines() if line.strip()]
+    text = reason_of(error) if isinstance(error, OSError) else text_of(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f"{lines[0].rstrip(' .:') if lines else type(error).__name__}{place}"

@@ -212,10 +212,13 @@ def refuse_too_large(
 
 
 def refuse_full_disk(checkpoint: int, path: Path) -> None:
-    """Raise UsageError when a checkpoint of so many bytes does not fit on the disk of `path`; with both figures."""
-    available = available_disk(path)
-    if available is not None and checkpoint > available:
+    """Raise UsageError when a checkpoint with so many bytes of weights does not fit on the disk of `path`.
+
+    Besides weights, a run has its spectra and settings: a tenth more and a mebibyte are asked for.
+    """
+    available, needed = available_disk(path), checkpoint + checkpoint // 10 + 2**20
+    if available is not None and needed > available:
         raise UsageError(
-            f"a checkpoint takes {binary_size(checkpoint)}, and the disk of {path} has {binary_size(available)} free",
+            f"a checkpoint takes {binary_size(needed)}, and the disk of {path} has {binary_size(available)} free",
             "Make room, or choose another --output.",
         )

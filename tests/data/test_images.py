@@ -912,6 +912,16 @@ def test_signals_beyond_the_range_are_clipped_in_integers_and_kept_in_floats():
     np.testing.assert_array_equal(image_signal(floats), signal, strict=True)
 
 
+@pytest.mark.parametrize("shape", [(3000, 3, 1), (1000, 1, 3), (200, 1, 1), (5000, 4, 4), (1, 3000, 3)])
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+def test_thin_png_files_are_written(tmp_path, shape, depth):
+    samples = noise(shape, depth)
+    save(tmp_path / "a.png", samples)
+    np.testing.assert_array_equal(
+        np.moveaxis(read_image(tmp_path / "a.png").pixels, 0, 2), samples[..., : 1 if shape[2] < 3 else 3]
+    )
+
+
 @given(st.lists(st.floats(-1000, 1000, width=32), min_size=1))
 def test_floats_survive_the_signal_to_rounding(values):
     pixels = np.array(values, np.float32)

@@ -1,10 +1,12 @@
 """What the code of plug-ins does to the process: it is put back and said, and cannot end the program."""
 
+import json
 import locale
 import os
 import signal
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import torch
 from sagd_cli.errors import PluginError
 from sagd_cli.plugin import guard
 from sagd_cli.plugin.guard import guarded, guarded_call
-from sagd_cli.plugin.records import FilterPlugin, Options
+from sagd_cli.plugin.records import DatasetPlugin, FilterPlugin, LazyImageSet, Options
 
 CHANGES = {
     "torch's default dtype": (lambda: torch.set_default_dtype(torch.float64), torch.get_default_dtype),
@@ -125,3 +127,72 @@ def test_functions_of_records_are_guarded(capfd):
         assert record.load(part)(part, None) == part
         assert torch.get_default_dtype() == torch.float32
     assert "the filter 'x' changed torch's default dtype" in " ".join(capfd.readouterr().err.split())
+
+
+class Lazy:
+    """Images that misbehave when they are read."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def __len__(self):
+        return 3
+
+    def __iter__(self):
+        for _ in range(3):
+            self.act()
+            yield np.zeros((1, 4, 4), np.uint8)
+
+
+@pytest.mark.parametrize("part", ["build", "stream"])
+def test_reading_the_images_of_a_plugin_is_guarded(part, capfd):
+    def record(act):
+        return DatasetPlugin(
+            "mine", "of a test", Options, lambda o, s: LazyImageSet(Lazy(act)), stream=lambda o, s: Lazy(act)
+        )
+
+    def images(act):
+        found = record(act).load(part)(Options(), "train")
+        return found if part == "stream" else found.images
+
+    folder = Path.cwd()
+    assert len([*images(lambda: os.chdir("/"))]) == len(images(lambda: None)) == 3
+    assert Path.cwd() == folder and "changed the working folder" in capfd.readouterr().err
+    with pytest.raises(PluginError, match="the dataset 'mine' failed: SystemExit: 0"):
+        [*images(lambda: sys.exit(0))]
+
+
+def test_a_message_that_cannot_be_made_is_no_traceback(sagd, tmp_path):
+    (tmp_path / "p.py").write_text(BAD_MESSAGE)
+    for arguments, told in ((["filter", "show", "mine"], "Mute"), (["spectrum", "gone"], "exit code 0")):
+        result = sagd("--plugin", tmp_path / "p.py", *arguments, "--json")
+        assert (
+            result.code in (1, 2)
+            and result.out == ""
+            and told in json.loads(result.err.splitlines()[-1])["error"]["message"]
+        )
+
+
+BAD_MESSAGE = """
+import sys
+from sagd_cli.plugin import DatasetPlugin, FilterPlugin, Options, hookimpl
+
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError
+
+def build(grid, options):
+    raise Mute
+
+class Leaving(Options):
+    def model_dump(self, **settings):
+        sys.exit(0)
+
+@hookimpl
+def sagd_filters():
+    yield FilterPlugin("mine", "a test's", Options, build)
+
+@hookimpl
+def sagd_datasets():
+    yield DatasetPlugin("gone", "a test's", Leaving, lambda options, split: None)
+"""

@@ -60,6 +60,7 @@ RAISED = [
         "Too many open files",
         "ulimit -n",
     ),
+    (RuntimeError("Symlink loop from 'a'"), "circle of links: Symlink loop from 'a'", "Mend the link"),
     (RuntimeError("can't start new thread"), "no further thread", "ulimit -u"),
     (PermissionError(errno.EACCES, "Permission denied", "x"), "Permission denied: x", "permissions"),
     (OSError(errno.EROFS, "Read-only file system", "x"), "Read-only file system: x", "permissions"),

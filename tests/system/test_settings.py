@@ -97,4 +97,7 @@ def test_a_folder_may_be_called_like_a_date():
     assert chosen.dataset.options["path"] == "2026-11-30"
     with pytest.raises(ConfigError) as error:
         resolve({}, ["dataset={name: folder, options: {path: 2026}}"])
-    assert error.value.hint == 'A text that looks like a number or true is put in quotes: "2026".'
+    assert (
+        error.value.hint
+        == 'A text that looks like a number, true or null is put in quotes, for example "1e3".'
+    )

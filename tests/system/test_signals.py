@@ -10,11 +10,9 @@ import torch
 from support.interruption import hashes, stop_at
 
 from sagd_cli.errors import Interrupted
-from sagd_cli.restoration import learning
-from sagd_cli.sweep import processes, work
+from sagd_cli.sweep import processes
 from sagd_cli.system.console import Output
 from sagd_cli.system.signals import stop_on_signal
-from sagd_cli.training import train
 from sagd_cli.training.train import run_training
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
@@ -73,11 +71,6 @@ def test_a_training_whose_terminal_is_closed_is_saved_and_goes_on(tiny_config, t
     assert stop.value.exit_code == 129
     run_training(tiny_config, tmp_path / "run", CPU, QUIET)
     assert hashes(tmp_path / "run") == hashes(tiny_run)
-
-
-def test_all_long_work_stops_in_this_way():
-    for module in (train, learning, work, processes):
-        assert module.stop_on_signal is stop_on_signal
 
 
 def test_processes_of_a_sweep_leave_the_terminal_to_the_one_that_started_them():

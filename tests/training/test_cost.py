@@ -1,6 +1,7 @@
 """Estimates of memory, arithmetic and disk: against counts by hand, literature, files and measured processes."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -189,7 +190,21 @@ def test_a_run_whose_checkpoint_does_not_fit_on_the_disk_is_refused_before_anyth
     refused = sagd("train", "--steps", 1, "--batch-size", 2, "--output", run, "--no-check-memory", "--json")
     message = json.loads(refused.err.splitlines()[-1])["error"]["message"]
     assert refused.code == 2 and not run.exists()
-    assert message == f"a checkpoint takes 9.7 MiB, and the disk of {run} has 1.0 MiB free"
+    assert message == f"a checkpoint takes 11.6 MiB, and the disk of {run} has 1.0 MiB free"
+
+
+def test_what_is_asked_of_the_disk_holds_a_whole_run(tiny_run, tiny_config, monkeypatch, tmp_path):
+    state, _ = Task.of(tiny_config).start(CPU)
+    asked = []
+    monkeypatch.setattr(cost, "available_disk", lambda path: asked.append(path) or 0)
+    with pytest.raises(UsageError, match=r"takes (\d+\.\d) MiB") as caught:
+        cost.refuse_full_disk(checkpoint.size_of(state), tmp_path)
+    claimed = float(re.search(r"takes (\d+\.\d) MiB", caught.value.message)[1]) * 2**20
+    newest = max((tiny_run / "checkpoints").iterdir())
+    written = (
+        sum(file.stat().st_size for file in newest.iterdir()) + (tiny_run / "config.yaml").stat().st_size
+    )
+    assert written < claimed < 2 * written + 2 * 2**20
 
 
 def test_a_run_goes_on_only_where_the_next_checkpoint_fits(tiny_run, tiny_config, tmp_path, monkeypatch):

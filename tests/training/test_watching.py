@@ -129,7 +129,7 @@ def test_the_shares_of_a_profile_sum_to_one(tiny_config, tmp_path, monkeypatch):
 
 
 def test_a_slow_part_is_found_where_it_is(tiny_config, monkeypatch):
-    """Noise that takes 100 ms more in each step adds them to noise, and nothing to the forward pass it lies in.
+    """Noise that takes 300 ms more in each step adds them to noise, and nothing to the forward pass it lies in.
 
     However busy the machine is, a sleep is never shorter, and a forward pass that held the noise would never be faster.
     """
@@ -140,13 +140,13 @@ def test_a_slow_part_is_found_where_it_is(tiny_config, monkeypatch):
     draw = SpectralNoise.draw
 
     def slow(self, *arguments):
-        time.sleep(0.1)
+        time.sleep(0.3)
         return draw(self, *arguments)
 
     monkeypatch.setattr(SpectralNoise, "draw", slow)
     found = profile_training(tiny_config, CPU, 3).cpu
     noise, forward = (mark.removeprefix("sagd/") for mark in (NOISE, FORWARD))
-    assert found[noise] >= 100
+    assert found[noise] >= 300
     assert found[forward] < found[noise]
 
 

@@ -51,7 +51,7 @@ from PIL import Image
 from sagd_plugins.datasets._roots import default_root
 
 from sagd_cli.config.arguments import parse_dataset
-from sagd_cli.data.datasets import load_pixels
+from sagd_cli.data.datasets import load_images
 from sagd_cli.data.folders import list_images
 from sagd_cli.data.images import read_image, write_array
 from sagd_cli.restoration.quality import psnr
@@ -235,7 +235,7 @@ def write_clean(images: str, folder: Path) -> None:
         paths = list_images(default_root() / "kodak")
         crops = [central(grey(np.asarray(Image.open(path)))) for path in paths]
         return write_images(crops, [path.stem for path in paths], folder)
-    pixels = load_pixels(parse_dataset(f"{images}:test")).images
+    pixels = load_images(parse_dataset(f"{images}:test")).images
     pixels = pixels[:MNIST_TESTED] if images == "mnist" else pixels
     return write_images(pixels, [f"{index:04d}" for index in range(len(pixels))], folder)
 
@@ -269,7 +269,7 @@ def reference_of(images: str, folder: Path) -> str:
     if images == "kodak":
         write_photographs(folder / "photographs")
         return str(folder / "photographs")
-    np.save(folder / "reference.npy", load_pixels(parse_dataset("mnist")).images[:MNIST_REFERENCE])
+    np.save(folder / "reference.npy", load_images(parse_dataset("mnist")).images[:MNIST_REFERENCE])
     return str(folder / "reference.npy")
 
 

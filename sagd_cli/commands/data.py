@@ -41,7 +41,7 @@ def prepare(
         typer.Option(
             "--output",
             metavar="FILE.npy|FILE.npz|DIR",
-            help="A .npy (N, C, H, W), an .npz with labels too, or a folder of PNG.",
+            help="A .npy (N, C, H, W), an .npz with labels too, or a folder of PNG (of TIFF for floats).",
         ),
     ],
     size: Annotated[
@@ -59,7 +59,7 @@ def prepare(
     download: DownloadOption = False,
     force: ForceOption = False,
 ) -> None:
-    """Turn a data set or a folder into one .npy or .npz file, or into a folder of PNG files.
+    """Turn a data set or a folder into one .npy or .npz file, or into a folder of PNG files (TIFF for floats).
 
     The file is written image by image, so the folder may be larger than memory.
 
@@ -71,18 +71,14 @@ def prepare(
 
       sagd data prepare digits:test --output digits-test
 
-      sagd data prepare samples/samples.npz --pixels --output samples.npy      (of a run on `sagd corrupt`'s floats)
+      sagd data prepare damaged.npy --pixels --output damaged8      (of `sagd corrupt`, as PNG)
     """
-    from sagd_cli.config.arguments import parse_dataset
-    from sagd_cli.config.run import DatasetConfig
+    from sagd_cli.config.arguments import as_pictures, parse_dataset
     from sagd_cli.data.datasets import fetch
     from sagd_cli.data.ranges import ToBytes
     from sagd_cli.data.writing import write_dataset
 
-    config = parse_dataset(data)
-    asked = {key: value for key, value in (("size", size), ("mode", mode)) if value is not None}
-    if asked:
-        config = DatasetConfig(name=config.name, split=config.split, options={**config.options, **asked})
+    config = as_pictures(parse_dataset(data), size=size, mode=mode)
     if download:
         fetch(config)
     change = ToBytes() if pixels else None

@@ -89,7 +89,14 @@ def sample(
         int, typer.Option("--seed", min=0, metavar="BASE", help="Image i is drawn from seed BASE + i.")
     ] = 0,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images at a time.")] = 250,
-    format_: Annotated[str, typer.Option("--format", help="png: a folder of images; npz: one file.")] = "png",
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="png or tiff: a folder of images; npz: one file. By default what holds the samples unchanged: png "
+            "for bytes, tiff (black 0, white 1) for float images, npz for other data.",
+        ),
+    ] = None,
     grid: Annotated[
         Path | None, typer.Option("--grid", metavar="FILE.png", help="Also draw a contact sheet.")
     ] = None,
@@ -122,7 +129,14 @@ def sample(
     from sagd_cli.restoration.prior import band_prior
     from sagd_cli.run.folder import check_same_filter, open_run
     from sagd_cli.sampling.generator import ImageGenerator, sampling_of
-    from sagd_cli.sampling.samples import SampleTarget, default_folder, describe, save_grid, save_samples
+    from sagd_cli.sampling.samples import (
+        SampleTarget,
+        default_folder,
+        describe,
+        save_grid,
+        save_samples,
+        suited_format,
+    )
 
     out = output()
     refuse_read({"--grid": grid}, [run, prior, filter_])
@@ -144,8 +158,9 @@ def sample(
     filled_by = None if prior is None else band_prior(open_model(prior, chosen, out), model, sampling.steps)
     generator = ImageGenerator(model, sampling, class_, filled_by)
     seeds = range(seed, seed + count)
-    target = SampleTarget(folder or default_folder(opened, generator, seeds), format_, grid, force)
-    target.check(generator.model, seeds)
+    into = folder or default_folder(opened, generator, seeds)
+    target = SampleTarget(into, format_ or suited_format(model), grid, force)
+    target.check(model, seeds)
     generator.warn_of_terminal_snr(out)
     drawn = save_samples(generator, seeds, batch_size, target, out)
     result = describe(opened, generator, seeds, target)

@@ -15,10 +15,9 @@ from sagd_cli.commands.common import (
     common,
     single,
 )
-from sagd_cli.config.arguments import parse_dataset, parse_filter
+from sagd_cli.config.arguments import as_pictures, parse_dataset, parse_filter
 from sagd_cli.config.layers import resolve
-from sagd_cli.config.run import DatasetConfig, RunConfig
-from sagd_cli.config.validation import validate
+from sagd_cli.config.run import RunConfig
 from sagd_cli.diffusion.catalogue import LOSSES, PREDICTIONS, SCHEDULES
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.system.choices import listing
@@ -179,9 +178,7 @@ def train(
         raise UsageError("--images and --steps both set the budget", "Give one of them.")
     chosen = resolve(flags, overrides or [], config, preset)
     if size is not None:
-        document = chosen.dataset.document()
-        document["options"] |= {"size": size}
-        chosen = chosen.model_copy(update={"dataset": validate(DatasetConfig, document, "dataset")})
+        chosen = chosen.model_copy(update={"dataset": as_pictures(chosen.dataset, size=size)})
     if steps is not None:
         budget = chosen.training.model_copy(update={"images": steps * chosen.training.batch_size})
         chosen = chosen.model_copy(update={"training": budget})

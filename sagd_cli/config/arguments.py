@@ -61,6 +61,21 @@ def parse_dataset(text: str) -> DatasetConfig:
     return _checked(name, (splits or ["train"])[0], options)
 
 
+def as_pictures(config: DatasetConfig, **options: Any) -> DatasetConfig:
+    """Return `config` with those `options` that are not None; they bring the images of a folder to one size or mode.
+
+    Raises UsageError when it is no folder of images, and ConfigError on values that it does not take.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    missing = given.keys() - registry().get("dataset", config.name).options.model_fields.keys()
+    if missing:
+        raise UsageError(
+            f"--{min(missing)} is for folders of images, and {config.subject} is none",
+            "Its images are taken as they are.",
+        )
+    return _checked(config.name, config.split, {**config.options, **given})
+
+
 def _checked(name: str, split: str, options: Mapping[str, Any]) -> DatasetConfig:
     return validate(DatasetConfig, {"name": name, "split": split, "options": options}, "dataset")
 

@@ -88,14 +88,16 @@ _HalfLives = Annotated[
 ]
 
 
-MOST = 2**62  # of a setting that torch takes as an integer
+LARGEST_INTEGER = 2**62  # that torch takes
 
 
 class TrainingConfig(Frozen):
     """Optimisation. Amounts are counted in images, so that they do not depend on the batch size."""
 
-    images: int = Field(200_000, ge=1, le=MOST, description="Images to train on, counted with repetition.")
-    batch_size: int = Field(128, ge=1, le=MOST, description="Images per step.")
+    images: int = Field(
+        200_000, ge=1, le=LARGEST_INTEGER, description="Images to train on, counted with repetition."
+    )
+    batch_size: int = Field(128, ge=1, le=LARGEST_INTEGER, description="Images per step.")
     accumulate: int = Field(1, ge=1, description="Passes a batch is divided into, to use less memory.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
     warmup_images: int = Field(
@@ -111,7 +113,7 @@ class TrainingConfig(Frozen):
     label_dropout: float = Field(
         0.1, ge=0, lt=1, description="Share of images shown without their class, which guidance needs."
     )
-    seed: int = Field(0, ge=0, le=MOST, description="Seed of the run.")
+    seed: int = Field(0, ge=0, le=LARGEST_INTEGER, description="Seed of the run.")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, else fp32.")
     compile: bool = Field(False, description="Compile the network with torch.compile.")
     checkpoint_images: int = Field(50_000, ge=1, description="Images between checkpoints.")

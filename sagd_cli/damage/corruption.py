@@ -1,6 +1,6 @@
 """Noise confined to a band, added to images: y = x + gamma eps_B (docs/theory.md, section 6)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from sagd_cli.data.folders import (
     output_name,
 )
 from sagd_cli.data.images import Image, write_image
-from sagd_cli.data.ranges import Range, array_signal, image_pixels, image_signal
+from sagd_cli.data.ranges import Range, array_signal, image_pixels
 from sagd_cli.data.writing import write_dataset
 from sagd_cli.errors import UsageError
 from sagd_cli.spectral.band import Band
@@ -104,11 +104,11 @@ def _corrupt_file(corruption: Corruption, image: Image, target: Path, clip: bool
     if clip:
         write_image(image, image.pixels_of(signal), target)
         return image.clipped(signal)
-    kind = np.dtype(np.float32)
-    alpha = None if image.alpha is None else image_pixels(image_signal(image.alpha), kind)
-    values = image.float_values
-    written = replace(image, pixels=image_pixels(signal, kind, values), alpha=alpha, range=values)
-    write_image(written, written.pixels, target)
+    kind, values = np.dtype(np.float32), image.float_values
+    alpha = None if image.cover is None else image_pixels(2 * image.cover - 1, kind, Range(0, values.high))
+    metadata = image.metadata if values == image.values else image.metadata.in_other_units()
+    pixels = image_pixels(signal, kind, values)
+    write_image(Image(pixels, alpha, image.path, values, metadata), pixels, target)
     return 0.0
 
 

@@ -1,22 +1,21 @@
 """Images one by one: alike, and changed when they are read. Imports no torch."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from math import isfinite
 from mmap import MADV_DONTNEED, mmap
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sagd_cli.data.ranges import ToBytes
 from sagd_cli.errors import DataError
 from sagd_cli.plugin.records import Images
 from sagd_cli.system.console import output
 
 TYPES = ("uint8", "float16", "float32")
 BLOCK_VALUES = 2**20  # values that are worked on at a time
-FAR = 100  # a value that signals and latents do not reach
 
 _INTEGERS = (
     "Say which values are black and white (FILE.npy,range=0:4095), or store bytes with .astype('uint8')."
@@ -26,6 +25,29 @@ _REMEDIES = {
     "i": _INTEGERS,
     "c": "Store real and imaginary part as two channels of float32.",
 }
+
+
+def is_drawable(shape: tuple[int, ...]) -> bool:
+    """Whether fields of `shape` (C, *spatial) are grey or RGB images. Their floats are signals on [-1, 1]."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def byte_images(images: Iterable[NDArray[Any]], name: str) -> Iterator[NDArray[np.uint8]]:
+    """Yield `images`, of bytes or of floats, as bytes: black is -1 in floats and white 1.
+
+    After the last one, a note says so of floats and counts the values that were clipped; `name` is what people call
+    the images.
+    """
+    change, values = ToBytes(), 0
+    for index, image in enumerate(images):
+        values += image.size if image.dtype.kind == "f" else 0
+        yield image if image.dtype == np.uint8 else change(index, image)
+    if values:
+        output().once(
+            f"the values of {name} are taken as signals, black -1 and white 1; {change.clipped:,} of {values:,} were "
+            "beyond and were clipped"
+        )
+
 
 # Makes another image of an image (C, *spatial) and its index.
 Change = Callable[[int, NDArray[Any]], NDArray[Any]]
@@ -66,11 +88,7 @@ class AlikeImages:
         return self.shape[0]
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Yield the images in their order; raise DataError on one that is not like the first, or not finite.
-
-        A note tells of floats that do not look like signals: none is below 0, or some are far from [-1, 1].
-        """
-        low, high = float("inf"), float("-inf")
+        """Yield the images in their order; raise DataError on one that is not like the first, or not finite."""
         for index, image in zip(range(len(self)), _each(self._images), strict=True):
             if image.shape != self.shape[1:] or image.dtype != self._stored:
                 raise DataError(
@@ -79,20 +97,12 @@ class AlikeImages:
                 )
             with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
                 used = image.astype(self.dtype, copy=False)
-            if self.dtype.kind == "f":
-                ends = float(used.min()), float(used.max())
-                if not all(map(isfinite, ends)):
-                    raise DataError(
-                        f"image {index} of {self._source} holds values that are not finite",
-                        "Mend it or leave it out.",
-                    )
-                low, high = min(low, ends[0]), max(high, ends[1])
+            if self.dtype.kind == "f" and not np.isfinite(used).all():
+                raise DataError(
+                    f"image {index} of {self._source} holds values that are not finite",
+                    "Mend it or leave it out.",
+                )
             yield used
-        if low < high and (low >= 0 or max(-low, high) > FAR):
-            output().once(
-                f"the values of {self._source} go from {low:.7g} to {high:.7g} and are taken as they are, as signals "
-                f"of which black is -1 and white 1 (FILE.npy,range={low:.7g}:{high:.7g} says otherwise)"
-            )
 
     def array(self) -> NDArray[Any]:
         """Return the images in one array: the one they came in, or else a new one. Raises what iterating raises."""

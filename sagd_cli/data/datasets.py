@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data.alike import BLOCK_VALUES, AlikeImages, Change, ChangedImages
+from sagd_cli.data.alike import BLOCK_VALUES, AlikeImages, Change, ChangedImages, is_drawable
 from sagd_cli.data.formats import format_of
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.plugin.records import DatasetPlugin, Images, ImageSet, LazyImageSet
@@ -39,22 +39,22 @@ def load_images(config: DatasetConfig) -> ImageSet:
     return open_images(config).load()
 
 
-def load_pixels(config: DatasetConfig, change: Change | None = None) -> ImageSet:
+def load_drawable(config: DatasetConfig, change: Change | None = None) -> ImageSet:
     """Load a data set as `load_images` does, each image changed by `change`.
 
-    Raises UsageError when the data then are not pixels, besides what `load_images` raises.
+    Raises UsageError when they are not grey or RGB images, besides what `load_images` raises.
     """
     found = open_images(config, change)
-    check_pixels(found.images, config.subject)
+    check_drawable(found.images, config.subject)
     return found.load()
 
 
-def check_pixels(images: AlikeImages, subject: str) -> None:
-    """Raise UsageError unless `images` are uint8; `subject` names the data."""
-    if images.dtype != np.uint8:
+def check_drawable(images: AlikeImages, subject: str) -> None:
+    """Raise UsageError unless `images` are grey or RGB images; `subject` names the data."""
+    if not is_drawable(images.shape[1:]):
         raise UsageError(
-            f"{subject} is {images.dtype} data, which has no black and white, and this takes images",
-            "`sagd data prepare DATA --pixels` makes bytes of signals; latents have to be decoded first.",
+            f"{subject} holds {images.dtype} fields of shape {images.shape[1:]}, not grey or RGB images",
+            "Latents have to be decoded first.",
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sagd_cli.data.formats import accepted_suffixes, format_of, is_lossless
+from sagd_cli.data.formats import accepted_suffixes, format_in, format_of, is_lossless
 from sagd_cli.data.images import Image, read_image
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey
 from sagd_cli.errors import DataError, SagdError, UsageError
@@ -22,7 +22,7 @@ MOST_IMAGES, MOST_IMAGE_VALUES = 10_000, 1 << 28
 KEPT_BYTES = 1 << 28
 # Files with these suffixes lie beside images and are none.
 DOCUMENTS = frozenset(
-    {"", ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini"}
+    {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini"}
     | {".html", ".log", ".pdf", ".py", ".sh", ".db", ".npy", ".npz"}
 )
 
@@ -56,8 +56,8 @@ def images_by_class(folder: Path) -> dict[Path, list[Path]]:
     here, others = _listed(folder) if folder.is_dir() else ([], [])
     classes = [path for path in others if path.is_dir()]
     if here:
-        inside = sum(len(_listed(path)[0]) for path in classes)
-        if inside > len(here):
+        inside = sum(map(_images_inside, classes))
+        if inside >= len(here):
             names = ", ".join(file.name for file in here[:3]) + (", ..." if len(here) > 3 else "")
             raise UsageError(
                 f"{shown_path(folder)} holds {len(here)} image(s) ({names}) beside folders with {inside}",
@@ -92,20 +92,40 @@ def _check_left_out(folder: Path, images: Sequence[Path], others: Sequence[Path]
         raise UsageError(f"{shown_path(folder)} holds no image", f"Accepted are {accepted_suffixes()}.")
     if not others:
         return
-    folders = sum(path.is_dir() for path in others)
-    files = [path for path in others if not path.is_dir()]
-    words = [
-        f"{n} {kind}"
-        for kind, n in Counter(path.suffix.lower() or "without suffix" for path in files).items()
-    ]
-    named = ", ".join([*words, f"{folders} folder(s)"] if folders else words)
-    stems = {path.stem for path in images}
-    if sum(path.suffix.lower() not in DOCUMENTS and path.stem not in stems for path in files) > len(images):
+    folders = [path for path in others if path.is_dir()]
+    inside = sum(map(_images_inside, folders))
+    files = [path for path in others if path not in {*folders}]
+    kinds = Counter(path.suffix.lower() or "without suffix" for path in files)
+    words = [f"{count} {kind}" for kind, count in kinds.items()]
+    if folders:
+        words.append(f"{len(folders)} folder(s)" + (f" with {inside} image(s)" if inside else ""))
+    named, stems = ", ".join(words), {path.stem for path in images}
+    if inside + sum(path.stem not in stems and _may_be_picture(path) for path in files) > len(images):
         raise UsageError(
-            f"most files of {shown_path(folder)} would be left out: {named}, beside {len(images)} image(s)",
-            f"Convert them, or move them away. Accepted are {accepted_suffixes()}.",
+            f"most of {shown_path(folder)} would be left out: {named}, beside {len(images)} image(s)",
+            f"Name the folder that is meant; convert the others or move them away. Accepted are {accepted_suffixes()}.",
         )
     output().once(f"{shown_path(folder)}: {len(images)} image(s); left out: {named}")
+
+
+def _images_inside(folder: Path) -> int:
+    """Return the number of images in `folder`, 0 where it cannot be read."""
+    try:
+        return len(_listed(folder)[0])
+    except UsageError:
+        return 0
+
+
+def _may_be_picture(path: Path) -> bool:
+    """Whether a file may be an image that is not read: not with a document's suffix, nor without one and no image."""
+    if path.suffix:
+        return path.suffix.lower() not in DOCUMENTS
+    try:
+        with path.open("rb") as file:
+            format_in(file.read(64))
+    except (OSError, DataError):
+        return False
+    return True
 
 
 def check_output_folder(folder: Path, names: Iterable[str], force: bool, inputs: Iterable[Path] = ()) -> None:
@@ -205,7 +225,7 @@ class Collection:
 
     def of(self, image: Image) -> Image:
         """Return an image of the collection with the range that was decided for its type."""
-        return replace(image, range=self.ranges.of(image.pixels.dtype))
+        return replace(image, range=self.ranges.of(image.pixels.dtype, image.range))
 
     def read(
         self, outcome: Outcome, output: Output, on_file: Callable[[], None] = lambda: None

@@ -20,22 +20,30 @@ from sagd_cli.data.formats import (
     read_metadata,
 )
 from sagd_cli.data.metadata import NOTHING, Metadata
-from sagd_cli.data.ranges import UNIT, Range, Signal, clipped_values, image_pixels, image_signal, type_range
+from sagd_cli.data.ranges import (
+    UNIT,
+    Range,
+    Signal,
+    clipped_values,
+    image_pixels,
+    image_signal,
+    type_range,
+)
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.system.files import atomic_path, reason_of, shown_path
 
-# Values that stand for "no data" in images of science: GDAL's and ESRI's, the ends of float32, netCDF's fill value.
-NO_DATA = np.array(
-    [-9999, -32768, -99999, -3.4028235e38, 3.4028235e38, -1e38, 9.96921e36, 1e20, -1e20], np.float32
-)
+# Values that stand for missing data. Others are larger than any measurement (netCDF's, the ends of float32), or lie by
+# themselves: so many times the span of all others away.
+NO_DATA = (-9999.0, -32768.0, -99999.0)
+IMPOSSIBLE, FAR = 1e29, 10
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
     """An image as read from `path`.
 
-    `range` says which of its values are black and white: as the file states, or as was decided for the set it belongs
-    to (`ranges.RangeSurvey`); None where neither is known, and the range of the type holds.
+    `range` says which of its values are black and white: as a file of ours states, and as is then decided for the set
+    it belongs to (`ranges.RangeSurvey`); None where neither is known, and the range of the type holds.
     """
 
     pixels: np.ndarray  # (C, H, W), C = 1 or 3, uint8 | uint16 | float32
@@ -70,10 +78,19 @@ class Image:
     @property
     def opaque(self) -> np.ndarray:
         """The pixels (C, H, W) as they look on a white ground, where alpha lets it through."""
-        if self.alpha is None or (self.alpha == type_range(self.alpha.dtype).high).all():
+        cover = self.cover
+        if cover is None or (cover == 1).all():
             return self.pixels
-        cover = (image_signal(self.alpha) + 1) / 2
         return self.pixels_of(cover * (self.signal - 1) + 1)
+
+    @property
+    def cover(self) -> NDArray[np.float32] | None:
+        """The alpha (H, W) from 0 to 1, None without one; its full value is that of the type or white, as it fits."""
+        if self.alpha is None:
+            return None
+        ends = sorted([type_range(self.alpha.dtype).high, self.values.high])
+        full = ends[0] if self.alpha.max() <= ends[0] else ends[1]
+        return np.asarray(self.alpha, np.float32) / np.float32(full)
 
 
 def read_image(path: Path) -> Image:
@@ -94,23 +111,43 @@ def read_image(path: Path) -> Image:
     pixels = np.ascontiguousarray(np.moveaxis(samples[..., :channels], 2, 0))
     alpha = None if samples.shape[2] == channels else np.ascontiguousarray(samples[..., channels])
     metadata = read_metadata(data, name)
-    _refuse_no_data(pixels, metadata.no_data, path)
+    refuse_missing(pixels, shown_path(path), metadata.no_data)
     stated = Range(*metadata.values) if metadata.values and Range.is_sound(*metadata.values) else None
     return Image(pixels, alpha, path, stated, metadata)
 
 
-def _refuse_no_data(pixels: np.ndarray, stated: float | None, path: Path) -> None:
-    """Raise DataError when floats hold the number `stated` for missing data, or end in one of `NO_DATA`."""
-    if pixels.dtype.kind != "f":
-        return
-    ends = {np.float32(pixels.min()), np.float32(pixels.max())} & {*NO_DATA}
-    for value in ends if stated is None else ends | {np.float32(stated)}:
-        count = int(np.count_nonzero(pixels == value))
-        if count:
-            raise DataError(
-                f"{shown_path(path)} holds {value:.7g} at {count} of its values, which seems to stand for missing data",
-                "Fill these pixels first, for example from their neighbours.",
-            )
+def refuse_missing(pixels: np.ndarray, subject: str, stated: float | None = None) -> None:
+    """Raise DataError, which names `subject`, when a value in `pixels` seems to stand for missing data.
+
+    That is the value `stated` for it: among floats always, among integers where it is far from the others. Without, it
+    is an end of the floats that is one of NO_DATA, beyond all physics, or of several pixels and far from the others.
+    """
+    value = _missing_value(pixels, stated)
+    if value is not None:
+        count = int(np.count_nonzero(pixels == pixels.dtype.type(value)))
+        raise DataError(
+            f"{subject} holds {value:.7g} at {count} of its values, which seems to stand for missing data",
+            "Fill these pixels first, for example from their neighbours.",
+        )
+
+
+def _missing_value(pixels: np.ndarray, stated: float | None) -> float | None:
+    is_float = pixels.dtype.kind == "f"
+    ends = (
+        {float(pixels.min()), float(pixels.max())}
+        if pixels.size and (is_float or stated is not None)
+        else set()
+    )
+    for end in ends:
+        others = pixels[pixels != end]
+        low, high = (float(others.min()), float(others.max())) if others.size else (end, end)
+        gap, span = max(low - end, end - high), high - low
+        is_alone = gap > FAR * span > 0 and pixels.size - others.size > 1
+        if is_float and (end in NO_DATA or abs(end) > IMPOSSIBLE or is_alone):
+            return end
+        if not is_float and end == stated and gap > span:
+            return end
+    return stated if is_float and stated is not None and (pixels == np.float32(stated)).any() else None
 
 
 def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:

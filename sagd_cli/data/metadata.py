@@ -6,9 +6,8 @@ are those of a TIFF file, or of EXIF, which is a TIFF file without pixels; numbe
 
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +21,11 @@ _MOST_TAGS = 4096
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _NUMBER = _BYTES | {5: 4, 10: 4}
 _TEXT, _SHORT, _LONG, _FRACTION, _DOUBLE = 2, 3, 4, 5, 12
-_FLOATS = {11: "<f4", _DOUBLE: "<f8"}
 
 _RESOLUTION = (282, 283, 296)  # across, down, unit
 _GEO = {33550, 33922, 34264, 34735, 34736, 34737, 50844}
 _XMP, _DESCRIPTION = 700, 270
-_SMALLEST, _LARGEST, _SAMPLES, _NO_DATA = 340, 341, 277, 42113
+_RANGE, _GDAL_METADATA, _NO_DATA = 65105, 42112, 42113
 # What is kept, and of which kinds. Every tag of text is kept besides: text holds no address in the file.
 _KEPT = {
     **dict.fromkeys((282, 283, 286, 287, 318, 319), (_FRACTION,)),
@@ -53,7 +51,7 @@ class Metadata:
     """What is carried from a file to the one that is written for it.
 
     `density` is in pixels per inch, across and down. `chunks` are those of a PNG file, without what the others say.
-    `values` are the smallest and largest value that a TIFF file states for its samples: black and white.
+    `values` are black and white, where a TIFF file that was written here states them.
     """
 
     icc: bytes = b""
@@ -70,6 +68,17 @@ class Metadata:
             return float(text.rstrip(b"\0"))
         except ValueError:
             return None
+
+    def in_other_units(self) -> "Metadata":
+        """Return what still holds for values in other units: not that for missing data, and no statistics."""
+        kept = [tag for tag in self.tags if tag.code not in (_NO_DATA, _GDAL_METADATA)]
+        kept = [
+            tag._replace(value=re.sub(rb"(?m)^(min|max)=.*\n?", b"", tag.value))
+            if tag.code == _DESCRIPTION
+            else tag
+            for tag in kept
+        ]
+        return replace(self, tags=tuple(kept))
 
     def fitting(self, channels: int) -> "Metadata":
         """Return what fits an image of so many channels: a profile of another colour space is left out."""
@@ -93,7 +102,7 @@ def metadata_of(
     """
     tags = [*tags]
     turn = orientation(tags, xmp)
-    kept = {tag.code: tag for tag in tags if tag.kind in _KEPT.get(tag.code, (_TEXT,))}
+    kept = {tag.code: tag for tag in tags if tag.kind in _KEPT.get(tag.code, (_TEXT,)) and tag.code != _RANGE}
     kept = {code: tag for code, tag in kept.items() if code not in _RESOLUTION} | _resolution(kept)
     density = density or _density(kept)
     if turn != 1:
@@ -109,28 +118,24 @@ def metadata_of(
     return Metadata(icc, tuple(kept.values()), density, tuple(chunks), _values(tags))
 
 
-def range_tags(values: tuple[float, float] | None, pixels: Mapping[int, Tag]) -> list[Tag]:
-    """Return tags that state black and white, for a TIFF file whose `pixels` have these tags; none for None."""
-    if values is None:
-        return []
-    samples = _integers(pixels[_SAMPLES])[0] if _SAMPLES in pixels else 1
-    ends = zip((_SMALLEST, _LARGEST), values, strict=True)
-    return [Tag(code, _DOUBLE, struct.pack("<d", end) * samples) for code, end in ends]
+def range_tag(values: tuple[float, float] | None) -> tuple[Tag, ...]:
+    """Return the tag that states black and white, none for None."""
+    text = "" if values is None else f"sagd range {values[0]!r}:{values[1]!r}\0"
+    return (Tag(_RANGE, _TEXT, text.encode()),) if text else ()
 
 
 def _values(tags: Iterable[Tag]) -> tuple[float, float] | None:
-    """Return the ends of the values that tags state, over all samples; None where they state none that are a range."""
-    found = {tag.code: _numbers(tag) for tag in tags if tag.code in (_SMALLEST, _LARGEST)}
-    if not (found.get(_SMALLEST) and found.get(_LARGEST)):
+    """Return black and white as `range_tag` states them, None where it does not.
+
+    SMinSampleValue and SMaxSampleValue, which TIFF has for them, are not believed: many programs write there what the
+    smallest and largest value of an image happen to be.
+    """
+    text = next((tag.value for tag in tags if tag.code == _RANGE), b"")
+    found = re.fullmatch(rb"sagd range ([-+.\de]+):([-+.\de]+)\0*", text)
+    try:
+        return (float(found[1]), float(found[2])) if found else None
+    except ValueError:
         return None
-    low, high = min(found[_SMALLEST]), max(found[_LARGEST])
-    return (low, high) if isfinite(low) and isfinite(high) and low < high else None
-
-
-def _numbers(tag: Tag) -> list[float]:
-    if tag.kind in _FLOATS:
-        return [float(number) for number in np.frombuffer(tag.value, _FLOATS[tag.kind])]
-    return [float(number) for number in _integers(tag)]
 
 
 def orientation(tags: Iterable[Tag], xmp: bytes = b"") -> int:

@@ -1,12 +1,12 @@
 """The one place for the range of pixels: which values are black and white, and signals on [-1, 1]. Imports no torch.
 
-Black and white of an image file are where the user or the file says. Otherwise they are the ends of the type of bytes,
-[0, 1] for floats that lie there, and found from the values for the rest (`RangeSurvey`). Arrays of integers use the
+Black and white of an image file are where the user or the file says, or else where its type and the values of its set
+tell (`RangeSurvey`). Arrays of integers use the
 whole range of their type, and arrays of floats are signals already. `tensors` does the same for tensors.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,22 @@ Signal = NDArray[np.floating]
 
 
 SMALLEST_SPAN, LARGEST_SPAN = 1e-5, 1e30
+FEW_BITS = 14  # cameras have 10, 12 or 14
+# How far values may lie beyond a range they are on, in lengths of the range, and how unevenly on its two sides.
+SLIGHT, LARGEST_NOISE, UNEVEN = 0.25, 8, 6
 
 
 @dataclass(frozen=True)
 class Range:
-    """The values that are black, `low`, and white, `high`."""
+    """The values that are black, `low`, and white, `high`.
+
+    `found` says that they are no more than the ends of the values of some images, `given` that the user says them.
+    """
 
     low: float = 0.0
     high: float = 1.0
+    found: bool = field(default=False, compare=False)
+    given: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         """Raise UsageError unless white is above black, in float32 too."""
@@ -64,13 +72,8 @@ class Range:
         """White minus black."""
         return self.high - self.low
 
-    def has_units_of(self, other: "Range") -> bool:
-        """Whether values on the two ranges are likely of one unit: neither is eight times as long as the other."""
-        return 1 / 8 < self.span / other.span < 8
 
-
-UNIT = Range()
-BYTES = Range(0, 255)
+UNIT, SIGNED, BYTES = Range(), Range(-1, 1), Range(0, 255)
 _TYPES = {"uint8": BYTES, "uint16": Range(0, 65535), "float32": UNIT}
 
 
@@ -131,33 +134,45 @@ def to_bytes(pixels: np.ndarray, values: Range | None = None) -> NDArray[np.uint
 
 @dataclass
 class _Seen:
-    """What was seen of the pixels of one type."""
+    """What was seen of the values of one type in files that do not state their range."""
 
     low: float = float("inf")
     high: float = float("-inf")
     count: int = 0
+    negative: int = 0
     in_unit: int = 0
     in_bytes: int = 0
-    stated: set[Range | None] = field(default_factory=set)
 
-    def add(self, pixels: np.ndarray, stated: Range | None) -> None:
+    def add(self, pixels: np.ndarray) -> None:
         self.low, self.high = min(self.low, float(pixels.min())), max(self.high, float(pixels.max()))
         self.count += pixels.size
         if pixels.dtype.kind == "f":
+            self.negative += int(np.count_nonzero(pixels < 0))
             self.in_unit += int(np.count_nonzero((pixels >= 0) & (pixels <= 1)))
             self.in_bytes += int(np.count_nonzero((pixels >= 0) & (pixels <= 255)))
-        self.stated.add(stated)
 
-    def found(self, dtype: np.dtype) -> Range:
+    def range(self, dtype: np.dtype) -> Range:
         """Return the range that the values tell of."""
         if dtype.kind == "u":
-            whole = type_range(dtype)
-            return whole if self.high > whole.high / 2 or self.high == 0 else Range(0, self.high)
-        near_unit = self.low >= -8 and self.high <= 9 and 2 * self.in_unit >= self.count
-        near_bytes = self.low >= -255 and 128 <= self.high <= 510 and 2 * self.in_bytes >= self.count
-        if near_unit or not Range.is_sound(self.low, self.high):
+            few_bits = 0 < self.high < 2**FEW_BITS
+            return Range(0, self.high, found=True) if few_bits else type_range(dtype)
+        # The middle of the values tells [-1, 1] from [0, 1] with noise.
+        is_signed = 4 * self.negative >= self.count and self.low + self.high < 0.5
+        if is_signed and self._is_near(SIGNED, LARGEST_NOISE):
+            return SIGNED
+        if self._is_near(UNIT, LARGEST_NOISE) and 3 * self.in_unit >= self.count:
             return UNIT
-        return BYTES if near_bytes else Range(self.low, self.high)
+        if self._is_near(BYTES, 1) and 2 * self.in_bytes >= self.count and self.high > BYTES.high / 2:
+            return BYTES
+        return Range(self.low, self.high, found=True) if Range.is_sound(self.low, self.high) else UNIT
+
+    def _is_near(self, values: Range, most: float) -> bool:
+        """Whether the values are on this range, but for some beyond, as resampling and noise leave them.
+
+        Resampling goes a little beyond. Noise goes beyond on both sides, at most by `most` times the range.
+        """
+        beyond = [max(0.0, end) / values.span for end in (values.low - self.low, self.high - values.high)]
+        return max(beyond) <= SLIGHT or (max(beyond) <= most and min(beyond) > max(beyond) / UNEVEN)
 
 
 @dataclass(frozen=True)
@@ -170,40 +185,44 @@ class Ranges:
     by_type: Mapping[str, Range]
     remarks: tuple[str, ...] = ()
 
-    def of(self, dtype: np.dtype) -> Range:
-        """Return the range of images of this type; that of the type where the set has none of them."""
-        return self.by_type.get(dtype.name) or type_range(dtype)
+    @classmethod
+    def given(cls, values: Range, types: Iterable[str] = ("uint8", "uint16", "float32")) -> "Ranges":
+        """Return the range that the user says for images of these `types`."""
+        return cls(dict.fromkeys(types, replace(values, given=True)))
+
+    def of(self, dtype: np.dtype, stated: Range | None = None) -> Range:
+        """Return the range of an image of this type whose file states the range `stated`."""
+        decided = self.by_type.get(dtype.name) or type_range(dtype)
+        return stated if stated is not None and not decided.given else decided
 
 
 @dataclass
 class RangeSurvey:
     """Looks at the values of the images of a set, and decides where black and white lie; `given` is what the user says.
 
-    One range is for all images of a type. It is the one `given`, or else the one that all files state. Bytes have that
-    of their type. So have integers of 16 bits that reach above half of it; others go from 0 to their largest value.
-    Floats on [0, 1] have that range, and so do floats of which half at least lie there and none is far. The same holds
-    for [0, 255]. Other floats go from the smallest to the largest value.
+    The range `given` is for all images but bytes, and for these where there are no others. A file that states its range
+    has that. For the other files one range is decided for each type, as docs/omission.md says in "Files".
     """
 
     given: Range | None = None
+    types: set[str] = field(default_factory=set)
     seen: dict[str, _Seen] = field(default_factory=dict)
 
     def add(self, pixels: np.ndarray, stated: Range | None = None) -> None:
         """Take in an image; `stated` is the range that its file states."""
-        if pixels.dtype != np.uint8 and self.given is None and pixels.size:
-            self.seen.setdefault(pixels.dtype.name, _Seen()).add(pixels, stated)
+        self.types.add(pixels.dtype.name)
+        if pixels.dtype != np.uint8 and stated is None and self.given is None and pixels.size:
+            self.seen.setdefault(pixels.dtype.name, _Seen()).add(pixels)
 
     def decided(self) -> Ranges:
         """Return the decision, with a remark for each type whose range was found from its values."""
         if self.given is not None:
-            return Ranges(dict.fromkeys(_TYPES, self.given))
+            return Ranges.given(self.given, self.types - {"uint8"} or self.types)
         by_type, remarks = dict[str, Range](), list[str]()
         for name, seen in self.seen.items():
-            only = next(iter(seen.stated)) if len(seen.stated) == 1 else None
-            by_type[name] = only or seen.found(np.dtype(name))
             whole = type_range(np.dtype(name))
-            is_plain = by_type[name] == whole and whole.low <= seen.low and seen.high <= whole.high
-            if only is None and not is_plain:
+            by_type[name] = seen.range(np.dtype(name))
+            if by_type[name] != whole or not whole.low <= seen.low <= seen.high <= whole.high:
                 remarks.append(
                     f"the values of the {name} images go from {seen.low:.7g} to {seen.high:.7g}: black is taken as "
                     f"{by_type[name].low:.7g} and white as {by_type[name].high:.7g}"
@@ -226,7 +245,10 @@ def array_signal(image: NDArray[Any]) -> NDArray[np.float64]:
 
 @dataclass
 class ToBytes:
-    """A change of images to bytes: from [-1, 1], rounded and clipped. `clipped` counts the values that were beyond."""
+    """A change of images to bytes: from [-1, 1], rounded and clipped.
+
+    `clipped` counts the values that were beyond, since image 0: a set is read from its start more than once.
+    """
 
     clipped: int = 0
 
@@ -236,5 +258,5 @@ class ToBytes:
         Raises DataError on an array that is not finite, or of another type than integers and floats.
         """
         signal, kind = array_signal(image), np.dtype(np.uint8)
-        self.clipped += clipped_values(signal, kind)
+        self.clipped = (self.clipped if index else 0) + clipped_values(signal, kind)
         return image_pixels(signal, kind)

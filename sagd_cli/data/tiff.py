@@ -20,7 +20,7 @@ from sagd_cli.data.metadata import (
     directory,
     metadata_of,
     orientation,
-    range_tags,
+    range_tag,
     read_tags,
     with_density,
 )
@@ -194,7 +194,7 @@ def embed_in_tiff(data: bytes, metadata: Metadata) -> bytes:
     tags = written | {tag.code: tag for tag in with_density(metadata.tags, metadata.density)}
     if metadata.icc:
         tags[_ICC] = Tag(_ICC, 7, metadata.icc)
-    tags |= {tag.code: tag for tag in range_tags(metadata.values, written)}
+    tags |= {tag.code: tag for tag in range_tag(metadata.values)}
     if tags == written:
         return data
     space = bytes(len(data) % 2)

@@ -1,17 +1,19 @@
-"""Data sets written to files: image by image into one .npy or .npz, or into a folder of PNG files."""
+"""Data sets written to files: image by image into one .npy or .npz, or into a folder of PNG or TIFF files."""
 
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from zipfile import ZipFile
 
 import numpy as np
 from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.alike import AlikeImages, Change
-from sagd_cli.data.datasets import OpenImageSet, dataset_files, load_pixels, open_images
+from sagd_cli.data.datasets import OpenImageSet, dataset_files, load_drawable, open_images
 from sagd_cli.data.folders import check_output_folder
-from sagd_cli.data.images import write_array
+from sagd_cli.data.images import Image, write_array, write_image
+from sagd_cli.data.ranges import UNIT, image_pixels
 from sagd_cli.errors import UsageError
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing, refuse_inputs
@@ -23,8 +25,8 @@ def write_dataset(
     """Write a data set, each image changed by `change`, to `target` and return its shape (N, C, *spatial).
 
     FILE.npy holds the images, FILE.npz also their labels. Images that are read one at a time are written one at a
-    time, and the file appears whole or not at all. A name without suffix becomes a folder of PNG files, named by the
-    indices of the images.
+    time, and the file appears whole or not at all. A name without suffix becomes a folder of the files of
+    `write_drawable`, named by the indices of the images.
 
     Raises UsageError when `target` is where the images are read from, exists without `force`, or cannot hold them;
     DataError when the images or labels are not those of a data set.
@@ -84,14 +86,30 @@ def _write_folder(
     change: Change | None,
 ) -> tuple[int, ...]:
     # All are loaded first, so that an image that cannot be read is found before any is written.
-    images = load_pixels(config, change).images
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise UsageError(f"fields of shape {images.shape[1:]} cannot be written as PNG", "Write a .npy file.")
-    names = [f"{index:06d}.png" for index in range(len(images))]
+    images = load_drawable(config, change).images
+    names = [f"{index:06d}.{format_for(images.dtype)}" for index in range(len(images))]
     check_output_folder(target, names, force, [] if source is None else [source])
     target.mkdir(parents=True, exist_ok=True)
     with output.progress("write", len(images)) as bar:
         for name, image in zip(names, images, strict=True):
-            write_array(image, target / name)
+            write_drawable(image, target / name)
             bar.advance()
     return images.shape
+
+
+def format_for(dtype: np.dtype) -> str:
+    """Return the format of image files, by its suffix, that holds images of `dtype` unchanged."""
+    return "png" if dtype == np.uint8 else "tiff"
+
+
+def write_drawable(image: NDArray[Any], path: Path) -> None:
+    """Write an image (C, H, W) of a data set or of a run to `path`, which no value is clipped for.
+
+    Bytes stay as they are. Signals of floats become a TIFF file of 32-bit floats, which states that black is 0 and
+    white 1. Raises what `write_image` raises, and DataError on values that are not finite.
+    """
+    if image.dtype == np.uint8:
+        write_array(image, path)
+    else:
+        pixels = image_pixels(image, np.dtype(np.float32))
+        write_image(Image(pixels, None, path, UNIT), pixels, path)

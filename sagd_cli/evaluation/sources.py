@@ -9,6 +9,7 @@ import torch
 
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.config.run import SamplingConfig
+from sagd_cli.data.alike import byte_images
 from sagd_cli.errors import UsageError
 from sagd_cli.evaluation.statistics import is_statistics
 from sagd_cli.features.image_source import ImageSource, Pixels, data_source
@@ -82,8 +83,8 @@ def run_source(
 ) -> ImageSource:
     """Return `count` images of a run, drawn from the seeds `seed`, `seed` + 1 and so on. Nothing is written.
 
-    `device` None is the CPU, and `sampling` None stands for the run's own settings. Raises UsageError when the run does
-    not draw grey or RGB images.
+    Floats become bytes, and a note says how. `device` None is the CPU, and `sampling` None stands for the run's own
+    settings. Raises UsageError when the run does not draw grey or RGB images.
     """
     model = run.model(device or torch.device("cpu"))
     if not model.is_drawable:
@@ -95,8 +96,8 @@ def run_source(
     seeds = range(seed, seed + count)
 
     def read(output: Output) -> Iterator[Pixels]:
-        for _, images in generator.batches(seeds, DRAWN_AT_ONCE, output):
-            yield from images
+        parts = generator.batches(seeds, DRAWN_AT_ONCE, output)
+        return byte_images((image for _, images in parts for image in images), f"the samples of {run.path}")
 
     return ImageSource(str(run.path), count, model.shape, read, _sampling_receipt(run, generator, seeds))
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data.datasets import check_pixels, open_images
+from sagd_cli.data.alike import byte_images, is_drawable
+from sagd_cli.data.datasets import check_drawable, open_images
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.system.console import Output
 
@@ -32,7 +33,7 @@ class ImageSource:
 
     def __post_init__(self) -> None:
         """Raise DataError when they are neither grey nor RGB."""
-        if len(self.shape) != 3 or self.shape[0] not in (1, 3):
+        if not is_drawable(self.shape):
             raise DataError(f"{self.name} holds fields of shape {self.shape}, not grey or RGB images")
 
     @property
@@ -44,12 +45,12 @@ class ImageSource:
 def data_source(config: DatasetConfig, name: str | None = None, count: int | None = None) -> ImageSource:
     """Return the images of a data set, or the first `count` of them; `name` is what the user calls it.
 
-    Raises UsageError when its data are not pixels, or when it has fewer images. Raises DataError when they are neither
-    grey nor RGB. Reading raises DataError on images of different shapes.
+    Floats become bytes, and a note says how. Raises UsageError when they are neither grey nor RGB images, or when there
+    are fewer. Reading raises DataError on images of different shapes.
     """
     name = name or _name(config)
     images = open_images(config).images
-    check_pixels(images, name)
+    check_drawable(images, name)
     if count is not None and count > len(images):
         raise UsageError(
             f"{name} has {len(images)} images, fewer than the {count} asked for", "Lower --count."
@@ -57,7 +58,7 @@ def data_source(config: DatasetConfig, name: str | None = None, count: int | Non
     wanted = len(images) if count is None else count
 
     def read(output: Output) -> Iterator[Pixels]:
-        return islice(images, wanted)
+        return byte_images(islice(images, wanted), name)
 
     return ImageSource(name, wanted, images.shape[1:], read)
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from sagd_cli.config.run import RunConfig
+from sagd_cli.data.alike import is_drawable
 from sagd_cli.model.classes import Classes
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array
@@ -43,8 +44,8 @@ class Model:
 
     @property
     def is_drawable(self) -> bool:
-        """Whether its data can be shown as images: grey or RGB pixels."""
-        return self.has_pixels and len(self.shape) == 3 and self.shape[0] in (1, 3)
+        """Whether its data can be shown as images, grey or RGB ones."""
+        return is_drawable(self.shape)
 
 
 def seen_power(config: RunConfig, moments: Mapping[str, Array], spectral_filter: SpectralFilter) -> Array:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.config.run import RunConfig
 from sagd_cli.config.validation import validate
+from sagd_cli.data.alike import byte_images
 from sagd_cli.data.images import contact_sheet, read_image
 from sagd_cli.data.ranges import to_bytes
 from sagd_cli.design.radial_power import PowerAverage, RadialPower
@@ -140,7 +141,8 @@ def _draw(portrait: Portrait, run: Run, device: torch.device, count: int, output
         shown += [*images] if len(shown) < SHOWN else []
     if model.is_drawable:
         side = max(1, MOST_PIXELS // max(48, *run.shape[1:]))
-        sheet = contact_sheet(np.stack(shown[: min(SHOWN, side**2)]))
+        pictures = byte_images(shown[: min(SHOWN, side**2)], f"the samples of {portrait.path}")
+        sheet = contact_sheet(np.stack([*pictures]))
         factor = max(1, MOST_PIXELS // max(sheet.shape[1:]))
         portrait.sheet = sheet.repeat(factor, axis=1).repeat(factor, axis=2)
     else:

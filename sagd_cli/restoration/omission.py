@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sagd_cli.data.folders import (
-    KEPT_BYTES,
     Outcome,
     check_names,
     check_output_folder,
@@ -20,14 +19,14 @@ from sagd_cli.data.folders import (
     list_images,
     output_name,
 )
-from sagd_cli.data.images import Image, read_image, write_array, write_image
-from sagd_cli.data.ranges import Range, Ranges, RangeSurvey
+from sagd_cli.data.images import Image, write_array, write_image
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.prepare import Preparation, Prepared
-from sagd_cli.restoration.quality import Truth, file_report
+from sagd_cli.restoration.quality import file_report
 from sagd_cli.restoration.restorer import RestoredBatch
+from sagd_cli.restoration.truth import TrueImages
 from sagd_cli.spectral.band import Band
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import refuse_existing
@@ -65,10 +64,12 @@ def omit_files(
     nothing to omit.
     """
     paths = list_images(places.source)
-    truths = _Truths(_match_truth(paths, places.truth), omission.given)
+    truths = TrueImages.found(paths, places.truth, omission.given)
     _check_outputs(omission, places, paths, force)
     images = collect(paths, omission.given, output)
     truths.check(images.some)
+    for remark in truths.ranges.remarks:
+        output.note(f"true images: {remark}")
     prepared = Preparation(omission, places.source, images.some, device, output, places.run).prepared()
     images = images.trimmed()
     work = _Work(prepared, places, truths, device, output)
@@ -113,69 +114,13 @@ def _deviation_name(path: Path) -> str:
     return f"{path.stem}.tiff"
 
 
-def _match_truth(paths: Sequence[Path], truth: Path | None) -> dict[Path, Path]:
-    """Return the true image of each file, found by its name without suffix; raise UsageError when one is missing."""
-    if truth is None:
-        return {}
-    found = {path.stem: path for path in list_images(truth)}
-    missing = [path.name for path in paths if path.stem not in found]
-    if missing:
-        raise UsageError(
-            f"{truth} has no image for {missing[0]} ({len(missing)} are missing)", "Names must match."
-        )
-    return {path: found[path.stem] for path in paths}
-
-
-@dataclass
-class _Truths:
-    """The true images, by the path of the damaged file; `given` is the range of their values, where the user says it.
-
-    Those that `check` read are kept, up to `KEPT_BYTES`, until `of` returns them.
-    """
-
-    paths: dict[Path, Path]
-    given: Range | None = None
-    ranges: Ranges = field(default_factory=lambda: Ranges({}))
-    kept: dict[Path, Image] = field(default_factory=dict)
-
-    def check(self, images: Sequence[Image]) -> None:
-        """Look at the true images of `images`, and decide where their black and white lie.
-
-        Raises DataError, before any work, when one cannot be read or has another shape than its image.
-        """
-        size, survey = 0, RangeSurvey(self.given)
-        for image in images if self.paths else ():
-            truth = self._read(image)
-            survey.add(truth.pixels, truth.range)
-            size += truth.pixels.nbytes
-            if size <= KEPT_BYTES:
-                self.kept[image.path] = truth
-        self.ranges = survey.decided()
-
-    def of(self, image: Image) -> Truth | None:
-        """Return the truth of `image`, or None when no true images were given; raise what `check` raises."""
-        if image.path not in self.paths:
-            return None
-        truth = self.kept.pop(image.path, None) or self._read(image)
-        return Truth.of(replace(truth, range=self.ranges.of(truth.pixels.dtype)), image)
-
-    def _read(self, image: Image) -> Image:
-        truth = read_image(self.paths[image.path])
-        if truth.pixels.shape != image.pixels.shape:
-            raise DataError(
-                f"{truth.path} has the shape {truth.pixels.shape}, and {image.path} {image.pixels.shape}",
-                "A true image has the size and colours of the damaged one.",
-            )
-        return truth
-
-
 @dataclass(frozen=True)
 class _Work:
     """Restores the images of one command and writes them; `outcome` says what became of each."""
 
     prepared: Prepared
     places: Places
-    truths: _Truths
+    truths: TrueImages
     device: torch.device
     output: Output
     outcome: Outcome = field(default_factory=Outcome)

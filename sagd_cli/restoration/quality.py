@@ -1,6 +1,5 @@
 """How good an estimate is: power left in the band, PSNR and SSIM, and the JSON record of a file."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from sagd_cli.data.images import Image
-from sagd_cli.data.ranges import Signal, image_signal
+from sagd_cli.data.ranges import Signal
+from sagd_cli.restoration.truth import Truth
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.spectrum import power_spectrum
@@ -19,34 +18,6 @@ LARGEST_PSNR = 120.0
 # Wang et al. 2004, section III.C: an 11 x 11 Gaussian window, and constants that keep the denominators above zero.
 WINDOW_SIGMA, WINDOW_REACH = 1.5, 5
 K1, K2 = 0.01, 0.03
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """A true image: its `signal` (C, H, W) on the range of the image it belongs to, and its black and white there."""
-
-    signal: NDArray[np.float32]
-    ends: tuple[float, float] = (-1.0, 1.0)
-
-    @classmethod
-    def of(cls, truth: Image, image: Image) -> "Truth":
-        """Return `truth` as the truth of `image`.
-
-        Values of one unit are compared as they are; their unit is one when their integer types are, or when the ranges
-        are of similar length. Otherwise black and white of the two images are taken to be the same.
-        """
-        is_one_type = truth.pixels.dtype == image.pixels.dtype and truth.pixels.dtype.kind == "u"
-        if not (is_one_type or truth.values.has_units_of(image.values)):
-            return cls(truth.signal)
-        ends = image_signal(np.array(truth.values.ends), image.values)
-        return cls(image_signal(truth.pixels, image.values), (float(ends[0]), float(ends[1])))
-
-    def on_its_range(self, signal: Signal) -> Signal:
-        """Return a signal of the image, for which black and white of the truth become -1 and 1."""
-        black, white = self.ends
-        if (black, white) == (-1, 1):
-            return signal
-        return (signal - black) * (RANGE / (white - black)) - 1
 
 
 def file_report(

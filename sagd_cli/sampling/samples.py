@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sagd_cli.data.alike import byte_images
 from sagd_cli.data.folders import check_output_folder
 from sagd_cli.data.images import contact_sheet, write_array
+from sagd_cli.data.writing import format_for, write_drawable
 from sagd_cli.diffusion.catalogue import SAMPLERS
 from sagd_cli.errors import UsageError
 from sagd_cli.model.model import Model
@@ -20,11 +22,12 @@ from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing
 
 GRID_IMAGES = 100
 ARCHIVE = "samples.npz"
+SAMPLE_FORMATS = ("png", "tiff", "npz")
 
 
 @dataclass(frozen=True)
 class SampleTarget:
-    """Where samples are written: into `folder`, as PNG files or one samples.npz.
+    """Where samples are written: into `folder`, as image files, png or tiff, or one samples.npz (`format`).
 
     `grid` is the PNG file of a contact sheet, or None. Existing outputs are replaced only with `force`.
     """
@@ -35,17 +38,22 @@ class SampleTarget:
     force: bool = False
 
     def name(self, seed: int) -> str:
-        """Return the name of the PNG file of a seed."""
-        return f"{seed:06d}.png"
+        """Return the name of the image file of a seed."""
+        return f"{seed:06d}.{self.format}"
 
     def check(self, model: Model, seeds: range) -> None:
         """Raise UsageError, before anything is drawn, when images of `model` cannot be written to this target."""
-        if self.format not in ("png", "npz"):
-            raise UsageError(f"unknown format {self.format!r}", "Formats are png and npz.")
-        if not model.is_drawable and (self.format == "png" or self.grid is not None):
+        if self.format not in SAMPLE_FORMATS:
+            raise UsageError(f"unknown format {self.format!r}", "Formats are png, tiff and npz.")
+        if not model.is_drawable and (self.format != "npz" or self.grid is not None):
             raise UsageError(
                 f"fields of {model.dtype} of shape {model.shape} cannot be drawn as images",
                 "Use --format npz without --grid.",
+            )
+        if self.format == "png" and not model.has_pixels:
+            raise UsageError(
+                f"PNG files would clip samples of {model.dtype} data",
+                "Use --format tiff, the default of such a run.",
             )
         if self.grid is not None:
             if not has_suffix(self.grid, ".png"):
@@ -69,9 +77,9 @@ def save_samples(
     target.folder.mkdir(parents=True, exist_ok=True)
     kept: list[NDArray[Any]] = []
     for part, pixels in generator.batches(seeds, batch_size, output):
-        if target.format == "png":
+        if target.format != "npz":
             for seed, image in zip(part, pixels, strict=True):
-                write_array(image, target.folder / target.name(seed))
+                write_drawable(image, target.folder / target.name(seed))
         if target.format == "npz" or (target.grid is not None and sum(map(len, kept)) < GRID_IMAGES):
             kept.append(pixels)
     if target.format == "npz":
@@ -85,9 +93,15 @@ def save_samples(
 
 
 def save_grid(grid: Path, images: list[NDArray[Any]]) -> None:
-    """Write the contact sheet of the first `images`, which come in batches."""
+    """Write the contact sheet of the first `images`, which come in batches. A note counts what is clipped of floats."""
     grid.parent.mkdir(parents=True, exist_ok=True)
-    write_array(contact_sheet(np.concatenate(images)[:GRID_IMAGES]), grid)
+    shown = byte_images(np.concatenate(images)[:GRID_IMAGES], f"the images of {grid}")
+    write_array(contact_sheet(np.stack([*shown])), grid)
+
+
+def suited_format(model: Model) -> str:
+    """Return the format that holds samples of `model` unchanged: png for bytes, tiff for floats, npz for no images."""
+    return format_for(model.dtype) if model.is_drawable else "npz"
 
 
 def default_folder(run: Run, generator: ImageGenerator, seeds: range) -> Path:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from sagd_cli.data.images import contact_sheet, write_array
+from sagd_cli.data.ranges import ToBytes
 from sagd_cli.errors import SagdError
 from sagd_cli.model.state import TrainingState
 from sagd_cli.sampling.generator import ImageGenerator
@@ -50,6 +51,7 @@ class ContactSheets:
             self.output.note(
                 f"{sheets} contact sheets of {len(SEEDS)} images: {evaluations:,} network evaluations, "
                 f"{evaluations / training:.1%} of training's {training:,}"
+                + ("" if model.has_pixels else "; values beyond black and white are clipped in them")
             )
         return True
 
@@ -69,7 +71,7 @@ class ContactSheets:
                 parts = generator.batches(SEEDS, self.at_once, Output(quiet=True))
                 images = np.concatenate([pixels for _, pixels in parts])
             path.parent.mkdir(exist_ok=True)
-            write_array(contact_sheet(images), path)
+            write_array(contact_sheet(ToBytes()(0, images)), path)
         except (
             OSError,
             SagdError,

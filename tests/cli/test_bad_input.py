@@ -96,7 +96,7 @@ CASES = [
     (["train", "--dataset", ""], "is not a folder of images"),
     (["train", "--preset", ""], "unknown preset ''"),
     (["train", "--config", "-", "--filter", "-"], "both read standard input"),
-    (["train", "--size", "8"], "unknown key 'size'"),
+    (["train", "--size", "8"], "--size is for folders of images"),
     (["data", "prepare", "digits", "--output", "x.zip"], "neither a .npy or .npz file nor a folder"),
     (["omit", "", "--band", "high"], "holds no image"),
     (["omit", ".", "--band", "high", "--estimate", "best"], "unknown estimate 'best'"),
@@ -191,6 +191,20 @@ def test_mixed_sizes_are_named_and_size_mends_them(sagd, digits, tmp_path):
     one_sentence(sagd("data", "info", digits), 1, "9 x 7", "8 x 8", "--size N")
     result = sagd("data", "prepare", digits, "--size", 8, "--output", tmp_path / "all.npy", "--json")
     assert result.json["shape"] == [1, 8, 8] and np.load(tmp_path / "all.npy").shape == (13, 1, 8, 8)
+
+
+@pytest.mark.parametrize("data", ["digits", "digits:test", "a.npy"])
+@pytest.mark.parametrize("option", [("--mode", "rgb"), ("--size", 4)])
+def test_what_is_for_folders_of_images_is_refused_for_other_data(sagd, tmp_path, monkeypatch, data, option):
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", np.zeros((3, 1, 8, 8), np.uint8))
+    result = sagd("data", "prepare", data, *option, "--output", "out.npy")
+    assert result.code == 2 and not (tmp_path / "out.npy").exists()
+    named = "a.npy" if data == "a.npy" else "the data set digits"
+    assert f"{option[0]} is for folders of images, and {named} is none" in result.err
+    if option[0] == "--size":
+        result = sagd("train", "--dataset", data, *option, "--dry-run")
+        assert result.code == 2 and f"--size is for folders of images, and {named} is none" in result.err
 
 
 def test_bad_files_are_skipped_and_their_neighbours_done(sagd, digits, tmp_path):

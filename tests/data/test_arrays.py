@@ -240,8 +240,7 @@ def test_truth_values_are_black_and_white(save):
 
 
 REFUSED_TYPES = {
-    "uint16": ("uint16", "FILE.npy,range=0:4095"),
-    "int64": ("int64", ".astype('uint8')"),
+    "int16": ("int16", "FILE.npy,range=0:4095"),
     "complex64": ("complex64", "two channels of float32"),
     "datetime64[s]": ("datetime64[s]", ""),
     "S3": ("S3", ""),
@@ -410,3 +409,24 @@ def test_floats_that_do_not_look_like_signals_are_said(tmp_path, capfd, low, hig
     np.save(tmp_path / "a.npy", np.linspace(low, high, 64, dtype=np.float32).reshape(1, 1, 8, 8))
     load_images(parse_dataset(f"{tmp_path}/a.npy"))
     assert ("range=" in capfd.readouterr().err) == is_said
+
+
+def test_integers_that_use_a_small_part_of_their_type_are_asked_about_everywhere(tmp_path, sagd):
+    np.save(tmp_path / "a.npy", np.arange(3 * 64, dtype=np.uint16).reshape(3, 1, 8, 8) * 20)
+    commands = (["data", "info"], ["spectrum"], ["filter", "fit"])
+    for command in (
+        *commands,
+        ["corrupt", "--band", "high", "--strength", 1, "--output", tmp_path / "o.npy"],
+    ):
+        result = sagd(*command, tmp_path / "a.npy")
+        assert result.code == 1 and f"{tmp_path}/a.npy,range=0:3820" in result.err.replace("\n", " ")
+    assert sagd("data", "info", f"{tmp_path}/a.npy,range=0:3820").code == 0
+
+
+@pytest.mark.parametrize("options", ["", ",range=0:2040"])
+def test_missing_data_in_an_array_are_refused(tmp_path, options):
+    array = np.linspace(0, 2000, 64, dtype=np.float32).reshape(1, 1, 8, 8)
+    array[0, 0, 2, 2] = -9999
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(DataError, match="holds -9999 at 1 of its values"):
+        load(tmp_path / "a.npy", options)

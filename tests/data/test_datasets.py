@@ -11,7 +11,7 @@ from PIL import Image
 
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data.datasets import load_images, load_pixels, stream_images
+from sagd_cli.data.datasets import load_drawable, load_images, stream_images
 from sagd_cli.errors import DataError, UsageError
 
 
@@ -155,8 +155,9 @@ def test_folders_in_a_folder_are_classes(tmp_path, sagd):
 
 def test_a_folder_with_images_of_its_own_has_no_classes(tmp_path):
     write_shades(tmp_path, dark=10)
-    Image.fromarray(np.full((4, 4), 30, np.uint8)).save(tmp_path / "own.png")
-    assert load(str(tmp_path)).labels is None and len(load(str(tmp_path)).images) == 1
+    for name in ("own.png", "another.png", "third.png", "fourth.png"):
+        Image.fromarray(np.full((4, 4), 30, np.uint8)).save(tmp_path / name)
+    assert load(str(tmp_path)).labels is None and len(load(str(tmp_path)).images) == 4
 
 
 def test_an_empty_class_is_named(tmp_path):
@@ -185,12 +186,17 @@ def test_labels_that_fit_no_images_are_refused(tmp_path, labels, names, message)
         load(str(tmp_path / "a.npz"))
 
 
-def test_data_without_black_and_white_are_no_pixels(tmp_path):
-    np.save(tmp_path / "latents.npy", np.zeros((2, 4, 8, 8), np.float32))
-    config = parse_dataset(str(tmp_path / "latents.npy"))
-    with pytest.raises(UsageError, match=r"latents\.npy is float32 data, which has no black and white"):
-        load_pixels(config)
-    assert load_pixels(config, lambda index, image: image.astype(np.uint8)).images.shape == (2, 4, 8, 8)
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((4, 8, 8), "float32"), ((2, 8, 8), "uint8"), ((3, 40), "float16"), ((1, 8, 8, 8), "uint8")],
+)
+def test_other_fields_than_grey_and_rgb_images_are_not_drawn(tmp_path, shape, dtype):
+    np.save(tmp_path / "a.npy", np.zeros((2, *shape), dtype))
+    config = parse_dataset(str(tmp_path / "a.npy"))
+    with pytest.raises(UsageError, match=rf"a\.npy holds {dtype} fields of shape .*, not grey or RGB images"):
+        load_drawable(config)
+    as_grey = load_drawable(config, lambda index, image: image.reshape(1, -1, 8))
+    assert as_grey.images.shape == (2, 1, np.prod(shape) // 8, 8)
 
 
 def test_nothing_is_downloaded_unless_told(tmp_path, monkeypatch):

@@ -539,3 +539,19 @@ def test_the_format_is_found_in_the_bytes():
     assert (
         format_in(saved("GIF", COLOURS[..., 0])) == "GIF" and format_in(tiff(COLOURS, bigtiff=True)) == "TIFF"
     )
+
+
+def test_what_is_no_longer_true_in_other_units_is_left_out(sagd, tmp_path):
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    said = "ImageJ=1.54f\nunit=micron\nmin=0.0\nmax=255.0\nspacing=2.0"
+    tags = [(42113, "s", 0, "300", True), (42112, "s", 0, "<GDALMetadata/>", True)]
+    tifffile.imwrite(tmp_path / "a.tif", values, description=said, metadata=None, extratags=tags)
+    noise = ("--band", "high", "--strength", 0.5)
+    assert sagd("corrupt", tmp_path / "a.tif", *noise, "--output", tmp_path / "floats").code == 0
+    assert sagd("corrupt", tmp_path / "a.tif", *noise, "--clip", "--output", tmp_path / "bytes").code == 0
+    with tifffile.TiffFile(tmp_path / "floats" / "a.tiff") as file:
+        assert file.pages[0].tags["ImageDescription"].value == "ImageJ=1.54f\nunit=micron\nspacing=2.0"
+        assert not {42112, 42113} & {tag.code for tag in file.pages[0].tags}
+    with tifffile.TiffFile(tmp_path / "bytes" / "a.tif") as file:
+        assert file.pages[0].tags["ImageDescription"].value == said
+        assert {42112, 42113} <= {tag.code for tag in file.pages[0].tags}

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
@@ -9,6 +10,7 @@ from sagd_plugins.datasets._pictures import Pictures
 from support.image_files import noise, save
 
 from sagd_cli.data.folders import images_by_class, list_images
+from sagd_cli.data.images import read_image
 from sagd_cli.data.ranges import Range
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.system.console import Output, use_output
@@ -193,7 +195,7 @@ def test_a_folder_of_which_most_would_be_left_out_is_refused(tmp_path):
     save(tmp_path / "a.png", noise((4, 4, 1), "uint8"))
     for name in ("b.cr2", "c.cr2", "d.heic"):
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"most files of .* left out: 2 \.cr2, 1 \.heic, beside 1 image"):
+    with pytest.raises(UsageError, match=r"most of .* left out: 2 \.cr2, 1 \.heic, beside 1 image"):
         list_images(tmp_path)
 
 
@@ -225,3 +227,73 @@ def test_pictures_beside_a_small_folder_are_the_set_and_the_folder_is_named(tmp_
         save(tmp_path / name, noise((4, 4, 1), "uint8"))
     assert [*images_by_class(tmp_path)] == [tmp_path]
     assert "2 image(s); left out: 1 folder(s)" in said()
+
+
+@pytest.mark.usefixtures("said")
+@pytest.mark.parametrize(
+    ("grey", "cover", "kind", "white"),
+    [
+        (255, 255, "float32", 255),
+        (255, 1, "float32", 255),
+        (4095, 4095, "uint16", 4095),
+        (4095, 65535, "uint16", 4095),
+    ],
+)
+def test_alpha_has_the_scale_of_its_type_or_of_the_pixels(tmp_path, grey, cover, kind, white):
+    values, alpha = np.linspace(0, grey, 64), np.where(np.arange(64) < 32, cover, 0)
+    save(tmp_path / "a.tif", np.stack([values, alpha], axis=-1).reshape(8, 8, 2).astype(kind))
+    image = read_all([tmp_path / "a.tif"]).ravel()
+    signals = image if kind == "float32" else image / 127.5 - 1
+    expected = np.where(alpha > 0, values / white * 2 - 1, 1)
+    np.testing.assert_allclose(signals, expected, atol=1e-6 if kind == "float32" else 0.0045)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "stated"),
+    [
+        ("uint16", 65535, "65535"),
+        ("float32", 77.0, "77"),
+        ("float32", -999.0, None),
+        ("float32", -3.4028231e38, None),
+        ("float32", 1e30, None),
+    ],
+)
+def test_values_for_missing_data_are_refused(tmp_path, kind, value, stated):
+    values = np.linspace(0, 50, 64).reshape(8, 8).astype(kind)
+    values[2, 3:6] = value
+    tags = [] if stated is None else [(42113, "s", 0, stated, True)]
+    tifffile.imwrite(tmp_path / "a.tif", values, extratags=tags)
+    with pytest.raises(DataError, match="at 3 of its values, which seems to stand for missing data"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_value_for_missing_data_that_is_among_the_others_is_a_value(tmp_path):
+    values = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    tifffile.imwrite(tmp_path / "a.tif", values, extratags=[(42113, "s", 0, "0", True)])
+    assert read_image(tmp_path / "a.tif").pixels.min() == 0
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    values[0, 0] = 30  # one bright star
+    tifffile.imwrite(tmp_path / "b.tif", values)
+    assert read_image(tmp_path / "b.tif").pixels.max() == 30
+
+
+def test_the_folders_that_are_left_out_count_by_what_they_hold(tmp_path, said):
+    for name in ("a.png", "b.png", "sub/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save(tmp_path / name, noise((4, 4, 1), "uint8"))
+    assert len(list_images(tmp_path)) == 2
+    assert "left out: 1 folder(s) with 1 image(s)" in said()
+    for name in ("sub/b.png", "sub/c.png"):
+        save(tmp_path / name, noise((4, 4, 1), "uint8"))
+    with pytest.raises(UsageError, match=r"most of .* would be left out: 1 folder\(s\) with 3 image\(s\)"):
+        list_images(tmp_path)
+
+
+@pytest.mark.usefixtures("said")
+def test_pictures_without_a_suffix_count(tmp_path):
+    save(tmp_path / "a.png", noise((4, 4, 1), "uint8"))
+    for name in ("b", "c"):
+        (tmp_path / name).write_bytes((tmp_path / "a.png").read_bytes())
+    (tmp_path / "README").write_text("these are three pictures")
+    with pytest.raises(UsageError, match="most of"):
+        list_images(tmp_path)

@@ -103,12 +103,10 @@ def test_integers_are_clipped_by_their_type_and_not_by_the_range():
     assert clipped_values(signal, kind, values) == 2
 
 
-def decided(*images, given=None, stated=()):
-    survey = RangeSurvey(given)
-    for index, image in enumerate(images):
-        survey.add(np.asarray(image), stated[index] if stated else None)
-    ranges = survey.decided()
-    return ranges.of(np.asarray(images[0]).dtype), len(ranges.remarks)
+def decided(image):
+    survey = RangeSurvey()
+    survey.add(image)
+    return survey.decided().of(image.dtype), len(survey.decided().remarks)
 
 
 SPREAD = np.linspace(0, 1, 100)
@@ -146,9 +144,41 @@ def test_a_range_that_is_found_is_said(values, kind, expected):
     assert remarks == 1
 
 
-def test_what_the_user_says_goes_first_and_what_all_files_state_second():
+def test_what_the_user_says_goes_first_and_what_a_file_states_second():
     image, stated = (SPREAD * 300).astype(np.float32), Range(0, 1000)
-    assert decided(image, given=Range(0, 500), stated=[stated]) == (Range(0, 500), 0)
-    assert decided(image, image, stated=[stated, stated]) == (stated, 0)
-    assert decided(image, image, stated=[stated, Range(0, 999)])[0] == BYTE_RANGE
-    assert decided(image, image, stated=[stated, None])[0] == BYTE_RANGE
+    survey = RangeSurvey()
+    for one in (image, image * 3):
+        survey.add(one, stated)
+    assert survey.decided().of(image.dtype, stated) == stated and not survey.decided().remarks
+    survey.add(image)
+    assert survey.decided().of(image.dtype, stated) == stated
+    assert survey.decided().of(image.dtype) == BYTE_RANGE
+    told = RangeSurvey(Range(0, 500))
+    told.add(image, stated)
+    told.add(np.zeros(3, np.uint8))
+    assert told.decided().of(image.dtype, stated) == Range(0, 500)
+    assert told.decided().of(np.dtype(np.uint8)) == BYTE_RANGE
+    alone = RangeSurvey(Range(0, 100))
+    alone.add(np.zeros(3, np.uint8))
+    assert alone.decided().of(np.dtype(np.uint8)) == Range(0, 100)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (SPREAD * 2, Range(0, 2)),
+        (SPREAD * 510, Range(0, 510)),
+        (SPREAD * 400, Range(0, 400)),
+        (SPREAD * 1.4 - 0.84, Range(-1, 1)),
+        (SPREAD * 2 - 1, Range(-1, 1)),
+        (SPREAD * 3 - 1, UNIT),  # [0, 1] with noise of half its length on both sides
+        (SPREAD * 1e-7 + 1, UNIT),
+    ],
+)
+def test_a_range_is_no_wider_or_narrower_than_the_values_tell(values, expected):
+    found, _ = decided(values.astype(np.float32))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-6)
+
+
+def test_dark_pictures_of_16_bits_are_not_stretched():
+    assert decided((SPREAD * 28270).astype(np.uint16)) == (Range(0, 65535), 0)

@@ -12,6 +12,8 @@ from PIL import Image
 
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.data.datasets import hash_images, load_images, mean_and_std
+from sagd_cli.data.images import read_image
+from sagd_cli.data.ranges import UNIT
 
 NO_PROC = not os.path.exists("/proc/self/status")  # noqa: PTH110
 
@@ -60,6 +62,27 @@ def test_floats_are_written_as_they_are(tmp_path, sagd, dtype):
     np.save(tmp_path / "a.npy", np.asfortranarray(values))
     assert sagd("data", "prepare", tmp_path / "a.npy", "--output", tmp_path / "b.npy").code == 0
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), values, strict=True)
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [("float16", 3), ("float32", 1), ("float64", 3)])
+def test_a_folder_of_float_images_holds_the_same_signals(tmp_path, sagd, dtype, channels):
+    values = np.random.default_rng(0).normal(0, 2, (3, channels, 8, 8)).astype(dtype)
+    np.save(tmp_path / "a.npy", values)
+    for source, target in (("a.npy", "one"), ("one", "two")):  # from an array, and from a folder of floats
+        result = sagd("data", "prepare", tmp_path / source, "--output", tmp_path / target, "--json")
+        assert (result.code, result.json["count"]) == (0, 3), result.err
+        files = sorted((tmp_path / target).iterdir())
+        assert [path.name for path in files] == ["000000.tiff", "000001.tiff", "000002.tiff"]
+        for path, signal in zip(files, values, strict=True):
+            image = read_image(path)
+            assert image.range == UNIT and image.pixels.dtype == np.float32
+            np.testing.assert_allclose(image.pixels, (signal.astype(np.float64) + 1) / 2, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(load(tmp_path / target).images, values, rtol=0, atol=1e-6)
+    made = sagd("data", "prepare", tmp_path / "one", "--pixels", "--output", tmp_path / "bytes", "--json")
+    assert made.json["clipped"] == np.count_nonzero(
+        np.abs(np.rint((values.astype(float) + 1) * 127.5) - 127.5) > 128
+    )
+    assert sorted(path.suffix for path in (tmp_path / "bytes").iterdir()) == [".png"] * 3
 
 
 @pytest.mark.slow

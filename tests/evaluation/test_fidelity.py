@@ -117,6 +117,35 @@ def test_sets_that_cannot_be_compared(one, two, fragment):
         distance(array_source("one", one.astype(np.uint8)), array_source("two", two.astype(np.uint8)))
 
 
+@pytest.mark.parametrize("side", ["generated", "reference"])
+@pytest.mark.parametrize("form", ["folder", "float16", "float64"])
+def test_float_images_are_measured_as_bytes_and_what_is_clipped_is_said(sagd, tmp_path, form, side):
+    pixels = images_of(digits(slice(0, 40)))
+    np.save(tmp_path / "bytes.npy", pixels)
+    signals = pixels / 127.5 - 1
+    signals[:2, 0, 0, :3] = [-1.5, 1.25, 7]  # these become black, white and white
+    pixels[:2, 0, 0, :3] = [0, 255, 255]
+    np.save(tmp_path / "clipped.npy", pixels)
+    source = tmp_path / ("floats" if form == "folder" else "floats.npy")
+    np.save(tmp_path / "floats.npy", signals.astype("float32" if form == "folder" else form))
+    if form == "folder":
+        assert sagd("data", "prepare", tmp_path / "floats.npy", "--output", source).code == 0
+
+    def measured(path):
+        sets = [path, tmp_path / "bytes.npy"][:: 1 if side == "generated" else -1]
+        return sagd("fid", *sets, "--metrics", "fid", "--json")
+
+    found, expected = measured(source), measured(tmp_path / "clipped.npy")
+    assert found.code == 0, found.err
+    assert found.json["fd"] == expected.json["fd"]
+    assert found.json["receipt"][side]["sha256"] == expected.json["receipt"][side]["sha256"]
+    said = " ".join(found.err.split())
+    assert (
+        said.count(f"the values of {source} are taken as signals, black -1 and white 1; 6 of 2,560 were") == 1
+    )
+    assert "taken as signals" not in expected.err
+
+
 def test_few_images_for_many_features_are_warned_of(capsys):
     assert distance(digits(slice(0, 20)), digits(slice(20, 90)))["fd_floor"] is None
     assert "covariance is singular" in capsys.readouterr().err

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import BYTES, UNIT, Range, image_signal
 from sagd_cli.errors import ConfigError
-from sagd_cli.restoration.quality import Truth, band_power, file_report, psnr, ssim
+from sagd_cli.restoration.quality import band_power, file_report, psnr, ssim
+from sagd_cli.restoration.truth import Truth
 from sagd_cli.spectral.band import Band
 
 shapes = st.tuples(st.sampled_from([1, 3]), st.integers(1, 30), st.integers(1, 30))

@@ -8,6 +8,12 @@ import pytest
 import tifffile
 from support.settings import TINY
 
+from sagd_cli.config.arguments import parse_dataset
+from sagd_cli.data.images import Image
+from sagd_cli.data.ranges import Range
+from sagd_cli.errors import UsageError
+from sagd_cli.restoration.clean_images import clean_images
+
 RANGES = {
     "bytes": (1, 0, "uint8", []),
     "unit": (1 / 255, 0, "float32", []),
@@ -62,6 +68,102 @@ def test_the_figures_of_a_restoration_do_not_depend_on_the_range(sagd, tmp_path,
         for key in KEYS:
             assert found[key] == pytest.approx(plain[key], abs=1e-3), (name, key)
         assert found["strength"] == pytest.approx(plain["strength"], rel=1e-3)
+
+
+def damaged_elsewhere(folder, picture, name):
+    """Write the picture on a range with noise that another program added, as floats that do not state the range."""
+    scale, offset, _, _ = RANGES[name]
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tif", ((picture + noise_of(picture)) * scale + offset).astype(np.float32))
+    return folder
+
+
+def noise_of(picture):
+    return np.random.default_rng(1).normal(0, 25, picture.shape)
+
+
+@pytest.mark.parametrize("truth", ["bytes", "unit", "same"])
+@pytest.mark.parametrize("name", ["bytes", "unit", "float_bytes", "hounsfield", "twelve_bits"])
+def test_figures_beside_a_truth_of_any_type(sagd, tmp_path, picture, name, truth):
+    """They are right, or asked about where the units cannot be known; with --range they are always right."""
+    scale, offset, kind, _ = RANGES[name if truth == "same" else truth]
+    (tmp_path / "t").mkdir()
+    tifffile.imwrite(tmp_path / "t" / "a.tif", (picture * scale + offset).astype(kind))
+    damaged = damaged_elsewhere(tmp_path / "d", picture, name)
+    scale, offset, _, _ = RANGES[name]
+    told = ["--range", f"{offset}:{255 * scale + offset}"]
+    seen = np.clip(picture + noise_of(picture), 0, 255)
+    expected = 10 * np.log10(255**2 / np.mean((seen - picture) ** 2))
+    for more in ([], told):
+        result = sagd(
+            *("omit", damaged, "--band", "high", "--estimate", "notch", "--truth", tmp_path / "t", "--json"),
+            *("--output", tmp_path / f"o{len(more)}", *more),
+        )
+        if result.code:
+            assert not more and truth != "same" and name in ("hounsfield", "twelve_bits")
+            assert "has other units than" in result.err and "--range LO:HI" in result.err
+            continue
+        assert result.json["psnr_before_mean"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_files_that_state_their_ranges_keep_them_in_one_folder(sagd, tmp_path, picture):
+    alone, names = {}, ("bytes", "hounsfield", "twelve_bits")
+    (tmp_path / "all").mkdir()
+    noise = ("--band", "high", "--strength", 0.3)
+    for name in names:
+        scale, offset, kind, _ = RANGES[name]
+        tifffile.imwrite(tmp_path / "all" / f"{name}.tif", (picture * scale + offset).astype(kind))
+    assert sagd("corrupt", tmp_path / "all", *noise, "--output", tmp_path / "d").code in (0, 1)
+    places = ("--truth", tmp_path / "all", "--output", tmp_path / "o")
+    result = sagd("omit", tmp_path / "d", *noise, "--estimate", "notch", *places, "--json").json
+    for record in result["files"]:
+        alone[record["input"]] = record["psnr_before"]
+    assert len(alone) == 3 and max(alone.values()) - min(alone.values()) < 1  # each has noise of its own
+
+
+@pytest.fixture
+def float_files(tmp_path):
+    """A folder of two float files on [0, 1], black and white, with a value beyond; and their signals."""
+    pixels = np.random.default_rng(0).random((2, 16, 16), np.float32)
+    pixels[:, 0, :3] = 0, 1, 1.25
+    (tmp_path / "clean").mkdir()
+    for k, plane in enumerate(pixels):
+        tifffile.imwrite(tmp_path / "clean" / f"{k}.tif", plane)
+    return tmp_path / "clean", 2 * pixels[:, None] - 1
+
+
+@pytest.mark.parametrize(
+    "form", ["folder", "folder,range=0:1", "folder,size=16", "array", "float64", "prepared"]
+)
+def test_a_reference_of_floats_has_the_same_signals_in_every_form(sagd, tmp_path, float_files, form):
+    folder, signals = float_files
+    text = f"{folder}{form.removeprefix('folder')}" if form.startswith("folder") else f"{tmp_path}/r.npy"
+    if form == "prepared":
+        assert sagd("data", "prepare", folder, "--output", tmp_path / "r.npy").code == 0
+    elif text.endswith("r.npy"):
+        np.save(tmp_path / "r.npy", signals.astype("float64" if form == "float64" else "float32"))
+    clean = clean_images(text)
+    for values in (None, Range(0, 1), Range(-1, 1), Range(0, 1)):  # of the images that are damaged
+        damaged = [] if values is None else [Image(signals[0], None, folder, values)]
+        if form == "folder" and values == Range(-1, 1):
+            continue  # files keep their unit
+        np.testing.assert_allclose(np.stack(clean.signals(damaged)), signals, rtol=0, atol=1e-6)
+    assert clean.data == parse_dataset(text)
+
+
+def test_a_reference_of_float_rgb_serves_and_one_of_latents_does_not(tmp_path):
+    values = np.random.default_rng(1).normal(size=(3, 4, 8, 8)).astype(np.float16)
+    for count in (1, 3):
+        np.save(tmp_path / "a.npy", values[:, :count])
+        found = clean_images(f"{tmp_path}/a.npy").signals(
+            [Image(np.zeros((1, 8, 8), np.uint8), None, tmp_path)]
+        )
+        np.testing.assert_array_equal(np.stack(found), values[:, :count].astype(np.float32))
+        assert {signal.dtype.name for signal in found} == {"float32"}
+    for count in (2, 4):
+        np.save(tmp_path / "a.npy", values[:, :count])
+        with pytest.raises(UsageError, match="not grey or RGB images"):
+            clean_images(f"{tmp_path}/a.npy")
 
 
 @pytest.mark.slow

@@ -334,7 +334,7 @@ COMMANDS = (
             Values("--ema", ("10000",), WHOLE_NUMBERS, 0.05),
             _SEED,
             Values("--batch-size", ("2", "250"), WHOLE_NUMBERS),
-            Values("--format", ("png", "npz"), TEXTS, 0.5),
+            Values("--format", ("png", "tiff", "npz"), TEXTS, 0.5),
             Values("--grid", ("grid.png", "new/grid.png"), TARGETS, 0.1),
             Values("--filter", ("powerlaw",), ODD_FILTERS, 0.1),
             _DEVICE,

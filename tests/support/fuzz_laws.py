@@ -228,7 +228,7 @@ def _sample(case: Case, ran: Ran, run: Run) -> list[str]:
 def _samples(folder: Path) -> np.ndarray:
     if (folder / "samples.npz").exists():
         return np.asarray(np.load(folder / "samples.npz")["images"])
-    return np.stack([read_image(path).pixels for path in sorted(folder.glob("*.png"))])
+    return np.stack([read_image(path).pixels for path in sorted(folder.glob("[0-9]*"))])
 
 
 def _with_output(case: Case, target: str) -> list[str]:

@@ -175,7 +175,7 @@ def test_what_cannot_run_is_refused_before_anything_is_written(sagd, tmp_path, m
         (["--grid", "dataset=digits,digits:test"], "no common reference"),
         (["--grid", "filter.options.alpha=1", "--features", "inception"], "need the weights"),
         (["--grid", "filter.options.alpha=1", "--reference", tmp_path / "big.npy"], "of (1, 16, 16)"),
-        (["--grid", "filter.options.alpha=1", "--dataset", tmp_path / "latents.npy"], "no black and white"),
+        (["--grid", "filter.options.alpha=1", "--dataset", tmp_path / "latents.npy"], "not grey or RGB"),
         ([], "nothing to sweep"),
     ):
         for dry in ([], ["--dry-run"]):

@@ -1,13 +1,21 @@
-"""Float data: trained on as they are, sampled as they are, and refused wherever pixels are needed."""
+"""Float data: trained on as they are, sampled as they are, and refused as images unless they are grey or RGB."""
+
+import json
 
 import numpy as np
 import pytest
 import torch
 from support.interruption import hashes
 
+from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.config.layers import resolve
+from sagd_cli.data.datasets import load_images
+from sagd_cli.data.images import contact_sheet, read_image
+from sagd_cli.data.ranges import UNIT, ToBytes
+from sagd_cli.report.portrait import portray
 from sagd_cli.run.folder import Run, open_run
 from sagd_cli.run.manifest import Checkpoint, Manifest
+from sagd_cli.sampling.generator import ImageGenerator
 from sagd_cli.system.console import Output
 from sagd_cli.training.train import run_training
 
@@ -73,7 +81,7 @@ def test_a_manifest_that_does_not_name_a_type_is_of_pixels(tiny_run):
 
 def test_samples_are_floats_beyond_the_range_of_images(sagd, run, tmp_path):
     common = ["sample", run, "-n", 8, "--steps", 5, "--output", tmp_path / "s"]
-    assert sagd(*common, "--format", "npz").code == 0
+    assert sagd(*common).code == 0  # the format that suits it
     with np.load(tmp_path / "s" / "samples.npz") as archive:
         images = archive["images"]
     assert images.dtype == np.float32 and images.shape == (8, 4, 8, 8)
@@ -82,23 +90,97 @@ def test_samples_are_floats_beyond_the_range_of_images(sagd, run, tmp_path):
     assert again["dtype"] == "float32"
 
 
-@pytest.mark.parametrize("options", [[], ["--format", "png"], ["--format", "npz", "--grid", "grid.png"]])
-def test_float_samples_are_not_drawn(sagd, run, tmp_path, monkeypatch, options):
+@pytest.mark.parametrize("options", [["--format", "tiff"], ["--format", "png"], ["--grid", "grid.png"]])
+def test_latents_are_not_drawn(sagd, run, tmp_path, monkeypatch, options):
     monkeypatch.chdir(tmp_path)
     result = sagd("sample", run, "-n", 2, "--output", "s", *options)
     assert result.code == 2 and "fields of float16 of shape (4, 8, 8) cannot be drawn as images" in result.err
     assert "--format npz" in result.err and list(tmp_path.iterdir()) == []
 
 
-def test_float_fields_of_one_channel_are_not_drawn_either(sagd, tmp_path, tiny_settings):
-    path = save(tmp_path / "a.npy", np.random.default_rng(3).normal(size=(20, 1, 8, 8)).astype(np.float32))
-    run_training(config_of(path, tiny_settings), tmp_path / "run", CPU, QUIET)
-    result = sagd("sample", tmp_path / "run", "-n", 2)
-    assert result.code == 2 and "fields of float32 of shape (1, 8, 8)" in result.err
+@pytest.fixture(scope="module")
+def float_run(tmp_path_factory, tiny_settings):
+    """A run of 8 steps on float RGB images, of which many values are beyond black and white."""
+    folder = tmp_path_factory.mktemp("floats")
+    values = np.random.default_rng(3).normal(size=(20, 3, 8, 8)).astype(np.float32)
+    settings = {**tiny_settings, "training.sample_images": 64, "sampling.steps": 3}
+    run_training(config_of(save(folder / "a.npy", values), settings), folder / "run", CPU, QUIET)
+    return folder / "run"
 
 
-def test_what_needs_pixels_refuses_floats(sagd, tmp_path):
-    path = save(tmp_path / "a.npy", np.random.default_rng(4).normal(size=(20, 1, 8, 8)).astype(np.float32))
+def drawn(run, count):
+    opened = open_run(run, QUIET)
+    return ImageGenerator(opened.model(CPU), opened.config.sampling).draw(range(count))
+
+
+def test_samples_of_float_images_are_tiff_files_that_lose_nothing(sagd, float_run, tmp_path):
+    expected = drawn(float_run, 4)
+    assert np.abs(expected).max() > 1.5
+    result = sagd("sample", float_run, "-n", 4, "--output", tmp_path / "s", "--grid", tmp_path / "grid.png")
+    assert result.code == 0, result.err
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == [f"{i:06d}.tiff" for i in range(4)]
+    for i in range(4):
+        image = read_image(tmp_path / "s" / f"{i:06d}.tiff")
+        assert image.pixels.dtype == np.float32 and image.range == UNIT  # the file states black and white
+        np.testing.assert_allclose(image.pixels, (expected[i] + 1) / 2, rtol=1e-6, atol=1e-6)
+    change = ToBytes()
+    sheet = contact_sheet(change(0, expected))
+    np.testing.assert_array_equal(read_image(tmp_path / "grid.png").pixels, sheet)
+    assert f"{change.clipped:,} of 768 were beyond" in " ".join(result.err.split()) and change.clipped > 100
+    again = load_images(parse_dataset(str(tmp_path / "s"))).images
+    np.testing.assert_allclose(again, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_sheets_and_reports_show_float_images(float_run):
+    sheet = read_image(float_run / "samples" / "step-00000008.png").pixels.astype(int)
+    expected = contact_sheet(ToBytes()(0, drawn(float_run, 64)))
+    assert np.abs(sheet - expected).max() <= 1 and sheet.std() > 50  # of two computations, one may round up
+    portrait = portray(float_run, CPU, 4, QUIET)
+    assert portrait.missing == [] and portrait.sheet.shape[0] == 3 and portrait.sheet.dtype == np.uint8
+
+
+def test_a_format_that_would_clip_is_refused(sagd, float_run, tmp_path):
+    result = sagd("sample", float_run, "-n", 2, "--format", "png", "--output", tmp_path / "s")
+    assert result.code == 2 and "PNG files would clip" in result.err and "--format tiff" in result.err
+    result = sagd("sample", float_run, "-n", 2, "--format", "jpeg", "--output", tmp_path / "s")
+    assert result.code == 2 and "Formats are png, tiff and npz" in result.err
+    assert not (tmp_path / "s").exists()
+
+
+def test_samples_of_bytes_are_png_files_by_default_and_tiff_on_demand(sagd, tiny_run, tmp_path):
+    for name, options, suffix in (("a", [], "png"), ("b", ["--format", "tiff"], "tiff")):
+        assert (
+            sagd("sample", tiny_run, "-n", 2, "--steps", 3, "--output", tmp_path / name, *options).code == 0
+        )
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == [
+            f"{i:06d}.{suffix}" for i in (0, 1)
+        ]
+    one, two = (load_images(parse_dataset(str(tmp_path / name))).images for name in "ab")
+    np.testing.assert_array_equal(one, two, strict=True)
+
+
+@pytest.mark.slow
+def test_damaged_files_are_trained_on_sampled_and_measured(sagd, tmp_path, tiny_settings):
+    """Each command takes what the one before wrote, without an option that says what it is."""
+    clean, damaged, data, run, samples = (tmp_path / name for name in ("c", "d", "d.npy", "run", "s"))
+    digits = load_images(parse_dataset("digits:test")).images[:24]
+    assert sagd("data", "prepare", save(tmp_path / "c.npy", digits), "--output", clean).code == 0
+    assert sagd("corrupt", clean, "--band", "high", "--strength", 0.5, "--output", damaged).code == 0
+    assert sagd("data", "prepare", damaged, "--output", data).code == 0
+    tiny = [word for key, value in tiny_settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    trained = sagd("train", "--dataset", data, "--omit-band", "high", *tiny, "--output", run)
+    assert trained.code == 0 and f"sagd sample {run}" in " ".join(trained.err.split())
+    assert sagd("sample", run, "-n", 4, "--output", samples).code == 0
+    assert load_images(parse_dataset(str(samples))).images.dtype == np.float32
+    measure = ("--metrics", "fid", "--count", 4, "--json")
+    stored, again = (sagd("fid", source, "digits:test", *measure) for source in (samples, run))
+    assert stored.code == again.code == 0, (stored.err, again.err)
+    assert "were clipped" in stored.err and "were clipped" in again.err
+    assert stored.json["fd"] == pytest.approx(again.json["fd"], rel=1e-2)
+
+
+def test_what_needs_images_refuses_latents(sagd, tmp_path):
+    path = save(tmp_path / "a.npy", np.random.default_rng(4).normal(size=(20, 4, 8, 8)).astype(np.float32))
     assert sagd("data", "prepare", "digits:test", "--output", tmp_path / "digits").code == 0
     before = sorted(tmp_path.iterdir())
     for command in (
@@ -108,7 +190,7 @@ def test_what_needs_pixels_refuses_floats(sagd, tmp_path):
         ["data", "prepare", path, "--output", tmp_path / "png"],
     ):
         result = sagd(*command)
-        assert result.code == 2 and f"{path} is float32 data" in result.err and "Traceback" not in result.err
+        assert result.code == 2 and f"{path} holds float32 fields of shape (4, 8, 8)" in result.err
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -1,6 +1,7 @@
 """Image files as training data: of one size, one depth and one colour model, read one at a time."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -45,19 +46,18 @@ class Pictures:
         RGB, and of floats and integers, where it names two files.
         """
         first: NDArray[Any] | None = None
-        clipped = 0
+        clipped, narrow = 0, self.given
         for index, image in enumerate(self._images()):
             picture: NDArray[Any] = image.signal
             if image.pixels.dtype.kind == "u":
-                clipped += clipped_values(picture, np.dtype(np.uint8)) if image.range else 0
+                beyond = clipped_values(picture, np.dtype(np.uint8)) if image.range else 0
+                clipped, narrow = clipped + beyond, image.range if beyond else narrow
                 picture = to_bytes(image.pixels, image.range)
             first = picture if first is None else first
             _check_alike(first, picture, self.paths[0], self.paths[index])
             yield picture
         if clipped:
-            output().once(
-                f"{clipped:,} values are outside the range {self.given}: they became black or white"
-            )
+            output().once(f"{clipped:,} values are outside the range {narrow}: they became black or white")
 
     def as_they_are(self) -> Iterator[NDArray[Any]]:
         """Yield the images (C, H, W) at their own depth, as `DatasetPlugin.stream` has them; sizes may differ.
@@ -76,7 +76,7 @@ class Pictures:
             except DataError as error:
                 raise self._all_faults(index, error) from error
             if image.pixels.dtype != np.uint8 or self.given is not None:
-                image = replace(image, range=self._ranges.of(image.pixels.dtype))
+                image = replace(image, range=self._ranges.of(image.pixels.dtype, image.range))
             pixels = image.opaque
             transparent += pixels is not image.pixels
             yield self._changed(replace(image, pixels=pixels, alpha=None))
@@ -95,16 +95,16 @@ class Pictures:
 
     @cached_property
     def _ranges(self) -> Ranges:
-        survey = RangeSurvey(self.given)
-        if self.given is None:
-            with output().progress("range", len(self)) as bar:
-                for path in self.paths:
-                    try:
-                        image = read_image(path)
-                    except DataError:  # it will be named when its turn comes
-                        continue
+        if self.given is not None:
+            return Ranges.given(self.given)
+        survey = RangeSurvey()
+        with output().progress("range", len(self)) as bar:
+            for path in self.paths:
+                # What cannot be read will be named when its turn comes.
+                with suppress(DataError):
+                    image = read_image(path)
                     survey.add(image.pixels, image.range)
-                    bar.advance()
+                bar.advance()
         found = survey.decided()
         for remark in found.remarks:
             output().once(f"{remark} (range=LO:HI says otherwise)")

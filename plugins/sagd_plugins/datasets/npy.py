@@ -9,13 +9,18 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from sagd_cli.data.alike import ChangedImages
-from sagd_cli.data.ranges import image_signal
+from sagd_cli.data.images import NO_DATA, refuse_missing
+from sagd_cli.data.ranges import Range, image_signal
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.plugin import DatasetPlugin, LazyImageSet, Options, Split, hookimpl
 from sagd_cli.plugin.records import Images
+from sagd_cli.system.console import output
 from sagd_plugins.datasets._arrays import read_arrays
 from sagd_plugins.datasets._layouts import LAYOUTS, arranged, check_layout, described, likely_layouts
 from sagd_plugins.datasets._range_option import RangeText, parsed
+
+FIRST_VALUES = 2**22  # that are looked at
+FARTHEST_SIGNAL = 100  # neither signals nor latents go further
 
 
 class NpyOptions(Options):
@@ -76,10 +81,45 @@ def _images(options: NpyOptions, array: NDArray[Any], of_two_axes: list[str]) ->
     """
     images, values = arranged(array, _layout(options, array, of_two_axes)), parsed(options.range)
     if values is not None and images.dtype.kind in "uif":
-        return ChangedImages(images, lambda index, image: image_signal(image, values))
+        return ChangedImages(
+            images, lambda index, image: _signal(image, values, f"image {index} of {options.path}")
+        )
+    _check_values(images, options.path)
     if images.dtype != np.bool_:
         return images
     return ChangedImages(images, lambda index, image: image * np.uint8(255))
+
+
+def _signal(image: NDArray[Any], values: Range, subject: str) -> NDArray[np.float32]:
+    refuse_missing(image, subject)
+    return image_signal(image, values)
+
+
+def _check_values(images: NDArray[Any], path: Path) -> None:
+    """Look at the first values of an array whose range is not given: are they what arrays of their type hold?
+
+    Raises DataError on missing data, and on integers of more than 8 bits that use a small part of their type; those of
+    16 bits with a sign, which hold sound, may be quiet. A note tells of floats that do not look like signals.
+    """
+    first = images[: max(1, FIRST_VALUES // images[0].size)]
+    kind = images.dtype.kind
+    if kind not in "uif" or not first.size or images.dtype.itemsize == 1:
+        return
+    low, high = float(first.min()), float(first.max())
+    says = f"{path},range={low:.7g}:{high:.7g}"
+    if kind == "f":
+        if low in NO_DATA:
+            refuse_missing(first, str(path))
+        if low < high and (low >= 0 or max(-low, high) > FARTHEST_SIGNAL):
+            output().once(
+                f"the values of {path} go from {low:.7g} to {high:.7g} and are taken as they are, as signals of which "
+                f"black is -1 and white 1 ({says} says otherwise)"
+            )
+    elif images.dtype != np.int16 and 0 < 4 * max(-low, high) <= np.iinfo(images.dtype).max:
+        raise DataError(
+            f"{path} is {images.dtype} with values from {low:.7g} to {high:.7g}, a small part of its type",
+            f"Say which values are black and white, for example {says}.",
+        )
 
 
 def _layout(options: NpyOptions, array: NDArray[Any], of_two_axes: list[str]) -> str:

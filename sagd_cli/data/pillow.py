@@ -112,11 +112,13 @@ def decode_jpeg2000(data: bytes) -> np.ndarray:
             samples = _scaled(with_channels(imagecodecs.jpeg2k_decode(bare)), 2 ** max(bits) - 1)
         else:
             samples = _samples(picture)
-        if min(bits) < 8 >= max(bits):  # Pillow has put zeros behind them
-            if picture.mode not in ("L", "LA", "RGB", "RGBA"):
-                raise DataError("has a palette of fewer than 8 bits", "Save it as RGB of 8 bits.")
-            channels = zip(np.moveaxis(samples, 2, 0), bits, strict=True)
-            samples = np.stack([_scaled(channel >> 8 - own, 2**own - 1) for channel, own in channels], axis=2)
+            if min(bits) < 8:  # Pillow has put zeros behind them
+                if picture.mode not in ("L", "LA", "RGB", "RGBA"):
+                    raise DataError("has a palette of fewer than 8 bits", "Save it as RGB of 8 bits.")
+                channels = zip(np.moveaxis(samples, 2, 0), bits, strict=True)
+                samples = np.stack(
+                    [_scaled(channel >> 8 - own, 2**own - 1) for channel, own in channels], axis=2
+                )
         return upright(samples, orientation(read_tags(exif), xmp))
 
 

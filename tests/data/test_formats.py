@@ -172,6 +172,14 @@ def test_few_bits_of_jpeg_2000_fill_the_range_of_8(bits):
         np.testing.assert_array_equal(decode(data, "JPEG 2000"), expected, strict=True)
 
 
+def test_alpha_of_one_bit_beside_colours_of_eight_is_none_or_all():
+    samples = np.dstack([RAMP >> 8, RAMP[..., 0] // 200 % 2 * 255]).astype(np.uint8)
+    data = bytearray(imagecodecs.jpeg2k_encode(samples, reversible=True, level=0, codecformat="j2k"))
+    kinds = data.index(b"\xff\x4f\xff\x51") + 42  # of each component: its bits less one, and two steps
+    data[kinds + 9] = 0
+    np.testing.assert_array_equal(decode(bytes(data), "JPEG 2000"), samples, strict=True)
+
+
 @pytest.mark.parametrize("compression", [None, "tga_rle"])
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA"])
 def test_tga_has_no_name_in_it_and_is_known_by_its_head(tmp_path, mode, compression):

@@ -160,7 +160,7 @@ def sample(
     seeds = range(seed, seed + count)
     into = folder or default_folder(opened, generator, seeds)
     target = SampleTarget(into, format_ or suited_format(model), grid, force)
-    target.check(model, seeds)
+    target.check(model, seeds, run)
     generator.warn_of_terminal_snr(out)
     drawn = save_samples(generator, seeds, batch_size, target, out)
     result = describe(opened, generator, seeds, target)

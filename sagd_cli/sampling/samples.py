@@ -16,6 +16,7 @@ from sagd_cli.diffusion.catalogue import SAMPLERS
 from sagd_cli.errors import UsageError
 from sagd_cli.model.model import Model
 from sagd_cli.run.folder import Run
+from sagd_cli.run.manifest import CHECKPOINTS
 from sagd_cli.sampling.generator import ImageGenerator
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing
@@ -41,8 +42,14 @@ class SampleTarget:
         """Return the name of the image file of a seed."""
         return f"{seed:06d}.{self.format}"
 
-    def check(self, model: Model, seeds: range) -> None:
-        """Raise UsageError, before anything is drawn, when images of `model` cannot be written to this target."""
+    def check(self, model: Model, seeds: range, run: Path) -> None:
+        """Raise UsageError, before anything is drawn, when images of `model` cannot be written to this target.
+
+        The folder of its `run` and those of the checkpoints are none.
+        """
+        folder, checkpoints = self.folder.resolve(), (run / CHECKPOINTS).resolve()
+        if folder == run.resolve() or checkpoints in (folder, *folder.parents):
+            raise UsageError(f"{self.folder} is a folder of the run itself", "Choose another --output.")
         if self.format not in SAMPLE_FORMATS:
             raise UsageError(f"unknown format {self.format!r}", "Formats are png, tiff and npz.")
         if not model.is_drawable and (self.format != "npz" or self.grid is not None):

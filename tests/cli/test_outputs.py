@@ -205,3 +205,15 @@ def test_figures_of_one_row_or_column(sagd, here, shape, band):
     assert found == result.json and result.code == (1 if found["failed"] else 0)
     assert (here / "x.png").is_file() == (not found["failed"]) == ("figure" in found)
     assert len(found["failed"]) + len(found["files"]) == 1
+
+
+def test_samples_are_not_written_among_checkpoints(sagd, tiny_run):
+    before = sorted(tiny_run.rglob("*"))
+    for folder in (
+        tiny_run,
+        tiny_run / "checkpoints",
+        tiny_run / "samples" / ".." / "checkpoints" / "step-00000008",
+    ):
+        result = sagd("sample", tiny_run, "-n", 1, "--steps", 1, "--output", folder, "--force")
+        assert result.code == 2 and "is a folder of the run itself" in result.err
+    assert sorted(tiny_run.rglob("*")) == before

@@ -161,7 +161,7 @@ def test_a_sweep_ends_with_its_table_and_the_same_command_does_nothing_more(sagd
 
 def test_what_cannot_run_is_refused_before_anything_is_written(sagd, tmp_path, monkeypatch):
     np.save(tmp_path / "big.npy", np.arange(8 * 256, dtype=np.uint8).reshape(8, 1, 16, 16))
-    np.save(tmp_path / "latents.npy", np.arange(8 * 64, dtype=np.float32).reshape(8, 1, 8, 8))
+    np.save(tmp_path / "latents.npy", np.arange(8 * 256, dtype=np.float32).reshape(8, 4, 8, 8))
     for arguments, words in (
         (["--grid", "filter.options.alhpa=1"], "Did you mean alpha?"),
         (["--grid", "filter.options.alpha=1", "--metric", "isc"], "Metrics of a sweep"),

@@ -534,7 +534,9 @@ def test_several_processes_are_stopped_by_the_end_of_their_terminal_and_go_on(tm
         "--output",
         folder,
     ]
-    process = start(*command, "--jobs", 2, start_new_session=True)
+    # The tests may run under nohup, and what is ignored is inherited.
+    own = {"start_new_session": True, "preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}
+    process = start(*command, "--jobs", 2, **own)
     wait_until(lambda: len([*folder.glob("cells/*/*/metrics.jsonl")]) == 2, process)
     for _ in range(2):
         os.killpg(process.pid, signal.SIGHUP)

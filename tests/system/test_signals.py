@@ -66,7 +66,10 @@ def test_under_nohup_the_work_goes_on():
 
 
 def test_a_training_whose_terminal_is_closed_is_saved_and_goes_on(tiny_config, tiny_run, tmp_path):
-    with pytest.raises(Interrupted, match="stopped at step 3 of 8") as stop:
+    with (
+        handled(signal.SIGHUP, signal.SIG_DFL),  # the tests may run under nohup
+        pytest.raises(Interrupted, match="stopped at step 3 of 8") as stop,
+    ):
         run_training(tiny_config, tmp_path / "run", CPU, stop_at(3, signal.SIGHUP))
     assert stop.value.exit_code == 129
     run_training(tiny_config, tmp_path / "run", CPU, QUIET)

@@ -370,5 +370,5 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written: .* is a file"):
+    with pytest.raises(UsageError, match=r"cannot be written: .* is a file"):
         save_figure(figure_of(gap((12, 12))), tmp_path / "file" / "a.png")

@@ -337,7 +337,16 @@ def test_two_commands_in_one_folder_lose_nothing_of_each_other(sagd, tmp_path, m
 
     def run_while_another_does(*arguments):
         monkeypatch.setattr(run, "run_plan", original)
-        found.append(sagd(*command, "filter.options.alpha=0.1", "--seeds", "1").json)
+        other = [
+            sys.executable,
+            "-m",
+            "sagd_cli",
+            *map(str, command),
+            "filter.options.alpha=0.1",
+            "--seeds",
+            "1",
+        ]
+        found.append(json.loads(subprocess.run(other, capture_output=True, check=True).stdout))
         original(*arguments)
 
     monkeypatch.setattr(run, "run_plan", run_while_another_does)

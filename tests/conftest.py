@@ -3,7 +3,9 @@
 import json
 import os
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores, and small networks gain little from two
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # several workers share the cores, and small networks gain little from two
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from dataclasses import dataclass

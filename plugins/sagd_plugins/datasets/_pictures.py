@@ -48,11 +48,11 @@ class Pictures:
         first: NDArray[Any] | None = None
         clipped, narrow = 0, self.given
         for index, image in enumerate(self._images()):
-            picture: NDArray[Any] = image.signal
-            if image.pixels.dtype.kind == "u":
-                beyond = clipped_values(picture, np.dtype(np.uint8)) if image.range else 0
+            is_float = image.pixels.dtype.kind == "f"
+            if image.range is not None and not is_float:
+                beyond = clipped_values(image.signal, np.dtype(np.uint8))
                 clipped, narrow = clipped + beyond, image.range if beyond else narrow
-                picture = to_bytes(image.pixels, image.range)
+            picture: NDArray[Any] = image.signal if is_float else to_bytes(image.pixels, image.range)
             first = picture if first is None else first
             _check_alike(first, picture, self.paths[0], self.paths[index])
             yield picture

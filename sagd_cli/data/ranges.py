@@ -186,7 +186,7 @@ class Ranges:
     remarks: tuple[str, ...] = ()
 
     @classmethod
-    def given(cls, values: Range, types: Iterable[str] = ("uint8", "uint16", "float32")) -> "Ranges":
+    def told(cls, values: Range, types: Iterable[str] = ("uint8", "uint16", "float32")) -> "Ranges":
         """Return the range that the user says for images of these `types`."""
         return cls(dict.fromkeys(types, replace(values, given=True)))
 
@@ -217,7 +217,7 @@ class RangeSurvey:
     def decided(self) -> Ranges:
         """Return the decision, with a remark for each type whose range was found from its values."""
         if self.given is not None:
-            return Ranges.given(self.given, self.types - {"uint8"} or self.types)
+            return Ranges.told(self.given, self.types - {"uint8"} or self.types)
         by_type, remarks = dict[str, Range](), list[str]()
         for name, seen in self.seen.items():
             whole = type_range(np.dtype(name))

@@ -117,16 +117,19 @@ def clean_signals(clean: Sequence[Image], damaged: Sequence[Image]) -> list[NDAr
     Black and white are the same where both are known. Otherwise values of one type, integers or floats, have one unit.
     Raises DataError where they are of two types.
     """
-    signals = []
-    for image in clean:
-        other = next((one for one in damaged if one.values.found), damaged[0]) if damaged else image
-        if not (image.values.found or other.values.found):
-            signals.append(image.signal)
-            continue
-        if image.pixels.dtype != other.pixels.dtype:
-            _check_known(image, other)
-        signals.append(image_signal(image.pixels, other.values))
-    return signals
+    if not damaged:
+        return [image.signal for image in clean]
+    # Damaged images have one range for each type, so one of them whose range was found stands for all.
+    other = next((image for image in damaged if image.values.found), damaged[0])
+    return [_as_those_of(other, image) for image in clean]
+
+
+def _as_those_of(other: Image, image: Image) -> NDArray[np.float32]:
+    if not (image.values.found or other.values.found):
+        return image.signal
+    if image.pixels.dtype != other.pixels.dtype:
+        _check_known(image, other)
+    return image_signal(image.pixels, other.values)
 
 
 def _truth_ranges(own: Ranges, images: Sequence[Image], given: Range | None) -> Ranges:
@@ -138,7 +141,7 @@ def _truth_ranges(own: Ranges, images: Sequence[Image], given: Range | None) -> 
         return own
     told = {image.pixels.dtype.name for image in images if image.values.given}
     told = {name for name in told if name in own.by_type and own.by_type[name].found}
-    return Ranges({**own.by_type, **Ranges.given(given, told).by_type}, own.remarks)
+    return Ranges({**own.by_type, **Ranges.told(given, told).by_type}, own.remarks)
 
 
 def _difference(one: Signal, other: Signal) -> float:

@@ -96,7 +96,7 @@ class Pictures:
     @cached_property
     def _ranges(self) -> Ranges:
         if self.given is not None:
-            return Ranges.given(self.given)
+            return Ranges.told(self.given)
         survey = RangeSurvey()
         with output().progress("range", len(self)) as bar:
             for path in self.paths:

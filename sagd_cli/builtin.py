@@ -41,6 +41,7 @@ BUILTIN_MODULES = (
     "sagd_plugins.datasets.patches",
     "sagd_plugins.backbones.unet",
     "sagd_plugins.backbones.dit",
+    "sagd_plugins.backbones.residual",
     "sagd_plugins.features.digits",
     "sagd_plugins.features.inception",
     "sagd_plugins.features.spectrum",

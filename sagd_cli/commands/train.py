@@ -76,7 +76,8 @@ def train(
         typer.Option(
             "--restore",
             metavar="BAND",
-            help="Learn to remove noise in this BAND, for `sagd omit --model`; may be repeated; rings: any ring.",
+            help="Learn to remove noise in this BAND, for `sagd omit --model`; may be repeated. rings: any ring; any: "
+            "all noise.",
         ),
     ] = None,
     schedule: Annotated[str | None, typer.Option("--schedule", help=f"{listing(SCHEDULES)}.")] = None,
@@ -143,7 +144,7 @@ def train(
 
       sagd train --preset mnist --dataset mnist:root=data --filter powerlaw:alpha=-0.1
 
-      sagd train --dataset patches:path=photos --restore rings --set restoration.window=64 --output runs/restorer
+      sagd train --preset restorer --dataset patches:path=photos,mode=RGB,size=160,count=4000 --output runs/restorer
 
       sagd train --class-conditional --output runs/classes    (then: sagd sample runs/classes --class 3 --guidance 2)
 

@@ -17,7 +17,7 @@ from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.validation import Frozen, complete_options, digest_of
 from sagd_cli.diffusion.catalogue import LOSSES, PREDICTIONS, SAMPLERS, SCHEDULES, SPACINGS
 from sagd_cli.plugin.records import Split
-from sagd_cli.spectral.band import RINGS, Band
+from sagd_cli.spectral.band import ANY, RINGS, Band
 from sagd_cli.system.choices import Choice
 
 
@@ -110,6 +110,13 @@ class TrainingConfig(Frozen):
         description="Half-life of the weights' moving average, or several: the first is sampled by default.",
     )
     flips: bool = Field(False, description="Mirror half of the images left to right, at random.")
+    turns: bool = Field(
+        False, description="Mirror and turn images at random: all eight ways to lay down a square."
+    )
+    crops: tuple[Annotated[int, Field(ge=16, multiple_of=16)], ...] = Field(
+        (),
+        description="Sides of squares to cut from the images at random, one drawn for each step; []: whole images.",
+    )
     label_dropout: float = Field(
         0.1, ge=0, lt=1, description="Share of images shown without their class, which guidance needs."
     )
@@ -148,24 +155,28 @@ class RestorationConfig(Frozen):
 
     bands: tuple[str, ...] = Field(
         min_length=1,
-        description="BANDs; each image is given noise in one of them, at random; rings: random rings.",
+        description="BANDs; each image is given noise in one of them, at random; rings: random rings; any: noise "
+        "of any kind.",
     )
     strengths: tuple[PositiveFloat, PositiveFloat] = Field(
         (0.02, 2.0),
         description="Least and largest noise amplitude on the [-1, 1] range, log-uniform between.",
-    )
-    window: int | None = Field(
-        None, ge=4, description="Side of the square of an image that the network sees; null: all of it."
     )
     damage: float | None = Field(
         None,
         gt=0,
         description="Amplitude of the noise that the training images already have; null: they are clean.",
     )
+    grey: float = Field(0.0, ge=0, le=1, description="Share of the RGB images that are made grey.")
+    paler: float = Field(0.0, ge=0, le=1, description="Share of the images whose contrast is lowered.")
+    inverted: float = Field(0.0, ge=0, le=1, description="Share of the images that are inverted.")
+    clipped: float = Field(
+        0.0, ge=0, le=1, description="Share of the images whose noise is clipped and rounded to 8 bits."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for band in set(self.bands) - {RINGS}:
+        for band in set(self.bands) - {RINGS, ANY}:
             Band.parse(band)
         if self.strengths[0] > self.strengths[1]:
             raise ValueError("strengths go from the least to the largest")

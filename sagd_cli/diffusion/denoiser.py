@@ -12,7 +12,10 @@ from sagd_cli.diffusion.process import ForwardProcess
 class Denoiser(Protocol):
     """Anything that splits x_t into its expected parts: x_t = alpha_t x0 + sigma_t eps."""
 
-    process: ForwardProcess
+    @property
+    def process(self) -> ForwardProcess:
+        """The process whose noise is split off."""
+        ...
 
     def __call__(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (x0, eps), each of the shape of `x_t` (B, C, *spatial); `t` is a scalar tensor in [0, 1]."""

@@ -3,7 +3,7 @@
 import torch
 
 from sagd_cli.config.run import BackboneConfig, RunConfig
-from sagd_cli.diffusion.band_denoiser import MULTIPLE
+from sagd_cli.denoising.preconditioning import INPUTS
 from sagd_cli.errors import ConfigError
 from sagd_cli.plugin.records import BackbonePlugin
 from sagd_cli.plugin.registry import registry
@@ -14,20 +14,25 @@ from sagd_cli.spectral.noise import random_stream
 def seen_shape(config: RunConfig, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of the network's input for images of `shape` = (C, *spatial).
 
-    A network that restores has 2 C channels: the field outside the band, and the noisy field inside the band. It sees
-    a window of the image, or the whole image with sides continued to multiples of 4. Raises ConfigError when the
-    images are smaller than the window.
+    With `training.crops` it sees squares of the images. A network that restores has 4 C channels, and sides that are
+    continued to multiples of `side_multiple`. Raises ConfigError when the images are smaller than the squares.
     """
-    if config.restoration is None:
-        return shape
-    window = config.restoration.window
-    if window is not None and window > min(shape[1:]):
+    crops = config.training.crops
+    if crops and (len(shape) != 3 or max(crops) > min(shape[1:])):
         raise ConfigError(
-            f"the window of {window} pixels is larger than the images, {format_shape(shape[1:])}",
-            "Choose a smaller restoration.window, or null for whole images.",
+            f"squares of {max(crops)} pixels cannot be cut from images of {format_shape(shape[1:])}",
+            "Choose smaller training.crops, or none for whole images.",
         )
-    sides = [side + -side % MULTIPLE if window is None else window for side in shape[1:]]
-    return (2 * shape[0], *sides)
+    sides = (max(crops),) * 2 if crops else shape[1:]
+    if config.restoration is None:
+        return (shape[0], *sides)
+    multiple = side_multiple(config)
+    return (INPUTS * shape[0], *(side + -side % multiple for side in sides))
+
+
+def side_multiple(config: RunConfig) -> int:
+    """Return the number that divides the sides of what a network that restores is given."""
+    return 16 if config.training.crops else 4
 
 
 def build_backbone(config: BackboneConfig, shape: tuple[int, ...], classes: int = 0) -> torch.nn.Module:

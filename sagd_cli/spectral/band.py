@@ -14,7 +14,8 @@ from sagd_cli.spectral.region import PRESETS, check_center, check_edges, disc, i
 STRIPE_AXES = {"horizontal": -2, "vertical": -1}  # the axis of the field along which the stripes alternate
 STRIPE_WIDTH = 0.01
 STRIPE_GUARD = 0.05
-RINGS = "rings"  # in the list of bands that a network is trained for: rings between random radii
+# In the list of bands that a network is trained for: rings between random radii, and noise of any kind.
+RINGS, ANY = "rings", "any"
 
 
 class Part(Protocol):
@@ -81,10 +82,11 @@ class Notch:
 
 @dataclass(frozen=True)
 class Stripe:
-    """The strip of full `width` (cycles/sample) that holds stripes of `direction`, from rho = 0.05 on."""
+    """The strip of full `width` (cycles/sample) that holds stripes of `direction`, from `guard` in rho on; never DC."""
 
     direction: str
     width: float = STRIPE_WIDTH
+    guard: float = STRIPE_GUARD
     is_radial: ClassVar[bool] = False
     is_thin: ClassVar[bool] = True
 
@@ -92,11 +94,13 @@ class Stripe:
         """Bins of the half spectrum inside; raise ConfigError unless the field has two axes."""
         if grid.ndim != 2:
             raise ConfigError(f"{self.direction} stripes need an image, not a field of shape {grid.shape}")
-        return strip(STRIPE_AXES[self.direction], self.width, STRIPE_GUARD, FrequencyGrid(grid.shape)) > 0
+        inside = strip(STRIPE_AXES[self.direction], self.width, self.guard, FrequencyGrid(grid.shape)) > 0
+        return inside & (grid.radius > 0)
 
     def __str__(self) -> str:
         """The part as the command line takes it."""
-        return f"stripe:{self.direction},{_shown(self.width)}"
+        guard = "" if self.guard == STRIPE_GUARD else f",{_shown(self.guard)}"
+        return f"stripe:{self.direction},{_shown(self.width)}{guard}"
 
 
 @dataclass(frozen=True)
@@ -175,11 +179,14 @@ def _read_stripe(text: str, rest: str) -> Stripe:
         raise ConfigError(f"the stripes {text!r} have no direction", suggest(direction, STRIPE_AXES))
     if not comma:
         return Stripe(direction)
-    form = f"{KINDS['stripe'].form} with a number in cycles/pixel"
-    (value,) = _numbers([width], text, form, "stripe:horizontal,0.01", (1, 1))
+    form = f"{KINDS['stripe'].form} with numbers, in cycles/pixel and in rho"
+    value, *more = _numbers(width.split(","), text, form, "stripe:horizontal,0.01", (1, 2))
     if not 0 <= value <= 0.5:
         raise ConfigError(f"the stripes {text!r} need a width from 0 to 0.5 cycles/pixel")
-    return Stripe(direction, value)
+    guard = more[0] if more else STRIPE_GUARD
+    if not 0 <= guard < 0.5:
+        raise ConfigError(f"the stripes {text!r} begin between 0 and 0.5 in rho")
+    return Stripe(direction, value, guard)
 
 
 @dataclass(frozen=True)
@@ -198,7 +205,7 @@ class PartKind:
 KINDS = {
     "ring": PartKind("LO:HI in rho", _read_ring),
     "notch": PartKind("notch:FY,FX,RADIUS", _read_notch),
-    "stripe": PartKind("stripe:horizontal[,WIDTH]", _read_stripe),
+    "stripe": PartKind("stripe:horizontal[,WIDTH[,FROM]]", _read_stripe),
 }
 
 

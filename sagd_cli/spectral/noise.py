@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.filter import SpectralFilter
-from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.grid import Array, FrequencyGrid
 
 # Images of a batch that share a generator: few enough to divide a batch, many enough to keep the device busy.
 BLOCK_IMAGES = 16
@@ -54,29 +55,54 @@ class BatchStream:
 Streams = torch.Generator | Sequence[torch.Generator] | BatchStream | None
 
 
-def multiply_spectrum(x: Tensor, gain: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return F^-1 diag(gain) F x for fields x (..., *shape); `gain` broadcasts to their half spectrum.
+def tensor_on(device: torch.device | str, values: NDArray[np.generic]) -> Tensor:
+    """Return a float32 copy of `values` on `device`."""
+    return torch.as_tensor(np.array(values, dtype=np.float32), device=device)
+
+
+def white_noise(shape: tuple[int, ...], streams: Streams, device: torch.device | str) -> Tensor:
+    """Draw white noise of `shape` = (B, C, *spatial); `streams` are those of `SpectralNoise.draw`."""
+    if streams is None or isinstance(streams, torch.Generator):
+        return torch.randn(shape, generator=streams, device=device)
+    if isinstance(streams, BatchStream):
+        return streams.randn(shape[1:])
+    return torch.stack([torch.randn(shape[1:], generator=g, device=device) for g in streams])
+
+
+def spectrum_of(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return F x (..., *half spectrum) of fields x (..., *shape).
 
     In float32 outside autocast: half-precision FFTs fail or lose the spectrum.
     """
-    dims = tuple(range(-len(shape), 0))
     with torch.autocast(x.device.type, enabled=False):
-        spectrum = torch.fft.rfftn(x.float(), dim=dims)
-        # In place where autograd does not need the factors: this saves one of the largest arrays.
-        shaped = spectrum * gain if gain.requires_grad else spectrum.mul_(gain)
-        # irfftn takes these two steps on a copy of its input, at up to twice the time on the CPU.
-        if len(dims) > 1:
-            shaped = torch.fft.ifftn(shaped, dim=dims[:-1])
-        field: Tensor = torch.fft.irfft(shaped, n=shape[-1], dim=-1)
-        return field
+        spectrum: Tensor = torch.fft.rfftn(x.float(), dim=tuple(range(-len(shape), 0)))
+        return spectrum
+
+
+def field_of(spectrum: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the fields (..., *shape) of a half spectrum, the inverse of `spectrum_of`."""
+    # irfftn takes these two steps on a copy of its input, at up to twice the time on the CPU.
+    if len(shape) > 1:
+        spectrum = torch.fft.ifftn(spectrum, dim=tuple(range(-len(shape), -1)))
+    field: Tensor = torch.fft.irfft(spectrum, n=shape[-1], dim=-1)
+    return field
+
+
+def multiply_spectrum(x: Tensor, gain: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return F^-1 diag(gain) F x for fields x (..., *shape); `gain` broadcasts to their half spectrum."""
+    spectrum = spectrum_of(x, shape)
+    # In place where autograd does not need the factors: this saves one of the largest arrays.
+    return field_of(spectrum * gain if gain.requires_grad else spectrum.mul_(gain), shape)
+
+
+def power_of(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return |F x|^2 / N (..., *half spectrum) of fields x (..., *shape)."""
+    return torch.view_as_real(spectrum_of(x, shape)).square().sum(-1) / math.prod(shape)
 
 
 def mean_power(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return |F x|^2 / N of fields x (..., *shape) on the half spectrum, averaged over the leading axes."""
-    dims = tuple(range(-len(shape), 0))
-    with torch.autocast(x.device.type, enabled=False):
-        spectrum = torch.fft.rfftn(x.float(), dim=dims, norm="ortho")
-        return torch.view_as_real(spectrum).square().sum(-1).flatten(0, -len(shape) - 1).mean(0)
+    return power_of(x, shape).flatten(0, -len(shape) - 1).mean(0)
 
 
 def uniform(count: int, stream: "torch.Generator | BatchStream", device: torch.device) -> Tensor:
@@ -103,7 +129,7 @@ class SpectralNoise:
         self._inverse = self._multiplier(np.divide(1.0, w, out=np.zeros_like(w), where=support))
         self._support = self._multiplier(support)
         share = self.grid.multiplicity / self.grid.total(self.support)
-        self._share = torch.as_tensor(share, dtype=torch.float32, device=self.device)
+        self._share = tensor_on(self.device, share)
 
     @property
     def grid(self) -> FrequencyGrid:
@@ -121,7 +147,7 @@ class SpectralNoise:
         `streams` is one generator for the batch, one generator for each image, a BatchStream, or None for torch's own
         generator. With one generator for each image, an image depends on its own generator alone, not on its batch.
         """
-        return self.color(self._white(tuple(shape), streams))
+        return self.color(white_noise(tuple(shape), streams, self.device))
 
     def color(self, x: Tensor) -> Tensor:
         """Apply T_w = F^-1 diag(w) F."""
@@ -146,24 +172,17 @@ class SpectralNoise:
 
     def covariance(self) -> Tensor:
         """Eigenvalues of the covariance, w^2, on the half spectrum."""
-        return torch.as_tensor(self.filter.weight**2, dtype=torch.float32, device=self.device)
+        return tensor_on(self.device, self.filter.weight**2)
 
     def logdet(self) -> float:
         """Log-determinant of the covariance on its support."""
         return self.filter.logdet
 
-    def _white(self, shape: tuple[int, ...], streams: Streams) -> Tensor:
-        if streams is None or isinstance(streams, torch.Generator):
-            return torch.randn(shape, generator=streams, device=self.device)
-        if isinstance(streams, BatchStream):
-            return streams.randn(shape[1:])
-        return torch.stack([torch.randn(shape[1:], generator=g, device=self.device) for g in streams])
-
     def _multiplier(self, values: NDArray[np.generic]) -> Tensor | None:
         """Return `values` as a tensor, or None when all are 1: then the drawn tensor itself is the noise."""
         if np.all(np.abs(values.astype(np.float64) - 1) < 1e-12):
             return None
-        return torch.as_tensor(np.array(values, dtype=np.float32), device=self.device)
+        return tensor_on(self.device, values)
 
     def _apply(self, x: Tensor, multiplier: Tensor | None) -> Tensor:
         if tuple(x.shape[-len(self._shape) :]) != self._shape:
@@ -173,5 +192,10 @@ class SpectralNoise:
 
 def band_noise(band: Band, shape: tuple[int, ...], device: torch.device | str = "cpu") -> SpectralNoise:
     """Return noise with w = 1 on the band and 0 elsewhere, for fields of `shape`."""
+    return support_noise(band.mask(FrequencyGrid(shape)).astype(np.float64), shape, device)
+
+
+def support_noise(power: Array, shape: tuple[int, ...], device: torch.device | str = "cpu") -> SpectralNoise:
+    """Return noise with w = 1 where `power` (half spectrum) is above 0, for fields of `shape`."""
     grid = FrequencyGrid(shape)
-    return SpectralNoise(SpectralFilter.from_weight(grid, band.mask(grid)), device)
+    return SpectralNoise(SpectralFilter.from_weight(grid, power > 0), device)

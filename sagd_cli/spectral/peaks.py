@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, optimize, special, stats
+from scipy import ndimage, optimize, special
 
 from sagd_cli.spectral.band import STRIPE_GUARD, Notch, Stripe
 from sagd_cli.spectral.grid import Array, FrequencyGrid
@@ -101,8 +101,8 @@ def _threshold_db(grid: FrequencyGrid, count: int) -> float:
     bars = _bars(grid.ndim)
     half = (np.mean([len(bar) for bar in bars]) / CORRELATED_BINS**grid.ndim + 1) / 2
     quantile = np.linspace(0, 1, 2001)[1:-1]
-    median = stats.beta(half, half)
-    weight = median.pdf(quantile) * median.cdf(quantile) ** (len(bars) - 1)
+    density = (quantile * (1 - quantile)) ** (half - 1)  # of the Beta law, but for its scale
+    weight = density * special.betainc(half, half, quantile) ** (len(bars) - 1)
     background = special.gammaincinv(count, quantile) / special.gammaincinv(count, 0.5)
 
     def surplus(log_excess: float) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -37,6 +38,45 @@ class Labels(NamedTuple):
         return torch.where(stream.rand() >= self.share, self.values[indices], self.no_class)
 
 
+@dataclass(frozen=True)
+class Views:
+    """How images (B, C, *spatial) are varied: mirrored (`flips`), laid down in all ways (`turns`), cut to squares.
+
+    `crops` are the sides of the squares; one is drawn for each step. All of it is a function of (seed, step).
+    """
+
+    flips: bool = False
+    turns: bool = False
+    crops: tuple[int, ...] = ()
+
+    def at(self, images: Tensor, places: range, seed: int, step: int) -> Tensor:
+        """Return the images, which are at `places` of the batch of `step`, as they are seen there."""
+        if self.crops:
+            side = self.crops[int(np.random.default_rng([seed, step]).integers(len(self.crops)))]
+            stream = BatchStream(images.device, places, seed, "crop", step)
+            images = _cut(images, side, stream)
+        if self.flips or self.turns:
+            stream = BatchStream(images.device, places, seed, "flip", step)
+            images = _where(stream, images.flip(-1), images)
+            if self.turns:
+                images = _where(stream, images.flip(-2), images)
+                images = _where(stream, images.transpose(-1, -2), images)
+        return images
+
+
+def _where(stream: BatchStream, changed: Tensor, images: Tensor) -> Tensor:
+    return torch.where((stream.rand() < 0.5).view(-1, *[1] * (images.ndim - 1)), changed, images)
+
+
+def _cut(images: Tensor, side: int, stream: BatchStream) -> Tensor:
+    """Cut a square of `side` pixels from a random place of each image."""
+    steps = torch.arange(side, device=images.device)
+    rows, columns = ((stream.rand() * (size - side + 1)).long()[:, None] + steps for size in images.shape[2:])
+    picture = torch.arange(len(images), device=images.device).view(-1, 1, 1, 1)
+    plane = torch.arange(images.shape[1], device=images.device).view(1, -1, 1, 1)
+    return images[picture, plane, rows[:, None, :, None], columns[:, None, None, :]]
+
+
 def placed(images: Tensor, device: torch.device) -> Tensor:
     """Move the images to `device` if they take at most a quarter of its free memory; else return them as they are."""
     free = available_memory(device) if device.type == "cuda" else None
@@ -56,14 +96,13 @@ class Batches:
         seed: int,
         labels: Labels | None = None,
         device: torch.device | None = None,
-        flips: bool = False,
+        views: "Views | None" = None,
     ) -> None:
         """Keep the images and their classes where they are; the batches go to `device`, by default to the same place.
 
-        With `flips`, about half of the images of a batch are mirrored along their last axis. Which ones is a function
-        of (seed, step).
+        `views` vary the images of a batch.
         """
-        self._flips = flips
+        self._views = views
         self._images = images
         self._device = device or images.device
         self._labels = labels
@@ -87,9 +126,8 @@ class Batches:
         else:
             images = self._images[indices].pin_memory().to(self._device, non_blocking=True)
         labels = None if self._labels is None else self._labels.at(here, places, self._seed, step)
-        if self._flips:
-            mirrored = BatchStream(self._device, places, self._seed, "flip", step).rand() < 0.5
-            images = torch.where(mirrored.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
+        if self._views is not None:
+            images = self._views.at(images, places, self._seed, step)
         return Batch(tensor_signal(images), labels)
 
 

@@ -3,7 +3,8 @@
 import torch
 
 from sagd_cli.config.run import RunConfig
-from sagd_cli.diffusion.band_loss import BandChoice, BandLoss
+from sagd_cli.denoising.loss import RestorationLoss, Variety
+from sagd_cli.denoising.random_spectra import RandomSpectra
 from sagd_cli.diffusion.catalogue import PREDICTIONS
 from sagd_cli.diffusion.loss import DiffusionLoss, Loss
 from sagd_cli.diffusion.prediction import make_prediction
@@ -11,6 +12,7 @@ from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError
 from sagd_cli.model.learned_filter import LearnedNoise, LearnedNoiseLoss, LearnedProfile
+from sagd_cli.model.network import side_multiple
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array
 from sagd_cli.spectral.noise import SpectralNoise
@@ -30,9 +32,7 @@ def make_loss(
     """
     schedule = make_schedule(config.schedule, device)
     if config.restoration is not None:
-        wanted = config.restoration
-        bands = BandChoice(wanted.bands, spectral_filter.grid, device)
-        return BandLoss(schedule, bands, wanted.strengths, power, wanted.window)
+        return restoration_loss(config, spectral_filter.grid.shape, device)
     if profile is None:
         noise = SpectralNoise(spectral_filter, device)
         prediction = make_prediction(config.prediction, power, noise)
@@ -46,3 +46,14 @@ def make_loss(
     prediction = make_prediction(config.prediction, power, moving)
     smoothness = config.filter.options["smoothness"]
     return LearnedNoiseLoss(ForwardProcess(schedule, moving), prediction, smoothness=smoothness)
+
+
+def restoration_loss(config: RunConfig, shape: tuple[int, ...], device: torch.device) -> RestorationLoss:
+    """Return the loss of a run that learns to restore images of spatial `shape`, or crops of them."""
+    wanted, crops = config.restoration, config.training.crops
+    assert wanted is not None
+    spectra = RandomSpectra(wanted.bands, wanted.strengths)
+    varied = Variety(wanted.grey, wanted.paler, wanted.inverted, wanted.clipped)
+    variety = None if varied == Variety() else varied
+    smallest = (min(crops),) * len(shape) if crops else shape
+    return RestorationLoss(spectra, smallest, device, variety, wanted.damage, side_multiple(config))

@@ -25,7 +25,7 @@ from sagd_cli.run.manifest import described
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array
 from sagd_cli.system.console import Output
-from sagd_cli.training.batches import Ahead, Batches, Labels, placed
+from sagd_cli.training.batches import Ahead, Batches, Labels, Views, placed
 from sagd_cli.training.losses import make_loss
 
 
@@ -115,7 +115,14 @@ class Task:
         if self.classes is not None and self.data.labels is not None:
             values = torch.from_numpy(self.data.labels).to(device)
             labels = Labels(values, len(self.classes), settings.label_dropout)
-        batches = Batches(images, settings.batch_size, settings.seed, labels, device, settings.flips)
+        batches = Batches(
+            images,
+            settings.batch_size,
+            settings.seed,
+            labels,
+            device,
+            Views(settings.flips, settings.turns, settings.crops),
+        )
         return batches if images.device.type == device.type else Ahead(batches.at, parts)
 
     def learned_filter(self, state: TrainingState) -> FilterConfig | None:

@@ -259,6 +259,24 @@ def test_photographs_that_give_no_patches_are_named(tmp_path, second, message):
         load(f"patches:path={folder},size=16")
 
 
+def test_photographs_become_grey_or_rgb_alike(tmp_path):
+    """RGB repeats grey pixels, L takes the mean of the colours; without a mode they have to be alike."""
+    colours = np.full((20, 20, 3), [10, 20, 60], np.uint8)
+    folder = write_photographs(tmp_path / "photos", a=np.full((20, 20), 7, np.uint8), b=colours)
+    for mode, wanted in (("RGB", {(7, 7, 7), (10, 20, 60)}), ("L", {(7,), (30,)})):
+        patches = load(f"patches:path={folder},size=16,count=40,mode={mode}").images
+        assert {tuple(patch[:, 0, 0].tolist()) for patch in patches} == wanted
+        assert (patches == patches[:, :, :1, :1]).all()
+
+
+def test_photographs_that_a_file_names_are_left_out(tmp_path):
+    images = {name: np.full((20, 20), level, np.uint8) for name, level in (("a", 1), ("b", 2), ("c", 3))}
+    folder = write_photographs(tmp_path / "photos", **images)
+    (tmp_path / "validation.txt").write_text("b.png\nnot-there.png\n")
+    patches = load(f"patches:path={folder},size=16,count=60,exclude={tmp_path / 'validation.txt'}").images
+    assert set(np.unique(patches)) == {1, 3}
+
+
 def test_patches_have_no_test_split_and_need_a_folder(tmp_path):
     folder = write_photographs(tmp_path / "photos", a=np.zeros((40, 40), np.uint8))
     with pytest.raises(UsageError, match="no held-out split"):

@@ -9,6 +9,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
+from support.full_disk import little_room
 
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.data.datasets import hash_images, load_images, mean_and_std
@@ -129,16 +130,11 @@ def test_an_image_that_does_not_fit_leaves_the_old_file_and_nothing_else(tmp_pat
     assert new.code == 1 and list((tmp_path / "new").iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, name):
-    code = (
-        "import resource, sys; from sagd_cli.__main__ import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"  # an error of write(), as a full disk is
-        "main(['data', 'prepare', 'digits', '--output', sys.argv[1]])"
-    )
-    done = child(code, tmp_path / name)
-    assert done.returncode == 1 and "error: File too large" in done.stderr, done.stderr
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, sagd, name):
+    with little_room(40_000):
+        done = sagd("data", "prepare", "digits", "--output", tmp_path / name)
+    assert done.code == 1 and "error: File too large" in done.err, done.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -63,6 +63,8 @@ def test_every_size_preset_is_written_out(side):
         ("unet", (1, 64), {}, "takes images"),
         ("unet", (1, 8, 8), {"channels": [8, 12]}, "multiples of 8"),
         ("unet", (1, 8, 8), {"attention": [True]}, "the same length"),
+        ("residual", (4, 24, 16), {}, "sides divisible by 16, not fields of shape"),
+        ("residual", (4, 64), {}, "takes images"),
         ("dit", (1, 8, 10), {}, "square images"),
         ("dit", (1, 9, 9), {}, "divisible by 2"),
     ],
@@ -72,10 +74,34 @@ def test_what_does_not_fit_is_refused(name, shape, options, fragment):
         build(name, shape, **options)
 
 
-@pytest.mark.parametrize("name", ["unet", "dit"])
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((4, 32, 16), {"channels": [8, 12, 16, 8], "blocks": 1}),
+        ((12, 8, 8), {"channels": [8, 8], "blocks": 2}),
+        ((3, 5, 7), {"channels": [8], "blocks": 1, "patch": 1}),
+    ],
+)
+def test_the_residual_network_is_zero_before_training_and_learns_of_all_its_inputs_without_a_time(
+    shape, options
+):
+    network = build("residual", shape, **options).eval()
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(network(x, torch.zeros(2)), torch.zeros_like(x))
+    torch.nn.init.normal_(network.network.tail.weight, generator=torch.Generator().manual_seed(1))
+    x.requires_grad_()
+    said = network(x, torch.zeros(2))
+    assert said.shape == x.shape and torch.equal(said, network(x, torch.full((2,), 900.0)))
+    said.square().sum().backward()
+    assert bool((x.grad.abs().amax((0, 2, 3)) > 0).all())
+    # It has no normalisation: an image is answered the same in any batch.
+    torch.testing.assert_close(network(x[:1], torch.zeros(1)), said[:1])
+
+
+@pytest.mark.parametrize("name", ["unet", "dit", "residual"])
 def test_training_lowers_the_loss(name):
     """On constant images the noise is known exactly, so a network that learns falls well below 1."""
-    options = {"channels": [16, 16]} if name == "unet" else {"depth": 2, "heads": 2, "head_width": 16}
+    options = {"depth": 2, "heads": 2, "head_width": 16} if name == "dit" else {"channels": [16, 16]}
     settings = TrainingConfig(
         images=60 * 16, batch_size=16, warmup_images=64, log_steps=20, learning_rate=3e-3
     )

@@ -64,11 +64,11 @@ def test_a_band_reads_as_the_parts_it_names(text, parts):
 
 
 def test_the_forms_are_those_of_the_table():
-    expected = "low, mid, high, LO:HI in rho, notch:FY,FX,RADIUS, stripe:horizontal[,WIDTH]"
+    expected = "low, mid, high, LO:HI in rho, notch:FY,FX,RADIUS, stripe:horizontal[,WIDTH[,FROM]]"
     assert band_forms() == expected
     with pytest.raises(ConfigError) as refused:
         Band.parse("lov")
-    assert "LO:HI in rho, notch:FY,FX,RADIUS or stripe:horizontal[,WIDTH]" in refused.value.hint
+    assert "LO:HI in rho, notch:FY,FX,RADIUS or stripe:horizontal[,WIDTH[,FROM]]" in refused.value.hint
 
 
 class Everything:
@@ -89,10 +89,10 @@ def test_a_kind_of_band_is_one_row_of_the_table(monkeypatch):
     band = Band.parse("notch:0.25,0.1,0.01+all:")
     assert isinstance(band.parts[1], Everything) and str(band) == "notch:0.25,0.1,0.01+all:"
     assert band.mask(FrequencyGrid((4, 4))).all()
-    assert band_forms().endswith("stripe:horizontal[,WIDTH], all:")
+    assert band_forms().endswith("stripe:horizontal[,WIDTH[,FROM]], all:")
     with pytest.raises(ConfigError) as refused:
         Band.parse("al")
-    assert refused.value.hint.endswith("stripe:horizontal[,WIDTH] or all:.")
+    assert refused.value.hint.endswith("stripe:horizontal[,WIDTH[,FROM]] or all:.")
 
 
 def test_a_misspelt_kind_is_named():
@@ -145,7 +145,7 @@ MALFORMED = [
     *["notch:0.1,0.1,0.1,0.1,0.01", "notch:0.1:0.1:0.01", "notches:0.1,0.1,0.01", "notch=0.1,0.1,0.01"],
     *["stripe", "stripe:", "stripe:0.1", "stripe:diagonal", "stripe:Horizontal", "stripe:horizontal,"],
     *["stripe:horizontal,wide", "stripe:horizontal,-0.01", "stripe:vertical,0.51", "stripe:vertical,nan"],
-    *["stripe:vertical,0.1,0.1", "stripe:horizontal:0.1", "stripe,horizontal", "low+notch:1,1,1"],
+    *["stripe:vertical,0.1,0.1,0.1", "stripe:horizontal:0.1", "stripe,horizontal", "low+notch:1,1,1"],
 ]
 
 

@@ -71,7 +71,7 @@ def test_an_exact_power_law_is_fitted_exactly(shape, beta, log_c):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("beta", [0.5, 1, 2, 3])
+@pytest.mark.parametrize("beta", [0.5, 3])
 @pytest.mark.parametrize("hann", [False, True])
 def test_the_fit_is_within_two_standard_errors_and_unbiased(beta, hann):
     z = []

@@ -77,6 +77,17 @@ ODD_BANDS = (
     "low" + 2000 * "+low",
     *TEXTS,
 )
+NOISES = _words("""
+    white:level=0.1 high:level=0.5+powerlaw:alpha=-1,level=0.1 ../in/filter.yaml low stripe:axis=1,invert=true
+    from:../in/colours from:../in/colours:level=0.5+white:level=1e-3 (low+0.1:0.4):level=2""")
+ODD_NOISES = (
+    *_words("""
+    from: from:- from:../in/none - white:level=inf high:level=nan+white white:level=1:level=2 white: +white ({ {} )
+    {:level=1
+    high:level=-1 white:level=1e-300 low:level=1e300 dark.tif powerlaw:level=1,alpha=x 0.001:0.002:level=1"""),
+    "low:level=1" + 300 * "+low:level=1",
+    *ODD_BANDS,
+)
 FILTERS = _words("""
     white powerlaw powerlaw:alpha=-0.3 bandpass:low=0.2,high=0.6,floor=0.1 radial:knots=[[0,1],[1,2]] twoband notch
     stripe exponential learned ../in/filter.yaml ../in/white.yaml""")
@@ -356,6 +367,18 @@ COMMANDS = (
             _output("new", "new", "deep/new", "new.npy", "new.npz"),
         ),
         3,
+    ),
+    Command(
+        "corrupt",
+        (
+            _always("", (*FOLDERS, *ARRAYS), (*ODD_FOLDERS, *ODD_DATA)),
+            _always("--noise", NOISES, ODD_NOISES),
+            Values("--strength", ("0.1", "2"), (*NUMBERS, "0"), 0.5),
+            Values("--clip"),
+            _RANGE,
+            _output("new", "deep/new", "new.npy"),
+        ),
+        1,
     ),
     Command(
         "omit",

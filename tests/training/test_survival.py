@@ -253,7 +253,7 @@ runs = st.fixed_dictionaries(
 
 
 @pytest.mark.slow
-@settings(deadline=None, derandomize=True, max_examples=10)
+@settings(deadline=None, derandomize=True, max_examples=6)
 @given(chosen=runs, steps=st.integers(2, 6), data=st.data())
 def test_whenever_it_is_stopped_the_outcome_is_the_same_bit_for_bit(
     tmp_path_factory, tiny_settings, chosen, steps, data

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,14 @@ from sagd_cli.plugin import DatasetPlugin, ImageSet, Options, Split, hookimpl
 class PatchOptions(Options):
     """Which photographs, and how many patches of what size."""
 
-    path: Path = Field(Path("photographs"), description="Folder of images, all grey or all RGB, 8 bits deep.")
+    path: Path = Field(Path("photographs"), description="Folder of images of 8 bits.")
+    mode: Literal["L", "RGB"] | None = Field(
+        None,
+        description="RGB: grey photographs get three equal colours; L: all become grey; null: they are alike.",
+    )
+    exclude: Path | None = Field(
+        None, description="Text file that names images to leave out, one on each line; null: none."
+    )
     size: int = Field(128, ge=8, description="Side of a patch.")
     count: int = Field(
         2000, ge=1, description="Number of patches, from each image in proportion to its area."
@@ -32,13 +40,12 @@ def build(options: PatchOptions, split: Split) -> ImageSet:
     """
     if split == "test":
         raise UsageError(f"the patches of {options.path} have no held-out split", "Name another folder.")
-    paths = list_images(options.path)
-    images = [_checked(path, options.size) for path in paths]
+    left_out = set() if options.exclude is None else set(options.exclude.read_text().split())
+    paths = [path for path in list_images(options.path) if path.name not in left_out]
+    images = [_of_mode(_checked(path, options.size), options.mode) for path in paths]
     for image, path in zip(images, paths, strict=True):
         if image.shape[0] != images[0].shape[0]:
-            raise DataError(
-                f"{path} has other colours than the first image", "Convert all to grey or to RGB."
-            )
+            raise DataError(f"{path} has other colours than the first image", "Add mode=RGB or mode=L.")
     areas = np.array([image[0].size for image in images], dtype=float)
     random = np.random.default_rng(options.seed)
     sources = random.choice(len(images), options.count, p=areas / areas.sum())
@@ -54,6 +61,14 @@ def _checked(path: Path, size: int) -> NDArray[np.uint8]:
             "Leave it out, or choose a smaller size.",
         )
     return pixels
+
+
+def _of_mode(image: NDArray[np.uint8], mode: str | None) -> NDArray[np.uint8]:
+    if mode == "RGB":
+        return np.repeat(image, 3, axis=0) if len(image) == 1 else image
+    if mode == "L" and len(image) == 3:
+        return np.asarray(np.rint(image.mean(axis=0, keepdims=True)), dtype=np.uint8)
+    return image
 
 
 def _cut(image: NDArray[np.uint8], size: int, random: np.random.Generator) -> NDArray[np.uint8]:

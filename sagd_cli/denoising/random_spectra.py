@@ -1,0 +1,170 @@
+"""Spectra of noise to train a denoiser on: drawn at random, or those of given bands (docs/theory.md, section 9)."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sagd_cli.errors import ConfigError
+from sagd_cli.spectral.band import ANY, RINGS, Band
+from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.noise import tensor_on
+from sagd_cli.spectral.region import PRESETS
+
+NARROWEST_RING = 0.1
+DISCS = 12
+SUMMED, LOST = 0.2, 0.1  # shares of the images whose noise is a sum of two, and whose band is lost
+WIDEST_LOST = 0.5  # of the spectrum
+LOST_LEVEL = 100.0  # levels that reach this stand for lost bands too
+
+DrawUniform = Callable[[], Tensor]
+
+
+class RandomSpectra:
+    """Power spectra N of noise, drawn for each image of a batch.
+
+    `bands` are BANDs, `rings`, which stands for rings between random radii, and `any`, which stands for rings, white
+    noise, power laws, stripes, tones, and sums of two of them, where a band may also be lost.
+    """
+
+    def __init__(self, bands: Sequence[str], levels: tuple[float, float]) -> None:
+        """Take the bands to choose from, and the least and largest amplitude of the noise in BANDs and rings.
+
+        Raises ConfigError without any band.
+        """
+        if not bands:
+            raise ConfigError("there is no band to train for", "For example low, mid, rings or any.")
+        self._bands, self._levels = tuple(bands), levels
+
+    def draw(self, grid: FrequencyGrid, draw: DrawUniform, device: torch.device) -> Tensor:
+        """Return N (B, 1, *half spectrum), infinite where a frequency is lost; `draw` gives (B,) in [0, 1).
+
+        Raises ConfigError for a BAND that holds no frequency on `grid`.
+        """
+        here = _Here(grid, draw, device)
+        kinds = [self._kind(band, here) for band in self._bands]
+        which = (draw() * len(kinds)).long()
+        return here.picked(kinds, which)[:, None]
+
+    def _kind(self, band: str, here: "_Here") -> Tensor:
+        if band == ANY:
+            return here.any()
+        mask = here.rings() if band == RINGS else here.fixed(Band.parse(band))
+        low, high = self._levels
+        level = here.log_uniform(low, high)
+        share = 1.0 if low >= LOST_LEVEL else LOST if high >= LOST_LEVEL else 0.0
+        level = torch.where(here.draw() < share, math.inf, level)
+        power = here.shaped(level) ** 2
+        inside = (mask > 0) & (power.isfinite() | (here.radius > 0))  # the mean is never lost
+        return torch.where(inside, power, 0.0)
+
+
+class _Here:
+    """The kinds of noise on one grid; every method draws for each image of a batch and returns (B, *half spectrum)."""
+
+    def __init__(self, grid: FrequencyGrid, draw: DrawUniform, device: torch.device) -> None:
+        self.grid, self.draw, self.device = grid, draw, device
+        self.rho, self.radius, self.share = (
+            tensor_on(device, values) for values in (grid.rho, grid.radius, grid.multiplicity / grid.size)
+        )
+
+    def shaped(self, values: Tensor) -> Tensor:
+        return values.view(-1, *[1] * self.grid.ndim)
+
+    def log_uniform(self, low: float, high: float) -> Tensor:
+        return torch.exp(math.log(low) + (math.log(high) - math.log(low)) * self.draw())
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        return low + (high - low) * self.draw()
+
+    def picked(self, kinds: Sequence[Tensor], which: Tensor) -> Tensor:
+        """Return kinds[which[i]] for image i."""
+        result = kinds[0].expand(len(which), *self.grid.half_shape)
+        for k in range(1, len(kinds)):
+            result = torch.where(self.shaped(which == k), kinds[k], result)
+        return result
+
+    def fixed(self, band: Band) -> Tensor:
+        return tensor_on(self.device, band.mask(self.grid))
+
+    def rings(self) -> Tensor:
+        """Rings between random radii, widened to radii of the grid; so none is empty, and DC can be part of one."""
+        radii = torch.unique(self.rho)
+        low = self.draw() * (1 - NARROWEST_RING)
+        high = low + NARROWEST_RING + self.draw() * (1 - NARROWEST_RING - low)
+        first = torch.searchsorted(radii, low, right=True) - 1
+        last = torch.searchsorted(radii, high).clamp(max=len(radii) - 1)
+        low, high = (self.shaped(radii[edge]) for edge in (first, last))
+        inside: Tensor = (self.rho >= low) & (self.rho <= high)
+        return inside.float()
+
+    def any(self) -> Tensor:
+        """Noise of any kind, in a share of the images a sum of two kinds, or lost."""
+        first, band = self._one()
+        second, _ = self._one()
+        total = first + self.shaped(self.draw() < SUMMED) * second
+        covered = (self.share * band).flatten(1).sum(1)
+        lost = self.shaped((self.draw() < LOST) & (covered < WIDEST_LOST)) & (band > 0) & (self.radius > 0)
+        return torch.where(lost, math.inf, total)
+
+    def _one(self) -> tuple[Tensor, Tensor]:
+        """Return noise of one kind, and 1 in its band; noise at all frequencies counts as a band of all."""
+        rings = self._named_rings()
+        strips, bins = self._strips()
+        discs = self._discs()
+        everywhere = torch.ones_like(rings)
+        powers = [
+            rings * self.shaped(self.log_uniform(0.01, 2)) ** 2,
+            everywhere * self.shaped(self.log_uniform(0.01, 1)) ** 2,
+            self._laws() * self.shaped(self.log_uniform(0.01, 1)) ** 2,
+            strips * self.shaped(self.log_uniform(0.005, 0.5)) ** 2 * bins,
+            discs,
+        ]
+        bands = [rings, everywhere, everywhere, strips, (discs > 0).float()]
+        kind = self.draw()
+        which = sum((kind >= edge).long() for edge in (0.4, 0.55, 0.7, 0.85))
+        assert isinstance(which, Tensor)
+        return self.picked(powers, which), self.picked(bands, which)
+
+    def _named_rings(self) -> Tensor:
+        """Random rings, a third of them low, mid or high."""
+        named = [self.fixed(Band.parse(name)) for name in PRESETS]
+        which = (self.draw() * 3 * len(named)).long()
+        return self.picked([*named, self.rings()], which.clamp(max=len(named)))
+
+    def _laws(self) -> Tensor:
+        """Powers of w = (r + 0.01)^alpha with variance 1."""
+        power = (self.radius + 0.01) ** (2 * self.shaped(self.uniform(-1.5, 1)))
+        return power / self.shaped((self.share * power).flatten(1).sum(1))
+
+    def _strips(self) -> tuple[Tensor, Tensor]:
+        """Strips about an axis, and the factor (B, 1, 1) that gives noise in them the variance 1.
+
+        Half of them are one frequency wide (rows or columns offset as a whole); a third spares the low frequencies.
+        """
+        along, across = (tensor_on(self.device, f) for f in self.grid.axes)
+        is_row = self.shaped(self.draw() < 0.5)
+        width = self.shaped(self.uniform(0.004, 0.04) * (self.draw() < 0.5))
+        guard = self.shaped(0.025 * (self.draw() < 1 / 3))
+        strips = (torch.where(is_row, across.abs(), along.abs()) <= width / 2) & (self.radius > guard)
+        inside = strips.float()
+        return inside, 1 / self.shaped((self.share * inside).flatten(1).sum(1))
+
+    def _discs(self) -> Tensor:
+        """Power in 1 to 12 discs at random frequencies, each with its own strength."""
+        along, across = (tensor_on(self.device, f) for f in self.grid.axes)
+        spacing = 1 / min(self.grid.shape)
+        count = self.shaped(self.uniform(0, 1) ** 2 * DISCS)
+        total = torch.zeros(len(count), *self.grid.half_shape, device=self.device)
+        for k in range(DISCS):
+            radius = self.shaped((self.uniform(0.002, 0.03) * (self.draw() < 0.7)).clamp(min=0.6 * spacing))
+            fy, fx = self.shaped(self.uniform(-0.5, 0.5)), self.shaped(self.uniform(0, 0.5))
+            level = self.shaped(self.log_uniform(0.03, 30))
+            inside = torch.zeros_like(total, dtype=torch.bool)
+            for sign in (1, -1):  # the spectrum is periodic, and f stands for -f
+                dy, dx = along - sign * fy, across - sign * fx
+                inside |= (dy - dy.round()) ** 2 + (dx - dx.round()) ** 2 <= radius**2
+            inside &= (count >= k) & (self.radius > 0)
+            total = torch.where(inside, level**2, total)
+        return total

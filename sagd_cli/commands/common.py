@@ -49,6 +49,9 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Set any key, for example training.learning_rate=1e-3."),
 ]
 BAND_HELP = f"{band_forms()}; join with +."
+NOISE_HELP = (
+    "BAND, filter (white, powerlaw:alpha=-1, FILE.yaml) or from:PATH (measured), with :level=F; join with +."
+)
 RangeOption = Annotated[
     str | None,
     typer.Option(

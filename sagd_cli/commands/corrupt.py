@@ -1,13 +1,17 @@
 """`sagd corrupt`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sagd_cli.commands.common import BAND_HELP, ForceOption, RangeOption, common, single
+from sagd_cli.commands.common import BAND_HELP, NOISE_HELP, ForceOption, RangeOption, common, single
 from sagd_cli.errors import UsageError
 from sagd_cli.system.console import output
+
+if TYPE_CHECKING:
+    from sagd_cli.config.noise import NoiseSpectrum
+    from sagd_cli.data.ranges import Range
 
 app = single()
 
@@ -21,16 +25,21 @@ def corrupt(
             metavar="INPUT", help="Folder of images, or one image; with --output FILE.npy any DATA."
         ),
     ],
-    band: Annotated[str, typer.Option("--band", metavar="BAND", help=BAND_HELP)],
-    strength: Annotated[
-        float, typer.Option("--strength", help="Amplitude per frequency of the band, on the [-1, 1] range.")
-    ],
     target: Annotated[
         Path,
         typer.Option(
             "--output", metavar="DIR|FILE.npy|FILE.npz", help="Folder to write, or array of float32."
         ),
     ],
+    band: Annotated[str | None, typer.Option("--band", metavar="BAND", help=BAND_HELP)] = None,
+    noise: Annotated[str | None, typer.Option("--noise", metavar="NOISE", help=NOISE_HELP)] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            "--strength",
+            help="Amplitude on the [-1, 1] range: at each frequency of a band; rms of a filter's noise.",
+        ),
+    ] = None,
     seed: Annotated[
         int,
         typer.Option("--seed", min=0, help="The noise of an image follows from seed and name, or index."),
@@ -44,7 +53,7 @@ def corrupt(
     values: RangeOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Add noise confined to a frequency band to images.
+    """Add noise to images: in a frequency band, or with the spectrum of a filter, of measured noise, or of a sum.
 
     Images are written as 32-bit float TIFF, because clipping to 8 bits would spread the noise over all frequencies;
     or, to be trained on, into an array of float32 on the [-1, 1] range (.npz keeps labels). Black is -1 and white is 1.
@@ -54,16 +63,17 @@ def corrupt(
       sagd corrupt photos --band high --strength 0.25 --output damaged
 
       sagd corrupt mnist --band 0.5:0.625 --strength 1 --output damaged.npy
+
+      sagd corrupt photos --noise high:level=0.5+powerlaw:alpha=-1,level=0.1 --output damaged
     """
     from sagd_cli.config.arguments import parse_dataset
     from sagd_cli.damage.corruption import Corruption, corrupt_dataset, corrupt_files
     from sagd_cli.data.folders import raise_if_failed
     from sagd_cli.data.ranges import Range
-    from sagd_cli.spectral.band import Band
     from sagd_cli.system.files import has_suffix
 
     given = None if values is None else Range.parse(values)
-    corruption = Corruption(Band.parse(band), strength, seed, given)
+    corruption = Corruption(_spectrum(band, noise, strength, given), seed, given)
     if has_suffix(target, ".npy", ".npz"):
         if clip:
             raise UsageError("an array is written as it is, unclipped", "Leave out --clip, or name a folder.")
@@ -77,3 +87,22 @@ def corrupt(
     result = corrupt_files(corruption, Path(source), target, clip, force, output())
     output().result(result, str(target))
     raise_if_failed(result)
+
+
+def _spectrum(
+    band: str | None, noise: str | None, strength: float | None, given: "Range | None"
+) -> "NoiseSpectrum":
+    from sagd_cli.config.noise import NoiseSpectrum
+    from sagd_cli.damage.measured_noise import measured_noise
+    from sagd_cli.spectral.band import Band
+
+    if (band is None) == (noise is None):
+        raise UsageError("the noise is given by either --band or --noise", "For example --band high.")
+    if band is not None:
+        return NoiseSpectrum.of_band(Band.parse(band), strength)
+    spectrum = NoiseSpectrum.parse(str(noise), lambda path: measured_noise(path, given))
+    if strength is not None and None not in spectrum.levels:
+        raise UsageError(
+            f"each part of the noise {spectrum.shown} has its own level", "Leave out --strength, or a level."
+        )
+    return spectrum.with_default(strength)

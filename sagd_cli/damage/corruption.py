@@ -1,4 +1,4 @@
-"""Noise confined to a band, added to images: y = x + gamma eps_B (docs/theory.md, section 6)."""
+"""Noise added to images: y = x + n, n with a known power spectrum (docs/theory.md, section 6)."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sagd_cli.config.noise import STRONGEST_NOISE, NoiseSpectrum
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.folders import (
     Outcome,
@@ -21,51 +22,64 @@ from sagd_cli.data.images import Image, write_image
 from sagd_cli.data.ranges import Range, array_signal, image_pixels
 from sagd_cli.data.writing import write_dataset
 from sagd_cli.errors import UsageError
-from sagd_cli.spectral.band import Band
-from sagd_cli.spectral.noise import SpectralNoise, band_noise, random_stream
+from sagd_cli.spectral.filter import SpectralFilter
+from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.system.console import Output
 
-STRONGEST_NOISE = 1e6
+WEAKEST_NOISE = 1e-30  # its square is a number, too
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """Noise of amplitude `strength` on the [-1, 1] range, at each frequency of `band`; `seed` decides what is drawn.
+    """Noise of the power `spectrum` on the [-1, 1] range; `seed` decides what is drawn.
 
     `given` are the values of black, -1, and white, 1, in image files, where the user says them.
     """
 
-    band: Band
-    strength: float
+    spectrum: NoiseSpectrum
     seed: int = 0
     given: Range | None = None
 
     def __post_init__(self) -> None:
-        """Raise UsageError unless the strength is positive and at most STRONGEST_NOISE."""
-        if not 0 < self.strength <= STRONGEST_NOISE:
-            raise UsageError(
-                f"the strength must be positive and at most {STRONGEST_NOISE:g}, not {self.strength:g}",
-                "For example --strength 0.5.",
-            )
+        """Raise UsageError unless each part has a level from WEAKEST_NOISE to STRONGEST_NOISE."""
+        for part in self.spectrum.parts:
+            if part.level is None:
+                raise UsageError(
+                    f"the noise {part} has no strength", f"Add --strength 0.5, or write {part}:level=0.5."
+                )
+            if not WEAKEST_NOISE <= part.level <= STRONGEST_NOISE:
+                raise UsageError(
+                    f"the strength must be positive, from {WEAKEST_NOISE:g} to {STRONGEST_NOISE:g}, not {part.level:g}",
+                    "For example --strength 0.5.",
+                )
 
     def noise(self, shape: tuple[int, ...], key: str | int) -> NDArray[np.float32]:
         """Draw the noise of an image of `shape` (C, *spatial), a function of the seed and `key`.
 
-        Raises ConfigError when the band holds no frequency at this size.
+        Raises ConfigError when a part of the spectrum holds no frequency at this size.
         """
         stream = random_stream("cpu", self.seed, "corrupt", key)
-        drawn = _band_noise(self.band, shape[1:]).draw((1, *shape), stream)[0]
-        return np.asarray(self.strength * drawn.numpy())
+        shaped, peak = _shaped_noise(self.spectrum, shape[1:])
+        return np.asarray(peak * shaped.draw((1, *shape), stream)[0].numpy())
 
     def document(self) -> dict[str, Any]:
-        """Return what a JSON object says of it."""
-        return {"band": str(self.band), "strength": self.strength}
+        """Return what a JSON object says of it; `band` and `strength` are null where they do not say all."""
+        (first, *others), band = self.spectrum.parts, self.spectrum.band
+        known = band is not None and not others
+        return {
+            "band": str(band) if known else None,
+            "strength": first.level if known else None,
+            "noise": str(self.spectrum),
+        }
 
 
 @lru_cache(maxsize=1)
-def _band_noise(band: Band, shape: tuple[int, ...]) -> SpectralNoise:
-    # The images of a set mostly have one shape.
-    return band_noise(band, shape)
+def _shaped_noise(spectrum: NoiseSpectrum, shape: tuple[int, ...]) -> tuple[SpectralNoise, float]:
+    """Return the noise with its largest weight made 1, and that weight; images of a set mostly have one shape."""
+    grid = FrequencyGrid(shape)
+    weight = np.sqrt(spectrum.power(grid))
+    return SpectralNoise(SpectralFilter.from_weight(grid, weight, "peak")), float(weight.max())
 
 
 def corrupt_files(
@@ -75,7 +89,7 @@ def corrupt_files(
 
     The noise of a file is a function of the seed and the file's name. With `clip`, images are written in their own
     format and depth. Otherwise they are written as 32-bit float TIFF: values outside the range survive, and
-    y = x + gamma eps_B holds exactly. The range of such a file, which it states, is [0, 1] for integers that had that
+    y = x + n holds exactly. The range of such a file, which it states, is [0, 1] for integers that had that
     of their type; else it is the range of the source. Raises UsageError on a folder that cannot be written to.
     """
     paths = list_images(source)
@@ -86,7 +100,7 @@ def corrupt_files(
     images = collect(paths, corruption.given, output).trimmed()
     with output.progress("corrupt", len(paths)) as bar:
         for image in images.read(outcome, output, bar.advance):
-            if outcome.has_band(image, corruption.band, output):
+            if outcome.has_frequencies(image, corruption.spectrum.units, output):
                 folder.mkdir(parents=True, exist_ok=True)
                 target = folder / name(image.path)
                 clipped = _corrupt_file(corruption, image, target, clip)
@@ -118,7 +132,7 @@ def corrupt_dataset(
     """Add noise to a data set and write it to `target`, a .npy or .npz file of float32; return the JSON object.
 
     Images are on the [-1, 1] range and not clipped. The noise of an image is a function of the seed and the image's
-    index. Raises UsageError and DataError as `write_dataset` does, ConfigError when the band holds no frequency.
+    index. Raises UsageError and DataError as `write_dataset` does, ConfigError when the noise has no frequency.
     """
 
     def corrupted(index: int, image: NDArray[Any]) -> NDArray[np.float32]:

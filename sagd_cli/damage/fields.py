@@ -14,8 +14,7 @@ from sagd_cli.spectral.spectrum import crop_spectrum
 Signals = Sequence[NDArray[np.float32]]
 
 LARGEST_WHOLE = 64
-# The network sees windows of 64 pixels in crops of 128, whose noise and filters reach as far as in a photograph.
-WINDOW, CROP = 64, 128
+CROP = 128
 MOST_FIELD_VALUES = 1 << 26
 SMALLEST_SIDE = 4
 
@@ -40,20 +39,21 @@ class Fields:
         return self.values.shape[2:]
 
     @property
-    def window(self) -> int | None:
-        """Side of the window that a network sees of a field, None where it sees all of it."""
-        return None if self.whole else min(WINDOW, *self.shape)
-
-    @property
     def lowest(self) -> float:
         """Radius in cycles/sample up to which the spectrum is not the data's: DC, and the taper's lobe in crops."""
         return 0.0 if self.whole else min(6 / min(self.shape), 0.1)
 
     def noise_spectrum(self, band: Band) -> Array:
         """Return the power spectrum of noise of amplitude 1 in `band` of the images, as their fields show it."""
-        grid, image = FrequencyGrid(self.shape), FrequencyGrid(self.extent)
-        power = band.mask(image).astype(np.float64)
-        return power if self.whole else crop_spectrum(power, image, grid)
+        return self.seen(band.mask(FrequencyGrid(self.extent)).astype(np.float64))
+
+    def seen(self, power: Array) -> Array:
+        """Return the spectrum that fields have where the images, of the shape `extent`, have the spectrum `power`."""
+        return (
+            power
+            if self.whole
+            else crop_spectrum(power, FrequencyGrid(self.extent), FrequencyGrid(self.shape))
+        )
 
     def split(self, share: float, most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the indices of fields to learn from, and of at most `most` fields to hold out.

@@ -11,6 +11,7 @@ WEAKEST = 0.01  # nothing weaker is noise to omit: half a step of 8-bit images h
 FINEST, STRONGEST = 0.01, 100.0
 NORMAL_95 = 1.96
 ITERATIONS = 4  # of the covariance, which depends on gamma
+ALLOWED_EXCESS = 1.1  # a level that is by a tenth too high costs some hundredths of a dB
 TINY = 1e-20  # power that only rounding makes
 
 
@@ -27,6 +28,11 @@ class Strength:
     high: float
     lost: bool = False
 
+    @classmethod
+    def told(cls, level: float) -> "Strength":
+        """Return a strength that was told, which has no interval."""
+        return cls(level, level, level, lost=math.isinf(level))
+
     @property
     def found(self) -> bool:
         """Whether there is noise at all: the interval leaves out 0."""
@@ -36,6 +42,24 @@ class Strength:
     def level(self) -> float:
         """The noise level to restore at: infinity where the band is lost, else the value."""
         return math.inf if self.lost else self.value
+
+    @property
+    def cautious(self) -> float:
+        """The level to use where nobody looks: the value, or a smaller one where that is uncertain; 0 without noise.
+
+        It is the largest that is for certain at most a tenth above the truth. A level that is too low leaves noise; one
+        that is too high takes from the image, so only small errors of that kind are allowed.
+        """
+        return min(self.value, ALLOWED_EXCESS * self.low)
+
+    def scaled(self, factor: float) -> "Strength":
+        """Return the strength in other units."""
+        return Strength(self.value * factor, self.low * factor, self.high * factor, self.lost)
+
+    @property
+    def certain(self) -> bool:
+        """Whether there is noise, and it is known how strong: the interval begins above half the value."""
+        return self.low > self.value / 2
 
 
 def variance_interval(variance: float, constant: float, linear: float, square: float) -> tuple[float, float]:

@@ -8,15 +8,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.special import digamma, polygamma
 
+from sagd_cli.damage.groups import TOUCHED
 from sagd_cli.damage.strength import ITERATIONS, NORMAL_95, TINY, Strength, nothing_to_omit, variance_interval
 from sagd_cli.damage.texture import texture
 from sagd_cli.data.images import Image
 from sagd_cli.errors import DataError
-from sagd_cli.spectral.band import Band, Part
+from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.peaks import CORRELATED_BINS, LOBE, REACH
 
 FEWEST_AROUND = 12
+BULK = 0.2  # share of the highest power of a kind of noise above which a bin tells how strong it is
 
 
 def part_strengths(power: Array, count: int, grid: FrequencyGrid, band: Band) -> list[Strength]:
@@ -27,10 +29,33 @@ def part_strengths(power: Array, count: int, grid: FrequencyGrid, band: Band) ->
     (24 in one dimension). How far those bins depart from the law widens the interval. Raises DataError on constant
     images, and when fewer than 12 bins are around a part.
     """
+    masks = [part.mask(grid) & (grid.radius > 0) for part in band.parts]
+    names = [str(part) for part in band.parts]
+    return kind_strengths(power, count, grid, [mask.astype(np.float64) for mask in masks], names)
+
+
+def kind_strengths(
+    power: Array, count: int, grid: FrequencyGrid, units: Sequence[Array], names: Sequence[str]
+) -> list[Strength]:
+    """Return the strength of each of several kinds of noise in few bins: `part_strengths` of any spectra.
+
+    `units` are the power spectra of the kinds at strength 1, as `power` shows them; `names` name them in errors.
+    """
     if not np.any(power > TINY):
         raise DataError("the images are constant: nothing can be told about noise in them")
-    taken = _near(band.mask(grid), grid, LOBE) | (grid.radius <= (LOBE + 0.5) / min(grid.shape))
-    return [_part_strength(power, count, grid, part, taken) for part in band.parts]
+    touched = np.any([unit > TOUCHED * unit.max() for unit in units], axis=0)
+    taken = _near(touched, grid, LOBE) | (grid.radius <= (LOBE + 0.5) / min(grid.shape))
+    found = []
+    for unit, name in zip(units, names, strict=True):
+        inside = (unit > BULK * unit.max()) & (grid.radius > 0)
+        around = _near(inside, grid, REACH[grid.ndim]) & ~taken
+        if np.count_nonzero(around) < FEWEST_AROUND:
+            raise DataError(
+                f"too few frequencies are around {name} to tell its noise from the images",
+                "Give the strength with --strength.",
+            )
+        found.append(_kind_strength(power, count, grid, np.where(inside, unit, 0.0), around))
+    return found
 
 
 def _near(mask: NDArray[np.bool_], grid: FrequencyGrid, reach: int) -> NDArray[np.bool_]:
@@ -42,22 +67,17 @@ def _near(mask: NDArray[np.bool_], grid: FrequencyGrid, reach: int) -> NDArray[n
     return np.asarray(grown[..., : grid.half_shape[-1]])
 
 
-def _part_strength(
-    power: Array, count: int, grid: FrequencyGrid, part: Part, taken: NDArray[np.bool_]
+def _kind_strength(
+    power: Array, count: int, grid: FrequencyGrid, unit: Array, around: NDArray[np.bool_]
 ) -> Strength:
-    inside = part.mask(grid) & (grid.radius > 0)
-    around = _near(inside, grid, REACH[grid.ndim]) & ~taken
-    if np.count_nonzero(around) < FEWEST_AROUND:
-        raise DataError(
-            f"too few frequencies are around {part} to tell its noise from the images",
-            "Give the strength with --strength.",
-        )
+    inside = unit > 0
+    unit = unit[inside]
     background, error = _background(power, count, grid, inside, around)
     share = grid.multiplicity[inside]  # f and -f are one observation
     observed, variance = power[inside], 0.0
     for _ in range(ITERATIONS):
-        weights = share / (background + variance) ** 2
-        weights /= np.sum(weights)
+        weights = share * unit / (background + variance * unit) ** 2
+        weights /= np.sum(weights * unit)
         variance = max(float(weights @ (observed - background)), 0.0)
     variance = float(weights @ (observed - background))
     # The variance of exponentials of mean background + v that the taper correlates, and the background's own.
@@ -66,8 +86,8 @@ def _part_strength(
     low, high = variance_interval(
         variance,
         NORMAL_95**2 * float(own @ background**2 + (error * (weights @ background)) ** 2),
-        NORMAL_95**2 * float(2 * own @ background),
-        NORMAL_95**2 * float(np.sum(own)),
+        NORMAL_95**2 * float(2 * own @ (background * unit)),
+        NORMAL_95**2 * float(own @ unit**2),
     )
     return Strength(sqrt(max(variance, 0.0)), sqrt(low), sqrt(high))
 

@@ -13,7 +13,6 @@ from sagd_cli.data.formats import accepted_suffixes, format_in, format_of, is_lo
 from sagd_cli.data.images import Image, read_image
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey
 from sagd_cli.errors import DataError, SagdError, UsageError
-from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output, output
 from sagd_cli.system.files import reason_of, refuse_existing, shown_path
@@ -174,10 +173,10 @@ class Outcome:
                 f"clipped, at most {max(shares):.2%} of an image"
             )
 
-    def has_band(self, image: Image, band: Band, output: Output) -> bool:
-        """Tell whether `band` has frequencies at the image's size; note the file as failed when it has none."""
+    def has_frequencies(self, image: Image, of: Callable[[FrequencyGrid], object], output: Output) -> bool:
+        """Tell whether `of` raises nothing on the image's frequencies; note the file as failed when it does."""
         try:
-            band.mask(FrequencyGrid(image.pixels.shape[1:]))
+            of(FrequencyGrid(image.pixels.shape[1:]))
         except SagdError as error:
             self.fail(image.path, SagdError(f"{image.path}: {error.message}"), output)
             return False

@@ -19,7 +19,7 @@ def numbered(*shapes, channels=1):
 
 def test_small_images_of_one_size_are_taken_whole():
     fields = make_fields(numbered((20, 24), (20, 24), (20, 24)))
-    assert fields.whole and fields.window is None and fields.values.shape == (3, 1, 20, 24)
+    assert fields.whole and fields.values.shape == (3, 1, 20, 24)
     assert fields.independent == 3 and np.array_equal(fields.sources, [0, 1, 2])
 
 
@@ -30,7 +30,7 @@ def test_small_images_of_one_size_are_taken_whole():
 def test_others_are_cut_into_squares_by_area_the_same_each_time(shapes, side):
     images = numbered(*shapes)
     fields = make_fields(images)
-    assert not fields.whole and fields.shape == (side, side) and fields.window == min(64, side)
+    assert not fields.whole and fields.shape == (side, side)
     areas = np.array([h * w for h, w in shapes])
     assert fields.independent == max(1, areas.sum() // side**2)
     assert fields.extent == shapes[areas.argmax()]

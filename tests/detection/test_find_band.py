@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sagd_cli.damage.find_band import find_band
 from sagd_cli.data.images import read_image
+from sagd_cli.detection.find_band import find_band
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Notch, Stripe
 from sagd_cli.spectral.grid import FrequencyGrid

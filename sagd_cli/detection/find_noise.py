@@ -1,0 +1,201 @@
+"""The noise of images that nobody describes: white noise, rings, peaks and offsets of rows or columns."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.damage.fields import Signals
+from sagd_cli.damage.lines import Line, find_line
+from sagd_cli.damage.noise_levels import NONE, floor_levels
+from sagd_cli.damage.strength import TINY, Strength
+from sagd_cli.damage.thin import kind_strengths
+from sagd_cli.detection.rings import find_rings
+from sagd_cli.errors import DataError
+from sagd_cli.spectral.band import Notch, Part, Stripe
+from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.peaks import LOBE, find_peaks
+from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage, hann_taper
+
+SMALLEST_IMAGE = 16  # pixels along either side
+SEEN_TILE, MOST_TILES = 512, 24
+WAVE_BLOCKS = 4  # along each axis, in all of which a wave is the same
+COHERENT = 0.8  # share of its power that keeps its phase, and its height, from block to block
+FEW_VALUES, MOST_VALUES = 16, 1 << 20
+FLAT = 0.5  # share of the neighbours that are equal; of 8 bits with noise of 1.2 steps it is a quarter
+FAINTEST_WHITE = 1.2 / 127.5  # nobody sees less, and few photographs have less
+
+
+@dataclass(frozen=True)
+class FoundPart:
+    """A part of the noise: its `text` on the command line, its strength and, for people, what shows it (`why`).
+
+    The noise has the power strength^2 at each frequency of the part, and for a stripe at each of the image.
+    """
+
+    text: str
+    strength: Strength
+    why: str
+
+
+def find_noise(signals: Signals) -> list[FoundPart]:
+    """Return the parts of the noise in images (C, H, W) on the [-1, 1] range, all of them together.
+
+    What is not certain is not found. An empty list says that nothing was found. Images of less than 16 pixels a side
+    have none, and those with flat areas, as drawings and pages of text have: noise would have made their pixels differ.
+    """
+    usable = [s for s in signals if min(s.shape[1:]) >= SMALLEST_IMAGE and not _is_drawn(s)]
+    if not usable:
+        return []
+    stripes = _stripes(usable)
+    spectrum = _spectrum(usable)
+    grid = spectrum.grid
+    # A stripe is as wide as the main lobe of the taper at least.
+    taken = [_lobe(part, grid) for part, _, _ in stripes]
+    spared = np.logical_or.reduce([np.zeros(grid.half_shape, bool), *taken])
+    peaks = _peaks(usable, spectrum, spared)
+    spared = np.logical_or.reduce([spared, *(part.mask(grid) for part, _, _ in peaks)])
+    rings = [
+        (ring, strength, "power that begins at once, where the spectra of images are smooth")
+        for ring, strength in find_rings(spectrum.power, spectrum.fields, grid, spared)
+    ]
+    parts: list[tuple[Part, Strength, str]] = [*rings, *peaks, *stripes]
+    white = _white(usable, [part for part, _, _ in parts])
+    return [*white, *(FoundPart(str(part), strength, why) for part, strength, why in parts)]
+
+
+def _is_drawn(signal: NDArray[np.float32]) -> bool:
+    """Tell whether an image has few values, or mostly neighbours of exactly the same value along both axes."""
+    if len(np.unique(signal.ravel()[:MOST_VALUES])) <= FEW_VALUES:
+        return True
+    return all(np.mean(np.diff(signal, axis=axis) == 0) > FLAT for axis in (1, 2))
+
+
+def _white(signals: Signals, parts: list[Part]) -> list[FoundPart]:
+    def units(grid: FrequencyGrid) -> Array:
+        return np.stack([np.ones(grid.half_shape), *(part.mask(grid).astype(np.float64) for part in parts)])
+
+    strength, *_ = floor_levels(signals, units) or [NONE]
+    if strength.cautious < FAINTEST_WHITE:
+        return []
+    return [FoundPart("white", strength, "what varies in every direction of the quietest patches")]
+
+
+def _stripes(signals: Signals) -> list[tuple[Stripe, Strength, str]]:
+    found = []
+    for direction, axis in (("horizontal", 1), ("vertical", 2)):
+        line = find_line([s if axis == 1 else s.swapaxes(1, 2) for s in signals])
+        if line:
+            across = float(np.median([s.shape[3 - axis] for s in signals]))
+            lines = "rows" if axis == 1 else "columns"
+            why = f"offsets of {lines} at all frequencies and in all parts of the image"
+            # Independent offsets have a white spectrum along their line.
+            strength = line.deviation.scaled(sqrt(across))
+            found.append((Stripe(direction, _width(line, across), 0.0), strength, why))
+    return found
+
+
+def _width(line: Line, across: float) -> float:
+    return float(f"{(2 * line.half_width + 0.5) / across:.4g}") if line.half_width else 0.0
+
+
+def _lobe(stripe: Stripe, grid: FrequencyGrid) -> NDArray[np.bool_]:
+    across = np.abs(grid.axes[1 if stripe.direction == "horizontal" else 0])
+    n = grid.shape[1 if stripe.direction == "horizontal" else 0]
+    return np.broadcast_to(across <= stripe.width / 2 + (LOBE + 0.5) / n, grid.half_shape)
+
+
+def _peaks(
+    signals: Signals, spectrum: Spectrum, spared: NDArray[np.bool_]
+) -> list[tuple[Notch, Strength, str]]:
+    grid, found = spectrum.grid, []
+    for peak in find_peaks(spectrum.power, grid, spectrum.fields):
+        if peak.kind != "notch":
+            continue
+        part = Notch(*_notch(peak.band))
+        if spared[Notch(part.center, 0.0).mask(grid)].any() or not _is_steady(signals, part.center):
+            continue
+        try:
+            unit = part.mask(grid).astype(np.float64)
+            (strength,) = kind_strengths(spectrum.power, spectrum.fields, grid, [unit], [str(part)])
+        except DataError:
+            continue
+        if strength.certain:
+            found.append(
+                (
+                    part,
+                    strength,
+                    f"a wave {peak.excess_db:.0f} dB above what is around it, all over the image",
+                )
+            )
+    return found
+
+
+def _is_steady(signals: Signals, frequency: tuple[float, ...]) -> bool:
+    """Tell whether what images have at a frequency is one wave all over: texture loses its phase."""
+    products, powers, sums = np.zeros(2, complex), np.zeros((2, 2)), np.zeros(2)
+    for plane in (plane for signal in signals for plane in signal):
+        height, width = (side // WAVE_BLOCKS for side in plane.shape)
+        waves = [
+            np.exp(-2j * np.pi * f * np.arange(n * WAVE_BLOCKS))
+            for f, n in zip(frequency, (height, width), strict=True)
+        ]
+        rows = (plane[: height * WAVE_BLOCKS, : width * WAVE_BLOCKS] - plane.mean()) @ _blocks(
+            waves[1], width
+        )
+        local = _blocks(waves[0], height).T @ rows
+        for axis in (0, 1):
+            first, second = np.moveaxis(local, axis, 0)[:-1], np.moveaxis(local, axis, 0)[1:]
+            products[axis] += np.sum(first.conj() * second)
+            powers[axis] += np.sum(np.abs(first) ** 2), np.sum(np.abs(second) ** 2)
+        sums += np.sum(np.abs(local)) ** 2 / local.size, np.sum(np.abs(local) ** 2)
+    coherence = np.abs(products) / np.sqrt(np.prod(powers, axis=1) + TINY)
+    return bool(coherence.min() > COHERENT and sums[0] > COHERENT * sums[1])
+
+
+def _blocks(wave: NDArray[np.complex128], side: int) -> NDArray[np.complex64]:
+    """Return the matrix (n, blocks) that takes tapered Fourier coefficients in each of the blocks of an axis."""
+    tapered = (wave.reshape(WAVE_BLOCKS, side) * hann_taper(side)).astype(np.complex64)
+    matrix = np.zeros((WAVE_BLOCKS, side, WAVE_BLOCKS), np.complex64)
+    matrix[np.arange(WAVE_BLOCKS), :, np.arange(WAVE_BLOCKS)] = tapered
+    return matrix.reshape(-1, WAVE_BLOCKS)
+
+
+def _notch(text: str) -> tuple[tuple[float, ...], float]:
+    *center, radius = map(float, text.partition(":")[2].split(","))
+    return tuple(center), radius
+
+
+def _spectrum(signals: Signals) -> Spectrum:
+    """Return the tapered spectrum of a few tiles, from all parts of all images."""
+    sides = np.minimum(np.min([s.shape[1:] for s in signals], axis=0), SEEN_TILE)
+    average = SpectrumAverage((int(sides[0]), int(sides[1])), hann=True, replicates=0)
+    for tile in _tiles(signals, sides):
+        average.add(tile)
+    return average.result()
+
+
+def _tiles(signals: Signals, sides: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    places = [
+        (index, row, column)
+        for index, signal in enumerate(signals)
+        for row in range(signal.shape[1] // sides[0])
+        for column in range(signal.shape[2] // sides[1])
+    ]
+    for chosen in np.unique(np.linspace(0, len(places) - 1, MOST_TILES).astype(int)):
+        index, row, column = places[chosen]
+        top, left = row * sides[0], column * sides[1]
+        yield signals[index][:, top : top + sides[0], left : left + sides[1]]
+
+
+def found_noise(signals: Signals) -> NoiseSpectrum | None:
+    """Return the noise that `find_noise` finds, or None where it finds none; each part has its cautious level."""
+    parts = [
+        replace(part, level=found.strength.cautious)
+        for found in find_noise(signals)
+        for part in NoiseSpectrum.parse(found.text).parts
+    ]
+    return NoiseSpectrum(tuple(parts)) if parts else None

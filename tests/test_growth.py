@@ -19,17 +19,23 @@ for table, twin in (("SAMPLERS", "ddpm"), ("SPACINGS", "karras"), ("SCHEDULES", 
                     ("LOSSES", "min-snr")):
     known = getattr(catalogue, table)
     known["new-" + table.lower()] = replace(known[twin], name="new-" + table.lower(), summary="words of " + table)
-import sys
+import json, sys
 from sagd_cli.__main__ import main
-main(sys.argv[1:])
+for arguments in json.loads(sys.argv[1]):
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        assert not stop.code, arguments
+    print("END", flush=True)
 """
 
 
-def grown(*arguments):
-    command = [sys.executable, "-c", ADDED, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def grown(*commands):
+    """What each of the commands prints, run one after the other in one process."""
+    listed = json.dumps([[*map(str, command)] for command in commands])
+    done = subprocess.run([sys.executable, "-c", ADDED, listed], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout.split("END\n")[:-1]
 
 
 def rows():
@@ -54,23 +60,27 @@ def test_a_row_names_places_and_tests_that_are_there(thing, touched, held):
 @pytest.mark.slow
 def test_what_is_chosen_by_name_is_a_row_and_a_function(tmp_path):
     """Helps list a new sampler, spacing, schedule, prediction and loss; a run is trained and drawn with them."""
-    help_ = " ".join(re.sub("[│╭╮╰╯─]", " ", grown("sample", "--help") + grown("train", "--help")).split())
+    tiny = "backbone.options={channels: [8, 8], layers_per_block: 1, attention: [false, false]}"
+    small = ("--steps", 2, "--batch-size", 8, "--set", tiny, "--device", "cpu")
+    chosen = ("--schedule", "new-schedules", "--prediction", "new-predictions", "--loss", "new-losses")
+    run, drawn = tmp_path / "run", ("--sampler", "new-samplers", "--spacing", "new-spacings", "--json")
+    *helps, schema, _, sampled = grown(
+        ("sample", "--help"),
+        ("train", "--help"),
+        ("config", "schema"),
+        ("train", *small, *chosen, "--output", run),
+        ("sample", run, "-n", 2, "--steps", 3, *drawn, "--output", tmp_path / "samples"),
+    )
+    help_ = " ".join(re.sub("[│╭╮╰╯─]", " ", "".join(helps)).split())
     for name in ("new-samplers", "new-spacings", "new-schedules", "new-predictions", "new-losses"):
         assert name in help_.replace("- ", "-")
-    schema = grown("config", "schema")
     assert "words of SAMPLERS" in schema and "words of PREDICTIONS" in schema
-    tiny = "backbone.options={channels: [8, 8], layers_per_block: 1, attention: [false, false]}"
-    chosen = ("--schedule", "new-schedules", "--prediction", "new-predictions", "--loss", "new-losses")
-    run = tmp_path / "run"
-    grown(
-        "train", "--steps", 2, "--batch-size", 8, "--set", tiny, *chosen, "--output", run, "--device", "cpu"
-    )
-    drawn = ("sample", run, "-n", 2, "--steps", 3, "--sampler", "new-samplers", "--spacing", "new-spacings")
-    assert json.loads(grown(*drawn, "--json"))["sampler"] == "new-samplers"
+    assert json.loads(sampled)["sampler"] == "new-samplers"
 
 
 def test_a_new_sampler_is_checked_against_the_closed_form():
-    checks = json.loads(grown("doctor", "--numerics", "--device", "cpu", "--json"))["checks"]
+    (done,) = grown(("doctor", "--numerics", "--device", "cpu", "--json"))
+    checks = json.loads(done)["checks"]
     names = {check["name"] for check in checks}
     assert {
         "new-samplers new-schedules error",

@@ -17,11 +17,11 @@ FLOORS = [
     {"errors", "builtin"},
     {"system", "spectral"},
     {"diffusion", "plugin"},
-    {"config"},
+    {"config", "denoising"},
     {"data"},
     {"figures", "design"},
     {"damage", "model"},
-    {"run"},
+    {"run", "detection"},
     {"sampling"},
     {"features", "training"},
     {"metrics"},
@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "spectral": {"errors"},
     "plugin": {"errors", "builtin", "system", "spectral"},
     "diffusion": {"errors", "system", "spectral"},
+    "denoising": {"errors", "system", "spectral", "diffusion"},
     "figures": {"errors", "system", "spectral", "data"},
 }
 # Rooms, or modules of a room, that others must do without.

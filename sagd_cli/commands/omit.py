@@ -1,12 +1,13 @@
 """`sagd omit`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from sagd_cli.commands.common import (
     BAND_HELP,
+    NOISE_HELP,
     DeviceOption,
     ForceOption,
     RangeOption,
@@ -20,8 +21,9 @@ from sagd_cli.restoration.catalogue import ESTIMATES
 from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
+    from sagd_cli.config.noise import NoiseSpectrum
+    from sagd_cli.data.ranges import Range
     from sagd_cli.data.restored import RestoredImage
-    from sagd_cli.spectral.band import Band
 
 app = single()
 
@@ -33,8 +35,10 @@ FIGURE_ROWS = 4
 def omit(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of images, or one image.")],
     band: Annotated[
-        str, typer.Option("--band", metavar="BAND|auto", help=f"{BAND_HELP} auto: find notches and stripes.")
-    ],
+        str | None,
+        typer.Option("--band", metavar="BAND|auto", help=f"{BAND_HELP} auto: find notches and stripes."),
+    ] = None,
+    noise: Annotated[str | None, typer.Option("--noise", metavar="NOISE", help=NOISE_HELP)] = None,
     folder: Annotated[
         Path | None,
         typer.Option("--output", metavar="DIR", help="Folder to write; INPUT-omitted by default."),
@@ -55,12 +59,16 @@ def omit(
             help="Use this model of --save-model or `sagd train --restore`, and learn nothing.",
         ),
     ] = None,
+    learn: Annotated[
+        bool,
+        typer.Option("--learn", help="Learn from INPUT itself; small images are restored so by default."),
+    ] = False,
     strength: Annotated[
         str,
         typer.Option(
             "--strength",
             metavar="auto|F|inf",
-            help="Noise amplitude on the [-1, 1] range; inf: the band is lost.",
+            help="Noise amplitude on the [-1, 1] range, of all noise without level=; inf: the band is lost.",
         ),
     ] = "auto",
     per_image: Annotated[
@@ -118,15 +126,20 @@ def omit(
     device: DeviceOption = "auto",
     force: ForceOption = False,
 ) -> None:
-    """Remove corruption confined to known frequencies from images.
+    """Remove noise of a known spectrum from images, or of one that is found in them.
 
-    Without clean images, the program learns from INPUT itself. Frequencies outside the band stay unchanged.
+    Without --band and --noise, white noise, rings, peaks and stripes are looked for in each image. A restorer that
+    comes with the program takes them away. Frequencies without noise stay unchanged.
 
     Examples:
 
+      sagd omit scan.png
+
       sagd omit --band high damaged
 
-      sagd omit --band auto scan.png --estimate wiener --figure scan-omitted.png
+      sagd omit --noise white+stripe:horizontal,0 frames --figure frames.png
+
+      sagd omit --noise from:dark.tif shots
 
       sagd omit --band 0.25:0.5 damaged --reference clean --save-model runs/mid --output restored --json
 
@@ -134,11 +147,10 @@ def omit(
     """
     from sagd_cli.data.folders import raise_if_failed
     from sagd_cli.data.ranges import Range
-    from sagd_cli.restoration.band_model import open_model
     from sagd_cli.restoration.clean_images import clean_images
     from sagd_cli.restoration.omission import Places, omit_files
     from sagd_cli.restoration.options import Omission
-    from sagd_cli.spectral.band import Band
+    from sagd_cli.restoration.restoring_model import open_model
     from sagd_cli.system.files import refuse_existing, write_json
 
     refuse_read({"--figure": figure, "--record": record}, [source, reference, model, truth])
@@ -148,14 +160,15 @@ def omit(
         check_figure_path(figure, force)
     if record is not None:
         refuse_existing(record, force)
-    out, value = output(), _strength(strength)
+    out, given = output(), None if values is None else Range.parse(values)
+    told = _noise(band, noise, _strength(strength), given)
     chosen = announced_device(device)
     clean = None if reference is None else clean_images(reference)
     omission = Omission(
-        band=None if band == "auto" else Band.parse(band),
+        noise=told,
         reference=clean,
         model=None if model is None else open_model(model, chosen, out),
-        strength=value,
+        learns=learn,
         per_image=per_image,
         estimate=estimate,
         uncertain=uncertainty is not None,
@@ -164,7 +177,7 @@ def omit(
         steps=steps,
         seed=seed,
         keeps_model=run is not None,
-        given=None if values is None else Range.parse(values),
+        given=given,
     )
     base = source.resolve() if source.is_dir() else source.resolve().with_suffix("")
     target = folder or base.with_name(f"{base.name}-omitted")
@@ -181,7 +194,7 @@ def omit(
     finally:  # what was done is shown, whether there was room for the record or not
         out.result(result, _text(result))
     if drawn is not None:
-        _draw(Band.parse(result["band"]), shown, drawn, force)
+        _draw(result, shown, drawn, force)
     raise_if_failed(result)
 
 
@@ -194,20 +207,58 @@ def _strength(text: str) -> float | None:
         raise UsageError(f"--strength is auto, inf or a number, not {text!r}") from None
 
 
-def _draw(band: "Band", shown: list["RestoredImage"], path: Path, force: bool) -> None:
+def _noise(
+    band: str | None, noise: str | None, strength: float | None, given: "Range | None"
+) -> "NoiseSpectrum | Literal['auto'] | None":
+    """Return the noise that is to be removed; raise UsageError when options do not go together."""
+    from sagd_cli.config.noise import NoiseSpectrum
+    from sagd_cli.damage.measured_noise import measured_noise
+    from sagd_cli.spectral.band import Band
+
+    if band is not None and noise is not None:
+        raise UsageError(
+            "--band and --noise both say what to remove", "Give one; a BAND may be a part of --noise."
+        )
+    if noise is not None:
+        told = NoiseSpectrum.parse(noise, lambda path: measured_noise(path, given))
+        if strength is not None and None not in told.levels:
+            raise UsageError(
+                f"each part of the noise {told.shown} has its own level", "Leave out --strength, or a level."
+            )
+        return told.with_default(strength)
+    if strength is not None and band in (None, "auto"):
+        raise UsageError("--strength is for noise that is told", "Give the --band or --noise.")
+    if band is None or band == "auto":
+        return None if band is None else "auto"
+    return NoiseSpectrum.of_band(Band.parse(band), strength)
+
+
+def _draw(result: dict[str, Any], shown: list["RestoredImage"], path: Path, force: bool) -> None:
     from sagd_cli.figures.omission import omission_figure
     from sagd_cli.figures.style import save_figure
+    from sagd_cli.spectral.band import Band
 
+    band = Band.parse(result["band"] or "0:1")
     first, others = band.parts[0], len(band.parts) - 1
-    title = f"Omission of {first} and {others} more" if others > 2 else f"Omission of {band}"
-    save_figure(omission_figure(title, band, shown), path, force)
+    what = f"{first} and {others} more" if others > 2 else result["band"] or result["noise"] or "noise"
+    save_figure(omission_figure(f"Omission of {what}", band, shown), path, force)
 
 
 def _text(result: dict[str, Any]) -> str:
-    lines = [f"{result['output']}: {len(result['files'])} images, band {result['band']}, {result['method']}"]
+    files = result["files"]
+    lines = [f"{result['output']}: {len(files)} images, {_found(result)}, {result['method']}"]
     if "psnr_mean" in result:
         if result["psnr_mean"] < result["psnr_before_mean"]:
             output().warn("the restored images are further from the true ones than the damaged images are")
         lines.append(f"PSNR {result['psnr_before_mean']:.2f} dB before, {result['psnr_mean']:.2f} dB after")
         lines.append(f"SSIM {result['ssim_before_mean']:.4f} before, {result['ssim_mean']:.4f} after")
     return "\n".join(lines)
+
+
+def _found(result: dict[str, Any]) -> str:
+    if result["band"]:
+        return f"band {result['band']}"
+    if result["noise"]:
+        return f"noise {result['noise']}"
+    count = sum(file["noise"] is None for file in result["files"])
+    return f"no noise found in {count}" if count else "noise found in each"

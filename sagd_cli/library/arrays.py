@@ -3,19 +3,21 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range, RangeSurvey
 from sagd_cli.errors import DataError, UsageError, suggest
-from sagd_cli.restoration.band_model import open_model
 from sagd_cli.restoration.clean_images import clean_images
-from sagd_cli.restoration.options import Omission
+from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepare import Preparation
+from sagd_cli.restoration.restoring_model import open_model
 from sagd_cli.spectral.band import Band
 from sagd_cli.system.console import Output
 from sagd_cli.system.devices import choose_device
@@ -26,18 +28,19 @@ _TYPES = ("uint8", "uint16", "float32")
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What is known besides the damaged images. Without a model or reference, a network learns from the damaged images.
+    """What is known besides the damaged images. Without any of it, the restorer of the package is used.
 
     `model`: a run of `sagd train --restore` or `sagd omit --save-model`. `reference`: DATA, clean images of the same
-    kind. `strength`: the amplitude of the noise on the [-1, 1] range, 0.01 to 100, or inf for a band that is lost
-    (None: it is measured). `range`: the values of black and white (None: those of integers by their type, [0, 1] for
-    floats that lie there; others are found, with a warning).
+    kind. `strength`: the amplitude of the noise on the [-1, 1] range, or inf for a band that is lost (None: it is
+    measured). `range`: the values of black and white (None: those of integers by their type, [0, 1] for floats that
+    lie there; others are found, with a warning). `learns`: learn from the damaged images.
     """
 
     model: Path | str | None = None
     reference: str | None = None
     strength: float | None = None
     range: tuple[float, float] | None = None
+    learns: bool = False
 
 
 class RestoreSettings(TypedDict, total=False):
@@ -62,19 +65,20 @@ class _Warnings(Output):
 
 def restore(
     images: NDArray[Any],
-    band: Band | str = "auto",
+    noise: NoiseSpectrum | Band | str | None = None,
     *,
     estimate: str = "mean",
     known: Knowledge | None = None,
     device: str = "auto",
     **settings: Unpack[RestoreSettings],
 ) -> NDArray[Any]:
-    """Return `images` (N, C, H, W) with the noise in `band` removed, in their own type; C is 1 (grey) or 3 (RGB).
+    """Return `images` (N, C, H, W) with `noise` removed, in their own type; C is 1 (grey) or 3 (RGB).
 
-    Images are uint8, uint16 or float32. `band` is a Band or its text on the command line;
-    auto finds stripes and peaks. `estimate` is a key of `restoration.catalogue.ESTIMATES`. Outside the band images come
-    back unchanged, except for rounding to their type. Raises DataError for other arrays, and when there is nothing to
-    omit. Raises UsageError for an unknown setting, and for settings that do not go together. What looks doubtful is a
+    Images are uint8, uint16 or float32. `noise` is a NoiseSpectrum, a Band, or a text as --noise takes it. The text
+    auto finds stripes and peaks of all images, and None all noise of each. `estimate` is a key of
+    `restoration.catalogue.ESTIMATES`. Frequencies without noise come back unchanged, except for rounding to their type.
+    Raises DataError for other arrays, and when there is nothing to omit. Raises UsageError for an unknown setting, and
+    for settings that do not go together. What looks doubtful is a
     Python warning.
     """
     _check(images)
@@ -82,10 +86,10 @@ def restore(
         raise UsageError(f"restore has no setting {name!r}", suggest(name, RestoreSettings.__annotations__))
     known, output, where = known or Knowledge(), _Warnings(), choose_device(device)
     omission = Omission(
-        band=_band(band),
+        noise=_noise(noise, known),
         reference=None if known.reference is None else clean_images(known.reference),
         model=None if known.model is None else open_model(Path(known.model), where, output),
-        strength=known.strength,
+        learns=known.learns,
         estimate=estimate,
         **settings,
     )
@@ -100,15 +104,23 @@ def restore(
     for i, image in enumerate(damaged):
         signal = image.signal
         y = torch.from_numpy(signal[None]).to(where)
-        found = prepared.restorer.restore(y, [prepared.strength_of(signal)], [str(i)])
+        is_clipped = images.dtype.kind == "u"
+        found = prepared.restorer.restore(y, [prepared.noise_of(signal)], [str(i)], is_clipped)
         restored[i] = image.pixels_of(found.estimate[0].cpu().numpy())
     return restored
 
 
-def _band(band: Band | str) -> Band | None:
-    if isinstance(band, Band):
-        return band
-    return None if band == "auto" else Band.parse(band)
+def _noise(
+    noise: NoiseSpectrum | Band | str | None, known: Knowledge
+) -> NoiseSpectrum | Literal["auto"] | None:
+    if noise is None or noise == AUTO:
+        return None if noise is None else AUTO
+    if isinstance(noise, Band):
+        return NoiseSpectrum.of_band(noise, known.strength)
+    given = None if known.range is None else Range(*known.range)
+    if isinstance(noise, str):
+        noise = NoiseSpectrum.parse(noise, lambda path: measured_noise(path, given))
+    return noise.with_default(known.strength)
 
 
 def _check(images: Any) -> None:

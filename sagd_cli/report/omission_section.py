@@ -24,7 +24,12 @@ def omission_section(omission: OmissionRecord, embed: Embedding) -> Subsection:
 
 def _words(result: dict[str, Any]) -> list[str]:
     method, strength = result.get("method", "method not recorded"), _strength(result)
-    words = [f"Band {result['band']}, {method}, strength {strength}."]
+    noise = (
+        f"Band {result['band']}"
+        if result["band"]
+        else f"Noise {result.get('noise') or 'found in each image'}"
+    )
+    words = [f"{noise}, {method}, strength {strength}."]
     means = [_gain(result, *gain) for gain in (("PSNR", "psnr", " dB"), ("SSIM", "ssim", ""))]
     if any(means):
         words.append(f"Means over {len(result['files'])} images: {', '.join(filter(None, means))}.")

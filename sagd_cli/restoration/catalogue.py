@@ -12,7 +12,7 @@ from sagd_cli.system.choices import Choice, choices
 class EstimateChoice(Choice):
     """An estimate of the clean image.
 
-    With `needs_model`, `build` names a function of (y, denoiser, levels, drawing). Without it, `build` names a
+    With `needs_model`, `build` names a function of (planes, denoiser, drawing). Without it, `build` names a
     function of (y, noise). `walks_path`: the estimate follows the reverse process, so it needs a model of all noise
     levels on the way. `empties_band`: nothing is left in the band. `draws`: the estimate is random, so it can be drawn
     several times. `has_deviation`: samples can tell how uncertain the estimate is.

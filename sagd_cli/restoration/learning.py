@@ -48,22 +48,24 @@ def restoration_task(
     Network and batch size are chosen to fit the fields. `wanted` gives the bands and strengths, `steps` the most
     optimiser steps.
     """
-    side = fields.window or max(fields.shape)
+    side = max(fields.shape)
     pixels = fields.values.shape[1] * side**2
     batch_size = int(np.clip(PIXELS_A_STEP // pixels, SMALLEST_BATCH, LARGEST_BATCH))
-    options = {"channels": [32, 64, 64] if side > 16 else [32, 64], "dropout": 0.1}
-    if side % 8 == 0 and not fields.whole:
-        options |= {"channels": [48, 96, 96], "patch": 2, "layers_per_block": 1}
+    backbone = BackboneConfig(options={"channels": [32, 64, 64] if side > 16 else [32, 64], "dropout": 0.1})
+    crops = () if fields.whole or side < 16 else (side - side % 16,)
+    if crops:
+        backbone = BackboneConfig(name="residual", options={"channels": [32, 64, 96]})
     config = RunConfig(
         dataset=dataset,
-        backbone=BackboneConfig(options=options),
-        restoration=wanted.model_copy(update={"window": fields.window}),
+        backbone=backbone,
+        restoration=wanted,
         training=TrainingConfig(
             images=steps * batch_size,
             batch_size=batch_size,
             warmup_images=50 * batch_size,
             ema_half_life_images=30 * batch_size,
             seed=seed,
+            crops=crops,
             checkpoint_minutes=0,  # with each of them the loss on held-out fields is looked at
         ),
     )

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sagd_cli.config.noise import NoiseSpectrum
 from sagd_cli.data.folders import (
     Outcome,
     check_names,
@@ -23,11 +24,11 @@ from sagd_cli.data.images import Image, write_array, write_image
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.restoration.options import Omission
-from sagd_cli.restoration.prepare import Preparation, Prepared
+from sagd_cli.restoration.prepare import Preparation
+from sagd_cli.restoration.prepared import Prepared
 from sagd_cli.restoration.quality import file_report
 from sagd_cli.restoration.restorer import RestoredBatch
 from sagd_cli.restoration.truth import TrueImages
-from sagd_cli.spectral.band import Band
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import refuse_existing
 
@@ -125,11 +126,6 @@ class _Work:
     output: Output
     outcome: Outcome = field(default_factory=Outcome)
 
-    @property
-    def band(self) -> Band:
-        """The band that is restored."""
-        return self.prepared.band
-
     def restored(self, images: Iterable[Image]) -> Iterator[RestoredImage]:
         """Restore `images`, write them and yield them with their records; note each image that fails."""
         for batch in self._batches(images):
@@ -138,12 +134,13 @@ class _Work:
                 yield from self._restored(*map(list, zip(*measured, strict=True)))
 
     def _batches(self, images: Iterable[Image]) -> Iterator[list[Image]]:
-        """Yield groups of successive images of one shape: one image, or several of `PIXELS_AT_ONCE` pixels at most."""
+        """Yield groups of successive images of one shape and kind: one, or several of `PIXELS_AT_ONCE` pixels."""
         batch: list[Image] = []
         for image in images:
-            if not self.outcome.has_band(image, self.band, self.output):
+            if not self._has_noise(image):
                 continue
-            alike = not batch or batch[0].pixels.shape == image.pixels.shape
+            kind = image.pixels.shape, image.pixels.dtype.kind
+            alike = not batch or (batch[0].pixels.shape, batch[0].pixels.dtype.kind) == kind
             if batch and (not alike or (len(batch) + 1) * image.pixels.size > PIXELS_AT_ONCE):
                 yield batch
                 batch = []
@@ -151,42 +148,61 @@ class _Work:
         if batch:
             yield batch
 
-    def _measured(self, images: list[Image]) -> Iterator[tuple[Image, NDArray[np.float32], float]]:
-        """Yield each image with its signal and noise strength; an image with more noise than the model knows fails."""
+    def _has_noise(self, image: Image) -> bool:
+        """Whether an image is large enough for the noise; it fails if not."""
+        noise = self.prepared.noise
+        return noise is None or self.outcome.has_frequencies(image, noise.units, self.output)
+
+    def _measured(
+        self, images: list[Image]
+    ) -> Iterator[tuple[Image, NDArray[np.float32], NoiseSpectrum | None]]:
+        """Yield each image with its signal and noise; an image with other noise than the model knows fails."""
         for image in images:
             signal = image.signal
             try:
-                yield image, signal, self.prepared.strength_of(signal)
-            except DataError as error:
+                noise = self.prepared.noise_of(signal)
+            except SagdError as error:
                 self._fail(image, error)
+                continue
+            if self.prepared.noise is None:
+                self.output.note(f"{image.path.name}: {noise.shown if noise else 'no noise found'}")
+            yield image, signal, noise
 
     def _fail(self, image: Image, error: SagdError) -> None:
         self.outcome.fail(image.path, SagdError(f"{image.path}: {error.message}", error.hint), self.output)
 
     def _restored(
-        self, images: list[Image], signals: list[NDArray[np.float32]], strengths: list[float]
+        self, images: list[Image], signals: list[NDArray[np.float32]], noises: list[NoiseSpectrum | None]
     ) -> Iterator[RestoredImage]:
         """Restore images of one shape."""
-        y = torch.from_numpy(np.stack(signals)).to(self.device)
+        stacked = signals[0][None] if len(signals) == 1 else np.stack(signals)  # a copy of a large image less
+        y = torch.from_numpy(stacked).to(self.device)
         try:
-            batch = self.prepared.restorer.restore(y, strengths, [image.path.name for image in images])
+            names = [image.path.name for image in images]
+            is_clipped = images[0].pixels.dtype.kind == "u"
+            batch = self.prepared.restorer.restore(y, noises, names, is_clipped)
         except SagdError as error:
             for image in images:
                 self._fail(image, error)
             return
         for i, image in enumerate(images):
             try:
-                restored = self._written(image, signals[i], batch, i)
+                restored = self._written(image, signals[i], noises[i], batch, i)
             except DataError as error:
                 self.outcome.fail(image.path, error, self.output)
                 continue
-            if self.prepared.omission.per_image:
-                restored.record["strength"] = strengths[i] if isfinite(strengths[i]) else None
+            if self.prepared.noise is None or self.prepared.omission.per_image:
+                restored.record.update(_told(noises[i]))
             self.outcome.files.append(restored.record)
             yield restored
 
     def _written(
-        self, image: Image, signal: NDArray[np.float32], batch: RestoredBatch, i: int
+        self,
+        image: Image,
+        signal: NDArray[np.float32],
+        noise: NoiseSpectrum | None,
+        batch: RestoredBatch,
+        i: int,
     ) -> RestoredImage:
         """Write image `i` of a batch, its further draws and its deviation; return it with its record."""
         estimate = _array(batch.estimate[i])
@@ -197,7 +213,7 @@ class _Work:
         truth = self.truths.of(image)
         # The report is about the image as written, that is rounded and clipped.
         after = replace(image, pixels=draws[0]).signal
-        record = file_report(image.path, self.places.folder / names[0], signal, after, truth, self.band)
+        record = file_report(image.path, self.places.folder / names[0], signal, after, truth, noise)
         record |= {"range": image.values.ends, "clipped": image.clipped(estimate)}
         deviation = None
         if batch.deviation is not None and self.places.uncertainty is not None:
@@ -210,16 +226,22 @@ class _Work:
         return RestoredImage(image.path.name, signal, after, record, true, deviation)
 
     def result(self) -> dict[str, Any]:
-        """Return the JSON object of `sagd omit`; for a lost band, `strength` is null and `lost` is true."""
-        omission, strength = self.prepared.omission, self.prepared.strength
-        ends = [] if strength is None or omission.strength is not None else [strength.low, strength.high]
+        """Return the JSON object of `sagd omit`; for a lost band, `strength` is null and `lost` is true.
+
+        `band` and `noise` are null where each image has its own noise.
+        """
+        prepared, strength = self.prepared, self.prepared.strength
+        is_told = strength is None or strength.low == strength.high
+        ends = [] if strength is None or is_told else [strength.low, strength.high]
         files = sorted(self.outcome.files, key=lambda record: str(record["input"]))
+        band = None if prepared.noise is None else prepared.noise.band
         result: dict[str, Any] = {
-            "band": str(self.band),
+            "band": None if band is None else str(band),
+            "noise": None if prepared.noise is None else str(prepared.noise),
             "strength": strength.value if strength is not None and isfinite(strength.value) else None,
             "strength_interval": ends if ends and all(map(isfinite, ends)) else None,
             "lost": strength is not None and strength.lost,
-            "method": omission.method,
+            "method": prepared.method,
             "output": str(self.places.folder),
             "files": files,
         }
@@ -230,6 +252,14 @@ class _Work:
             if values:
                 result[f"{key}_mean"] = float(np.mean(values))
         return {**result, "failed": self.outcome.failed}
+
+
+def _told(noise: NoiseSpectrum | None) -> dict[str, Any]:
+    """Return what a file's record says of the noise of its own."""
+    if noise is None:
+        return {"noise": None, "strength": 0.0}
+    level = noise.parts[0].level if len(noise.parts) == 1 else None
+    return {"noise": str(noise), "strength": level if level is not None and isfinite(level) else None}
 
 
 def _array(field: Tensor) -> NDArray[np.float32]:

@@ -3,17 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
+from typing import Literal
 
-from sagd_cli.damage.strength import STRONGEST, WEAKEST
+from sagd_cli.config.noise import NoiseSpectrum
 from sagd_cli.data.ranges import Range
 from sagd_cli.errors import UsageError
-from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.catalogue import ESTIMATES, EstimateChoice
 from sagd_cli.restoration.clean_images import CleanImages
 from sagd_cli.restoration.restorer import Restoring
-from sagd_cli.spectral.band import Band
+from sagd_cli.restoration.restoring_model import RestoringModel
 from sagd_cli.system.choices import chosen, listing
 
+AUTO: Literal["auto"] = "auto"  # for `noise`: find peaks and stripes
+WEAKEST_TOLD, STRONGEST_TOLD = 1e-6, 1e6  # levels that can be told
 LEARNING_STEPS = 400
 UNCERTAINTY_SAMPLES = 16
 
@@ -22,18 +24,18 @@ UNCERTAINTY_SAMPLES = 16
 class Omission:
     """What one call of `sagd omit` is asked to do.
 
-    `band`: the band to restore (None: find it). `strength`: the noise amplitude on the [-1, 1] range, infinite for a
-    lost band (None: measure it). `estimate`: a name in `ESTIMATES`. With neither clean images (`reference`) nor a
-    `model` of them, the program learns from the damaged images. `draws`: the number of posterior samples per image
-    (None: 1, or 16 with `uncertain`). `keeps_model`: save what is learned. `given`: the values of black and white in
-    the image files (None: those of `RangeSurvey`). Raises UsageError for a value that is
-    not valid and for values that do not go together.
+    `noise`: the noise to remove, whose unknown levels are measured (None: find all of it; `AUTO`: find peaks and
+    stripes). `estimate`: a name in `ESTIMATES`. With neither clean images (`reference`) nor a `model` of them, the
+    program uses the model in the package; with `learns`, and for small images, it learns from the damaged images.
+    `draws`: the number of posterior samples per image (None: 1, or 16 with `uncertain`). `keeps_model`: save what is
+    learned. `given`: the values of black and white in the image files (None: those of `RangeSurvey`). Raises UsageError
+    for a value that is not valid and for values that do not go together.
     """
 
-    band: Band | None
+    noise: NoiseSpectrum | Literal["auto"] | None
     reference: CleanImages | None = None
-    model: BandModel | None = None
-    strength: float | None = None
+    model: RestoringModel | None = None
+    learns: bool = False
     per_image: bool = False
     estimate: str = "mean"
     uncertain: bool = False
@@ -53,23 +55,40 @@ class Omission:
 
     def _rules(self) -> Iterator[tuple[bool, str, str]]:
         """Yield one triple for each rule: whether it is broken, the error message, and the hint."""
-        choice, strength, name = self.choice, self.strength, f"--estimate {self.estimate}"
+        choice, name = self.choice, f"--estimate {self.estimate}"
+        for level in self._levels:
+            yield (
+                level is not None and not (WEAKEST_TOLD <= level <= STRONGEST_TOLD or level == inf),
+                f"the strength must be from {WEAKEST_TOLD:g} to {STRONGEST_TOLD:g} (range [-1, 1]) or inf, "
+                f"not {level or 0:g}",
+                "Or use --strength auto.",
+            )
         yield (
-            strength is not None and not (WEAKEST <= strength <= STRONGEST or strength == inf),
-            f"the strength must be from {WEAKEST:g} to {STRONGEST:g} (range [-1, 1]) or inf, not {strength or 0:g}",
-            "Or use --strength auto.",
+            self.learns and (self.model is not None or not choice.needs_model),
+            "--learn learns from the images themselves",
+            "Leave out --learn, or --model and the estimates without a model.",
+        )
+        yield (
+            self.learns and self.reference is not None,
+            "--learn learns from the images themselves, --reference from clean ones",
+            "Give one of them.",
         )
         for option, is_given in (
-            (name, choice.walks_path),
-            ("--uncertainty", self.uncertain),
+            ("--reference", self.reference is not None),
+            ("--save-model", self.keeps_model),
             ("--per-image", self.per_image),
-            ("--strength inf", strength == inf),
+            ("--learn", self.learns),
         ):
             yield (
-                is_given and self.is_self_supervised,
-                f"{option} needs to know what clean images are like",
-                "Give a --reference, or a --model of clean images.",
+                self.noise is None and is_given,
+                f"{option} needs to know the noise",
+                "Say it with --band or --noise.",
             )
+        yield (
+            isinstance(self.noise, NoiseSpectrum) and self.noise.band is None and not choice.needs_model,
+            f"{name} is for noise in a BAND",
+            "Leave --estimate out: the restorer of the package takes any noise.",
+        )
         yield (
             self.uncertain and not choice.has_deviation,
             f"{name} has no uncertainty",
@@ -94,22 +113,24 @@ class Omission:
             "Leave out --draws, or use --estimate sample.",
         )
         yield (
-            self.per_image and (strength is not None or untrained),
+            self.per_image and (untrained or (bool(self._levels) and None not in self._levels)),
             "--per-image is for strengths that are measured",
             "Leave it out.",
         )
 
     @property
+    def _levels(self) -> list[float | None]:
+        return self.noise.levels if isinstance(self.noise, NoiseSpectrum) else []
+
+    @property
+    def tells_levels(self) -> bool:
+        """Whether the level of some noise was given."""
+        return any(level is not None for level in self._levels)
+
+    @property
     def choice(self) -> EstimateChoice:
         """The record of the chosen estimate."""
         return ESTIMATES[self.estimate]
-
-    @property
-    def is_self_supervised(self) -> bool:
-        """Whether the network learns, or has learned, from damaged images alone."""
-        if not self.choice.needs_model:
-            return False
-        return self.reference is None if self.model is None else self.model.settings.damage is not None
 
     @property
     def walks_path(self) -> bool:
@@ -132,14 +153,6 @@ class Omission:
     def draws_written(self) -> int:
         """Number of posterior samples per image that are written."""
         return (self.draws or 1) if self.choice.draws else 1
-
-    @property
-    def method(self) -> str:
-        """The name of the method in the JSON object."""
-        if not self.choice.needs_model:
-            return self.estimate
-        knowledge = "model" if self.model else "reference" if self.reference else "self-supervised"
-        return f"{knowledge}-{self.estimate}"
 
 
 def _users(ability: str) -> str:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from sagd_cli.config.noise import NoiseSpectrum
 from sagd_cli.data.ranges import Signal
 from sagd_cli.restoration.truth import Truth
-from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.spectrum import power_spectrum
 
@@ -21,20 +21,25 @@ K1, K2 = 0.01, 0.03
 
 
 def file_report(
-    source: Path, target: Path, before: Signal, after: Signal, truth: Truth | None, band: Band
+    source: Path,
+    target: Path,
+    before: Signal,
+    after: Signal,
+    truth: Truth | None,
+    noise: NoiseSpectrum | None,
 ) -> dict[str, Any]:
     """Return the JSON record of the image at `source`, restored to `target`.
 
-    `before` and `after` are (C, H, W) on the [-1, 1] range. The record holds the `band_power` before and after. With a
-    true image it also holds the PSNR (dB) and the SSIM before and after, on the range of the true image. Raises
-    ConfigError when `band` holds no frequency at this size.
+    `before` and `after` are (C, H, W) on the [-1, 1] range. The record holds the `band_power` before and after, at the
+    frequencies of `noise`, if there is any. With a true image it also holds the PSNR (dB) and the SSIM before and
+    after, on the range of the true image. Raises ConfigError when the noise has no frequency at this size.
     """
-    record: dict[str, Any] = {
-        "input": str(source),
-        "output": str(target),
-        "band_power_before": band_power(before, band),
-        "band_power_after": band_power(after, band),
-    }
+    record: dict[str, Any] = {"input": str(source), "output": str(target)}
+    if noise is not None:
+        inside = noise.power(FrequencyGrid(before.shape[1:])) > 0
+        record |= {
+            f"band_power_{when}": band_power(x, inside) for when, x in (("before", before), ("after", after))
+        }
     if truth is not None:
         before, after, true = (truth.on_its_range(signal) for signal in (before, after, truth.signal))
         record |= {"psnr_before": psnr(before, true), "psnr": psnr(after, true)}
@@ -42,14 +47,13 @@ def file_report(
     return record
 
 
-def band_power(signal: Signal, band: Band) -> float:
-    """Return the mean power |F x|^2 / N of `signal` (C, H, W) over its colours and the bins of `band` but DC.
+def band_power(signal: Signal, inside: NDArray[np.bool_]) -> float:
+    """Return the mean power |F x|^2 / N of `signal` (C, H, W) over its colours and the bins `inside` but DC.
 
-    For noise of amplitude gamma in the band this is gamma^2. It is 0 when the band holds DC alone. Raises ConfigError
-    when the band holds no frequency at this size.
+    For noise of amplitude gamma in a band this is gamma^2. It is 0 when no bin but DC is inside.
     """
     grid = FrequencyGrid(signal.shape[1:])
-    bins = np.where(band.mask(grid) & (grid.radius > 0), grid.multiplicity, 0)
+    bins = np.where(inside & (grid.radius > 0), grid.multiplicity, 0)
     return float(np.sum(bins * power_spectrum(signal, grid)) / max(bins.sum(), 1))
 
 

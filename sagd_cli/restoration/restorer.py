@@ -1,19 +1,19 @@
-"""Restoring images when the band, the strength of its noise and a model of the images are known."""
+"""Restoring images when their noise and a model of the images are known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isinf
 
 import torch
 from torch import Tensor
 
-from sagd_cli.damage.strength import FINEST, STRONGEST
+from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.denoising.planes import from_planes, to_planes
 from sagd_cli.errors import DataError
-from sagd_cli.restoration.band_model import BandModel
 from sagd_cli.restoration.catalogue import ESTIMATES, EstimateChoice
-from sagd_cli.restoration.estimates import Drawing, drowned, noisier_posterior_mean
-from sagd_cli.spectral.band import Band
-from sagd_cli.spectral.noise import band_noise
+from sagd_cli.restoration.estimates import Drawing, noisier_posterior_mean
+from sagd_cli.restoration.restoring_model import RestoringModel
+from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.noise import support_noise
 
 SAMPLE = ESTIMATES["sample"]  # deviations are computed from this estimate, whichever one is written
 
@@ -25,6 +25,28 @@ class RestoredBatch:
     estimate: Tensor
     draws: list[Tensor]
     deviation: Tensor | None
+
+    def reshaped(self, shape: torch.Size) -> "RestoredBatch":
+        """Return it with images of `shape`."""
+        deviation = None if self.deviation is None else self.deviation.reshape(shape)
+        return RestoredBatch(
+            self.estimate.reshape(shape), [draw.reshape(shape) for draw in self.draws], deviation
+        )
+
+    def expanded(self, shape: torch.Size) -> "RestoredBatch":
+        """Return it with each grey image as one of `shape` whose colours are alike."""
+        deviation = None if self.deviation is None else self.deviation.expand(shape)
+        return RestoredBatch(
+            self.estimate.expand(shape), [draw.expand(shape) for draw in self.draws], deviation
+        )
+
+    def fill(self, places: list[int], part: "RestoredBatch") -> None:
+        """Replace the images at `places` by those of `part`."""
+        self.estimate[places] = part.estimate
+        for draw, drawn in zip(self.draws, part.draws, strict=True):
+            draw[places] = drawn
+        if self.deviation is not None and part.deviation is not None:
+            self.deviation[places] = part.deviation
 
 
 @dataclass(frozen=True)
@@ -67,76 +89,90 @@ class _Spread:
 
 @dataclass(frozen=True)
 class Restorer:
-    """Restores images with noise in `band`, as `how` says.
+    """Restores images, as `how` says.
 
     `model` is None for an estimate that needs none. `floor` is added to the deviations in quadrature.
     """
 
-    band: Band
-    model: BandModel | None
+    model: RestoringModel | None
     how: Restoring = Restoring()
     floor: float = 0.0
 
     @torch.inference_mode()
-    def restore(self, y: Tensor, strengths: list[float], names: list[str]) -> RestoredBatch:
-        """Restore images `y` (B, C, H, W) on [-1, 1], where image i has noise of amplitude `strengths[i]`.
+    def restore(
+        self,
+        y: Tensor,
+        noises: Sequence[NoiseSpectrum | None],
+        names: Sequence[str],
+        is_clipped: bool = False,
+    ) -> RestoredBatch:
+        """Restore images `y` (B, C, H, W) on [-1, 1], where image i has the noise `noises[i]`.
 
-        An infinite strength says that the band is lost. With a model, an image whose strength is below `FINEST` comes
-        back unchanged. The random numbers for image i are a function of the seed and of `names[i]`. A model of grey
-        images restores each colour as a grey image. Raises DataError when a model of colour images is given grey ones.
+        An image without noise (None) comes back unchanged. The random numbers for image i are a function of the seed
+        and of `names[i]`. `is_clipped`: pixels beyond black and white were cut off. Colours that are all alike, noise
+        included, are restored as one grey image. A model of grey images restores each colour as a grey image. Raises
+        DataError when a model of colour images alone is given grey ones.
         """
-        if self.model is None:
-            noise = band_noise(self.band, tuple(y.shape[2:]), y.device)
-            return RestoredBatch(self._choice.load()(y, noise), [], None)
-        restored = self._of_any_colour(self.model, y, strengths, names)
-        noisy = torch.tensor([value >= FINEST for value in strengths], device=y.device).view(-1, 1, 1, 1)
-        deviation = restored.deviation
-        return RestoredBatch(
-            torch.where(noisy, restored.estimate, y),
-            [torch.where(noisy, draw, y) for draw in restored.draws],
-            None if deviation is None else noisy * deviation,
-        )
+        kinds = [(noise, _is_grey(image)) for noise, image in zip(noises, y, strict=True)]
+        (first, are_grey), *_ = kinds
+        if first is not None and len(set(kinds)) == 1:
+            return self._of_one_kind(y, first, are_grey, names, is_clipped)
+        further = [y.clone() for _ in range(self._kept - 1)] if self._choice.draws else []
+        batch = RestoredBatch(y.clone(), further, torch.zeros_like(y) if self.how.uncertain else None)
+        for noise, is_grey in dict.fromkeys(kinds):
+            places = [i for i, kind in enumerate(kinds) if kind == (noise, is_grey)]
+            if noise is not None:
+                some = [names[i] for i in places]
+                batch.fill(places, self._of_one_kind(y[places], noise, is_grey, some, is_clipped))
+        return batch
 
     @property
     def _choice(self) -> EstimateChoice:
         return ESTIMATES[self.how.estimate]
 
-    def _of_any_colour(
-        self, model: BandModel, y: Tensor, strengths: list[float], names: list[str]
-    ) -> RestoredBatch:
-        shape, channels = y.shape, model.shape[0]
-        if channels == shape[1]:
-            return self._restore(model, y, strengths, names)
-        if channels != 1:
-            raise DataError(f"{model.name} was made for colour images, and this one is grey")
-        planes = shape[1]
-        names = [f"{name}/{channel}" for name in names for channel in range(planes)]
-        strengths = [strength for strength in strengths for _ in range(planes)]
-        restored = self._restore(model, y.reshape(-1, 1, *shape[2:]), strengths, names)
-        deviation = restored.deviation
-        return RestoredBatch(
-            restored.estimate.reshape(shape),
-            [draw.reshape(shape) for draw in restored.draws],
-            None if deviation is None else deviation.reshape(shape),
-        )
+    @property
+    def _kept(self) -> int:
+        return self.how.returned or self.how.samples
 
-    def _restore(
-        self, model: BandModel, y: Tensor, strengths: list[float], names: list[str]
+    def _of_one_kind(
+        self, y: Tensor, noise: NoiseSpectrum, is_grey: bool, names: Sequence[str], is_clipped: bool
     ) -> RestoredBatch:
-        denoiser = model.denoiser(self.band, tuple(y.shape[2:]))
-        damage, (low, high) = model.settings.damage, model.settings.strengths
+        if not is_grey:
+            return self._of_one_noise(y, noise, names, is_clipped)
+        return self._of_one_noise(y[:, :1], noise, names, is_clipped).expanded(y.shape)
+
+    def _of_one_noise(
+        self, y: Tensor, noise: NoiseSpectrum, names: Sequence[str], is_clipped: bool
+    ) -> RestoredBatch:
+        if self.model is None:
+            shaped = support_noise(
+                noise.power(FrequencyGrid(tuple(y.shape[2:]))), tuple(y.shape[2:]), y.device
+            )
+            return RestoredBatch(self._choice.load()(y, shaped), [], None)
+        shape, channels = y.shape, self.model.shape[0]
+        if channels > shape[1] and not self.model.takes_grey:
+            raise DataError(f"{self.model.name} was made for colour images, and this one is grey")
+        if channels < shape[1]:
+            names = [f"{name}/{channel}" for name in names for channel in range(shape[1])]
+            y = y.reshape(-1, 1, *shape[2:])
+        return self._restored(y, noise, names, is_clipped).reshaped(shape)
+
+    def _restored(
+        self, y: Tensor, noise: NoiseSpectrum, names: Sequence[str], is_clipped: bool
+    ) -> RestoredBatch:
+        assert self.model is not None
+        damage, (_, high) = self.model.settings.damage, self.model.settings.strengths
         if damage is not None:
-            return RestoredBatch(noisier_posterior_mean(y, denoiser, damage, high, names), [], None)
-        given, noise = y, denoiser.process.noise
-        lost = torch.tensor([isinf(value) for value in strengths], device=y.device).view(-1, 1, 1, 1)
-        y = torch.where(lost, drowned(y, noise, STRONGEST, names), y)
-        levels = [min(max(value, low), high) for value in strengths]
+            noise = noise.with_levels([high] * len(noise.parts))
+        denoiser, planes = self.model.denoiser(y, noise, is_clipped), to_planes(y)
+        if damage is not None:
+            drawing = Drawing(1, 0, names)
+            estimate = noisier_posterior_mean(planes, denoiser, damage / high, drawing)
+            return RestoredBatch(from_planes(estimate), [], None)
 
-        def estimated(choice: EstimateChoice, seeds: list[str]) -> Tensor:
-            """Return the estimate. Around a lost band take `given`: beside such strong noise, `y` is rounded there."""
+        def estimated(choice: EstimateChoice, seeds: Sequence[str]) -> Tensor:
             drawing = Drawing(self.how.steps, self.how.seed, seeds)
-            estimate: Tensor = choice.load()(y, denoiser, levels, drawing)
-            return torch.where(lost, given + noise.project(estimate - given), estimate)
+            return from_planes(choice.load()(planes, denoiser, drawing))
 
         draws, deviation = self._draws(y, lambda k: estimated(SAMPLE, [f"{name} {k}" for name in names]))
         if self._choice.draws:
@@ -147,7 +183,7 @@ class Restorer:
         """Return the first posterior samples draw(0), draw(1), ... that are kept, and the deviation of all of them."""
         how = self.how
         count = how.samples if self._choice.draws or how.uncertain else 0
-        kept = (how.returned or count) if self._choice.draws else 0
+        kept = self._kept if self._choice.draws else 0
         draws, spread = list[Tensor](), _Spread(torch.zeros_like(like), torch.zeros_like(like))
         for k in range(count):
             drawn = draw(k)
@@ -155,3 +191,8 @@ class Restorer:
             if how.uncertain:
                 spread.add(drawn)
         return draws, (spread.variance + self.floor**2).sqrt() if how.uncertain else None
+
+
+def _is_grey(image: Tensor) -> bool:
+    """Whether the colours of an image (C, H, W) are all alike."""
+    return len(image) > 1 and bool((image == image[:1]).all())

@@ -66,11 +66,11 @@ class Output:
         if not self.quiet:
             self.console.print(_plain(message))
 
-    def once(self, message: str) -> None:
-        """Print a note, but no message twice."""
+    def once(self, message: str, warns: bool = False) -> None:
+        """Print a note, or a warning, but no message twice."""
         if message not in self.said:
             self.said.add(message)
-            self.note(message)
+            (self.warn if warns else self.note)(message)
 
     def detail(self, message: str) -> None:
         """Print a message on standard error with --verbose only."""

@@ -182,7 +182,6 @@ def test_a_record_that_fails_loses_no_result(sagd, here):
         ((32, 1), "notch:0.25,0,0.05"),
         ((1, 1), "notch:0,0.25,0.05"),
         ((1, 40, 3), "notch:0,0.25,0.05"),
-        ((32, 1), "stripe:vertical"),  # which holds no frequency there
     ],
     ids=str,
 )

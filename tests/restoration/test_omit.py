@@ -165,7 +165,18 @@ def test_a_reference_makes_the_digits_better_and_says_by_how_much(damaged, learn
     assert result["psnr_mean"] > 21.5 > 17 > result["psnr_before_mean"]
     assert result["ssim_mean"] > result["ssim_before_mean"]
     assert set(result) == {
-        *("band", "strength", "strength_interval", "lost", "method", "output", "files", "run", "figure"),
+        *(
+            "band",
+            "noise",
+            "strength",
+            "strength_interval",
+            "lost",
+            "method",
+            "output",
+            "files",
+            "run",
+            "figure",
+        ),
         *("psnr_before_mean", "psnr_mean", "ssim_before_mean", "ssim_mean", "failed"),
     }
     assert set(result["files"][0]) == {
@@ -349,3 +360,52 @@ def test_a_band_is_found_and_omitted_from_striped_images(sagd, tmp_path, broken)
     with Image.open(tmp_path / "o" / "a.png") as image:
         left = np.asarray(image, dtype=float) - clean
     assert (left - left.mean()).std() < 0.7 * lines.std()
+
+
+def test_the_bare_command_finds_the_noise_of_each_image_and_leaves_clean_ones(sagd, tmp_path):
+    """Photographs of scikit-learn: rows of one are offset, the other is clean."""
+    from sklearn.datasets import load_sample_images
+
+    folder, truth = tmp_path / "in", tmp_path / "truth"
+    folder.mkdir()
+    truth.mkdir()
+    for name, image in zip(("china", "flower"), load_sample_images().images, strict=True):
+        grey = image[100:292, 200:424].mean(axis=2)
+        offsets = np.random.default_rng(3).normal(0, 8, (192, 1)) if name == "china" else 0
+        Image.fromarray(np.rint(grey).astype(np.uint8)).save(truth / f"{name}.png")
+        Image.fromarray(np.rint(grey + offsets).clip(0, 255).astype(np.uint8)).save(folder / f"{name}.png")
+    result = sagd("omit", folder, "--truth", truth, "--output", tmp_path / "o", "--json")
+    assert result.code == 0, result.err
+    china, flower = result.json["files"]
+    assert (
+        china["noise"].startswith("stripe:horizontal,0,0:level=") and china["psnr"] > china["psnr_before"] + 3
+    )
+    assert flower["noise"] is None and flower["psnr"] == flower["psnr_before"] == 120
+    assert (result.json["band"], result.json["noise"], result.json["method"]) == (None, None, "restorer-mean")
+    assert "china.png: stripe:horizontal,0,0" in result.err and "flower.png: no noise found" in result.err
+    assert "restored by the restorer of the package" in result.err
+
+
+def test_an_image_is_restored_the_same_beside_images_of_other_kinds(sagd, tmp_path):
+    """Bytes and floats of one shape; a paler one; and grey saved in three colours is as good as grey."""
+    from sklearn.datasets import load_sample_image
+
+    folder, alone = tmp_path / "in", tmp_path / "alone"
+    folder.mkdir()
+    alone.mkdir()
+    grey = load_sample_image("china.jpg")[100:164, 200:264].mean(axis=2) / 255
+    noisy = grey + np.random.default_rng(0).normal(0, 0.1, grey.shape)
+    floats = noisy.astype(np.float32)
+    tifffile.imwrite(folder / "b.tif", floats)
+    tifffile.imwrite(folder / "c.tif", floats * np.float32(0.2))
+    tifffile.imwrite(alone / "b.tif", floats)
+    pixels = (255 * noisy).clip(0, 255).round().astype(np.uint8)
+    Image.fromarray(pixels).save(folder / "a.png")
+    Image.fromarray(np.repeat(pixels[..., None], 3, axis=2)).save(folder / "d.png")
+    told = ("--noise", "white:level=0.2", "--range", "0:1")
+    for name in ("in", "alone"):
+        assert sagd("omit", tmp_path / name, *told, "--output", tmp_path / f"{name}-o").code == 0
+    one, two = (tifffile.imread(tmp_path / name / "b.tif") for name in ("in-o", "alone-o"))
+    np.testing.assert_allclose(one, two, rtol=0, atol=1e-6)
+    grey, three = (np.asarray(Image.open(tmp_path / "in-o" / name)) for name in ("a.png", "d.png"))
+    assert np.abs(three.astype(int) - grey[..., None]).max() <= 1

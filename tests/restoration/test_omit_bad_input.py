@@ -52,10 +52,20 @@ def refused(sagd, clean, tmp_path):
     [
         ("holds no frequency", "--band 0.01:0.02"),
         ("holds no frequency", "--band 0.01:0.02 --estimate notch --strength 0.5"),
-        ("strength must be from 0.01 to 100", "--band mid --strength 0"),
-        ("strength must be from 0.01 to 100", "--band mid --strength=-1"),
-        ("strength must be from 0.01 to 100", "--band mid --strength nan"),
-        ("strength must be from 0.01 to 100", "--band mid --strength 101"),
+        ("strength must be from 0.001 to 1e+06", "--band mid --strength 0"),
+        ("level of noise is a number from 0 to 1e+06", "--band mid --strength=-1"),
+        ("level of noise is a number from 0 to 1e+06", "--band mid --strength nan"),
+        ("level of noise is a number from 0 to 1e+06", "--band mid --strength 1e7"),
+        ("--band and --noise both say", "--band mid --noise white"),
+        ("--strength is for noise that is told", "--strength 0.1"),
+        ("--strength is for noise that is told", "--band auto --strength 0.1"),
+        ("strength must be from 0.001 to 1e+06", "--noise white:level=0"),
+        ("leaves no frequency", "--noise white:level=inf"),
+        ("unknown noise 'wite'", "--noise wite"),
+        ("noise of one strength in one BAND", "--noise white:level=0.1 --learn"),
+        ("noise of one strength in one BAND", "--noise white:level=0.1 --reference digits"),
+        ("--learn needs to know the noise", "--learn"),
+        ("--learn learns from the images themselves", "--band mid --learn --estimate notch"),
         ("auto, inf or a number", "--band mid --strength much"),
         ("unknown estimate 'best'", "--band mid --estimate best"),
         ("--strength inf needs to know", "--band mid --strength inf"),
@@ -121,12 +131,12 @@ def test_a_band_that_was_erased_cannot_be_learned_from_what_is_left(sagd, refuse
     """Photographs without any power in the band: the power law says that it is lost."""
     folder = tmp_path / "erased"
     folder.mkdir()
-    radius = np.hypot(np.fft.fftfreq(48)[:, None], np.fft.rfftfreq(48)[None])
+    radius = np.hypot(np.fft.fftfreq(40)[:, None], np.fft.rfftfreq(40)[None])
     for i in range(10):
-        white = np.random.default_rng(i).standard_normal((48, 48))
+        white = np.random.default_rng(i).standard_normal((40, 40))
         kept = np.fft.rfft2(white) / (radius + 0.02) * (radius / np.sqrt(0.5) < 0.6)
         tifffile.imwrite(
-            folder / f"{i}.tiff", (0.5 + np.fft.irfft2(kept, s=(48, 48)) / 200).astype(np.float32)
+            folder / f"{i}.tiff", (0.5 + np.fft.irfft2(kept, s=(40, 40)) / 200).astype(np.float32)
         )
     refused(1, "is lost in all images", "--band", "0.6:1", source=folder)
 

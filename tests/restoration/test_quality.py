@@ -7,12 +7,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sagd_cli.config.noise import NoiseSpectrum
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import BYTES, UNIT, Range, image_signal
-from sagd_cli.errors import ConfigError
 from sagd_cli.restoration.quality import band_power, file_report, psnr, ssim
 from sagd_cli.restoration.truth import Truth
 from sagd_cli.spectral.band import Band
+from sagd_cli.spectral.grid import FrequencyGrid
 
 shapes = st.tuples(st.sampled_from([1, 3]), st.integers(1, 30), st.integers(1, 30))
 
@@ -67,36 +68,38 @@ def test_noise_of_amplitude_gamma_in_the_band_has_gamma_squared_in_it(shape, ban
     draws = 0.5 * noise.draw((400, 1, *shape), random_stream("cpu", 0, "power")).numpy()[:, 0]
     bins = noise.filter.rank
     without_dc = bins - int(noise.filter.support.flat[0])
-    measured = band_power(draws, Band.parse(band))
+    measured = band_power(draws, Band.parse(band).mask(FrequencyGrid(shape)))
     assert abs(measured - 0.25) < 5 * 0.25 * np.sqrt(2 / (400 * without_dc))
 
 
 def test_power_outside_the_band_and_the_mean_do_not_count():
     wave = np.cos(2 * np.pi * np.arange(16) / 4)[None, None] * np.ones((1, 12, 1))
-    assert band_power(wave + 0.7, Band.parse("notch:0,0.25,0.01")) == pytest.approx(12 * 16 / 4)
-    assert band_power(wave + 0.7, Band.parse("low")) == pytest.approx(0, abs=1e-20)
-    assert band_power(wave + 0.7, Band.parse("0:0.001")) == 0  # DC alone
-    with pytest.raises(ConfigError, match="no frequency"):
-        band_power(np.zeros((1, 2, 2)), Band.parse("0.1:0.2"))
+    grid = FrequencyGrid(wave.shape[1:])
+    assert band_power(wave + 0.7, Band.parse("notch:0,0.25,0.01").mask(grid)) == pytest.approx(12 * 16 / 4)
+    assert band_power(wave + 0.7, Band.parse("low").mask(grid)) == pytest.approx(0, abs=1e-20)
+    assert band_power(wave + 0.7, Band.parse("0:0.001").mask(grid)) == 0  # DC alone
+
+
+HIGH = NoiseSpectrum.of_band(Band.parse("high"), 0.5)
 
 
 def test_the_record_of_a_file_has_psnr_and_ssim_of_both_images_where_there_is_a_truth():
     before, truth = pair((3, 16, 16))
     after = (before + truth) / 2
-    paths = Path("in/a.png"), Path("out/a.png")
-    record = file_report(*paths, before, after, Truth(truth), Band.parse("high"))
+    paths, inside = (Path("in/a.png"), Path("out/a.png")), Band.parse("high").mask(FrequencyGrid((16, 16)))
+    record = file_report(*paths, before, after, Truth(truth), HIGH)
     assert record == {
         "input": "in/a.png",
         "output": "out/a.png",
-        "band_power_before": band_power(before, Band.parse("high")),
-        "band_power_after": band_power(after, Band.parse("high")),
+        "band_power_before": band_power(before, inside),
+        "band_power_after": band_power(after, inside),
         "psnr_before": psnr(before, truth),
         "psnr": psnr(after, truth),
         "ssim_before": ssim(before, truth),
         "ssim": ssim(after, truth),
     }
     assert record["psnr"] > record["psnr_before"] and record["ssim"] > record["ssim_before"]
-    blind = file_report(*paths, before, after, None, Band.parse("high"))
+    blind = file_report(*paths, before, after, None, HIGH)
     assert blind == {key: value for key, value in record.items() if key[:4] not in ("psnr", "ssim")}
 
 
@@ -129,7 +132,7 @@ def test_a_truth_has_one_psnr_and_ssim_on_every_range(scale, offset, kind):
     )
     damaged = image_signal(image_on(scale, offset, "float32", 20).pixels, found)
     expected, plain = image_on(1, 0, "float32", 20).pixels / 127.5 - 1, PICTURE / 127.5 - 1
-    record = file_report(Path("a"), Path("b"), damaged, damaged, truth, Band.parse("high"))
+    record = file_report(Path("a"), Path("b"), damaged, damaged, truth, HIGH)
     assert record["psnr"] == record["psnr_before"] == pytest.approx(psnr(expected, plain), abs=1e-3)
     assert record["ssim"] == pytest.approx(ssim(expected, plain), abs=1e-4)
 

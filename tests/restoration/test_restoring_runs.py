@@ -56,10 +56,10 @@ def test_a_finished_training_says_how_to_use_it(sagd, tiny_settings, tmp_path):
     assert result.code == 0 and f"sagd omit INPUT --band BAND --model {tmp_path / 'run'}" in result.err
 
 
-def test_windows_larger_than_the_images_and_choices_that_are_none_are_refused(tiny_settings, tmp_path):
+def test_squares_larger_than_the_images_and_choices_that_are_none_are_refused(tiny_settings, tmp_path):
     wanted = {**tiny_settings, "restoration.bands": ["mid"]}
-    with pytest.raises(ConfigError, match="window of 64 pixels is larger than the images, 8x8"):
-        run_training(resolve({**wanted, "restoration.window": 64}), tmp_path / "run", CPU, Output(quiet=True))
+    with pytest.raises(ConfigError, match="squares of 64 pixels cannot be cut from images of 8x8"):
+        run_training(resolve({**wanted, "training.crops": [64]}), tmp_path / "run", CPU, Output(quiet=True))
     with pytest.raises(ConfigError, match="no choice of loss"):
         resolve({**wanted, "loss": "whitened"})
     with pytest.raises(ConfigError, match="least to the largest"):

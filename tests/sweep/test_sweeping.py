@@ -487,7 +487,7 @@ def test_killed_twice_it_ends_complete_with_each_cell_run_once(sagd, tmp_path, s
     command = [
         "sweep",
         "--grid",
-        "filter.options.alpha=-0.1,0,0.1",
+        "filter.options.alpha=-0.1,0",
         "--seeds",
         "0,1",
         *TINY,
@@ -505,8 +505,8 @@ def test_killed_twice_it_ends_complete_with_each_cell_run_once(sagd, tmp_path, s
     assert process.returncode == 143 and "Run the same command again" in said, said
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*/evaluation/sweep.json")}
     found = sagd("sweep", "--output", folder, "--json").json
-    assert [run["state"] for cell in found["cells"] for run in cell["runs"]] == ["done"] * 6
-    assert trials(folder) == [(number, "COMPLETE") for number in range(6)]
+    assert [run["state"] for cell in found["cells"] for run in cell["runs"]] == ["done"] * 4
+    assert trials(folder) == [(number, "COMPLETE") for number in range(4)]
     kept = [path for path, stamp in stamps.items() if path.stat().st_mtime_ns == stamp]
     assert (
         len(kept) >= len(stamps) - 1

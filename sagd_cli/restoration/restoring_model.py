@@ -1,0 +1,176 @@
+"""A network that was trained to remove noise from images, and the one in the package (docs/theory.md, section 9)."""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.run import RestorationConfig, RunConfig
+from sagd_cli.config.validation import validate
+from sagd_cli.damage.strength import FINEST
+from sagd_cli.denoising.image_law import image_power
+from sagd_cli.denoising.planes import marked, to_planes
+from sagd_cli.denoising.preconditioning import clipped_noise
+from sagd_cli.denoising.random_spectra import LOST_LEVEL, NARROWEST_RING
+from sagd_cli.denoising.sizes import of_planes, padded
+from sagd_cli.denoising.spectral_denoiser import PATH_REACH, SpectralDenoiser
+from sagd_cli.denoising.tiles import tiled
+from sagd_cli.diffusion.denoiser import as_network
+from sagd_cli.diffusion.prediction import Network
+from sagd_cli.errors import UsageError
+from sagd_cli.model.model import Model
+from sagd_cli.model.network import build_backbone, laid_out, seen_shape, side_multiple
+from sagd_cli.run.folder import open_run
+from sagd_cli.spectral.band import ANY, RINGS, Band
+from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.noise import tensor_on
+from sagd_cli.system.console import Output
+from sagd_cli.system.devices import autocast_dtype
+
+# A model is used up to this factor outside its trained strengths.
+STRENGTH_SLACK = 1.25
+PACKAGED, PACKAGED_NAME = Path(__file__).parent / "general.safetensors", "the restorer of the package"
+
+
+@dataclass(frozen=True)
+class RestoringModel:
+    """A model that removes noise from images of any size, unless it was trained on whole images."""
+
+    model: Model
+
+    def __post_init__(self) -> None:
+        """Raise UsageError when the model was not trained to restore."""
+        if self.model.config.restoration is None:
+            raise UsageError(
+                f"{self.name} was trained to make images, not to restore them",
+                "Train one with `sagd train --restore BAND`, or keep one with `sagd omit --save-model RUN`.",
+            )
+
+    @property
+    def name(self) -> str:
+        """What messages call the model."""
+        return self.model.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (C, h, w) of the images the model was trained on."""
+        return self.model.shape
+
+    @property
+    def settings(self) -> RestorationConfig:
+        """The noise the model was trained for."""
+        assert self.model.config.restoration is not None
+        return self.model.config.restoration
+
+    @property
+    def takes_crops(self) -> bool:
+        """Whether it was trained on squares of images, and so serves images of any size."""
+        return bool(self.model.config.training.crops)
+
+    @property
+    def takes_grey(self) -> bool:
+        """Whether it restores grey images as such: it was trained on grey ones, or on some that were made grey."""
+        return self.shape[0] == 1 or self.settings.grey > 0
+
+    @property
+    def knows_any_noise(self) -> bool:
+        """Whether it was trained for noise of any spectrum and strength."""
+        return ANY in self.settings.bands
+
+    @property
+    def network(self) -> Network:
+        """The network, for planes (B, 4 C, H, W) of images of any size, of which it may have fewer than it knows."""
+        network = as_network(self.model.network, autocast_dtype("auto", self.model.device))
+        return tiled(padded(of_planes(network, self.shape[0]), side_multiple(self.model.config)))
+
+    def check(self, noise: NoiseSpectrum, walks_path: bool = False) -> None:
+        """Raise UsageError when the model was not trained for `noise`, whose levels are known.
+
+        With `walks_path` it needs to have been trained for all levels down to the end of a sample's path.
+        """
+        if self.knows_any_noise:
+            return
+        bands, band = self.settings.bands, noise.band
+        known = {str(Band.parse(text)) for text in bands if text != RINGS}
+        wide = [] if band is None else [r for r in band.rings if r.high - r.low > NARROWEST_RING * (1 - 1e-9)]
+        is_ring = band is not None and len(band.parts) == len(wide) == 1
+        if str(band) not in known and not (is_ring and RINGS in bands):
+            raise UsageError(
+                f"{self.name} was trained for the bands {', '.join(bands)}, not for {band or noise}",
+                "Give one of them, or another model.",
+            )
+        low, high = self.settings.strengths
+        level = min(noise.parts[0].level or 0.0, LOST_LEVEL)
+        end = FINEST if level >= LOST_LEVEL else max(FINEST, level / PATH_REACH)
+        least = min(end, level) if walks_path else level
+        if not (low / STRENGTH_SLACK <= least and level <= high * STRENGTH_SLACK):
+            raise UsageError(
+                f"{self.name} was trained for strengths from {low:g} to {high:g}, and needed are "
+                + " to ".join(f"{value:.3g}" for value in dict.fromkeys((least, level))),
+                f"Train one with --set restoration.strengths=[{min(low, least):.2g},{max(high, level):.2g}].",
+            )
+
+    def denoiser(self, y: Tensor, noise: NoiseSpectrum, is_clipped: bool = False) -> SpectralDenoiser:
+        """Return the denoiser of the planes of images `y` (B, C, H, W) with `noise`.
+
+        `is_clipped`: pixels beyond black and white were cut off, which the model is told if it was trained so.
+        """
+        shape, device = tuple(y.shape[2:]), self.model.device
+        grid = FrequencyGrid(shape)
+        power = tensor_on(device, noise.power(grid))[None, None]
+        marks = None
+        if is_clipped and self.settings.clipped:
+            clipped = marked(y)
+            power, marks = clipped_noise(power, clipped.abs().flatten(1).mean(1), grid), to_planes(clipped)
+        damage = self.settings.damage
+        own = None if damage is None else (power > 0) * damage**2
+        return SpectralDenoiser(self.network, shape, power, image_power(to_planes(y), power, own), marks)
+
+
+def open_model(path: Path, device: torch.device, output: Output) -> RestoringModel:
+    """Open the run of `sagd omit --save-model` or `sagd train --restore` at `path`.
+
+    Raises UsageError when the run was not trained to restore, and what `open_run` raises.
+    """
+    return RestoringModel(open_run(path, output).model(device))
+
+
+@lru_cache(maxsize=1)
+def packaged_model(device: torch.device) -> RestoringModel:
+    """Return the restorer that comes with the package, on `device`: for grey and RGB images with any noise."""
+    return packed_model(PACKAGED, device)
+
+
+def packed_model(path: Path, device: torch.device) -> RestoringModel:
+    """Return the model that `pack` wrote to `path`, on `device`."""
+    with safe_open(path, "pt") as stored:
+        about = json.loads(stored.metadata()["model"])
+        weights = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118
+    config = validate(RunConfig, about["config"], str(path))
+    shape = tuple(about["shape"])
+    network = build_backbone(config.backbone, seen_shape(config, shape))
+    network.load_state_dict(weights)
+    network = laid_out(network.to(device), device).eval().requires_grad_(False)
+    white = config.filter.weights(shape[1:])
+    return RestoringModel(
+        Model(PACKAGED_NAME, config, network, 0, white, shape, np.dtype(np.uint8), None, {})
+    )
+
+
+def pack(model: Model, path: Path) -> None:
+    """Write the averaged weights of a restoring model as float16, with its settings, to `path`."""
+    config = model.config.document()
+    # Where the images lay says nothing to others.
+    config["dataset"]["options"] = {
+        key: value for key, value in config["dataset"]["options"].items() if key not in ("path", "exclude")
+    }
+    about = {"config": config, "shape": list(model.shape)}
+    weights = {name: value.half().contiguous() for name, value in model.network.state_dict().items()}
+    save_file(weights, path, {"model": json.dumps(about, sort_keys=True)})

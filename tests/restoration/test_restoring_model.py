@@ -1,0 +1,122 @@
+"""The restorer in the package, on photographs that it never saw, and the laws of what serves from it."""
+
+import numpy as np
+import pytest
+import torch
+
+from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.errors import UsageError
+from sagd_cli.restoration.quality import psnr
+from sagd_cli.restoration.restorer import Restorer, Restoring
+from sagd_cli.restoration.restoring_model import pack, packaged_model, packed_model
+from sagd_cli.spectral.grid import FrequencyGrid
+
+CPU, SIDE = torch.device("cpu"), 128
+NOISES = [
+    "high:level=0.3",
+    "mid:level=0.3",
+    "white:level=0.15",
+    "powerlaw:alpha=-1,level=0.15",
+    "stripe:horizontal,0,0:level=0.7",
+    "white:level=0.08+stripe:vertical,0,0:level=0.7+notch:0.2,0.11,0.002:level=3",
+]
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Two squares of scikit-learn's photographs, (2, 3, 128, 128) on [-1, 1]."""
+    from sklearn.datasets import load_sample_images
+
+    squares = [image[150 : 150 + SIDE, 250 : 250 + SIDE] for image in load_sample_images().images]
+    return torch.from_numpy(np.stack(squares).transpose(0, 3, 1, 2) / 127.5 - 1).float()
+
+
+def damaged(x, noise, seed=0):
+    power = torch.from_numpy(noise.power(FrequencyGrid(tuple(x.shape[2:])))).float().nan_to_num(posinf=0)
+    white = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    return x + torch.fft.irfft2(torch.fft.rfft2(white) * power.sqrt(), s=x.shape[2:])
+
+
+def restored(y, noise, is_clipped=False, **how):
+    names = [str(i) for i in range(len(y))]
+    return Restorer(packaged_model(CPU), Restoring(**how)).restore(y, [noise] * len(y), names, is_clipped)
+
+
+def gains(x, y, estimate):
+    return [
+        psnr(e.numpy(), t.numpy()) - psnr(d.numpy(), t.numpy())
+        for e, d, t in zip(estimate, y, x, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_photographs_are_nearer_to_the_truth(photographs, noise, channels):
+    """By 2 dB at least, each of them; by 1 where the noise is strongest at low frequencies, as images are."""
+    x, told = photographs[:, :channels], NoiseSpectrum.parse(noise)
+    y = damaged(x, told)
+    assert min(gains(x, y, restored(y, told).estimate)) > (1 if "alpha=-1" in noise else 2)
+
+
+@pytest.mark.parametrize("noise", [NOISES[0], NOISES[4], "0.6:1:level=inf"])
+def test_frequencies_without_noise_come_back_and_the_mean_stays(photographs, noise):
+    told = NoiseSpectrum.parse(noise)
+    y = damaged(photographs, told)
+    clear = torch.from_numpy(told.power(FrequencyGrid((SIDE, SIDE))) == 0)
+    change = torch.fft.rfft2(restored(y, told).estimate.double() - y.double(), norm="ortho")
+    assert clear[0, 0] and float(change[..., clear].abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(0.02, -0.6), (5.0, 3.0)])
+def test_a_dim_image_is_restored_as_a_bright_one(photographs, scale, offset):
+    """Image and noise in other units: the estimate is the same in those units."""
+    told = NoiseSpectrum.parse("white:level=0.1+stripe:horizontal,0,0:level=0.5")
+    other = told.with_levels([scale * level for level in told.levels])
+    y = damaged(photographs, told)
+    one, two = restored(y, told).estimate, restored(scale * y + offset, other).estimate
+    torch.testing.assert_close((two - offset) / scale, one, rtol=0, atol=1e-3)
+
+
+def test_noise_that_was_clipped_is_told_to_the_network(photographs):
+    """White noise on dark images, in 8 bits: knowing of the clipping is better than not."""
+    x, told = photographs * 0.3 - 0.7, NoiseSpectrum.parse("white:level=0.4")
+    y = (damaged(x, told).clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
+    known, unknown = (
+        np.mean(gains(x, y, restored(y, told, is_clipped).estimate)) for is_clipped in (True, False)
+    )
+    assert known > unknown and known > 6
+
+
+def test_draws_differ_where_there_is_noise_and_their_mean_is_near_the_estimate(photographs):
+    told = NoiseSpectrum.parse("high:level=0.3")
+    y = damaged(photographs[:1], told)
+    found = restored(y, told, estimate="sample", samples=4, steps=8, uncertain=True)
+    mean = torch.stack([found.estimate, *found.draws]).mean(0)
+    difference, spread = (mean - restored(y, told).estimate).std(), found.deviation.square().mean().sqrt()
+    assert 0.003 < float(spread) < 0.2 and float(difference) < 1.5 * float(spread)
+
+
+def test_what_is_packed_is_what_comes_back(tmp_path, photographs):
+    model, told = packaged_model(CPU), NoiseSpectrum.parse(NOISES[0])
+    pack(model.model, tmp_path / "again.safetensors")
+    again = packed_model(tmp_path / "again.safetensors", CPU)
+    assert again.settings == model.settings and again.shape == model.shape
+    y = damaged(photographs[:1], told)
+    same = Restorer(again).restore(y, [told], ["0"]).estimate
+    assert torch.equal(same, restored(y, told).estimate)
+    assert (tmp_path / "again.safetensors").stat().st_size < 4 << 20
+    assert b"/" not in (tmp_path / "again.safetensors").read_bytes()[8:200]
+
+
+def test_it_knows_any_noise_and_a_model_of_a_band_does_not():
+    model = packaged_model(CPU)
+    for noise in NOISES:
+        model.check(NoiseSpectrum.parse(noise))
+    settings = model.settings.model_copy(update={"bands": ("mid",)})
+    config = model.model.config.model_copy(update={"restoration": settings})
+    from dataclasses import replace
+
+    narrow = replace(model, model=replace(model.model, config=config))
+    narrow.check(NoiseSpectrum.parse("mid:level=0.5"))
+    with pytest.raises(UsageError, match="trained for the bands mid, not for white"):
+        narrow.check(NoiseSpectrum.parse("white:level=0.5"))

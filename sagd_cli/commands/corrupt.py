@@ -10,7 +10,7 @@ from sagd_cli.errors import UsageError
 from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
-    from sagd_cli.config.noise import NoiseSpectrum
+    from sagd_cli.config.noise_spectrum import NoiseSpectrum
     from sagd_cli.data.ranges import Range
 
 app = single()
@@ -92,7 +92,7 @@ def corrupt(
 def _spectrum(
     band: str | None, noise: str | None, strength: float | None, given: "Range | None"
 ) -> "NoiseSpectrum":
-    from sagd_cli.config.noise import NoiseSpectrum
+    from sagd_cli.config.noise_spectrum import NoiseSpectrum
     from sagd_cli.damage.measured_noise import measured_noise
     from sagd_cli.spectral.band import Band
 

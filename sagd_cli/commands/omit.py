@@ -21,7 +21,7 @@ from sagd_cli.restoration.catalogue import ESTIMATES
 from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
-    from sagd_cli.config.noise import NoiseSpectrum
+    from sagd_cli.config.noise_spectrum import NoiseSpectrum
     from sagd_cli.data.ranges import Range
     from sagd_cli.data.restored import RestoredImage
 
@@ -211,7 +211,7 @@ def _noise(
     band: str | None, noise: str | None, strength: float | None, given: "Range | None"
 ) -> "NoiseSpectrum | Literal['auto'] | None":
     """Return the noise that is to be removed; raise UsageError when options do not go together."""
-    from sagd_cli.config.noise import NoiseSpectrum
+    from sagd_cli.config.noise_spectrum import NoiseSpectrum
     from sagd_cli.damage.measured_noise import measured_noise
     from sagd_cli.spectral.band import Band
 

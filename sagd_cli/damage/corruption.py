@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.config.noise import STRONGEST_NOISE, NoiseSpectrum
+from sagd_cli.config.noise_spectrum import STRONGEST_NOISE, NoiseSpectrum
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.folders import (
     Outcome,

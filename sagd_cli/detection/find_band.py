@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sagd_cli.config.noise import NoisePart, NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.texture import texture
 from sagd_cli.data.images import Image
 from sagd_cli.detection.find_noise import found_noise

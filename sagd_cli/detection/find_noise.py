@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.fields import Signals
 from sagd_cli.damage.lines import Line, find_line
 from sagd_cli.damage.noise_levels import NONE, floor_levels

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range, RangeSurvey

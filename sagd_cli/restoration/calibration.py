@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.fields import Fields
 from sagd_cli.restoration.restorer import Restorer
 from sagd_cli.spectral.grid import FrequencyGrid

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.ranges import Range
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.catalogue import ESTIMATES, EstimateChoice

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.config.run import DatasetConfig, RestorationConfig
 from sagd_cli.damage.fields import CROP, SMALLEST_SIDE, Fields, make_fields
 from sagd_cli.damage.gauge import Gauge

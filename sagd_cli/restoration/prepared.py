@@ -7,7 +7,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.gauge import Gauge
 from sagd_cli.damage.noise_levels import noise_levels
 from sagd_cli.damage.strength import FINEST, Strength

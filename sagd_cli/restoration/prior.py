@@ -6,7 +6,7 @@ from math import inf
 import numpy as np
 from torch import Tensor
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.errors import UsageError
 from sagd_cli.model.model import Model
 from sagd_cli.restoration.restorer import Restorer, Restoring

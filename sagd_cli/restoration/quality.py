@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.ranges import Signal
 from sagd_cli.restoration.truth import Truth
 from sagd_cli.spectral.grid import FrequencyGrid

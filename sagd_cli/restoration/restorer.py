@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.denoising.planes import from_planes, to_planes
 from sagd_cli.errors import DataError
 from sagd_cli.restoration.catalogue import ESTIMATES, EstimateChoice

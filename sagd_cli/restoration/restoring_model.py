@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.config.run import RestorationConfig, RunConfig
 from sagd_cli.config.validation import validate
 from sagd_cli.damage.strength import FINEST

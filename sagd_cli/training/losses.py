@@ -3,8 +3,8 @@
 import torch
 
 from sagd_cli.config.run import RunConfig
-from sagd_cli.denoising.loss import RestorationLoss, Variety
 from sagd_cli.denoising.random_spectra import RandomSpectra
+from sagd_cli.denoising.restoration_loss import RestorationLoss, Variety
 from sagd_cli.diffusion.catalogue import PREDICTIONS
 from sagd_cli.diffusion.loss import DiffusionLoss, Loss
 from sagd_cli.diffusion.prediction import make_prediction

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.corruption import Corruption
 from sagd_cli.data.images import read_image, write_array
 from sagd_cli.errors import ConfigError, UsageError

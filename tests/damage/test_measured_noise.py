@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.data.images import write_array
 from sagd_cli.data.ranges import Range

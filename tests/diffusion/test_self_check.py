@@ -7,7 +7,7 @@ import torch
 
 from sagd_cli.diffusion import samplers, self_check
 from sagd_cli.diffusion.catalogue import SAMPLERS
-from sagd_cli.spectral.noise import SpectralNoise
+from sagd_cli.spectral.noise import SpectralNoise, white_noise
 
 CPU = torch.device("cpu")
 SHAPED = ["falling", "rising", "gap"]
@@ -37,7 +37,9 @@ def test_a_value_that_is_not_a_number_is_out_of_bounds():
 
 
 def test_white_noise_in_the_place_of_shaped_noise_is_seen(monkeypatch):
-    monkeypatch.setattr(SpectralNoise, "draw", SpectralNoise._white)
+    monkeypatch.setattr(
+        SpectralNoise, "draw", lambda self, shape, streams=None: white_noise(tuple(shape), streams, "cpu")
+    )
     checks = [self_check._covariance(name, noise) for name, noise in noises().items()]
     assert failed(checks) == {f"covariance {name}" for name in SHAPED}
     assert failed([self_check._omitted_band("dpmpp", noises()["gap"])]) == {"omitted band dpmpp"}
@@ -122,7 +124,7 @@ def test_a_wrong_coefficient_of_a_step_is_seen(monkeypatch, name, make, evaluati
 
 def test_streams_that_depend_on_the_batch_are_seen(monkeypatch):
     def draw(self, shape, streams):
-        return self.color(self._white(shape, streams[0] if isinstance(streams, list) else streams))
+        return self.color(white_noise(shape, streams[0] if isinstance(streams, list) else streams, "cpu"))
 
     monkeypatch.setattr(SpectralNoise, "draw", draw)
     assert failed([self_check._batch_size(noises()["falling"])]) == {"batch size"}

@@ -17,7 +17,7 @@ from support.gaussian_fields import (
     spectrum,
 )
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.config.run import RestorationConfig, RunConfig
 from sagd_cli.denoising.image_law import image_power
 from sagd_cli.denoising.spectral_denoiser import SpectralDenoiser

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import BYTES, UNIT, Range, image_signal
 from sagd_cli.restoration.quality import band_power, file_report, psnr, ssim

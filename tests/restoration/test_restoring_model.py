@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sagd_cli.config.noise import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.quality import psnr
 from sagd_cli.restoration.restorer import Restorer, Restoring

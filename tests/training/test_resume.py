@@ -24,7 +24,7 @@ from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.snr import largest_snr
 from sagd_cli.system.console import Output
 from sagd_cli.system.signals import stop_on_signal
-from sagd_cli.training.batches import Ahead, Batches
+from sagd_cli.training.batches import Ahead, Batches, Views
 from sagd_cli.training.train import Conduct, run_training
 
 CPU = torch.device("cpu")
@@ -249,7 +249,7 @@ def test_what_is_fetched_ahead_is_what_is_asked_for():
 def test_half_of_the_images_are_mirrored():
     """Within 5 standard errors, the same ones whenever and in whatever parts they are asked for; the rest as is."""
     images = torch.arange(64, dtype=torch.uint8).view(-1, 1, 1, 2)
-    plain, flipped = Batches(images, 32, seed=3), Batches(images, 32, seed=3, flips=True)
+    plain, flipped = Batches(images, 32, seed=3), Batches(images, 32, seed=3, views=Views(flips=True))
     share = 0.0
     for step in range(50):
         as_is, batch = plain.at(step).images, flipped.at(step).images

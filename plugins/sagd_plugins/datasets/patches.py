@@ -40,7 +40,7 @@ def build(options: PatchOptions, split: Split) -> ImageSet:
     """
     if split == "test":
         raise UsageError(f"the patches of {options.path} have no held-out split", "Name another folder.")
-    left_out = set() if options.exclude is None else set(options.exclude.read_text().split())
+    left_out = set() if options.exclude is None else set(options.exclude.read_text(encoding="utf-8").split())
     paths = [path for path in list_images(options.path) if path.name not in left_out]
     images = [_of_mode(_checked(path, options.size), options.mode) for path in paths]
     for image, path in zip(images, paths, strict=True):

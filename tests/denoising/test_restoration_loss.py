@@ -7,10 +7,10 @@ import pytest
 import torch
 from support.gaussian_fields import SHAPE, Whisper, convolution, fields, silent
 
-from sagd_cli.denoising.loss import BYTE_STEP, LEAST_CONTRAST, RestorationLoss, Variety
 from sagd_cli.denoising.planes import from_planes
 from sagd_cli.denoising.preconditioning import INPUTS
 from sagd_cli.denoising.random_spectra import RandomSpectra
+from sagd_cli.denoising.restoration_loss import BYTE_STEP, LEAST_CONTRAST, RestorationLoss, Variety
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import BatchStream, multiply_spectrum, random_stream

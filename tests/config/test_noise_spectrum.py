@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sagd_cli.config.arguments import parse_filter
 from sagd_cli.config.filter import FilterConfig
-from sagd_cli.config.noise import NoisePart, NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.errors import ConfigError, UsageError
 from sagd_cli.spectral.band import Band, Notch, Ring, Stripe
 from sagd_cli.spectral.filter import SpectralFilter

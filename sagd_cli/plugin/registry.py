@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -216,11 +217,22 @@ def _import_file(path: Path) -> ModuleType:
     # Data classes and pydantic models look their module up by name to resolve annotations.
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with _nothing_beside():
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+@contextmanager
+def _nothing_beside() -> Iterator[None]:
+    """Keep Python from writing its bytecode beside a user's file."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 _sources: Sources | None = None

@@ -393,6 +393,16 @@ def test_files_of_one_name_in_two_folders_are_two_modules(installed, tmp_path):
     assert load(files=files).names("filter") == ["one", "two", "white"]
 
 
+def test_nothing_is_written_beside_a_file(installed, tmp_path, monkeypatch):
+    """No bytecode, wherever Python writes it otherwise."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "mine" / "plug.py"
+    path.parent.mkdir()
+    path.write_text(IMPORTS + hook("sagd_filters", filter_named("mine")))
+    assert load(files=(path,)).names("filter") == ["mine", "white"]
+    assert list(path.parent.iterdir()) == [path] and not sys.dont_write_bytecode
+
+
 def test_a_file_may_postpone_its_annotations(installed, tmp_path):
     """Data classes and pydantic look the module up by name to resolve them."""
     file = tmp_path / "mine.py"

@@ -137,7 +137,7 @@ def omit(
 
       sagd omit --band high damaged
 
-      sagd omit --noise white+stripe:horizontal,0 frames --figure frames.png
+      sagd omit --noise white+stripe:horizontal,0,0 frames --figure frames.png
 
       sagd omit --noise from:dark.tif shots
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sagd_cli.config.arguments import check_filter_file, is_path, parse_filter
 from sagd_cli.config.filter import FilterConfig
@@ -152,10 +151,6 @@ class NoiseSpectrum:
                 "Only a part of the spectrum can be lost.",
             )
         return total
-
-    def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
-        """Bins of the half spectrum where a part has any weight; raise ConfigError when one has none on `grid`."""
-        return np.asarray(np.logical_or.reduce([unit > 0 for unit in self.units(grid)]))
 
     @property
     def shown(self) -> str:

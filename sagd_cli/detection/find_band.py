@@ -6,7 +6,7 @@ from pathlib import Path
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.texture import texture
 from sagd_cli.data.images import Image
-from sagd_cli.detection.find_noise import found_noise
+from sagd_cli.detection.find_noise import find_offsets
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Band, Stripe
 from sagd_cli.spectral.peaks import find_peaks
@@ -18,23 +18,21 @@ def find_thin(images: Sequence[Image], path: Path) -> NoiseSpectrum:
     Offsets come with their measured width and level; the levels of the others are unknown. Raises what `find_band`
     raises when there are neither.
     """
-    found = found_noise([image.signal for image in images])
-    offsets = [part for part in found.parts if _directions(part.source)] if found else []
-    known = {direction for part in offsets for direction in _directions(part.source)}
+    offsets = find_offsets([image.signal for image in images])
     try:
         peaks = find_band(images, path).parts
     except DataError:
         if not offsets:
             raise
         peaks = ()
-    others = [NoisePart(Band((part,))) for part in peaks]
-    return NoiseSpectrum((*offsets, *(part for part in others if not known & _directions(part.source))))
-
-
-def _directions(source: object) -> set[str]:
-    """Return the directions of the stripes of a band."""
-    parts = source.parts if isinstance(source, Band) else ()
-    return {part.direction for part in parts if isinstance(part, Stripe)}
+    known = {stripe.direction for stripe, _ in offsets}
+    others = [part for part in peaks if not (isinstance(part, Stripe) and part.direction in known)]
+    return NoiseSpectrum(
+        (
+            *(NoisePart(Band((stripe,)), strength.cautious) for stripe, strength in offsets),
+            *(NoisePart(Band((part,))) for part in others),
+        )
+    )
 
 
 def find_band(images: Sequence[Image], path: Path) -> Band:

@@ -1,13 +1,14 @@
 """The noise of images that nobody describes: white noise, rings, peaks and offsets of rows or columns."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.config.noise_spectrum import NoiseSpectrum
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.fields import Signals
 from sagd_cli.damage.lines import Line, find_line
 from sagd_cli.damage.noise_levels import NONE, floor_levels
@@ -15,7 +16,7 @@ from sagd_cli.damage.strength import TINY, Strength
 from sagd_cli.damage.thin import kind_strengths
 from sagd_cli.detection.rings import find_rings
 from sagd_cli.errors import DataError
-from sagd_cli.spectral.band import Notch, Part, Stripe
+from sagd_cli.spectral.band import Band, Notch, Part, Stripe
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.peaks import LOBE, find_peaks
 from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage, hann_taper
@@ -31,14 +32,18 @@ FAINTEST_WHITE = 1.2 / 127.5  # nobody sees less, and few photographs have less
 
 @dataclass(frozen=True)
 class FoundPart:
-    """A part of the noise: its `text` on the command line, its strength and, for people, what shows it (`why`).
+    """A part of the noise: `source` says at which frequencies it is, and `strength` how strong.
 
-    The noise has the power strength^2 at each frequency of the part, and for a stripe at each of the image.
+    The noise has the power strength^2 at each frequency of the part.
     """
 
-    text: str
+    source: Band | FilterConfig
     strength: Strength
-    why: str
+
+    @property
+    def text(self) -> str:
+        """The part as the command line takes it."""
+        return str(NoisePart(self.source))
 
 
 def find_noise(signals: Signals) -> list[FoundPart]:
@@ -47,24 +52,34 @@ def find_noise(signals: Signals) -> list[FoundPart]:
     What is not certain is not found. An empty list says that nothing was found. Images of less than 16 pixels a side
     have none, and those with flat areas, as drawings and pages of text have: noise would have made their pixels differ.
     """
-    usable = [s for s in signals if min(s.shape[1:]) >= SMALLEST_IMAGE and not _is_drawn(s)]
+    usable = _usable(signals)
     if not usable:
         return []
-    stripes = _stripes(usable)
+    stripes = _offsets(usable)
     spectrum = _spectrum(usable)
     grid = spectrum.grid
     # A stripe is as wide as the main lobe of the taper at least.
-    taken = [_lobe(part, grid) for part, _, _ in stripes]
-    spared = np.logical_or.reduce([np.zeros(grid.half_shape, bool), *taken])
+    spared = np.logical_or.reduce(
+        [np.zeros(grid.half_shape, bool), *(_lobe(part, grid) for part, _ in stripes)]
+    )
     peaks = _peaks(usable, spectrum, spared)
-    spared = np.logical_or.reduce([spared, *(part.mask(grid) for part, _, _ in peaks)])
-    rings = [
-        (ring, strength, "power that begins at once, where the spectra of images are smooth")
-        for ring, strength in find_rings(spectrum.power, spectrum.fields, grid, spared)
-    ]
-    parts: list[tuple[Part, Strength, str]] = [*rings, *peaks, *stripes]
-    white = _white(usable, [part for part, _, _ in parts])
-    return [*white, *(FoundPart(str(part), strength, why) for part, strength, why in parts)]
+    spared = np.logical_or.reduce([spared, *(part.mask(grid) for part, _ in peaks)])
+    rings = find_rings(spectrum.power, spectrum.fields, grid, spared)
+    parts: list[tuple[Part, Strength]] = [*rings, *peaks, *stripes]
+    white = _white(usable, [part for part, _ in parts])
+    return [*white, *(FoundPart(Band((part,)), strength) for part, strength in parts)]
+
+
+def find_offsets(signals: Signals) -> list[tuple[Stripe, Strength]]:
+    """Return the offsets of rows and of columns in images, as `find_noise` finds them, as stripes that begin at DC.
+
+    Their width is measured; it is 0 where each row or column has one offset.
+    """
+    return _offsets(_usable(signals))
+
+
+def _usable(signals: Signals) -> Signals:
+    return [s for s in signals if min(s.shape[1:]) >= SMALLEST_IMAGE and not _is_drawn(s)]
 
 
 def _is_drawn(signal: NDArray[np.float32]) -> bool:
@@ -81,20 +96,18 @@ def _white(signals: Signals, parts: list[Part]) -> list[FoundPart]:
     strength, *_ = floor_levels(signals, units) or [NONE]
     if strength.cautious < FAINTEST_WHITE:
         return []
-    return [FoundPart("white", strength, "what varies in every direction of the quietest patches")]
+    return [FoundPart(FilterConfig(type="white"), strength)]
 
 
-def _stripes(signals: Signals) -> list[tuple[Stripe, Strength, str]]:
+def _offsets(signals: Signals) -> list[tuple[Stripe, Strength]]:
     found = []
-    for direction, axis in (("horizontal", 1), ("vertical", 2)):
+    for direction, axis in (("horizontal", 1), ("vertical", 2)) if signals else ():
         line = find_line([s if axis == 1 else s.swapaxes(1, 2) for s in signals])
         if line:
             across = float(np.median([s.shape[3 - axis] for s in signals]))
-            lines = "rows" if axis == 1 else "columns"
-            why = f"offsets of {lines} at all frequencies and in all parts of the image"
             # Independent offsets have a white spectrum along their line.
             strength = line.deviation.scaled(sqrt(across))
-            found.append((Stripe(direction, _width(line, across), 0.0), strength, why))
+            found.append((Stripe(direction, _width(line, across), 0.0), strength))
     return found
 
 
@@ -108,14 +121,14 @@ def _lobe(stripe: Stripe, grid: FrequencyGrid) -> NDArray[np.bool_]:
     return np.broadcast_to(across <= stripe.width / 2 + (LOBE + 0.5) / n, grid.half_shape)
 
 
-def _peaks(
-    signals: Signals, spectrum: Spectrum, spared: NDArray[np.bool_]
-) -> list[tuple[Notch, Strength, str]]:
-    grid, found = spectrum.grid, []
+def _peaks(signals: Signals, spectrum: Spectrum, spared: NDArray[np.bool_]) -> list[tuple[Part, Strength]]:
+    grid = spectrum.grid
+    found: list[tuple[Part, Strength]] = []
     for peak in find_peaks(spectrum.power, grid, spectrum.fields):
         if peak.kind != "notch":
             continue
-        part = Notch(*_notch(peak.band))
+        (part,) = Band.parse(peak.band).parts
+        assert isinstance(part, Notch)
         if spared[Notch(part.center, 0.0).mask(grid)].any() or not _is_steady(signals, part.center):
             continue
         try:
@@ -124,13 +137,7 @@ def _peaks(
         except DataError:
             continue
         if strength.certain:
-            found.append(
-                (
-                    part,
-                    strength,
-                    f"a wave {peak.excess_db:.0f} dB above what is around it, all over the image",
-                )
-            )
+            found.append((part, strength))
     return found
 
 
@@ -164,11 +171,6 @@ def _blocks(wave: NDArray[np.complex128], side: int) -> NDArray[np.complex64]:
     return matrix.reshape(-1, WAVE_BLOCKS)
 
 
-def _notch(text: str) -> tuple[tuple[float, ...], float]:
-    *center, radius = map(float, text.partition(":")[2].split(","))
-    return tuple(center), radius
-
-
 def _spectrum(signals: Signals) -> Spectrum:
     """Return the tapered spectrum of a few tiles, from all parts of all images."""
     sides = np.minimum(np.min([s.shape[1:] for s in signals], axis=0), SEEN_TILE)
@@ -193,9 +195,5 @@ def _tiles(signals: Signals, sides: NDArray[np.int64]) -> Iterator[NDArray[np.fl
 
 def found_noise(signals: Signals) -> NoiseSpectrum | None:
     """Return the noise that `find_noise` finds, or None where it finds none; each part has its cautious level."""
-    parts = [
-        replace(part, level=found.strength.cautious)
-        for found in find_noise(signals)
-        for part in NoiseSpectrum.parse(found.text).parts
-    ]
+    parts = [NoisePart(found.source, found.strength.cautious) for found in find_noise(signals)]
     return NoiseSpectrum(tuple(parts)) if parts else None

@@ -83,8 +83,7 @@ class Run:
 
     def _moments(self) -> dict[str, Array]:
         """Return the mean image and the spectra of the data. An early run that kept none and needs none gives none."""
-        needed = PREDICTIONS[self.config.prediction].needs_power or self.config.restoration is not None
-        if needed or checkpoint.has_moments(self.checkpoint):
+        if PREDICTIONS[self.config.prediction].needs_power or checkpoint.has_moments(self.checkpoint):
             return checkpoint.load_moments(self.checkpoint)
         return {}
 

@@ -56,7 +56,7 @@ class Omission:
     def _rules(self) -> Iterator[tuple[bool, str, str]]:
         """Yield one triple for each rule: whether it is broken, the error message, and the hint."""
         choice, name = self.choice, f"--estimate {self.estimate}"
-        for level in self._levels:
+        for level in self.levels:
             yield (
                 level is not None and not (WEAKEST_TOLD <= level <= STRONGEST_TOLD or level == inf),
                 f"the strength must be from {WEAKEST_TOLD:g} to {STRONGEST_TOLD:g} (range [-1, 1]) or inf, "
@@ -113,19 +113,20 @@ class Omission:
             "Leave out --draws, or use --estimate sample.",
         )
         yield (
-            self.per_image and (untrained or (bool(self._levels) and None not in self._levels)),
+            self.per_image and (untrained or (bool(self.levels) and None not in self.levels)),
             "--per-image is for strengths that are measured",
             "Leave it out.",
         )
 
     @property
-    def _levels(self) -> list[float | None]:
+    def levels(self) -> list[float | None]:
+        """The levels of the noise as told, none where it is to be found."""
         return self.noise.levels if isinstance(self.noise, NoiseSpectrum) else []
 
     @property
     def tells_levels(self) -> bool:
         """Whether the level of some noise was given."""
-        return any(level is not None for level in self._levels)
+        return any(level is not None for level in self.levels)
 
     @property
     def choice(self) -> EstimateChoice:

@@ -63,8 +63,9 @@ class Prepared:
 
     def _measured_on(self, signal: NDArray[np.float32], noise: NoiseSpectrum) -> NoiseSpectrum | None:
         if self.gauge is None:
-            levels = noise_levels([signal], noise.units)
-            return noise.with_levels([level.cautious for level in levels])
+            told = self.omission.levels or [None] * len(noise.parts)
+            measured = [found.cautious for found in noise_levels([signal], noise.units)]
+            return noise.with_levels([m if t is None else t for t, m in zip(told, measured, strict=True)])
         found = self.gauge.one(signal)
         if found is None:
             return noise

@@ -409,3 +409,19 @@ def test_an_image_is_restored_the_same_beside_images_of_other_kinds(sagd, tmp_pa
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-6)
     grey, three = (np.asarray(Image.open(tmp_path / "in-o" / name)) for name in ("a.png", "d.png"))
     assert np.abs(three.astype(int) - grey[..., None]).max() <= 1
+
+
+def test_what_is_told_stays_told_where_the_rest_is_measured_for_each_image(sagd, tmp_path):
+    from sklearn.datasets import load_sample_image
+
+    (tmp_path / "in").mkdir()
+    grey = load_sample_image("china.jpg")[100:260, 200:360].mean(axis=2) / 127.5 - 1
+    rows = np.random.default_rng(1).normal(0, 0.06, (160, 1))
+    tifffile.imwrite(tmp_path / "in" / "a.tif", (grey + rows).astype(np.float32))
+    told = ("--noise", "stripe:horizontal,0,0+white:level=0.01", "--range", "-1:1", "--per-image")
+    result = sagd("omit", tmp_path / "in", *told, "--output", tmp_path / "o", "--json")
+    assert result.code == 0, result.err
+    (record,) = result.json["files"]
+    assert record["noise"].endswith("+white:level=0.01")
+    level = float(record["noise"].partition("+")[0].rpartition("=")[2])
+    assert 0 < level < 1.1 * rows.std() * 160**0.5  # a cautious strength is at most a tenth too high

@@ -1,6 +1,6 @@
 """How long the whole command `sagd omit` takes, how much memory, and what it gains, as its users run it.
 
-python benchmarks/omission_speed.py --photographs FOLDER [--cases grey-512,rgb-12mp]
+python benchmarks/omission_speed.py --photographs FOLDER [--cases grey-512 rgb-12mp]
     [--damage "--band high --strength 0.2"] [--restore "--noise high --strength 0.2"] [--output FILE]
 
 Photographs of FOLDER, PNG files, are cut to the shape of the case and brought to its size, damaged by `sagd corrupt`
@@ -103,21 +103,13 @@ def measured(images: Images, photographs: Path, damage: str, restore: str) -> di
         }
 
 
-def choice(text: str) -> list[str]:
-    """Names of cases joined by commas."""
-    unknown = set(text.split(",")) - CASES.keys()
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{sorted(unknown)} not among {', '.join(CASES)}")
-    return text.split(",")
-
-
 def main() -> None:
     """Print the figures, and write them to --output."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photographs", type=Path, required=True, metavar="FOLDER", help="the PNG files")
-    parser.add_argument("--cases", type=choice, default=[*CASES], help=", ".join(CASES))
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=[*CASES], metavar="CASE")
     parser.add_argument("--damage", default=DAMAGE, metavar="ARGUMENTS", help=f"of sagd corrupt: {DAMAGE!r}")
     parser.add_argument("--restore", default=RESTORE, metavar="ARGUMENTS", help=f"of sagd omit: {RESTORE!r}")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the JSON file")

@@ -1,6 +1,6 @@
 """How good the restorer is beside BM3D: the PSNR of photographs with noise of known power spectra.
 
-python benchmarks/restorer.py --kodak FOLDER [--weights FILE] [--bm3d] [--cases high-0.2,rows-8] [--crops N]
+python benchmarks/restorer.py --kodak FOLDER [--weights FILE] [--bm3d] [--cases high-0.2 rows-8] [--crops N]
     [--output benchmarks/results/restorer.json]
 
 The photographs of the Kodak suite in FOLDER as grey (Rec. 601 luma) on [-1, 1], the central 256x256 pixels; the case
@@ -385,14 +385,6 @@ def found_versions() -> dict[str, str]:
     return found
 
 
-def choice(text: str) -> list[str]:
-    """Names of cases joined by commas."""
-    unknown = set(text.split(",")) - CASES.keys()
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{sorted(unknown)} not among {', '.join(CASES)}")
-    return text.split(",")
-
-
 def main() -> None:
     """Print the table, and add the figures to the JSON file of --output."""
     parser = argparse.ArgumentParser(
@@ -401,7 +393,7 @@ def main() -> None:
     parser.add_argument("--kodak", type=Path, required=True, metavar="FOLDER", help="the PNG files")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="packed weights of another restorer")
     parser.add_argument("--bm3d", action="store_true", help="measure the methods of BM3D where they lack")
-    parser.add_argument("--cases", type=choice, default=[*CASES], help=", ".join(CASES))
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=[*CASES], metavar="CASE")
     parser.add_argument("--crops", type=int, metavar="N", help="only the first N photographs")
     parser.add_argument("--output", type=Path, metavar="FILE", help="results, added to those that are there")
     options = parser.parse_args()

@@ -16,6 +16,8 @@ NARROWEST_RING = 0.1
 DISCS = 12
 SUMMED, LOST = 0.2, 0.1  # shares of the images whose noise is a sum of two, and whose band is lost
 WIDEST_LOST = 0.5  # of the spectrum
+FAINT = 1e-3  # of the power of a Gaussian strip, beyond which there is none
+FLAT = 1e-6  # cycles/pixel; what rounding makes of a frequency on an axis is less
 LOST_LEVEL = 100.0  # levels that reach this stand for lost bands too
 
 DrawUniform = Callable[[], Tensor]
@@ -111,19 +113,19 @@ class _Here:
     def _one(self) -> tuple[Tensor, Tensor]:
         """Return noise of one kind, and 1 in its band; noise at all frequencies counts as a band of all."""
         rings = self._named_rings()
-        strips, bins = self._strips()
+        strips, strong = self._strips()
         discs = self._discs()
         everywhere = torch.ones_like(rings)
         powers = [
             rings * self.shaped(self.log_uniform(0.01, 2)) ** 2,
             everywhere * self.shaped(self.log_uniform(0.01, 1)) ** 2,
             self._laws() * self.shaped(self.log_uniform(0.01, 1)) ** 2,
-            strips * self.shaped(self.log_uniform(0.005, 0.5)) ** 2 * bins,
+            strips * self.shaped(self.log_uniform(0.005, 0.5)) ** 2,
             discs,
         ]
-        bands = [rings, everywhere, everywhere, strips, (discs > 0).float()]
+        bands = [rings, everywhere, everywhere, strong, (discs > 0).float()]
         kind = self.draw()
-        which = sum((kind >= edge).long() for edge in (0.4, 0.55, 0.7, 0.85))
+        which = sum((kind >= edge).long() for edge in (0.35, 0.55, 0.7, 0.87))
         assert isinstance(which, Tensor)
         return self.picked(powers, which), self.picked(bands, which)
 
@@ -139,17 +141,37 @@ class _Here:
         return power / self.shaped((self.share * power).flatten(1).sum(1))
 
     def _strips(self) -> tuple[Tensor, Tensor]:
-        """Strips about an axis, and the factor (B, 1, 1) that gives noise in them the variance 1.
+        """Spectra of stripes, with variance 1, and 1 where they are strong.
 
-        Half of them are one frequency wide (rows or columns offset as a whole); a third spares the low frequencies.
+        A spectrum of stripes is a strip through DC, across the stripes. Half of the stripes run along an axis from
+        edge to edge (rows or columns offset as a whole: one frequency wide). The others are finite, along an axis or
+        at any angle: their strip is wider, with a hard or a Gaussian profile, and some are wedges (their angle
+        varies). A third spares the low frequencies, and a third falls off along the strip (soft stripes).
         """
-        along, across = (tensor_on(self.device, f) for f in self.grid.axes)
-        is_row = self.shaped(self.draw() < 0.5)
-        width = self.shaped(self.uniform(0.004, 0.04) * (self.draw() < 0.5))
+        fy, fx = (tensor_on(self.device, f) for f in self.grid.axes)
+        finite, oblique = self.draw() < 0.5, self.draw() < 0.4
+        angle = torch.where(finite & oblique, self.uniform(0, math.pi), math.pi / 2 * (self.draw() < 0.5))
+        sin, cos = self.shaped(angle.sin()), self.shaped(angle.cos())
+        along, across = (fx * cos + fy * sin).abs(), (fy * cos - fx * sin).abs()
+        narrowest = 1.2 / min(self.grid.shape) * oblique  # an oblique line passes between the frequencies
+        width = torch.maximum(self.uniform(0.004, 0.04), narrowest) * finite
+        wedge = self.uniform(0, 0.1) * (finite & (self.draw() < 1 / 3))
+        half = self.shaped(width) / 2 + self.shaped(wedge) * across + FLAT
+        hard = (along <= half).float()
+        profile = torch.where(self.shaped(self.draw() < 0.5), hard, torch.exp(-0.5 * (along / half) ** 2))
+        softness = self.shaped(torch.where(self.draw() < 1 / 3, self.uniform(0.05, 0.3), math.inf))
         guard = self.shaped(0.025 * (self.draw() < 1 / 3))
-        strips = (torch.where(is_row, across.abs(), along.abs()) <= width / 2) & (self.radius > guard)
-        inside = strips.float()
-        return inside, 1 / self.shaped((self.share * inside).flatten(1).sum(1))
+        power = self._real(profile * torch.exp(-0.5 * (across / softness) ** 2) * (self.radius > guard))
+        power = torch.where(power < FAINT, 0.0, power)
+        return power / self.shaped((self.share * power).flatten(1).sum(1)), (power > 0.5).float()
+
+    def _real(self, power: Tensor) -> Tensor:
+        """Return `power` with N(f) = N(-f) where f = 1/2 in the last column, too, which is its own mirror."""
+        if self.grid.shape[-1] % 2:
+            return power
+        mirror = -torch.arange(power.shape[-2], device=self.device) % power.shape[-2]
+        last = (power[..., -1:] + power[:, mirror, -1:]) / 2
+        return torch.cat([power[..., :-1], last], dim=-1)
 
     def _discs(self) -> Tensor:
         """Power in 1 to 12 discs at random frequencies, each with its own strength."""

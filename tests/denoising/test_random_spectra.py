@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagd_cli.denoising.random_spectra import LOST, WIDEST_LOST, RandomSpectra
+from sagd_cli.denoising.random_spectra import LOST, WIDEST_LOST, RandomSpectra, _Here
 from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -99,16 +99,35 @@ def test_noise_of_any_kind_is_of_all_kinds():
     finite = spectra.nan_to_num(posinf=9.0)
     whole, somewhere = (finite > 0).flatten(1).all(1), (finite > 0).flatten(1).any(1)
     flat = finite.flatten(1).std(1) < 1e-6 * finite.flatten(1).amax(1)
-    # A single kind in 4 of 5 images: white in 15 %, or both parts of a sum white; a ring may be as wide.
-    assert abs(float((whole & flat).float().mean()) - (0.8 * 0.15 + 0.2 * 0.15**2)) < 0.04
-    # A power law is in 15 % of the single and 2 * 15 % - 15 %^2 of the sums.
-    assert abs(float((whole & ~flat).float().mean()) - 0.16) < 0.06
+    # A single kind in 4 of 5 images: white in 20 %, or both parts of a sum white; a ring may be as wide.
+    assert abs(float((whole & flat).float().mean()) - (0.8 * 0.2 + 0.2 * 0.2**2)) < 0.04
+    # A power law is alone in 15 %, and a sum fills the spectrum unless neither part is white or a law (65 %).
+    filled = 0.8 * 0.15 + 0.2 * (1 - 0.65**2 - 0.2**2)
+    assert abs(float((whole & ~flat).float().mean()) - filled) < 0.04
     assert float(somewhere.float().mean()) > 0.95
     across, along = (finite[:, 0, 1:] > 0).all(1), (finite[:, 1:, 0] > 0).all(1)
     only_row, only_column = (
         part & ~whole & (finite[:, *place] == 0) for part, place in ((across, (8, 8)), (along, (8, 8)))
     )
     assert float(only_row.float().mean()) > 0.02 and float(only_column.float().mean()) > 0.02
+
+
+def test_stripes_run_along_the_axes_and_at_any_angle():
+    """Power of variance 1 in a strip through DC; half of the stripes fill one line of frequencies, 40 % of the others
+    are oblique."""
+    grid = FrequencyGrid((32, 33))
+    stream = torch.Generator().manual_seed(0)
+    stripes = _Here(grid, lambda: torch.rand(2000, generator=stream), CPU)._strips()[0]
+    share = torch.as_tensor(grid.multiplicity / grid.size)
+    torch.testing.assert_close((share * stripes).flatten(1).sum(1), torch.ones(2000, dtype=torch.float64))
+    fy, fx = (torch.as_tensor(axis) for axis in grid.axes)
+    one_line = [(stripes * off).flatten(1).amax(1) == 0 for off in (fy != 0, fx != 0)]
+    assert_share(one_line[0] | one_line[1], 0.5)
+    weights = share * stripes
+    moments = [(weights * product).flatten(1).sum(1) for product in (fy * fy, fx * fx, fy * fx)]
+    angle = 0.5 * torch.atan2(2 * moments[2], moments[1] - moments[0])
+    turned = (angle.sin() * angle.cos()).abs() > 0.05
+    assert 0.1 < float(turned.float().mean()) < 0.2
 
 
 def test_what_is_lost_is_a_part_of_the_spectrum_in_less_than_a_tenth_of_the_images():

@@ -113,8 +113,8 @@ def test_noise_of_any_kind_is_of_all_kinds():
 
 
 def test_stripes_run_along_the_axes_and_at_any_angle():
-    """Power of variance 1 in a strip through DC; half of the stripes fill one line of frequencies, 40 % of the others
-    are oblique."""
+    """Power of variance 1 in a strip through DC; half fill one line of frequencies, as do narrow ones of the others, of
+    which 40 % are oblique."""
     grid = FrequencyGrid((32, 33))
     stream = torch.Generator().manual_seed(0)
     stripes = _Here(grid, lambda: torch.rand(2000, generator=stream), CPU)._strips()[0]
@@ -122,7 +122,7 @@ def test_stripes_run_along_the_axes_and_at_any_angle():
     torch.testing.assert_close((share * stripes).flatten(1).sum(1), torch.ones(2000, dtype=torch.float64))
     fy, fx = (torch.as_tensor(axis) for axis in grid.axes)
     one_line = [(stripes * off).flatten(1).amax(1) == 0 for off in (fy != 0, fx != 0)]
-    assert_share(one_line[0] | one_line[1], 0.5)
+    assert 0.5 < float((one_line[0] | one_line[1]).float().mean()) < 0.8
     weights = share * stripes
     moments = [(weights * product).flatten(1).sum(1) for product in (fy * fy, fx * fx, fy * fx)]
     angle = 0.5 * torch.atan2(2 * moments[2], moments[1] - moments[0])

@@ -55,8 +55,8 @@ class Fields:
             else crop_spectrum(power, FrequencyGrid(self.extent), FrequencyGrid(self.shape))
         )
 
-    def split(self, share: float, most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the indices of fields to learn from, and of at most `most` fields to hold out.
+    def split(self, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the indices of fields to learn from, and of fields to hold out, in random order.
 
         `share` is the share that is held out: of the images where there are enough of them, else of the fields.
         """
@@ -69,7 +69,7 @@ class Fields:
             if len(held)
             else np.isin(np.arange(len(order)), order[: int(len(order) * share)])
         )
-        return np.flatnonzero(~out), random.permutation(np.flatnonzero(out))[:most]
+        return np.flatnonzero(~out), random.permutation(np.flatnonzero(out))
 
 
 def make_fields(signals: Signals, others: Signals = (), seed: int = 0) -> Fields:

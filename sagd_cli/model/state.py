@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sagd_cli.config.run import TrainingConfig
-from sagd_cli.model.ema import Ema
+from sagd_cli.model.ema import Best, Ema
 from sagd_cli.model.learned_filter import LearnedProfile
 from sagd_cli.model.network import laid_out
 
@@ -19,6 +19,7 @@ class TrainingState:
 
     `averages` holds one average for each half-life, by its number of images; `ema` is the first one. `profile` is the
     learned filter that is trained with the network, or None. `profile_ema` is its average, of the first half-life.
+    `best` are the averaged weights that did best on images that are held out, or None when no image is.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class TrainingState:
         settings: TrainingConfig,
         device: torch.device,
         profile: LearnedProfile | None = None,
+        keeps_best: bool = False,
     ) -> None:
         """Move the network to `device`, lay it out for training, and start at step 0."""
         self.device = device
@@ -34,6 +36,7 @@ class TrainingState:
         half_lives = settings.ema_half_life_images
         self.averages = {half_life: Ema(self.network, half_life) for half_life in half_lives}
         self.ema = self.averages[half_lives[0]]
+        self.best = Best(self.ema.network).to(device) if keeps_best else None
         self.profile = None if profile is None else profile.to(device)
         self.profile_ema = None if profile is None else Ema(profile, half_lives[0])
         groups: list[dict[str, Any]] = [

@@ -1,9 +1,8 @@
 """Learning, for one call of `sagd omit`, to tell noise in its band from the images at hand."""
 
-import copy
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,30 +10,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sagd_cli.config.run import BackboneConfig, DatasetConfig, RestorationConfig, RunConfig, TrainingConfig
+from sagd_cli.config.validation import digest_of
 from sagd_cli.damage.fields import Fields
-from sagd_cli.diffusion.denoiser import as_network
-from sagd_cli.diffusion.loss import Loss
-from sagd_cli.errors import Interrupted
 from sagd_cli.model.network import resolve_backbone, seen_shape
-from sagd_cli.model.state import TrainingState
 from sagd_cli.plugin.records import ImageSet
-from sagd_cli.run.log import LogRecord
+from sagd_cli.restoration.restoring_model import RestoringModel, open_model
 from sagd_cli.spectral.band import Band
-from sagd_cli.spectral.grid import FrequencyGrid
-from sagd_cli.spectral.noise import random_stream, uniform
+from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.noise import BatchStream
 from sagd_cli.system.console import Output
-from sagd_cli.system.signals import stop_on_signal
-from sagd_cli.training.batches import Batch, Batches
-from sagd_cli.training.loop import Callbacks, run_loop
+from sagd_cli.system.distributed import World
+from sagd_cli.training.batches import Views
 from sagd_cli.training.task import Task
+from sagd_cli.training.train import Conduct, Training
 
 View = Callable[[Tensor], Tensor]
 
 LARGEST_BATCH, SMALLEST_BATCH, PIXELS_A_STEP = 64, 8, 3 << 14
-HELD_OUT = 0.1
-FEWEST_HELD_OUT, MOST_HELD_OUT = 8, 128
-HELD_OUT_DRAWS = 256  # images per comparison: each held-out image is used with several draws of the noise
-PATIENCE_RECORDS = 5
+HELD_OUT, FEWEST_HELD_OUT = 0.1, 8
+LOOKED = 20  # steps between looks at the fields held out
+SAVED = 1.0  # minutes between checkpoints
 # Share of the images that are left as they are; the others are turned and mirrored at random. Turning keeps the
 # network from learning a small set by heart. The unturned share keeps the most weight on the images as they are.
 UNTURNED = 1 / 3
@@ -46,7 +41,7 @@ def restoration_task(
     """Return the task of learning from `fields`, which were cut from the images of `dataset`.
 
     Network and batch size are chosen to fit the fields. `wanted` gives the bands and strengths, `steps` the most
-    optimiser steps.
+    optimiser steps. A tenth of the fields is held out, unless that is fewer than 8.
     """
     side = max(fields.shape)
     pixels = fields.values.shape[1] * side**2
@@ -66,45 +61,38 @@ def restoration_task(
             ema_half_life_images=30 * batch_size,
             seed=seed,
             crops=crops,
-            checkpoint_minutes=0,  # with each of them the loss on held-out fields is looked at
+            checkpoint_minutes=SAVED,
+            log_steps=LOOKED,
         ),
     )
     shape = fields.values.shape[1:]
     config = resolve_backbone(config, seen_shape(config, shape))
-    return Task(config, ImageSet(fields.values), None, config.filter.weights(shape[1:]))
+    grid = FrequencyGrid(fields.shape)
+    masks = [Band.parse(band).mask(grid).astype(np.float64) for band in wanted.bands]
+    _, held_out = split_of(fields, seed)
+    return Task(
+        config,
+        ImageSet(fields.values),
+        None,
+        config.filter.weights(shape[1:]),
+        held_out if len(held_out) else None,
+        Turned(views=views_of(masks, grid)),
+    )
 
 
-def learn(task: Task, fields: Fields, device: torch.device, output: Output) -> TrainingState:
-    """Train a network on `fields` as `task` says; return the state, whose average holds the best weights.
+def learned(task: Task, path: Path, device: torch.device, output: Output) -> RestoringModel:
+    """Train `task` as the run `path`, or go on with the run that is there, and return the model.
 
-    A tenth of the fields is held out. The averaged weights with the smallest loss on them are kept. Training ends
-    early when that loss has not improved for a while. Raises Interrupted when a signal asks to stop.
+    Raises what training raises: Interrupted, after saving, when a signal asks to stop, and UsageError when `path` holds
+    something else.
     """
-    settings, values = task.config.training, torch.from_numpy(fields.values).to(device)
-    state, loss = task.start(device)
-    learned, held_out = split_of(fields, settings.seed)
-    views = views_of(_bands(task), FrequencyGrid(fields.shape))
-    batches = Batches(values[torch.from_numpy(learned)], settings.batch_size, settings.seed)
-    best = _Best(state, loss, values[torch.from_numpy(held_out)], settings.seed)
-    with stop_on_signal() as stop, output.progress("learn", settings.steps, 0, settings.batch_size) as bar:
+    Training(task, path, device, output, World(), Conduct(check_memory=False)).run()
+    return open_model(path, device, output)
 
-        def record(figures: LogRecord) -> None:
-            best.record()
-            bar.show(loss=figures["loss"], **best.figures)
 
-        callbacks = Callbacks(record, bar.advance, stop_requested=lambda: stop.requested() or best.is_past)
-        run_loop(
-            state,
-            lambda step, places: Batch(turned(batches.at(step, places).images, views, settings.seed, step)),
-            loss,
-            settings,
-            callbacks,
-        )
-    if stop.signum is not None:
-        raise Interrupted(stop.signum, "stopped while learning the images; nothing was written")
-    output.detail(f"kept the weights of step {best.step} of {state.step}")
-    state.ema.network.load_state_dict(best.weights)
-    return state
+def folder_of(task: Task, folder: Path) -> Path:
+    """Return the folder in `folder` in which `task` is learned; another task, or other images, have another one."""
+    return folder / digest_of({**task.config.identity(), "images": task.described()["images_sha256"]})[:12]
 
 
 def split_of(fields: Fields, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -112,87 +100,38 @@ def split_of(fields: Fields, seed: int) -> tuple[NDArray[np.int64], NDArray[np.i
 
     None are held out, and all are learned from, when fewer than 8 would be held out.
     """
-    learned, held_out = fields.split(HELD_OUT, MOST_HELD_OUT, seed)
+    learned, held_out = fields.split(HELD_OUT, seed)
     if len(held_out) < FEWEST_HELD_OUT:
         return np.arange(len(fields.values)), held_out[:0]
     return learned, held_out
 
 
-@dataclass
-class _Best:
-    """The averaged weights with the smallest loss on held-out fields, always with the same noise.
+def views_of(powers: Sequence[Array], grid: FrequencyGrid) -> list[View]:
+    """Return the mirrorings and turns of images that leave noise of each of the spectra `powers` as it is.
 
-    Without held-out fields, the newest averaged weights.
+    Not all of them do for every noise: a turn moves a stripe to another direction.
     """
-
-    state: TrainingState
-    loss: Loss
-    held_out: Tensor
-    seed: int
-    step: int = 0
-    smallest: float = math.inf
-    misses: int = 0
-    figures: dict[str, float] = field(default_factory=dict)
-    kept: dict[str, Tensor] | None = None
-
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        """The best weights."""
-        return self.kept or self.state.ema.network.state_dict()
-
-    @property
-    def is_past(self) -> bool:
-        """Whether the held-out loss has not improved for `PATIENCE_RECORDS` records."""
-        return self.misses >= PATIENCE_RECORDS
-
-    @torch.no_grad()
-    def record(self) -> None:
-        """Compare the present averaged weights with the best so far."""
-        self.step = self.step if len(self.held_out) else self.state.step
-        if not len(self.held_out):
-            return
-        network = as_network(self.state.ema.network)
-        draws = [
-            self.loss.errors(
-                network, self.held_out, random_stream(self.held_out.device, self.seed, "held-out", i)
-            ).output
-            for i in range(-(-HELD_OUT_DRAWS // len(self.held_out)))
-        ]
-        value = float(torch.stack(draws).square().mean())
-        self.figures = {"held-out": value}
-        self.misses += 1
-        if value < self.smallest:
-            self.smallest, self.misses, self.step = value, 0, self.state.step
-            self.kept = copy.deepcopy(self.state.ema.network.state_dict())
-
-
-def _bands(task: Task) -> list[Band]:
-    assert task.config.restoration is not None
-    return [Band.parse(band) for band in task.config.restoration.bands]
-
-
-def views_of(bands: list[Band], grid: FrequencyGrid) -> list[View]:
-    """Return the mirrorings and turns of images that leave the law of the noise in each of `bands` unchanged.
-
-    Not all of them do for every band: a turn moves a stripe to another direction.
-    """
-    masks = [band.mask(grid).astype(np.float64) for band in bands]
     views: list[View] = []
-    if all(np.array_equal(grid.full(mask), grid.full(grid.mirrored(mask))) for mask in masks):
+    if all(np.allclose(grid.full(power), grid.full(grid.mirrored(power))) for power in powers):
         views += [lambda v: v.flip(-1), lambda v: v.flip(-2)]
-    if all(np.array_equal(grid.full(mask), grid.full(mask).T) for mask in masks):
+    if len(set(grid.shape)) == 1 and all(
+        np.allclose(grid.full(power), grid.full(power).T) for power in powers
+    ):
         views.append(lambda v: v.transpose(-1, -2))
     return views
 
 
-def turned(x: Tensor, views: list[View], seed: int, step: int) -> Tensor:
-    """Apply some of `views` to each of the images `x` (B, C, H, W), at random.
+@dataclass(frozen=True)
+class Turned(Views):
+    """Some of `views`, at random, of each of two thirds of the images (B, C, H, W)."""
 
-    The choice is a function of `seed` and `step`.
-    """
-    stream = random_stream("cpu", seed, "turn", step)
-    touched, *turns = (uniform(len(x), stream, torch.device("cpu")).to(x.device) for _ in range(4))
-    touched = touched >= UNTURNED
-    for chosen, view in zip(turns, views, strict=False):
-        x = torch.where((touched & (chosen < 0.5)).view(-1, 1, 1, 1), view(x), x)
-    return x
+    views: Sequence[View] = ()
+
+    def at(self, images: Tensor, places: range, seed: int, step: int) -> Tensor:
+        """Return the images, which are at `places` of the batch of `step`, as they are seen there."""
+        stream = BatchStream(torch.device("cpu"), places, seed, "turn", step)
+        touched, *turns = (stream.rand().to(images.device) for _ in range(4))
+        for chosen, view in zip(turns, self.views, strict=False):
+            turn = (touched >= UNTURNED) & (chosen < 0.5)
+            images = torch.where(turn.view(-1, 1, 1, 1), view(images), images)
+        return images

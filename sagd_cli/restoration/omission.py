@@ -1,5 +1,6 @@
 """Omission: restore image files whose corruption lies in a known band (docs/theory.md, section 6)."""
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -29,6 +30,7 @@ from sagd_cli.restoration.prepared import Prepared
 from sagd_cli.restoration.quality import file_report
 from sagd_cli.restoration.restorer import RestoredBatch
 from sagd_cli.restoration.truth import TrueImages
+from sagd_cli.run.manifest import has_run
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import refuse_existing
 
@@ -52,6 +54,12 @@ class Places:
     inputs: Sequence[Path] = ()
     extras: Mapping[str, Path | None] = field(default_factory=dict)
 
+    @property
+    def workspace(self) -> Path:
+        """The folder beside the output for what is learned, until the images are written."""
+        folder = self.folder.resolve()
+        return folder.with_name(f".{folder.name}-learning")
+
 
 def omit_files(
     omission: Omission, places: Places, device: torch.device, force: bool, output: Output, shown: int = 0
@@ -71,7 +79,9 @@ def omit_files(
     truths.check(images.some)
     for remark in truths.ranges.remarks:
         output.note(f"true images: {remark}")
-    prepared = Preparation(omission, places.source, images.some, device, output, places.run).prepared()
+    prepared = Preparation(
+        omission, places.source, images.some, device, output, places.workspace, places.run
+    ).prepared()
     images = images.trimmed()
     work = _Work(prepared, places, truths, device, output)
     kept = list[RestoredImage]()
@@ -79,6 +89,10 @@ def omit_files(
         for restored in work.restored(images.read(work.outcome, output, bar.advance)):
             kept.extend([restored] if len(kept) < shown else [])
     work.outcome.say_clipped(output)
+    if not work.outcome.failed:
+        shutil.rmtree(places.workspace, ignore_errors=True)
+    elif places.workspace.exists():
+        output.note(f"what was learned is kept in {places.workspace}, for the same command again")
     return work.result(), kept
 
 
@@ -101,7 +115,7 @@ def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], fo
                 f"{path} would be written by {option} and among the images",
                 f"Choose another name for {option}.",
             )
-    if places.run is not None:
+    if places.run is not None and not has_run(places.run):
         refuse_existing(places.run, False)
 
 

@@ -19,7 +19,7 @@ from sagd_cli.data.images import Image
 from sagd_cli.detection.find_band import find_thin
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.restoration.calibration import calibrated
-from sagd_cli.restoration.learning import learn, restoration_task, split_of
+from sagd_cli.restoration.learning import folder_of, learned, restoration_task, split_of
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepared import SATURATED_SHARE, Prepared, saturated_share, warn_of_clipping
 from sagd_cli.restoration.restorer import Restorer
@@ -27,7 +27,6 @@ from sagd_cli.restoration.restoring_model import RestoringModel, packaged_model
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output
-from sagd_cli.training.train import save_run
 
 SMALLEST_RESTORED = 48  # pixels, the side from which on images are left to the model in the package
 
@@ -36,7 +35,8 @@ SMALLEST_RESTORED = 48  # pixels, the side from which on images are left to the 
 class Preparation:
     """Finds the noise and its strength, and learns a model where one is needed.
 
-    `images` are some of the images of `source`. The learned model is saved as the run `run`, if given.
+    `images` are some of the images of `source`. What is learned is the run `run`, or without it a run in the folder
+    `workspace`.
     """
 
     omission: Omission
@@ -44,6 +44,7 @@ class Preparation:
     images: Sequence[Image]
     device: torch.device
     output: Output
+    workspace: Path
     run: Path | None = None
 
     def prepared(self) -> Prepared:
@@ -233,11 +234,10 @@ class Preparation:
         )
         fields = clean or damaged
         task = restoration_task(fields, data, wanted, self.omission.steps, self.omission.seed)
-        state = learn(task, fields, self.device, self.output)
+        model = learned(task, self.run or folder_of(task, self.workspace), self.device, self.output)
         if self.run is not None:
-            save_run(self.run, task, state)
             self.output.note(f"the model is kept in {self.run}")
-        return RestoringModel(task.model(state, str(self.run or "the model")))
+        return model
 
     def _levels(
         self, noise: NoiseSpectrum, images: Sequence[Image], gauge: Gauge | None

@@ -161,9 +161,10 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _modules(state: TrainingState) -> dict[str, nn.Module]:
-    """Return the networks, the profile and their averages, by file name."""
+    """Return the networks, the profile, their averages and the best one, by file name."""
     names = ema_names(state.averages)
     modules = {"model": state.network} | {names[k]: ema.network for k, ema in state.averages.items()}
+    modules |= {} if state.best is None else {"best": state.best}
     if state.profile is not None and state.profile_ema is not None:
         modules |= {"profile": state.profile, "profile-ema": state.profile_ema.network}
     return modules

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.run import RunConfig
 from sagd_cli.data.datasets import DataSize, load_images
+from sagd_cli.data.tensors import tensor_signal
 from sagd_cli.design.advice import data_moments, warn_of_omitted_signal, warn_of_scale, warn_of_terminal_snr
 from sagd_cli.diffusion.loss import Loss
 from sagd_cli.errors import ConfigError
@@ -28,15 +31,23 @@ from sagd_cli.system.console import Output
 from sagd_cli.training.batches import Ahead, Batches, Labels, Views, placed
 from sagd_cli.training.losses import make_loss
 
+MOST_HELD_OUT = 128  # that are looked at
+
 
 @dataclass(frozen=True)
 class Task:
-    """A configuration that is completed for its data, the data, their classes, and the filter for their shape."""
+    """A configuration that is completed for its data, the data, their classes, and the filter for their shape.
+
+    `held_out` are the indices of images that are not learned from: the averaged weights that do best on them are kept,
+    and the training ends when these stay the best. `views` vary the images (None: as the settings say).
+    """
 
     config: RunConfig
     data: ImageSet
     classes: Classes | None
     filter: SpectralFilter
+    held_out: NDArray[np.int64] | None = None
+    views: Views | None = None
 
     @classmethod
     def of(cls, config: RunConfig) -> "Task":
@@ -74,9 +85,9 @@ class Task:
 
     def warn(self, output: Output) -> None:
         """Warn of data of an odd scale, visible in the noise at t = 1, or strong in the omitted band."""
-        warn_of_scale(self.data.images, output)
         if self.config.restoration is not None:
             return
+        warn_of_scale(self.data.images, output)
         power = self.moments["power_about_mean"]
         warn_of_terminal_snr(self.filter, power, self.config.schedule, output)
         omitted = self.config.filter.omitted(self.filter.grid.shape)
@@ -98,7 +109,8 @@ class Task:
         loss = make_loss(config, self.filter, profile, power, device)
         seen = seen_shape(config, size.shape)
         network = new_backbone(config.backbone, seen, config.training.seed, size.classes)
-        return TrainingState(network, config.training, device, profile), loss
+        keeps_best = self.held_out is not None
+        return TrainingState(network, config.training, device, profile, keeps_best), loss
 
     def batches(self, device: torch.device, parts: list[range]) -> Batches | Ahead:
         """Return the batches on `device`; when the images do not fit there, batches are fetched ahead.
@@ -110,10 +122,10 @@ class Task:
             warnings.catch_warnings()
         ):  # the images may be a read-only map of a file, but nothing writes to them
             warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-            images = placed(torch.from_numpy(self.data.images), device)
+            images = placed(self._learned(self.data.images), device)
         labels = None
         if self.classes is not None and self.data.labels is not None:
-            values = torch.from_numpy(self.data.labels).to(device)
+            values = self._learned(self.data.labels).to(device)
             labels = Labels(values, len(self.classes), settings.label_dropout)
         batches = Batches(
             images,
@@ -121,9 +133,19 @@ class Task:
             settings.seed,
             labels,
             device,
-            Views(settings.flips, settings.turns, settings.crops),
+            self.views or Views(settings.flips, settings.turns, settings.crops),
         )
         return batches if images.device.type == device.type else Ahead(batches.at, parts)
+
+    def _learned(self, values: NDArray[Any]) -> Tensor:
+        """Return the `values` of all images (N, ...) without those of the images that are held out."""
+        return torch.from_numpy(values if self.held_out is None else np.delete(values, self.held_out, axis=0))
+
+    def held_out_images(self, device: torch.device) -> Tensor | None:
+        """Return images (N, C, *spatial) on [-1, 1] that are held out, on `device`, or None when none are."""
+        if self.held_out is None:
+            return None
+        return tensor_signal(torch.from_numpy(self.data.images[self.held_out[:MOST_HELD_OUT]]).to(device))
 
     def learned_filter(self, state: TrainingState) -> FilterConfig | None:
         """Return the filter as learned so far, or None when the filter is fixed."""

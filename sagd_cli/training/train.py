@@ -28,6 +28,7 @@ from sagd_cli.system.console import Output
 from sagd_cli.system.distributed import World, joined_world, own_device
 from sagd_cli.system.signals import stop_on_signal
 from sagd_cli.training.cost import refuse_full_disk, refuse_too_large
+from sagd_cli.training.held_out import HeldOut
 from sagd_cli.training.loop import Callbacks, run_loop
 from sagd_cli.training.sheets import ContactSheets
 from sagd_cli.training.task import Task
@@ -67,14 +68,6 @@ def run_training(
         return Training(Task.of(config), path, device, quiet, world, conduct).run()
 
 
-def save_run(path: Path, task: Task, state: TrainingState) -> None:
-    """Write the trained `state` of `task` as the run `path`; raise UsageError when something else is there."""
-    check_folder(path, task.config, allow_change=False)
-    with locked(path):
-        write_config(path, task.config)
-        _save(path / CHECKPOINTS, state, task, task.described())
-
-
 @dataclass(frozen=True)
 class Training:
     """A training of `task` in the folder `path`, by this process as one of the processes of `world`."""
@@ -108,6 +101,10 @@ class Training:
         about = self.task.described()
         state, loss = self.task.start(self.device)
         end = min(self._settings.steps, self.conduct.until or self._settings.steps)
+
+        def is_done() -> bool:
+            return state.step >= end or (state.best is not None and state.best.is_past)
+
         if self.world.is_first and not path_of(self._checkpoints, end).exists():
             refuse_full_disk(checkpoint.size_of(state), self.path)
         self.task.warn(self.output)
@@ -118,17 +115,20 @@ class Training:
             self._resume(state, about)
             records = MetricsLog(self.path, state.step, self.world.is_first, self.conduct.tensorboard)
             log = stack.enter_context(closing(records))
-            if state.step < end:
+            if not is_done():
                 callbacks = Callbacks(
                     record=log.append,
                     checkpoint=lambda: self._checkpoint(state, about),
-                    stop_requested=lambda: stop.requested() or state.step >= end,
+                    stop_requested=lambda: stop.requested() or is_done(),
                 )
+                held_out = self.task.held_out_images(self.device)
+                if held_out is not None:
+                    callbacks = HeldOut(held_out, state, loss, self._settings).watched(callbacks)
                 self._run_loop(
                     state, loss, callbacks, ContactSheets(self.path, self.task, at_once, self.output)
                 )
         self.task.warn_as_learned(state, self.output)
-        if state.step < end:
+        if not is_done():
             raise Interrupted(
                 stop.signum or signal.SIGTERM,
                 f"stopped at step {state.step} of {self._settings.steps}; the state is saved in {self.path}",
@@ -193,7 +193,8 @@ class Training:
 
             def record(figures: LogRecord) -> None:
                 callbacks.record(figures)
-                bar.show(loss=figures["loss"])
+                shown = {key: figures[key] for key in ("loss", "held_out_loss") if key in figures}
+                bar.show(**shown)
 
             def step_done() -> None:
                 bar.advance()

@@ -105,7 +105,8 @@ def test_a_restoring_run_makes_no_images(sagd, restorer, tmp_path):
 
 def test_outputs_that_exist_or_would_mix(refused, clean, restorer, tmp_path):
     kept = ("--band", "mid", "--strength", 0.5, "--reference", "digits")
-    refused(2, "exists already", *kept, "--save-model", restorer)
+    refused(2, "was trained with other settings", *kept, "--save-model", restorer)
+    refused(2, "exists already", *kept, "--save-model", clean)
     refused(2, "lie among the images", *kept, "--uncertainty", tmp_path / "o")
     refused(2, "is where the input is", *kept, "--uncertainty", clean)
     twice = shutil.copytree(clean, tmp_path / "twice")

@@ -1,0 +1,130 @@
+"""What one call of `sagd omit` learns: stopped and resumed, never mixed with what another call learns."""
+
+import signal
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from support.interruption import stop_at
+
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
+from sagd_cli.errors import Interrupted, UsageError
+from sagd_cli.restoration import estimates, learning
+from sagd_cli.restoration.learning import Turned, views_of
+from sagd_cli.restoration.omission import Places, omit_files
+from sagd_cli.restoration.options import Omission
+from sagd_cli.restoration.restoring_model import open_model
+from sagd_cli.spectral.band import Band
+from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.noise import band_noise
+from sagd_cli.system.console import Output
+from sagd_cli.training import held_out
+
+CPU, QUIET, STEPS = torch.device("cpu"), Output(quiet=True), 6
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_work():
+    """Batches of 8 images, a look at the images held out after each step, and few draws of noise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learning, "PIXELS_A_STEP", 512)
+        patch.setattr(learning, "LOOKED", 1)
+        patch.setattr(held_out, "DRAWS", 9)
+        patch.setattr(estimates, "DRAWS", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    """90 images of 8x8 pixels with white noise, of which 9 are held out."""
+    folder = tmp_path_factory.mktemp("damaged") / "in"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(90):
+        smooth = random.normal(0.5, 0.1, (2, 2)).repeat(4, 0).repeat(4, 1)
+        tifffile.imwrite(
+            folder / f"{i:02d}.tiff", (smooth + random.normal(0, 0.1, (8, 8))).astype(np.float32)
+        )
+    return folder
+
+
+def omitted(damaged, folder, output=QUIET, noise="high:level=0.2", **options):
+    told = {
+        "noise": NoiseSpectrum.parse(noise),
+        "learns": True,
+        "steps": STEPS,
+        "keeps_model": "run" in options,
+    }
+    omit_files(Omission(**told), Places(damaged, folder, **options), CPU, False, output)
+    return np.stack([tifffile.imread(path) for path in sorted(folder.iterdir())])
+
+
+@pytest.fixture(scope="module")
+def at_once(damaged, tmp_path_factory):
+    return omitted(damaged, tmp_path_factory.mktemp("once") / "o")
+
+
+def test_the_same_command_goes_on_where_it_was_stopped(damaged, at_once, tmp_path):
+    """The images are the same as without a stop, and what was learned leaves no trace."""
+    with pytest.raises(Interrupted, match=f"stopped at step 4 of {STEPS}; the state is saved") as stop:
+        omitted(damaged, tmp_path / "o", stop_at(4))
+    assert stop.value.exit_code == 128 + signal.SIGTERM and "same command" in stop.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == [".o-learning"]
+    assert np.array_equal(omitted(damaged, tmp_path / "o"), at_once)
+    assert [path.name for path in tmp_path.iterdir()] == ["o"]
+
+
+def test_another_noise_is_learned_anew(damaged, at_once, tmp_path):
+    with pytest.raises(Interrupted):
+        omitted(damaged, tmp_path / "o", stop_at(1), noise="mid:level=0.2")
+    assert np.array_equal(omitted(damaged, tmp_path / "o"), at_once)
+
+
+def test_a_model_that_is_kept_goes_on_too_and_serves_again_but_for_nothing_else(damaged, at_once, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted, match=f"is saved in {run}"):
+        omitted(damaged, tmp_path / "o", stop_at(1), run=run)
+    assert np.array_equal(omitted(damaged, tmp_path / "o", run=run), at_once)
+    assert np.array_equal(omitted(damaged, tmp_path / "p", run=run), at_once)
+    assert open_model(run, CPU, QUIET).settings.damage == 0.2
+    with pytest.raises(UsageError, match="other settings: restoration"):
+        omitted(damaged, tmp_path / "q", run=run, noise="mid:level=0.2")
+    assert not (tmp_path / "q").exists()
+
+
+@pytest.mark.parametrize(
+    ("bands", "shape", "count"),
+    [
+        (["high"], (8, 8), 3),
+        (["high"], (8, 12), 2),
+        (["stripe:horizontal"], (8, 8), 2),
+        (["stripe:horizontal+stripe:vertical"], (8, 8), 3),
+        (["stripe:horizontal", "stripe:vertical"], (8, 8), 2),
+        (["high", "notch:0.25,0.125,0.01"], (8, 8), 0),
+        (["notch:0.25,0.25,0.01"], (8, 8), 1),
+    ],
+    ids=str,
+)
+def test_images_are_only_turned_into_views_with_the_same_noise(bands, shape, count):
+    """A view that moves a band would teach the network damage the images do not have."""
+    parsed, grid = [Band.parse(band) for band in bands], FrequencyGrid(shape)
+    views = views_of([band.mask(grid).astype(float) for band in parsed], grid)
+    assert len(views) == count
+    for band in parsed:
+        noise = band_noise(band, shape)
+        eps = noise.draw((16, 1, *shape), torch.Generator().manual_seed(0))
+        for view in views:
+            torch.testing.assert_close(noise.project(view(eps)), view(eps))
+
+
+def test_turning_keeps_pixels_and_leaves_a_third_alone():
+    x = torch.arange(600 * 16, dtype=torch.float32).view(600, 1, 4, 4)
+    grid = FrequencyGrid((4, 4))
+    turned = Turned(views=views_of([np.ones(grid.half_shape)], grid))
+    result = turned.at(x, range(600), seed=0, step=5)
+    assert torch.equal(turned.at(x[100:200], range(100, 200), seed=0, step=5), result[100:200])
+    assert torch.equal(result.flatten(1).sort().values, x.flatten(1))
+    untouched = float((result == x).flatten(1).all(1).float().mean())
+    # A third is never touched, and an eighth of the rest is turned by the identity.
+    assert untouched == pytest.approx(1 / 3 + 2 / 3 / 8, abs=5 * (0.25 / 600) ** 0.5)

@@ -75,9 +75,9 @@ def train(
         list[str] | None,
         typer.Option(
             "--restore",
-            metavar="BAND",
-            help="Learn to remove noise in this BAND, for `sagd omit --model`; may be repeated. rings: any ring; any: "
-            "all noise.",
+            metavar="BAND|NOISE",
+            help="Learn to remove noise in this BAND, or this NOISE, for `sagd omit --model`; may be repeated. rings: "
+            "any ring; any: all noise.",
         ),
     ] = None,
     schedule: Annotated[str | None, typer.Option("--schedule", help=f"{listing(SCHEDULES)}.")] = None,

@@ -21,7 +21,7 @@ from sagd_cli.spectral.region import PRESETS
 from sagd_cli.system.files import has_suffix
 from sagd_cli.system.yaml import parse_yaml
 
-STRONGEST_NOISE = 1e6
+WEAKEST_LEVEL, STRONGEST_LEVEL = 1e-6, 1e6  # that a person can mean
 MEASURED = "from:"
 MOST_JOINTS = 12  # places after a + at which the name of a file that holds it may end
 NOISE_FORM = (
@@ -51,13 +51,10 @@ class NoisePart:
     level: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise ConfigError on a level that is negative, NaN, or above STRONGEST_NOISE and not infinite."""
+        """Raise ConfigError on a level that is negative, NaN, or above STRONGEST_LEVEL and not infinite."""
         level = self.level
-        if level is not None and not (0 <= level <= STRONGEST_NOISE or level == math.inf):
-            raise ConfigError(
-                f"the level of noise is a number from 0 to {STRONGEST_NOISE:g}, or inf, not {level:g}",
-                "It is the amplitude on the [-1, 1] range; inf says that the frequencies are lost.",
-            )
+        if level is not None and not (0 <= level <= STRONGEST_LEVEL or level == math.inf):
+            raise _no_level(level)
 
     def __hash__(self) -> int:
         """Hash its text: the options of a filter are a mapping, which has no hash."""
@@ -110,6 +107,11 @@ class NoiseSpectrum:
         return cls((NoisePart(band, level),))
 
     @property
+    def sources(self) -> list[str]:
+        """What each part is, without its level."""
+        return [str(replace(part, level=None)) for part in self.parts]
+
+    @property
     def levels(self) -> list[float | None]:
         """The level of each part."""
         return [part.level for part in self.parts]
@@ -152,6 +154,12 @@ class NoiseSpectrum:
             )
         return total
 
+    def check_told(self) -> None:
+        """Raise ConfigError on a level below WEAKEST_LEVEL: measured noise may have it, but not noise that is told."""
+        for level in self.levels:
+            if level is not None and level < WEAKEST_LEVEL:
+                raise _no_level(level)
+
     @property
     def shown(self) -> str:
         """Its text for people, with levels of three digits."""
@@ -169,6 +177,13 @@ class NoiseSpectrum:
     def __str__(self) -> str:
         """The noise as the command line takes it."""
         return "+".join(map(str, self.parts))
+
+
+def _no_level(level: float) -> ConfigError:
+    return ConfigError(
+        f"the strength must be from {WEAKEST_LEVEL:g} to {STRONGEST_LEVEL:g}, or inf, not {level:g}",
+        "It is the amplitude on the [-1, 1] range; inf says that the frequencies are lost.",
+    )
 
 
 def _filter_text(config: FilterConfig) -> str:

@@ -17,7 +17,7 @@ from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.validation import Frozen, complete_options, digest_of
 from sagd_cli.diffusion.catalogue import LOSSES, PREDICTIONS, SAMPLERS, SCHEDULES, SPACINGS
 from sagd_cli.plugin.records import Split
-from sagd_cli.spectral.band import ANY, RINGS, Band
+from sagd_cli.spectral.band import ANY, RINGS
 from sagd_cli.system.choices import Choice
 
 
@@ -155,17 +155,20 @@ class RestorationConfig(Frozen):
 
     bands: tuple[str, ...] = Field(
         min_length=1,
-        description="BANDs; each image is given noise in one of them, at random; rings: random rings; any: noise "
-        "of any kind.",
+        description="BANDs and NOISEs; each image is given noise of one of them, at random, whose levels, 1 where none "
+        "is given, are multiplied by a strength; rings: random rings; any: noise of any kind.",
     )
     strengths: tuple[PositiveFloat, PositiveFloat] = Field(
         (0.02, 2.0),
-        description="Least and largest noise amplitude on the [-1, 1] range, log-uniform between.",
+        description="Least and largest strength, log-uniform between: the noise amplitude on the [-1, 1] range.",
     )
     damage: float | None = Field(
         None,
         gt=0,
-        description="Amplitude of the noise that the training images already have; null: they are clean.",
+        description="Strength of the noise that the training images already have; null: they are clean.",
+    )
+    measured: str | None = Field(
+        None, description="Hash of the spectra that `from:PATH` in bands stands for; null: there is none."
     )
     grey: float = Field(0.0, ge=0, le=1, description="Share of the RGB images that are made grey.")
     paler: float = Field(0.0, ge=0, le=1, description="Share of the images whose contrast is lowered.")
@@ -176,8 +179,14 @@ class RestorationConfig(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for band in set(self.bands) - {RINGS, ANY}:
-            Band.parse(band)
+        from sagd_cli.config.trained_noise import trained_noise  # filters are read as settings of a run
+
+        noises = {text: trained_noise(text) for text in {*self.bands} - {RINGS, ANY}}
+        # What a filter file says is kept, and not where it was read.
+        whole = {text: str(noise) for text, noise in noises.items() if noise.band is None}
+        object.__setattr__(self, "bands", tuple(whole.get(text, text) for text in self.bands))
+        if self.damage is not None and (len(self.bands) > 1 or self.bands[0] in (RINGS, ANY)):
+            raise ValueError("damage is noise of one spectrum: give one band")
         if self.strengths[0] > self.strengths[1]:
             raise ValueError("strengths go from the least to the largest")
         return self

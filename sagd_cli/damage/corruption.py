@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.config.noise_spectrum import STRONGEST_NOISE, NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.folders import (
     Outcome,
@@ -27,8 +28,6 @@ from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.system.console import Output
 
-WEAKEST_NOISE = 1e-30  # its square is a number, too
-
 
 @dataclass(frozen=True)
 class Corruption:
@@ -42,17 +41,15 @@ class Corruption:
     given: Range | None = None
 
     def __post_init__(self) -> None:
-        """Raise UsageError unless each part has a level from WEAKEST_NOISE to STRONGEST_NOISE."""
+        """Raise UsageError unless each part has a level that noise can have."""
+        self.spectrum.check_told()
         for part in self.spectrum.parts:
             if part.level is None:
                 raise UsageError(
                     f"the noise {part} has no strength", f"Add --strength 0.5, or write {part}:level=0.5."
                 )
-            if not WEAKEST_NOISE <= part.level <= STRONGEST_NOISE:
-                raise UsageError(
-                    f"the strength must be positive, from {WEAKEST_NOISE:g} to {STRONGEST_NOISE:g}, not {part.level:g}",
-                    "For example --strength 0.5.",
-                )
+            if part.level == inf:
+                raise UsageError(f"{part} is lost, and no noise to add", "For example --strength 0.5.")
 
     def noise(self, shape: tuple[int, ...], key: str | int) -> NDArray[np.float32]:
         """Draw the noise of an image of `shape` (C, *spatial), a function of the seed and `key`.

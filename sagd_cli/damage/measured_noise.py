@@ -24,15 +24,16 @@ PATCHY, LARGEST_WHITE = 0.2, 3.0
 SHADED = 0.6  # share of the variance that a quadratic surface explains; about 0.2 in noise of power 1/r^2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MeasuredNoise:
     """The power spectrum of noise that was measured on the images at `path`; `str` returns from:PATH.
 
-    `spectra` are those of the images of each size, with the numbers of these images.
+    `spectra` are those of the images of each size, with the numbers of these images. What was measured at another time
+    is another noise, as the file may have changed.
     """
 
     path: str
-    spectra: tuple[tuple[SmoothedSpectrum, int], ...] = field(compare=False, repr=False)
+    spectra: tuple[tuple[SmoothedSpectrum, int], ...] = field(repr=False)
 
     def power(self, grid: FrequencyGrid) -> Array:
         """Return E|F n|^2 / N on the half spectrum of `grid`, which is 0 at DC: the mean of an image is no noise.

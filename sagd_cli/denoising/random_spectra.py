@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.band import ANY, RINGS, Band
-from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.noise import tensor_on
 from sagd_cli.spectral.region import PRESETS
 
@@ -21,23 +24,26 @@ FLAT = 1e-6  # cycles/pixel; what rounding makes of a frequency on an axis is le
 LOST_LEVEL = 100.0  # levels that reach this stand for lost bands too
 
 DrawUniform = Callable[[], Tensor]
+PowerOn = Callable[[FrequencyGrid], Array]
 
 
 class RandomSpectra:
     """Power spectra N of noise, drawn for each image of a batch.
 
-    `bands` are BANDs, `rings`, which stands for rings between random radii, and `any`, which stands for rings, white
-    noise, power laws, stripes, tones, and sums of two of them, where a band may also be lost.
+    `kinds` are BANDs; functions of a grid, which return the power of noise of level 1; `rings`, which stands for rings
+    between random radii; and `any`, which stands for rings, white noise, power laws, stripes, tones, and sums of two of
+    them, where a band may also be lost.
     """
 
-    def __init__(self, bands: Sequence[str], levels: tuple[float, float]) -> None:
-        """Take the bands to choose from, and the least and largest amplitude of the noise in BANDs and rings.
+    def __init__(self, kinds: Sequence[str | PowerOn], levels: tuple[float, float]) -> None:
+        """Take the kinds to choose from, and the least and largest level of those that are not `any`.
 
-        Raises ConfigError without any band.
+        Raises ConfigError without any kind.
         """
-        if not bands:
+        if not kinds:
             raise ConfigError("there is no band to train for", "For example low, mid, rings or any.")
-        self._bands, self._levels = tuple(bands), levels
+        self._kinds, self._levels = tuple(kinds), levels
+        self._units = lru_cache(maxsize=32)(self._unit)
 
     def draw(self, grid: FrequencyGrid, draw: DrawUniform, device: torch.device) -> Tensor:
         """Return N (B, 1, *half spectrum), infinite where a frequency is lost; `draw` gives (B,) in [0, 1).
@@ -45,21 +51,29 @@ class RandomSpectra:
         Raises ConfigError for a BAND that holds no frequency on `grid`.
         """
         here = _Here(grid, draw, device)
-        kinds = [self._kind(band, here) for band in self._bands]
+        kinds = [self._kind(kind, here) for kind in self._kinds]
         which = (draw() * len(kinds)).long()
         return here.picked(kinds, which)[:, None]
 
-    def _kind(self, band: str, here: "_Here") -> Tensor:
-        if band == ANY:
+    def unit(self, grid: FrequencyGrid, device: torch.device) -> Tensor:
+        """Return the power (*half spectrum) of noise of level 1 of the first kind, not `any` or `rings`."""
+        return tensor_on(device, self._units(self._kinds[0], grid.shape))
+
+    def _unit(self, kind: str | PowerOn, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        grid = FrequencyGrid(shape)
+        power = Band.parse(kind).mask(grid) if isinstance(kind, str) else kind(grid)
+        return np.asarray(power, dtype=np.float32)
+
+    def _kind(self, kind: str | PowerOn, here: "_Here") -> Tensor:
+        if kind == ANY:
             return here.any()
-        mask = here.rings() if band == RINGS else here.fixed(Band.parse(band))
+        unit = here.rings() if kind == RINGS else tensor_on(here.device, self._units(kind, here.grid.shape))
         low, high = self._levels
-        level = here.log_uniform(low, high)
+        level = here.shaped(here.log_uniform(low, high))
         share = 1.0 if low >= LOST_LEVEL else LOST if high >= LOST_LEVEL else 0.0
-        level = torch.where(here.draw() < share, math.inf, level)
-        power = here.shaped(level) ** 2
-        inside = (mask > 0) & (power.isfinite() | (here.radius > 0))  # the mean is never lost
-        return torch.where(inside, power, 0.0)
+        # Lost is what may reach the level that stands for it, but for the mean.
+        lost = here.shaped(here.draw() < share) & (unit * high**2 >= LOST_LEVEL**2)
+        return torch.where(lost, torch.where(here.radius > 0, math.inf, 0.0), level**2 * unit)
 
 
 class _Here:

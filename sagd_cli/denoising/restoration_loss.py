@@ -52,7 +52,7 @@ class RestorationLoss:
     ) -> None:
         """Take the spectra to draw from. Errors are recorded at the frequencies of the smallest images' `shape`.
 
-        `damage` is the amplitude of noise that the images already have, in the one band that is trained for. The
+        `damage` is the level of noise that the images already have, of the one spectrum that is trained for. The
         network is given sides that `multiple` divides.
         """
         self._spectra, self._variety, self._damage = spectra, variety, damage
@@ -73,7 +73,7 @@ class RestorationLoss:
         added = multiply_spectrum(white, finite.sqrt(), grid.shape)
         x, y, marks, clipped = self._damaged(x0, added, draw)
         noise = clipped_noise(noise, clipped, grid)
-        own = None if self._damage is None else (noise > 0) * self._damage**2
+        own = None if self._damage is None else self._spectra.unit(grid, x0.device) * self._damage**2
         image = image_power(y, noise, own)
         found = denoised(padded(network, self._multiple), y, noise, image, marks)
         # What the Wiener filter leaves: as it is in this image, and as it is expected.

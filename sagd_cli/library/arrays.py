@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
@@ -99,7 +100,8 @@ def restore(
     for remark in ranges.remarks:
         output.warn(remark)
     damaged = [Image(pixels, None, SOURCE, ranges.of(images.dtype)) for pixels in images]
-    prepared = Preparation(omission, SOURCE, damaged, where, output).prepared()
+    with TemporaryDirectory() as workspace:
+        prepared = Preparation(omission, SOURCE, damaged, where, output, Path(workspace)).prepared()
     restored = np.empty_like(images)
     for i, image in enumerate(damaged):
         signal = image.signal

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sagd_cli.config.noise_spectrum import MeasuredSpectrum, NoiseSpectrum
 from sagd_cli.config.run import BackboneConfig, DatasetConfig, RestorationConfig, RunConfig, TrainingConfig
 from sagd_cli.config.validation import digest_of
 from sagd_cli.damage.fields import Fields
+from sagd_cli.damage.measured_noise import MeasuredNoise
+from sagd_cli.damage.strength import FINEST, STRONGEST
 from sagd_cli.model.network import resolve_backbone, seen_shape
 from sagd_cli.plugin.records import ImageSet
+from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.restoring_model import RestoringModel, open_model
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import Array, FrequencyGrid
@@ -35,15 +40,57 @@ SAVED = 1.0  # minutes between checkpoints
 UNTURNED = 1 / 3
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """The noise to tell from images: one spectrum, whose levels are multiplied by strengths from `low` to `high`."""
+
+    noise: NoiseSpectrum
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, noise: NoiseSpectrum, others: Sequence[float], walks_path: bool) -> "Lesson":
+        """Return what has to be known of `noise`: at its levels, and at `others`, levels of its only part.
+
+        With `walks_path`, at all levels on the way down.
+        """
+        parts = NoiseSpectrum(tuple(part for part in noise.parts if part.level))
+        levels = [min(level or 0.0, STRONGEST) for level in parts.levels]
+        top = max(levels)
+        found = [min(max(level, FINEST), STRONGEST) for level in (top, *others)]
+        unit = parts.with_levels([level / top for level in levels])
+        return cls(unit, FINEST if walks_path else min(found), max(found))
+
+    @property
+    def measured(self) -> dict[str, MeasuredSpectrum]:
+        """The spectra that were measured, by their path."""
+        sources = (part.source for part in self.noise.parts)
+        return {source.path: source for source in sources if isinstance(source, MeasuredNoise)}
+
+    def settings(self, grid: FrequencyGrid, damaged: bool, clipped: bool) -> RestorationConfig:
+        """Return the settings of a run that learns it, on `grid`, from images that are `damaged`, or else clean."""
+        (part, *others), hashed = self.noise.parts, sha256()
+        alone = isinstance(part.source, Band) and not others
+        for source in self.measured.values():
+            hashed.update(source.power(grid).tobytes())
+        return RestorationConfig(
+            bands=(str(part.source if alone else self.noise),),
+            strengths=(self.low, self.high),
+            damage=self.high if damaged else None,
+            measured=hashed.hexdigest() if self.measured else None,
+            clipped=float(clipped),
+        )
+
+
 def restoration_task(
-    fields: Fields, dataset: DatasetConfig, wanted: RestorationConfig, steps: int, seed: int
+    fields: Fields, dataset: DatasetConfig, lesson: Lesson, is_clipped: bool | None, omission: Omission
 ) -> Task:
     """Return the task of learning from `fields`, which were cut from the images of `dataset`.
 
-    Network and batch size are chosen to fit the fields. `wanted` gives the bands and strengths, `steps` the most
-    optimiser steps. A tenth of the fields is held out, unless that is fewer than 8.
+    `is_clipped`: the noise of the clean fields is to be clipped (None: the fields are damaged). Network and batch size
+    are chosen to fit the fields. A tenth of the fields is held out, unless that is fewer than 8.
     """
-    side = max(fields.shape)
+    side, grid, steps, seed = max(fields.shape), FrequencyGrid(fields.shape), omission.steps, omission.seed
     pixels = fields.values.shape[1] * side**2
     batch_size = int(np.clip(PIXELS_A_STEP // pixels, SMALLEST_BATCH, LARGEST_BATCH))
     backbone = BackboneConfig(options={"channels": [32, 64, 64] if side > 16 else [32, 64], "dropout": 0.1})
@@ -53,7 +100,7 @@ def restoration_task(
     config = RunConfig(
         dataset=dataset,
         backbone=backbone,
-        restoration=wanted,
+        restoration=lesson.settings(grid, is_clipped is None, bool(is_clipped)),
         training=TrainingConfig(
             images=steps * batch_size,
             batch_size=batch_size,
@@ -67,8 +114,6 @@ def restoration_task(
     )
     shape = fields.values.shape[1:]
     config = resolve_backbone(config, seen_shape(config, shape))
-    grid = FrequencyGrid(fields.shape)
-    masks = [Band.parse(band).mask(grid).astype(np.float64) for band in wanted.bands]
     _, held_out = split_of(fields, seed)
     return Task(
         config,
@@ -76,7 +121,8 @@ def restoration_task(
         None,
         config.filter.weights(shape[1:]),
         held_out if len(held_out) else None,
-        Turned(views=views_of(masks, grid)),
+        Turned(views=views_of(lesson.noise.units(grid), grid)),
+        lesson.measured,
     )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
 from typing import Literal
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
@@ -15,7 +14,6 @@ from sagd_cli.restoration.restoring_model import RestoringModel
 from sagd_cli.system.choices import chosen, listing
 
 AUTO: Literal["auto"] = "auto"  # for `noise`: find peaks and stripes
-WEAKEST_TOLD, STRONGEST_TOLD = 1e-6, 1e6  # levels that can be told
 LEARNING_STEPS = 400
 UNCERTAINTY_SAMPLES = 16
 
@@ -49,6 +47,8 @@ class Omission:
     def __post_init__(self) -> None:
         """Raise UsageError for the first rule that is broken."""
         chosen("estimate", self.estimate, ESTIMATES)
+        if isinstance(self.noise, NoiseSpectrum):
+            self.noise.check_told()
         for is_wrong, message, hint in self._rules():
             if is_wrong:
                 raise UsageError(message, hint)
@@ -56,13 +56,6 @@ class Omission:
     def _rules(self) -> Iterator[tuple[bool, str, str]]:
         """Yield one triple for each rule: whether it is broken, the error message, and the hint."""
         choice, name = self.choice, f"--estimate {self.estimate}"
-        for level in self.levels:
-            yield (
-                level is not None and not (WEAKEST_TOLD <= level <= STRONGEST_TOLD or level == inf),
-                f"the strength must be from {WEAKEST_TOLD:g} to {STRONGEST_TOLD:g} (range [-1, 1]) or inf, "
-                f"not {level or 0:g}",
-                "Or use --strength auto.",
-            )
         yield (
             self.learns and (self.model is not None or not choice.needs_model),
             "--learn learns from the images themselves",

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
-from sagd_cli.config.run import DatasetConfig, RestorationConfig
+from sagd_cli.config.run import DatasetConfig
 from sagd_cli.damage.fields import CROP, SMALLEST_SIDE, Fields, make_fields
 from sagd_cli.damage.gauge import Gauge
 from sagd_cli.damage.noise_levels import noise_levels
-from sagd_cli.damage.strength import FINEST, STRONGEST, Strength
+from sagd_cli.damage.strength import FINEST, Strength
 from sagd_cli.damage.thin import is_thin
 from sagd_cli.data.images import Image
 from sagd_cli.detection.find_band import find_thin
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.restoration.calibration import calibrated
-from sagd_cli.restoration.learning import folder_of, learned, restoration_task, split_of
+from sagd_cli.restoration.learning import Lesson, folder_of, learned, restoration_task, split_of
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepared import SATURATED_SHARE, Prepared, saturated_share, warn_of_clipping
 from sagd_cli.restoration.restorer import Restorer
@@ -169,24 +169,30 @@ class Preparation:
         if omission.model is not None:
             return omission.model.settings.damage is not None
         sides = [min(image.pixels.shape[1:]) for image in images]
-        is_small = float(np.median(sides)) < SMALLEST_RESTORED and _whole_band(noise) is not None
-        return omission.reference is None and (omission.learns or omission.keeps_model or is_small)
+        is_small = float(np.median(sides)) < SMALLEST_RESTORED and omission.noise != AUTO
+        by_default = is_small and not _has_thin(noise) and self._beyond_damage(noise) is None
+        return omission.reference is None and (omission.learns or omission.keeps_model or by_default)
+
+    def _beyond_damage(self, noise: NoiseSpectrum) -> str | None:
+        """Return an option that needs a model of clean images, or None where none is given."""
+        omission = self.omission
+        given = {
+            f"--estimate {omission.estimate}": omission.choice.walks_path,
+            "--uncertainty": omission.uncertain,
+            "--per-image": omission.per_image,
+            "--strength inf": inf in noise.levels,
+        }
+        return next((option for option, is_given in given.items() if is_given), None)
 
     def _check_self_supervision(self, noise: NoiseSpectrum) -> None:
         """Raise UsageError for what needs a model of clean images; warn of peaks and stripes."""
-        omission = self.omission
-        for option, is_given in (
-            (f"--estimate {omission.estimate}", omission.choice.walks_path),
-            ("--uncertainty", omission.uncertain),
-            ("--per-image", omission.per_image),
-            ("--strength inf", inf in noise.levels),
-        ):
-            if is_given:
-                raise UsageError(
-                    f"{option} needs to know what clean images are like",
-                    "Give a --reference, or a --model of clean images.",
-                )
-        if noise.band is not None and is_thin(noise.band):
+        option = self._beyond_damage(noise)
+        if option is not None:
+            raise UsageError(
+                f"{option} needs to know what clean images are like",
+                "Leave out --learn, or give a --reference or a --model of clean images.",
+            )
+        if _has_thin(noise):
             self.output.warn(
                 "peaks and stripes are alike all over an image: a network that knows no clean one keeps them, or adds "
                 "to them; the restorer of the package removes them"
@@ -199,7 +205,7 @@ class Preparation:
         model = self.omission.model
         if learns and inf in noise.levels:
             raise DataError(
-                f"the band {noise.band} is lost in all images, and damaged images cannot say what was there",
+                f"the band {noise.band or noise.shown} is lost in all images, and they cannot say what was there",
                 "Give clean images of their kind with --reference or --model, or use --estimate notch.",
             )
         if model is not None:
@@ -216,39 +222,32 @@ class Preparation:
 
     def _learned(self, noise: NoiseSpectrum, images: Sequence[Image], gauge: Gauge | None) -> RestoringModel:
         """Learn a model from clean images; without any, from the damaged ones (docs/theory.md, section 6.3)."""
-        band, reference = _whole_band(noise), self.omission.reference
-        if band is None:
+        omission, reference = self.omission, self.omission.reference
+        if omission.per_image and len(noise.parts) > 1:
             raise UsageError(
-                "what is learned is noise of one strength in one BAND",
-                "Leave out --learn, --reference and --save-model: the restorer of the package takes any noise.",
+                "what is learned is noise of one spectrum, and with --per-image that of several parts is not one",
+                "Leave out --per-image, or --reference: the restorer of the package takes any noise.",
             )
         damaged, clean = self._fields(images)
-        levels = self._levels(noise, images, gauge)
+        lesson = Lesson.of(noise, self._levels(noise, images, gauge), omission.walks_path)
         folder = DatasetConfig(name="folder", options={"path": str(self.source.absolute())})
         data = reference.data if reference else folder
-        wanted = RestorationConfig(
-            bands=(str(band),),
-            strengths=levels,
-            damage=None if reference else levels[1],
-            clipped=1.0 if reference and saturated_share(images) > SATURATED_SHARE else 0.0,
-        )
-        fields = clean or damaged
-        task = restoration_task(fields, data, wanted, self.omission.steps, self.omission.seed)
+        is_clipped = saturated_share(images) > SATURATED_SHARE if reference else None
+        task = restoration_task(clean or damaged, data, lesson, is_clipped, omission)
         model = learned(task, self.run or folder_of(task, self.workspace), self.device, self.output)
         if self.run is not None:
             self.output.note(f"the model is kept in {self.run}")
         return model
 
-    def _levels(
-        self, noise: NoiseSpectrum, images: Sequence[Image], gauge: Gauge | None
-    ) -> tuple[float, float]:
-        """Return the least and the largest noise amplitude that the model has to know."""
-        found = [noise.parts[0].level or 0.0]
-        if self.omission.per_image and gauge is not None:
+    def _levels(self, noise: NoiseSpectrum, images: Sequence[Image], gauge: Gauge | None) -> list[float]:
+        """Return the levels that single images have, with --per-image."""
+        if not self.omission.per_image:
+            return []
+        if gauge is not None:
             each = (gauge.one(image.signal) for image in images)
-            found += [one.level for one in each if one is not None and one.level >= FINEST]
-        levels = [min(max(level, FINEST), STRONGEST) for level in found]
-        return FINEST if self.omission.walks_path else min(levels), max(levels)
+            return [one.level for one in each if one is not None and one.level >= FINEST]
+        found = (noise_levels([image.signal], noise.units)[0].cautious for image in images)
+        return [level for level in found if level >= FINEST]
 
     def _with_uncertainty(self, prepared: Prepared, images: Sequence[Image]) -> Prepared:
         """Calibrate the deviations on clean images; use images that were not learned from if there are enough."""
@@ -286,6 +285,11 @@ class Preparation:
 def _whole_band(noise: NoiseSpectrum) -> Band | None:
     """Return the band of noise that is of one level in one BAND, else None."""
     return noise.band if len(noise.parts) == 1 else None
+
+
+def _has_thin(noise: NoiseSpectrum) -> bool:
+    """Whether a part of the noise is peaks and stripes."""
+    return any(isinstance(part.source, Band) and is_thin(part.source) for part in noise.parts)
 
 
 def _large_enough(images: Sequence[Image]) -> Sequence[Image]:

@@ -163,7 +163,7 @@ class Restorer:
         assert self.model is not None
         damage, (_, high) = self.model.settings.damage, self.model.settings.strengths
         if damage is not None:
-            noise = noise.with_levels([high] * len(noise.parts))
+            noise = self.model.as_trained(noise)
         denoiser, planes = self.model.denoiser(y, noise, is_clipped), to_planes(y)
         if damage is not None:
             drawing = Drawing(1, 0, names)

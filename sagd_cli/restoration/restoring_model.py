@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.config.run import RestorationConfig, RunConfig
+from sagd_cli.config.trained_noise import trained_noise
 from sagd_cli.config.validation import validate
 from sagd_cli.damage.strength import FINEST
 from sagd_cli.denoising.image_law import image_power
@@ -28,7 +30,7 @@ from sagd_cli.errors import UsageError
 from sagd_cli.model.model import Model
 from sagd_cli.model.network import build_backbone, laid_out, seen_shape, side_multiple
 from sagd_cli.run.folder import open_run
-from sagd_cli.spectral.band import ANY, RINGS, Band
+from sagd_cli.spectral.band import ANY, RINGS
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import tensor_on
 from sagd_cli.system.console import Output
@@ -97,25 +99,50 @@ class RestoringModel:
         """
         if self.knows_any_noise:
             return
-        bands, band = self.settings.bands, noise.band
-        known = {str(Band.parse(text)) for text in bands if text != RINGS}
-        wide = [] if band is None else [r for r in band.rings if r.high - r.low > NARROWEST_RING * (1 - 1e-9)]
-        is_ring = band is not None and len(band.parts) == len(wide) == 1
-        if str(band) not in known and not (is_ring and RINGS in bands):
+        bands, band, strengths = self.settings.bands, noise.band, self._strengths(noise)
+        if not strengths:
             raise UsageError(
-                f"{self.name} was trained for the bands {', '.join(bands)}, not for {band or noise}",
+                f"{self.name} was trained for the bands {', '.join(bands)}, not for {band or noise.shown}",
                 "Give one of them, or another model.",
             )
         low, high = self.settings.strengths
-        level = min(noise.parts[0].level or 0.0, LOST_LEVEL)
+        level = max(strengths)
         end = FINEST if level >= LOST_LEVEL else max(FINEST, level / PATH_REACH)
-        least = min(end, level) if walks_path else level
+        least = min(end, *strengths) if walks_path else min(strengths)
         if not (low / STRENGTH_SLACK <= least and level <= high * STRENGTH_SLACK):
             raise UsageError(
                 f"{self.name} was trained for strengths from {low:g} to {high:g}, and needed are "
                 + " to ".join(f"{value:.3g}" for value in dict.fromkeys((least, level))),
                 f"Train one with --set restoration.strengths=[{min(low, least):.2g},{max(high, level):.2g}].",
             )
+
+    def _strengths(self, noise: NoiseSpectrum) -> list[float]:
+        """Return how many times the level of each part is that of the noise trained for; none where that is another."""
+        levels = {
+            source: level or 0.0 for source, level in zip(noise.sources, noise.levels, strict=True) if level
+        }
+        for text in {*self.settings.bands} - {RINGS}:
+            known = trained_noise(text)
+            if {*known.sources} == {*levels}:
+                return [
+                    1.0
+                    if level == inf == levels[source]
+                    else min(levels[source] / (level or 1.0), LOST_LEVEL)
+                    for source, level in zip(known.sources, known.levels, strict=True)
+                ]
+        band = noise.band
+        wide = [] if band is None else [r for r in band.rings if r.high - r.low > NARROWEST_RING * (1 - 1e-9)]
+        is_ring = band is not None and len(band.parts) == len(wide) == 1
+        return (
+            [min(noise.parts[0].level or 0.0, LOST_LEVEL)] if is_ring and RINGS in self.settings.bands else []
+        )
+
+    def as_trained(self, noise: NoiseSpectrum) -> NoiseSpectrum:
+        """Return `noise` with the levels that the images of a self-taught model were given in training."""
+        known = trained_noise(self.settings.bands[0])
+        levels = dict(zip(known.sources, known.levels, strict=True))
+        high = self.settings.strengths[1]
+        return noise.with_levels([(levels.get(source) or 0.0) * high for source in noise.sources])
 
     def denoiser(self, y: Tensor, noise: NoiseSpectrum, is_clipped: bool = False) -> SpectralDenoiser:
         """Return the denoiser of the planes of images `y` (B, C, H, W) with `noise`.
@@ -129,8 +156,8 @@ class RestoringModel:
         if is_clipped and self.settings.clipped:
             clipped = marked(y)
             power, marks = clipped_noise(power, clipped.abs().flatten(1).mean(1), grid), to_planes(clipped)
-        damage = self.settings.damage
-        own = None if damage is None else (power > 0) * damage**2
+        damage, (_, high) = self.settings.damage, self.settings.strengths
+        own = None if damage is None else power * (damage / high) ** 2
         return SpectralDenoiser(self.network, shape, power, image_power(to_planes(y), power, own), marks)
 
 

@@ -1,8 +1,12 @@
 """Building the loss that a configuration asks for."""
 
+from collections.abc import Mapping
+
 import torch
 
+from sagd_cli.config.noise_spectrum import MeasuredSpectrum
 from sagd_cli.config.run import RunConfig
+from sagd_cli.config.trained_noise import trained_noise
 from sagd_cli.denoising.random_spectra import RandomSpectra
 from sagd_cli.denoising.restoration_loss import RestorationLoss, Variety
 from sagd_cli.diffusion.catalogue import PREDICTIONS
@@ -13,6 +17,7 @@ from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import ConfigError
 from sagd_cli.model.learned_filter import LearnedNoise, LearnedNoiseLoss, LearnedProfile
 from sagd_cli.model.network import side_multiple
+from sagd_cli.spectral.band import ANY, RINGS
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array
 from sagd_cli.spectral.noise import SpectralNoise
@@ -24,15 +29,17 @@ def make_loss(
     profile: LearnedProfile | None,
     power: Array,
     device: torch.device,
+    measured: Mapping[str, MeasuredSpectrum] | None = None,
 ) -> Loss:
     """Return the loss of a run on data with the power spectrum `power` (half spectrum).
 
-    With a learned filter (`profile`), it is the whitened loss. Raises ConfigError when a learned filter comes with a
-    prediction whose preconditioning needs the filter's weights.
+    `measured` are the spectra of noise to restore that settings name by a path. With a learned filter (`profile`), it
+    is the whitened loss. Raises ConfigError when a learned filter comes with a prediction whose preconditioning needs
+    the filter's weights.
     """
     schedule = make_schedule(config.schedule, device)
     if config.restoration is not None:
-        return restoration_loss(config, spectral_filter.grid.shape, device)
+        return _restoration_loss(config, spectral_filter.grid.shape, device, measured)
     if profile is None:
         noise = SpectralNoise(spectral_filter, device)
         prediction = make_prediction(config.prediction, power, noise)
@@ -48,11 +55,17 @@ def make_loss(
     return LearnedNoiseLoss(ForwardProcess(schedule, moving), prediction, smoothness=smoothness)
 
 
-def restoration_loss(config: RunConfig, shape: tuple[int, ...], device: torch.device) -> RestorationLoss:
+def _restoration_loss(
+    config: RunConfig,
+    shape: tuple[int, ...],
+    device: torch.device,
+    measured: Mapping[str, MeasuredSpectrum] | None,
+) -> RestorationLoss:
     """Return the loss of a run that learns to restore images of spatial `shape`, or crops of them."""
     wanted, crops = config.restoration, config.training.crops
     assert wanted is not None
-    spectra = RandomSpectra(wanted.bands, wanted.strengths)
+    kinds = [band if band in (RINGS, ANY) else trained_noise(band, measured).power for band in wanted.bands]
+    spectra = RandomSpectra(kinds, wanted.strengths)
     varied = Variety(wanted.grey, wanted.paler, wanted.inverted, wanted.clipped)
     variety = None if varied == Variety() else varied
     smallest = (min(crops),) * len(shape) if crops else shape

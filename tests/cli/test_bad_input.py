@@ -100,14 +100,20 @@ CASES = [
     (["data", "prepare", "digits", "--output", "x.zip"], "neither a .npy or .npz file nor a folder"),
     (["omit", "", "--band", "high"], "holds no image"),
     (["omit", ".", "--band", "high", "--estimate", "best"], "unknown estimate 'best'"),
-    (["corrupt", ".", "--band", "high", "--strength", "0", "--output", "x"], "strength must be positive"),
+    (
+        ["corrupt", ".", "--band", "high", "--strength", "0", "--output", "x"],
+        "strength must be from 1e-06 to 1e+06",
+    ),
     (["corrupt", ".", "--band", "high", "--output", "x"], "the noise 0.5:1 has no strength"),
     (["corrupt", ".", "--strength", "1", "--output", "x"], "either --band or --noise"),
     (["corrupt", ".", "--band", "high", "--noise", "white", "--output", "x"], "either --band or --noise"),
     (["corrupt", ".", "--noise", "hihg:level=1", "--output", "x"], "unknown noise 'hihg'. Did you mean high"),
     (["corrupt", ".", "--noise", "white", "--output", "x"], "the noise white has no strength"),
     (["corrupt", ".", "--noise", "white:level=1", "--strength", "1", "--output", "x"], "has its own level"),
-    (["corrupt", ".", "--noise", "low:level=inf", "--output", "x"], "positive, from 1e-30 to 1e+06, not inf"),
+    (
+        ["corrupt", ".", "--noise", "low:level=inf", "--output", "x"],
+        "low:level=inf is lost, and no noise to add",
+    ),
     (
         ["corrupt", ".", "--noise", "from:no/dark.tif", "--output", "x"],
         "no/dark.tif is not a folder of images",

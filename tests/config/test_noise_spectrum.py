@@ -184,7 +184,7 @@ def test_measured_noise_is_what_is_measured_times_its_level():
         ("0.6:0.3:level=1", "'0.6:0.3:level=1': the band 0.6 to 0.3 is reversed", ""),
         ("high:level=x", "level of the noise 'high:level=x' is not a number", "For example"),
         ("high:level=1:level=2", "'high:level=1:level=2' gives its level twice", ""),
-        ("high:level=-1", "a number from 0 to 1e+06, or inf, not -1", "inf says"),
+        ("high:level=-1", "strength must be from 1e-06 to 1e+06, or inf, not -1", "inf says"),
         ("white:level=nan", "not nan", ""),
         ("white:level=1e300", "not 1e+300", ""),
         ("missing.yaml", "cannot read missing.yaml", ""),

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import tifffile
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.corruption import Corruption
+from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.data.images import read_image, write_array
 from sagd_cli.errors import ConfigError, UsageError
 from sagd_cli.spectral.band import Band
@@ -70,7 +72,7 @@ def test_what_is_said_of_a_band_and_of_other_noise():
 
 @pytest.mark.parametrize("strength", [0.0, -1.0, 1e-300, float("inf"), float("nan")])
 def test_a_strength_that_is_none_is_refused(strength):
-    with pytest.raises(UsageError, match=r"must be positive, from|a number from 0"):
+    with pytest.raises(UsageError, match=r"strength must be from|is lost"):
         in_mid(strength)
 
 
@@ -102,6 +104,20 @@ def test_the_command_takes_sums_files_and_measured_noise(sagd, tmp_path):
         assert sagd("corrupt", source, *options, "--output", tmp_path / f"band{k}").code == 0
     one, other = (read_image(tmp_path / f"band{k}" / "a.tiff").pixels for k in (0, 1))
     np.testing.assert_array_equal(one, other)
+
+
+def test_noise_that_was_measured_anew_is_not_the_noise_from_before(tmp_path):
+    """A file that was written over between two corruptions of one process."""
+    dark, fields = (
+        tmp_path / "dark.tif",
+        np.random.default_rng(0).normal(0.5, 0.02, (16, 16)).astype(np.float32),
+    )
+    deviations = []
+    for scale in (1, 3):
+        tifffile.imwrite(dark, 0.5 + scale * (fields - 0.5))
+        noise = NoiseSpectrum.parse(f"from:{dark}", measured_noise)
+        deviations.append(Corruption(noise).noise((1, 16, 16), 0).std())
+    assert deviations[1] == pytest.approx(3 * deviations[0], rel=1e-3)
 
 
 def test_a_band_without_frequencies_is_refused():

@@ -73,6 +73,21 @@ def test_levels_are_log_uniform_between_the_two_that_are_given():
     assert_share(levels < 0.2, 0.5)
 
 
+def test_a_spectrum_keeps_its_shape_at_all_levels_and_is_lost_where_it_may_reach_what_stands_for_lost():
+    """A power of 4 in one band and of 0.01 in another, and frequencies that are lost whatever the level."""
+    high, mid, low = (mask(name).double().numpy() for name in ("high", "mid", "low"))
+    power = 4 * high + 0.01 * mid
+    spectra = drawn([lambda grid: power], 300, levels=(0.1, 10.0))
+    level = spectra[:, 8, 8].sqrt() / 2
+    torch.testing.assert_close(spectra, level.view(-1, 1, 1) ** 2 * torch.as_tensor(power).float())
+    assert float(level.min()) < 0.15 and float(level.max()) > 7
+    lost = drawn([lambda grid: 1.0 * low + 0.01 * mid], 4000, levels=(0.1, 100.0))
+    assert_share(lost[:, 0, 1].isinf(), LOST)
+    assert not lost[:, 0, 0].isinf().any() and not lost[:, mask("mid")].isinf().any()
+    always = drawn([lambda grid: np.where(low > 0, inf, mid)], 5, levels=(0.5, 0.5))
+    assert bool(always[:, 0, 1].isinf().all()) and bool((always[:, mask("mid")] == 0.25).all())
+
+
 def test_bands_that_are_none_are_refused():
     with pytest.raises(ConfigError, match="no band to train for"):
         RandomSpectra([], (0.1, 1.0))

@@ -282,6 +282,21 @@ def test_a_model_of_damaged_images_averages_over_more_of_their_noise():
     torch.testing.assert_close(found[0], noisier_posterior_mean(y, denoiser, 1.0, Drawing(1, 0, ["a", "b"])))
 
 
+def test_a_model_of_damaged_images_adds_noise_of_the_spectrum_that_they_have():
+    """Of two levels, a fifth apart, with strength 0.5; the images' own is known at each frequency."""
+    y = damaged(SPECTRA["ring"], 2)
+    made = restorer(bands=("white:level=0.2+mid:level=1",), strengths=(0.5, 0.5), damage=0.5)
+    told = noise_of("mid:level=0.45+white:level=0.11")
+    made.model.check(told)
+    assert made.model.as_trained(told) == noise_of("mid:level=0.5+white:level=0.1")
+    found = made.restore(y, [told] * 2, ["a", "b"]).estimate
+    denoiser = made.model.denoiser(y, noise_of("mid:level=0.5+white:level=0.1"))
+    torch.testing.assert_close(found, noisier_posterior_mean(y, denoiser, 1.0, Drawing(1, 0, ["a", "b"])))
+    inside, outside = (torch.as_tensor(Band.parse(name).mask(GRID)) for name in ("mid", "high"))
+    more = float(denoiser.image[..., inside].min()) - 0.25
+    assert more > 0 and torch.allclose(denoiser.noise[..., outside], torch.tensor(0.01))
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (7, 15), (1, 12)], ids=str)
 @pytest.mark.parametrize("estimate", ["mean", "sample", "ode"])
 def test_the_smallest_images_are_restored(shape, estimate):

@@ -9,6 +9,7 @@ import torch
 from support.interruption import stop_at
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
+from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.errors import Interrupted, UsageError
 from sagd_cli.restoration import estimates, learning
 from sagd_cli.restoration.learning import Turned, views_of
@@ -51,7 +52,7 @@ def damaged(tmp_path_factory):
 
 def omitted(damaged, folder, output=QUIET, noise="high:level=0.2", **options):
     told = {
-        "noise": NoiseSpectrum.parse(noise),
+        "noise": NoiseSpectrum.parse(noise, measured_noise),
         "learns": True,
         "steps": STEPS,
         "keeps_model": "run" in options,
@@ -91,6 +92,34 @@ def test_a_model_that_is_kept_goes_on_too_and_serves_again_but_for_nothing_else(
     with pytest.raises(UsageError, match="other settings: restoration"):
         omitted(damaged, tmp_path / "q", run=run, noise="mid:level=0.2")
     assert not (tmp_path / "q").exists()
+
+
+@pytest.mark.parametrize("measures", [False, True])
+def test_noise_of_several_levels_is_learned_and_its_model_serves_at_these(damaged, tmp_path, measures):
+    """White noise beside a band, or beside what was measured on a file, and nothing else that the file holds later."""
+    dark, run = tmp_path / "dark.tif", tmp_path / "run"
+    tifffile.imwrite(dark, np.random.default_rng(1).normal(0.5, 0.05, (8, 8)).astype(np.float32))
+
+    def told():
+        return f"white:level=0.2+{f'from:{dark}' if measures else 'high:level=0.1'}"
+
+    first = omitted(damaged, tmp_path / "o", run=run, noise=told())
+    settings = open_model(run, CPU, QUIET).settings
+    assert (
+        settings.strengths == ((1.0, 1.0) if measures else (0.2, 0.2))
+        and settings.damage == settings.strengths[1]
+    )
+    assert (settings.measured is not None) == measures
+    assert np.array_equal(omitted(damaged, tmp_path / "p", run=run, noise=told()), first)
+    noise = NoiseSpectrum.parse(told(), measured_noise)
+    omission = Omission(noise=noise, model=open_model(run, CPU, QUIET))
+    omit_files(omission, Places(damaged, tmp_path / "q"), CPU, False, QUIET)
+    again = np.stack([tifffile.imread(path) for path in sorted((tmp_path / "q").iterdir())])
+    np.testing.assert_allclose(again, first, rtol=0, atol=1e-6)
+    if measures:
+        tifffile.imwrite(dark, np.random.default_rng(2).normal(0.5, 0.05, (8, 8)).astype(np.float32))
+        with pytest.raises(UsageError, match=r"other settings: restoration\.measured differ"):
+            omitted(damaged, tmp_path / "r", run=run, noise=told())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sagd_cli.config.noise_spectrum import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
+from sagd_cli.damage.measured_noise import MeasuredNoise
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.quality import psnr
 from sagd_cli.restoration.restorer import Restorer, Restoring
@@ -120,3 +121,15 @@ def test_it_knows_any_noise_and_a_model_of_a_band_does_not():
     narrow.check(NoiseSpectrum.parse("mid:level=0.5"))
     with pytest.raises(UsageError, match="trained for the bands mid, not for white"):
         narrow.check(NoiseSpectrum.parse("white:level=0.5"))
+    update = {"bands": ("high:level=1+from:dark.tif:level=0.1",), "strengths": (0.5, 0.5)}
+    config = config.model_copy(update={"restoration": settings.model_copy(update=update)})
+    narrow = replace(model, model=replace(model.model, config=config))
+    dark = NoisePart(MeasuredNoise("dark.tif", ()), 0.05)
+    of = NoiseSpectrum.parse
+    narrow.check(NoiseSpectrum((dark, *of("high:level=0.5+low:level=0").parts)))
+    with pytest.raises(
+        UsageError, match=r"trained for strengths from 0\.5 to 0\.5, and needed are 0\.3 to 0\.5"
+    ):
+        narrow.check(NoiseSpectrum((dark, *of("high:level=0.3").parts)))
+    with pytest.raises(UsageError, match=r"not for 0\.5:1"):
+        narrow.check(of("high:level=0.5"))

@@ -62,6 +62,10 @@ def test_squares_larger_than_the_images_and_choices_that_are_none_are_refused(ti
         run_training(resolve({**wanted, "training.crops": [64]}), tmp_path / "run", CPU, Output(quiet=True))
     with pytest.raises(ConfigError, match="no choice of loss"):
         resolve({**wanted, "loss": "whitened"})
+    with pytest.raises(ConfigError, match="unknown noise 'wite'"):
+        resolve({**wanted, "restoration.bands": ["mid", "wite:level=0.1"]})
+    with pytest.raises(ConfigError, match="damage is noise of one spectrum"):
+        resolve({**wanted, "restoration.bands": ["mid", "low"], "restoration.damage": 0.5})
     with pytest.raises(ConfigError, match="least to the largest"):
         resolve({**wanted, "restoration.strengths": [1.0, 0.1]})
     assert not (tmp_path / "run").exists()

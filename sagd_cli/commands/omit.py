@@ -147,10 +147,10 @@ def omit(
     """
     from sagd_cli.data.folders import raise_if_failed
     from sagd_cli.data.ranges import Range
-    from sagd_cli.restoration.clean_images import clean_images
     from sagd_cli.restoration.omission import Places, omit_files
     from sagd_cli.restoration.options import Omission
     from sagd_cli.restoration.restoring_model import open_model
+    from sagd_cli.restoration.truth import clean_images
     from sagd_cli.system.files import refuse_existing, write_json
 
     refuse_read({"--figure": figure, "--record": record}, [source, reference, model, truth])

@@ -15,10 +15,10 @@ from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range, RangeSurvey
 from sagd_cli.errors import DataError, UsageError, suggest
-from sagd_cli.restoration.clean_images import clean_images
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepare import Preparation
 from sagd_cli.restoration.restoring_model import open_model
+from sagd_cli.restoration.truth import clean_images
 from sagd_cli.spectral.band import Band
 from sagd_cli.system.console import Output
 from sagd_cli.system.devices import choose_device

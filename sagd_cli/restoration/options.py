@@ -8,9 +8,9 @@ from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.ranges import Range
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.catalogue import ESTIMATES, EstimateChoice
-from sagd_cli.restoration.clean_images import CleanImages
 from sagd_cli.restoration.restorer import Restoring
 from sagd_cli.restoration.restoring_model import RestoringModel
+from sagd_cli.restoration.truth import CleanImages
 from sagd_cli.system.choices import chosen, listing
 
 AUTO: Literal["auto"] = "auto"  # for `noise`: find peaks and stripes
@@ -109,6 +109,12 @@ class Omission:
             self.per_image and (untrained or (bool(self.levels) and None not in self.levels)),
             "--per-image is for strengths that are measured",
             "Leave it out.",
+        )
+
+        yield (
+            self.per_image and self.reference is not None and self.model is None and len(self.levels) > 1,
+            "what is learned is noise of one spectrum, which that of several parts is not with --per-image",
+            "Leave out --per-image, or --reference: the restorer of the package takes any noise.",
         )
 
     @property

@@ -14,7 +14,7 @@ from sagd_cli.run.log import LogRecord
 from sagd_cli.spectral.noise import random_stream
 from sagd_cli.training.loop import Callbacks
 
-DRAWS = 256  # images per trial: each image is used with several draws of the noise
+HELD_OUT_DRAWS = 256  # images per trial: each image is used with several draws of the noise
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class HeldOut:
             self.loss.errors(
                 network, self.images, random_stream(device, self.settings.seed, "held-out", i)
             ).output
-            for i in range(-(-DRAWS // len(self.images)))
+            for i in range(-(-HELD_OUT_DRAWS // len(self.images)))
         ]
         value = float(torch.stack(errors).square().mean())
         self._best.offer(average, value)

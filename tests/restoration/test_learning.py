@@ -31,7 +31,7 @@ def little_work():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learning, "PIXELS_A_STEP", 512)
         patch.setattr(learning, "LOOKED", 1)
-        patch.setattr(held_out, "DRAWS", 9)
+        patch.setattr(held_out, "HELD_OUT_DRAWS", 9)
         patch.setattr(estimates, "DRAWS", 2)
         yield
 

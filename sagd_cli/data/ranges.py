@@ -201,7 +201,7 @@ class RangeSurvey:
     """Looks at the values of the images of a set, and decides where black and white lie; `given` is what the user says.
 
     The range `given` is for all images but bytes, and for these where there are no others. A file that states its range
-    has that. For the other files one range is decided for each type, as docs/omission.md says in "Files".
+    has that. For the other files one range is decided for each type, as docs/files.md says.
     """
 
     given: Range | None = None

@@ -20,7 +20,7 @@ DISCS = 12
 SUMMED, LOST = 0.2, 0.1  # shares of the images whose noise is a sum of two, and whose band is lost
 WIDEST_LOST = 0.5  # of the spectrum
 FAINT = 1e-3  # of the power of a Gaussian strip, beyond which there is none
-FLAT = 1e-6  # cycles/pixel; what rounding makes of a frequency on an axis is less
+THINNEST = 1e-6  # cycles/pixel; what rounding makes of a frequency on an axis is less
 LOST_LEVEL = 100.0  # levels that reach this stand for lost bands too
 
 DrawUniform = Callable[[], Tensor]
@@ -170,7 +170,7 @@ class _Here:
         narrowest = 1.2 / min(self.grid.shape) * oblique  # an oblique line passes between the frequencies
         width = torch.maximum(self.uniform(0.004, 0.04), narrowest) * finite
         wedge = self.uniform(0, 0.1) * (finite & (self.draw() < 1 / 3))
-        half = self.shaped(width) / 2 + self.shaped(wedge) * across + FLAT
+        half = self.shaped(width) / 2 + self.shaped(wedge) * across + THINNEST
         hard = (along <= half).float()
         profile = torch.where(self.shaped(self.draw() < 0.5), hard, torch.exp(-0.5 * (along / half) ** 2))
         softness = self.shaped(torch.where(self.draw() < 1 / 3, self.uniform(0.05, 0.3), math.inf))

@@ -38,7 +38,7 @@ def tiled(network: Network, side: int = TILE_SIDE, overlap: int = OVERLAP) -> Ne
                 total[place] += weight * tile
                 weights[place] += weight
         assert total is not None
-        return total / weights
+        return total.div_(weights)
 
     return assembled
 

@@ -1,4 +1,4 @@
-"""Learning, for one call of `sagd omit`, to tell noise in its band from the images at hand."""
+"""Learning, for one call of `sagd omit`, to tell noise of one spectrum from the images at hand."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -16,7 +16,6 @@ from sagd_cli.damage.thin import is_thin
 from sagd_cli.data.images import Image
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.restoration.calibration import calibrated
-from sagd_cli.restoration.learning import Lesson, folder_of, learned, restoration_task, split_of
 from sagd_cli.restoration.measuring import Measuring
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepared import SATURATED_SHARE, Prepared, saturated_share, warn_of_clipping
@@ -171,6 +170,9 @@ class Preparation:
 
     def _learned(self, noise: NoiseSpectrum) -> RestoringModel:
         """Learn a model from clean images; without any, from the damaged ones (docs/theory.md, section 6.3)."""
+        # What trains takes a fifth of a second to import, and most calls learn nothing.
+        from sagd_cli.restoration.learning import Lesson, folder_of, learned, restoration_task
+
         omission, reference = self.omission, self.omission.reference
         damaged, clean = self._measuring.fields
         lesson = Lesson.of(noise, self._measuring.single_levels(), omission.walks_path)
@@ -191,6 +193,8 @@ class Preparation:
                 "with --reference it is calibrated on clean images"
             )
             return prepared
+        from sagd_cli.restoration.learning import split_of  # see above
+
         _, clean = self._measuring.fields
         assert clean is not None
         _, held_out = split_of(clean, self.omission.seed)

@@ -25,15 +25,21 @@ FEWEST_BLOCKS, MOST_BLOCKS = 49, 256
 CLIPPED = 0.05  # share of black and white pixels from which on a block is left out: its noise was clipped
 # Blocks are like those beside them, and follow no law exactly: so many of them tell as much as one should.
 ALIKE = 10
-HALF_OCTAVES = 2 / 32 * 2 ** (np.arange(8) / 2)  # cycles/sample, from the lobe of the taper on
+HALF_OCTAVES = 2 / 32 * 2 ** (np.arange(7) / 2)  # cycles/sample: they begin beyond the lobe of the taper
 MIDDLE = 0.2  # cycles/sample, where the level of a block is given
 DEPARTURE = 0.5  # standard deviation by which the power in half an octave departs from the law of its block
 BLOCK_SLOPES, SLOPE_SPREAD = np.arange(0.4, 5.6, 0.5), 0.6  # and how they differ within an image
 LEVEL_STEP, FAINTEST = 0.15, -16.0  # of the logarithms of levels, relative to the mean power
 SPREADS = 0.12 * 2 ** (np.arange(21) / 4)  # standard deviations of those logarithms in an image
-SPREAD_PRIOR = -np.square(np.log(SPREADS / 1.6) / 0.6) / 2  # of photographs
+SPREAD_PRIOR = -np.log1p(
+    np.square(np.log(SPREADS / 1.6) / 0.6)
+)  # of photographs; few textures are alike all over
 HIGHEST = 2.0  # the largest variance that is tried, relative to the faintest third of the blocks
-COARSE, FINE, DEPTH = 0.6, 0.15, 9.0  # steps of the logarithm of the variance that is tried, and how far it goes down
+COARSE, FINE, DEPTH = (
+    0.6,
+    0.15,
+    9.0,
+)  # steps of the logarithm of the variance that is tried, and how far it goes down
 ITERATIONS = 8
 DROP = 1.92  # of the logarithm of the likelihood, at the ends of a 95 % interval
 
@@ -44,7 +50,7 @@ def surer(found: Strength, fields: Fields, power: Array) -> Strength:
     `power` is the power spectrum of the noise at strength 1 on the grid of `fields.extent`. Fields with fewer than 49
     blocks of 32x32 pixels tell nothing.
     """
-    if found.certain or found.lost:
+    if found.certain or found.lost or found.high == 0:
         return found
     blocks = _blocks(fields)
     if len(blocks) < FEWEST_BLOCKS or np.ptp(blocks, axis=(1, 2)).max() <= TINY:

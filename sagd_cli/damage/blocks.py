@@ -48,7 +48,8 @@ def surer(found: Strength, fields: Fields, power: Array) -> Strength:
     """Return `found`, the strength of noise in `fields`, or what their blocks tell where that is not certain.
 
     `power` is the power spectrum of the noise at strength 1 on the grid of `fields.extent`. Fields with fewer than 49
-    blocks of 32x32 pixels tell nothing.
+    blocks of 32x32 pixels tell nothing, and blocks that tell of more noise than the interval of `found` allows are of a
+    texture that is alike all over.
     """
     if found.certain or found.lost or found.high == 0:
         return found
@@ -57,7 +58,8 @@ def surer(found: Strength, fields: Fields, power: Array) -> Strength:
         return found
     disjoint = fields.independent * fields.values[0].size / BLOCK.size
     share = min(1.0, disjoint / len(blocks)) / ALIKE
-    return _strength(blocks, crop_spectrum(power, FrequencyGrid(fields.extent), BLOCK), share)
+    told = _strength(blocks, crop_spectrum(power, FrequencyGrid(fields.extent), BLOCK), share)
+    return told if told.value <= found.high else found
 
 
 def _blocks(fields: Fields) -> NDArray[np.float32]:

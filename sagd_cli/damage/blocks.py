@@ -20,16 +20,16 @@ from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.peaks import CORRELATED_BINS
 from sagd_cli.spectral.spectrum import crop_spectrum, periodograms
 
-BLOCK = FrequencyGrid((32, 32))
-FEWEST_BLOCKS, MOST_BLOCKS = 49, 256
+BLOCK_GRID = FrequencyGrid((32, 32))
+FEWEST_BLOCKS, MOST_SAMPLED = 49, 256
 CLIPPED = 0.05  # share of black and white pixels from which on a block is left out: its noise was clipped
 # Blocks are like those beside them, and follow no law exactly: so many of them tell as much as one should.
-ALIKE = 10
+BLOCKS_ALIKE = 10
 HALF_OCTAVES = 2 / 32 * 2 ** (np.arange(7) / 2)  # cycles/sample: they begin beyond the lobe of the taper
-MIDDLE = 0.2  # cycles/sample, where the level of a block is given
+LEVEL_AT = 0.2  # cycles/sample, where the level of a block is given
 DEPARTURE = 0.5  # standard deviation by which the power in half an octave departs from the law of its block
 BLOCK_SLOPES, SLOPE_SPREAD = np.arange(0.4, 5.6, 0.5), 0.6  # and how they differ within an image
-LEVEL_STEP, FAINTEST = 0.15, -16.0  # of the logarithms of levels, relative to the mean power
+LEVEL_STEP, FAINTEST_LEVEL = 0.15, -16.0  # of the logarithms of levels, relative to the mean power
 SPREADS = 0.12 * 2 ** (np.arange(21) / 4)  # standard deviations of those logarithms in an image
 SPREAD_PRIOR = -np.log1p(
     np.square(np.log(SPREADS / 1.6) / 0.6)
@@ -56,29 +56,29 @@ def surer(found: Strength, fields: Fields, power: Array) -> Strength:
     blocks = _blocks(fields)
     if len(blocks) < FEWEST_BLOCKS or np.ptp(blocks, axis=(1, 2)).max() <= TINY:
         return found
-    disjoint = fields.independent * fields.values[0].size / BLOCK.size
-    share = min(1.0, disjoint / len(blocks)) / ALIKE
-    told = _strength(blocks, crop_spectrum(power, FrequencyGrid(fields.extent), BLOCK), share)
+    disjoint = fields.independent * fields.values[0].size / BLOCK_GRID.size
+    share = min(1.0, disjoint / len(blocks)) / BLOCKS_ALIKE
+    told = _strength(blocks, crop_spectrum(power, FrequencyGrid(fields.extent), BLOCK_GRID), share)
     return told if told.value <= found.high else found
 
 
 def _blocks(fields: Fields) -> NDArray[np.float32]:
     """Return blocks (M, 32, 32) of fields, half-overlapping, 256 at most."""
     height, width = fields.shape
-    side = BLOCK.shape[0]
+    side = BLOCK_GRID.shape[0]
     if min(height, width) < side:
-        return np.zeros((0, *BLOCK.shape), np.float32)
-    windows = np.lib.stride_tricks.sliding_window_view(fields.values, BLOCK.shape, axis=(2, 3))
-    blocks = windows[:, :, :: side // 2, :: side // 2].reshape(-1, *BLOCK.shape)
+        return np.zeros((0, *BLOCK_GRID.shape), np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(fields.values, BLOCK_GRID.shape, axis=(2, 3))
+    blocks = windows[:, :, :: side // 2, :: side // 2].reshape(-1, *BLOCK_GRID.shape)
     kept = np.mean(np.abs(blocks) >= 1, axis=(1, 2)) <= CLIPPED
     if np.count_nonzero(kept) >= FEWEST_BLOCKS:
         blocks = blocks[kept]
-    return blocks[np.unique(np.linspace(0, len(blocks) - 1, MOST_BLOCKS).astype(int))]
+    return blocks[np.unique(np.linspace(0, len(blocks) - 1, MOST_SAMPLED).astype(int))]
 
 
 def _groups(noise: Array) -> Array:
     """Return the weights (bins, J) of J groups of frequencies: half octaves, split where the noise has its edges."""
-    octave = np.digitize(BLOCK.radius, HALF_OCTAVES)
+    octave = np.digitize(BLOCK_GRID.radius, HALF_OCTAVES)
     keys = 2 * octave
     for value in np.unique(octave):
         here = octave == value
@@ -86,7 +86,7 @@ def _groups(noise: Array) -> Array:
     used = octave > 0
     index = np.unique(keys[used], return_inverse=True)[1]
     weights = np.zeros((noise.size, index.max() + 1))
-    weights[np.flatnonzero(used), index] = np.broadcast_to(BLOCK.multiplicity, noise.shape)[used]
+    weights[np.flatnonzero(used), index] = np.broadcast_to(BLOCK_GRID.multiplicity, noise.shape)[used]
     return weights
 
 
@@ -95,14 +95,14 @@ def _strength(blocks: NDArray[np.float32], noise: Array, share: float) -> Streng
     count = weights.sum(axis=0)
     average = weights / count
     blocks = blocks - blocks.mean(axis=(1, 2), keepdims=True)
-    energies = periodograms(blocks, BLOCK, hann=True).reshape(len(blocks), -1) @ average
+    energies = periodograms(blocks, BLOCK_GRID, hann=True).reshape(len(blocks), -1) @ average
     scale = float(energies.mean())
     energies = energies / scale + 1e-9
     mixture = _Mixture(
         energies,
         noise.ravel() @ average,
-        np.log(np.maximum(BLOCK.radius.ravel(), 1e-9) @ average / MIDDLE),
-        count / 2 / CORRELATED_BINS**BLOCK.ndim,
+        np.log(np.maximum(BLOCK_GRID.radius.ravel(), 1e-9) @ average / LEVEL_AT),
+        count / 2 / CORRELATED_BINS**BLOCK_GRID.ndim,
         share,
     )
     law, tried = _Law(), {}
@@ -143,12 +143,12 @@ class _Mixture:
     def __init__(self, energies: Array, noise: Array, places: Array, freedom: Array, share: float) -> None:
         """Take the power (M, J) of blocks in groups of frequencies, and the noise's (J,).
 
-        The groups lie at the `places` (J,), logarithms of frequencies relative to MIDDLE, and have `freedom` (J,)
+        The groups lie at the `places` (J,), logarithms of frequencies relative to LEVEL_AT, and have `freedom` (J,)
         independent exponentials each. A block counts as `share` of an observation.
         """
         self._energies, self._noise, self._freedom, self._share = energies, noise, freedom, share
         self._levels = np.arange(
-            max(np.log(energies.min()) - 2, FAINTEST), np.log(energies.max()) + 1, LEVEL_STEP
+            max(np.log(energies.min()) - 2, FAINTEST_LEVEL), np.log(energies.max()) + 1, LEVEL_STEP
         )
         self._images = np.exp(self._levels[:, None, None] - BLOCK_SLOPES[:, None] * places)
         self._images = self._images.reshape(-1, len(places))

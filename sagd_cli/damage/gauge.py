@@ -1,10 +1,12 @@
 """The strength of noise in images, measured against clean images of their kind, or without them."""
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sagd_cli.damage.blocks import surer
 from sagd_cli.damage.fields import Fields, tiles_of
 from sagd_cli.damage.groups import Groups
 from sagd_cli.damage.likelihood import Reference, strength_from_power_law, strength_from_reference
@@ -58,7 +60,9 @@ class Gauge:
     def _strength(self, values: NDArray[np.float32], independent: int) -> Strength:
         power = self._groups.powers(values).mean(axis=0)
         if self._reference is None:
-            return strength_from_power_law(power, independent, self._groups)
+            found = strength_from_power_law(power, independent, self._groups)
+            fields = replace(self._damaged, values=values, independent=independent)
+            return surer(found, fields, self._band.mask(FrequencyGrid(fields.extent)).astype(np.float64))
         return strength_from_reference(power, independent, self._groups, self._reference)
 
     @cached_property

@@ -12,6 +12,7 @@ from math import sqrt
 import numpy as np
 from scipy import optimize
 
+from sagd_cli.damage.blocks import surer
 from sagd_cli.damage.fields import Fields, Signals, make_fields
 from sagd_cli.damage.groups import TOUCHED, Groups
 from sagd_cli.damage.likelihood import FEWEST_OUTSIDE, strength_from_power_law
@@ -57,7 +58,9 @@ def noise_levels(signals: Signals, units: UnitPowers) -> list[Strength]:
     )
     broad = np.flatnonzero(~few)
     if len(broad) == 1:
-        measured = [_of_band(fields, powers[broad[0]]) or _together(signals, fields, units)[broad[0]]]
+        kind = broad[0]
+        alone = _of_band(fields, powers[kind]) or _together(signals, fields, units)[kind]
+        measured = [surer(alone, fields, powers[kind])]
     else:
         measured = [_together(signals, fields, units)[kind] for kind in broad] if len(broad) else []
     found |= dict(zip(broad.tolist(), measured, strict=True))
@@ -119,7 +122,8 @@ def floor_levels(signals: Signals, units: UnitPowers) -> list[Strength] | None:
     shares = 1 / np.maximum(powers.mean(axis=(1, 2)), TINY)
     for _ in range(2):
         noise = np.tensordot(shares, powers, axes=1)
-        variances = patch_variances(signals, spectra, noise + TOUCHED * noise.mean(), PATCH_GRID)
+        noise /= noise.mean()
+        variances = patch_variances(signals, spectra, noise + TOUCHED, PATCH_GRID)
         if variances is None:
             return None
         found = _fitted(*variances)

@@ -42,7 +42,7 @@ def clean_images(text: str) -> CleanImages:
     data = parse_dataset(text)
     given = {key for key, value in data.options.items() if value is not None}
     folder = Path(data.options.get("path", ""))
-    if data.name == "folder" and given == {"path"} and folder.is_dir():
+    if data.name == "folder" and given == {"path"} and folder.exists():
         images = collect(list_images(folder), None, output()).some
         return CleanImages(data, [replace(image, pixels=image.opaque, alpha=None) for image in images])
     loaded = load_drawable(data).images

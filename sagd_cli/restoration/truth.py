@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.data.folders import KEPT_BYTES, list_images
-from sagd_cli.data.images import Image, read_image
+from sagd_cli.data.images import Image, Place, images_in, read_image
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey, Signal, image_signal
 from sagd_cli.errors import DataError, UsageError
 
@@ -55,7 +55,7 @@ class TrueImages:
     paths: dict[Path, Path]
     given: Range | None = None
     ranges: Ranges = field(default_factory=lambda: Ranges({}))
-    kept: dict[Path, Image] = field(default_factory=dict)
+    kept: dict[Place, Image] = field(default_factory=dict)
 
     @classmethod
     def found(cls, paths: Sequence[Path], truth: Path | None, given: Range | None) -> "TrueImages":
@@ -85,24 +85,30 @@ class TrueImages:
             survey.add(truth.pixels, truth.range)
             size += truth.pixels.nbytes
             if size <= KEPT_BYTES:
-                self.kept[image.path] = truth
+                self.kept[image.place] = truth
         self.ranges = _truth_ranges(survey.decided(), images, self.given)
         for image in images:
-            if image.path in self.kept:
-                self._beside(self.kept[image.path], image)
+            if image.place in self.kept:
+                self._beside(self.kept[image.place], image)
 
     def of(self, image: Image) -> Truth | None:
         """Return the truth of `image`, or None when no true images were given; raise what `check` raises."""
         if image.path not in self.paths:
             return None
-        truth = self.kept.pop(image.path, None) or self._read(image)
+        truth = self.kept.pop(image.place, None) or self._read(image)
         return self._beside(truth, image)
 
     def _beside(self, truth: Image, image: Image) -> Truth:
         return Truth.of(replace(truth, range=self.ranges.of(truth.pixels.dtype, truth.range)), image)
 
     def _read(self, image: Image) -> Image:
-        truth = read_image(self.paths[image.path])
+        path = self.paths[image.path]
+        if image.stack is not None and len(images_in(path)) != image.stack.count:
+            raise DataError(
+                f"{path} holds {len(images_in(path))} image(s), and {image.path} {image.stack.count}",
+                "The truth of a stack is a stack of as many images.",
+            )
+        truth = read_image(path, image.page)
         if truth.pixels.shape != image.pixels.shape:
             raise DataError(
                 f"{truth.path} has the shape {truth.pixels.shape}, and {image.path} {image.pixels.shape}",

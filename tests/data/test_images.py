@@ -23,11 +23,11 @@ from PIL import ImageOps
 from support.image_files import image_of, noise, save
 
 from sagd_cli.data.folders import list_images, output_name
-from sagd_cli.data.formats import MAX_FILE_BYTES, decode, encode, format_of
 from sagd_cli.data.images import read_image, write_image
-from sagd_cli.data.layout import MAX_PIXELS
 from sagd_cli.data.ranges import image_pixels, image_signal
 from sagd_cli.errors import DataError, SagdError, UsageError
+from sagd_cli.files.formats import MAX_FILE_BYTES, decode, encode, format_of
+from sagd_cli.files.layout import MAX_PIXELS
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SAGD_DATA", ROOT.parent / "shared" / "data"))

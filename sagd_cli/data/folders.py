@@ -39,9 +39,7 @@ def list_images(folder: Path) -> list[Path]:
     `UsageError` when `folder` is missing, cannot be read or holds no image, and when most of its files would be left
     out, documents and companions of images aside.
     """
-    if not folder.exists():
-        raise UsageError(f"there is no {shown_path(folder)}", "Name a folder of images, or one image.")
-    if not folder.is_dir():
+    if folder.exists() and not folder.is_dir():
         return [folder]
     images, others = _listed(folder)
     _check_left_out(folder, images, others)
@@ -81,7 +79,9 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
     try:
         entries = sorted(folder.iterdir(), key=lambda path: path.name)  # a path that is compared grows
     except (OSError, ValueError) as error:
-        raise UsageError(f"{shown_path(folder)} is not a folder of images: {reason_of(error)}") from error
+        raise UsageError(
+            f"{shown_path(folder)} is not a folder of images, nor an image: {reason_of(error)}"
+        ) from error
     shown = [path for path in entries if not path.name.startswith(".")]
     images = [path for path in shown if format_of(path) and not path.is_dir()]
     return images, [path for path in shown if path not in {*images}]

@@ -15,22 +15,21 @@ from numpy.typing import NDArray
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.files.layout import IMAGE_TYPES, INTEGER_TYPES
 
-# An image (C, H, W), of which black is -1 and white is 1.
-Signal = NDArray[np.floating]
+Signal = NDArray[np.floating]  # an image (C, H, W), of which black is -1 and white is 1
 
 # White minus black: as a share of their size, and in itself.
 SMALLEST_SHARE, SMALLEST_SPAN, LARGEST_SPAN = 1e-12, 1e-35, 1e30
 FEW_BITS = 14  # cameras have 10, 12 or 14
 # How far values may lie beyond a range they are on, in lengths of the range, and how unevenly on its two sides.
 SLIGHT, LARGEST_NOISE, UNEVEN = 0.25, 8, 6
-LEAST_FILLED = 1 / 64  # of a range that values are on: those that fill less would lose their digits there
+LEAST_FILLED = 1 / 64  # of a range that values are on; those that fill less would lose digits there
 
 
 @dataclass(frozen=True)
 class Range:
     """The values that are black, `low`, and white, `high`.
 
-    `found` says that they are no more than the ends of the values of some images, `given` that the user says them.
+    `found`: they are no more than the ends of the values of some images. `given`: the user says them.
     """
 
     low: float = 0.0
@@ -181,7 +180,7 @@ class _Seen:
             few_bits = 0 < self.high < 2**FEW_BITS
             return Range(0, self.high, found=True) if few_bits else type_range(dtype)
         if dtype.kind != "f":
-            return self._ends(type_range(dtype))
+            return self._ends(dtype)
         # The middle of the values tells [-1, 1] from [0, 1] with noise.
         is_signed = 4 * self.negative >= self.count and self.low + self.high < 0.5
         if is_signed and self._is_near(SIGNED, LARGEST_NOISE):
@@ -190,17 +189,16 @@ class _Seen:
             return UNIT
         if self._is_near(BYTES, 1) and 2 * self.in_bytes >= self.count and self.high > BYTES.high / 2:
             return BYTES
-        return self._ends(UNIT)
+        return self._ends(dtype)
 
-    def _ends(self, otherwise: Range) -> Range:
-        """Return the range from the smallest to the largest value; `otherwise` where they are one."""
-        if self.low == self.high:
-            return otherwise
+    def _ends(self, dtype: np.dtype) -> Range:
+        """Return the range from the smallest to the largest value; that of the type where they are one, but rounded."""
+        rounding = 4 * np.finfo(dtype).eps if dtype.kind == "f" else 0
+        if self.high - self.low <= rounding * max(-self.low, self.high):
+            return type_range(dtype)
         if not Range.is_sound(self.low, self.high):
-            raise DataError(
-                f"the values go from {self.low!r} to {self.high!r}, which is too far for 32-bit floats, or too near",
-                "Scale them first, or take an offset from them.",
-            )
+            kind = f"the values go from {self.low!r} to {self.high!r}, beyond what can be told apart in 32-bit floats"
+            raise DataError(kind, "Scale them first, or take an offset from them.")
         return Range(self.low, self.high, found=True)
 
     def _is_near(self, values: Range, most: float) -> bool:

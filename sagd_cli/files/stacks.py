@@ -170,11 +170,12 @@ class StackWriter:
         self._writer.close()
 
     def _extra(self, tag: Tag, dtype: np.dtype) -> tuple[int, int, None, bytes, bool]:
-        """Return a tag as tifffile takes it; what OME-XML says of the type of the pixels follows them."""
+        """Return a tag as tifffile takes it; the description says of the pixels what is now so."""
         code, kind, value, _ = tag
         if code == _DESCRIPTION:
             name = _OME_TYPES.get(dtype.name, dtype.name.encode())
             value = re.sub(rb'(<Pixels\b[^>]*?\bType=")[^"]*', rb"\g<1>" + name, value)
+            value = value.replace(b', "truncated": true', b"")  # each image has a page now
         numbers = np.frombuffer(value, f"<u{_NUMBER_BYTES.get(kind, 1)}")
         packed = numbers.astype(numbers.dtype.newbyteorder(self._form.byteorder)).tobytes()
         return code, kind, None, packed, code in _OF_FIRST

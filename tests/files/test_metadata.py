@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image as Pillow
 from PIL import ImageCms
 
-from sagd_cli.files import png
 from sagd_cli.data.images import read_image, write_image
+from sagd_cli.files import png
 from sagd_cli.files.formats import decode, encode, format_in, read_metadata
 from sagd_cli.files.metadata import NOTHING, Metadata, Tag, orientation, read_tags
 

@@ -110,7 +110,7 @@ def corrupt_files(
                 record = {"input": str(image.path), "output": str(target), "range": image.values.ends}
                 record |= {} if image.page is None else {"page": image.page}
                 outcome.files.append(record | ({"clipped": clipped} if clip else {}))
-    found = {"files": outcome.files, "failed": outcome.failed}
+    found = {"files": outcome.done, "failed": outcome.failed}
     outcome.say_clipped(output)
     return {"output": str(folder), **corruption.document(), **found}
 

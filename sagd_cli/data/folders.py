@@ -162,8 +162,7 @@ class Outcome:
     failed: list[dict[str, str]] = field(default_factory=list)
 
     def fail(self, path: Path, error: SagdError, output: Output) -> None:
-        """Note that the file at `path` failed with `error`, and warn of it; a stack fails as a whole."""
-        self.files = [record for record in self.files if record["input"] != str(path)]
+        """Note that the file at `path` failed with `error`, and warn of it."""
         self.failed.append({"input": str(path), "error": error.message})
         output.warn(error.message)
 
@@ -171,12 +170,18 @@ class Outcome:
         """Whether the file at `path` has failed."""
         return any(record["input"] == str(path) for record in self.failed)
 
+    @property
+    def done(self) -> list[dict[str, Any]]:
+        """The records of the files that were written; a stack of which an image failed was not."""
+        failed = {record["input"] for record in self.failed}
+        return [record for record in self.files if record["input"] not in failed]
+
     def say_clipped(self, output: Output) -> None:
         """Say how many values were clipped to the ends of their type, by the `clipped` shares of the records."""
-        shares = [record["clipped"] for record in self.files if record.get("clipped")]
+        shares = [record["clipped"] for record in self.done if record.get("clipped")]
         if shares:
             output.note(
-                f"in {len(shares)} of {len(self.files)} images values were beyond the ends of their type and were "
+                f"in {len(shares)} of {len(self.done)} images values were beyond the ends of their type and were "
                 f"clipped, at most {max(shares):.2%} of an image"
             )
 

@@ -241,7 +241,7 @@ class _Work:
         prepared, strength = self.prepared, self.prepared.strength
         is_told = strength is None or strength.low == strength.high
         ends = [] if strength is None or is_told else [strength.low, strength.high]
-        files = sorted(self.outcome.files, key=lambda record: (str(record["input"]), record.get("page", 0)))
+        files = sorted(self.outcome.done, key=lambda record: (str(record["input"]), record.get("page", 0)))
         band = None if prepared.noise is None else prepared.noise.band
         result: dict[str, Any] = {
             "band": None if band is None else str(band),

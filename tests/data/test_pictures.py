@@ -258,13 +258,15 @@ def test_alpha_has_the_scale_of_its_type_or_of_the_pixels(tmp_path, grey, cover,
         ("float32", 1e30, None),
     ],
 )
-def test_values_for_missing_data_are_refused(tmp_path, kind, value, stated):
+def test_values_for_missing_data_are_filled(tmp_path, said, kind, value, stated):
     values = np.linspace(0, 50, 64).reshape(8, 8).astype(kind)
     values[2, 3:6] = value
     tags = [] if stated is None else [(42113, "s", 0, stated, True)]
     tifffile.imwrite(tmp_path / "a.tif", values, extratags=tags)
-    with pytest.raises(DataError, match="at 3 of its values, which seems to stand for missing data"):
-        read_image(tmp_path / "a.tif")
+    image = read_image(tmp_path / "a.tif")
+    assert f"missing data ({value:.7g} at 3 of its values) are filled" in said()
+    assert image.pixels.max() <= 50 and image.pixels.min() >= 0
+    np.testing.assert_array_equal(image.missing.put_back(image.pixels)[0], values)
 
 
 def test_a_value_for_missing_data_that_is_among_the_others_is_a_value(tmp_path):

@@ -15,9 +15,9 @@ from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.files.formats import accepted_suffixes, format_in, format_of, is_lossless
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output, output
-from sagd_cli.system.files import reason_of, refuse_existing, shown_path
+from sagd_cli.system.files import reason_of, refuse_existing, remove_left_over, shown_path
 
-MOST_IMAGES, MOST_IMAGE_VALUES = 10_000, 1 << 28
+MOST_IMAGES, MOST_IMAGE_VALUES = 10_000, 1 << 26
 KEPT_BYTES = 1 << 28
 # Files with these suffixes lie beside images and are none.
 DOCUMENTS = frozenset(
@@ -133,8 +133,8 @@ def check_output_folder(folder: Path, names: Iterable[str], force: bool, inputs:
     """Raise `UsageError` unless `folder` can take files called `names`.
 
     It must be empty or not there. With `force`, it may hold images of those very names, which will be replaced.
-    Nothing is ever deleted, and images of an earlier output never mix with new ones. `inputs` are what the
-    command reads: none of them may be in `folder`.
+    Nothing is deleted but temporary files of a killed command, and images of an earlier output never mix with new
+    ones. `inputs` are what the command reads: none of them may be in `folder`.
     """
     for path in inputs:
         if folder.resolve() in (path.resolve(), path.resolve().parent):
@@ -143,6 +143,7 @@ def check_output_folder(folder: Path, names: Iterable[str], force: bool, inputs:
         raise UsageError(
             f"{shown_path(folder)} is a file, and the output is a folder", "Choose another --output."
         )
+    remove_left_over(folder)
     refuse_existing(folder, force)
     found = [*folder.iterdir()] if folder.is_dir() else []
     expected = set(names) if found else set()

@@ -169,7 +169,7 @@ def _image(place: Place, samples: np.ndarray, metadata: Metadata) -> Image:
     pixels, missing = split_missing(pixels, metadata.no_data)
     if missing is not None:
         output().once(
-            f"missing data ({missing.shown}) are filled from what lies around them, and written as they were"
+            f"missing data ({missing.shown}) are filled from what lies around them, and written back as they were"
         )
     stated = Range(*metadata.values) if metadata.values and Range.is_sound(*metadata.values) else None
     return Image(pixels, alpha, place.path, stated, metadata, missing)

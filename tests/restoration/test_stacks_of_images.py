@@ -1,5 +1,8 @@
 """Stacks through the commands: each image as if it were a file, and the file as it was."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tifffile
@@ -8,6 +11,7 @@ from sagd_cli.data.images import Image, read_image
 from sagd_cli.files.layout import IMAGE_TYPES
 
 SIDE, COUNT = 32, 6
+NOISE = ("--band", "high", "--strength", "0.2")
 OMIT = ("--band", "stripe:horizontal,0,0", "--estimate", "wiener")
 
 
@@ -74,9 +78,26 @@ def test_a_stack_that_cannot_be_read_to_its_end_fails_as_a_whole(sagd, planes, i
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["sound.tif"]
 
 
+def test_a_command_that_was_killed_is_run_again(sagd, inputs, tmp_path):
+    """A stack takes its name when it is whole; until then it has a hidden one, which is in nobody's way."""
+    code = (
+        "import os, sagd_cli.data.image_writer as writer\n"
+        "from sagd_cli.__main__ import main\n"
+        "writer._OpenStack.finish = lambda self: os.kill(os.getpid(), 9)\n"
+        f"main({['corrupt', str(inputs / 'stack.tif'), *NOISE, '--output', str(tmp_path / 'o')]!r})"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    (left,) = (tmp_path / "o").iterdir()
+    assert killed.returncode == -9 and left.name.startswith(".sagd-")
+    for name in "ou":
+        assert sagd("corrupt", inputs / "stack.tif", *NOISE, "--output", tmp_path / name).code == 0
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["stack.tiff"]
+    assert (tmp_path / "o" / "stack.tiff").read_bytes() == (tmp_path / "u" / "stack.tiff").read_bytes()
+
+
 def test_a_stack_is_corrupted_compared_with_its_truth_and_measured(sagd, inputs, tmp_path):
     stack = inputs / "stack.tif"
-    made = sagd("corrupt", stack, "--band", "high", "--strength", 0.2, "--output", tmp_path / "d", "--json")
+    made = sagd("corrupt", stack, *NOISE, "--output", tmp_path / "d", "--json")
     assert made.code == 0 and len(made.json["files"]) == COUNT
     noisy = tifffile.imread(tmp_path / "d" / "stack.tiff")
     assert noisy.dtype == np.float32 and noisy.shape == (3, 2, SIDE, SIDE)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sagd_cli.data.images import Image, Place, images_in, read_image
+from sagd_cli.data.images import Image, ImagePlace, images_in, read_image
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey
 from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.files.formats import accepted_suffixes, format_in, format_of, is_lossless
@@ -226,7 +226,7 @@ class Collection:
     `some` are images that were read before and stay in memory; they are not read again.
     """
 
-    places: Sequence[Place]
+    places: Sequence[ImagePlace]
     ranges: Ranges
     some: Sequence[Image]
 
@@ -273,7 +273,7 @@ def collect(paths: Sequence[Path], given: Range | None, output: Output) -> Colle
     return replace(found, some=[found.of(image) for image in some])
 
 
-def some_images(places: Sequence[Place]) -> list[Image]:
+def some_images(places: Sequence[ImagePlace]) -> list[Image]:
     """Read images to learn from, drawn from all `places`, as many as memory should hold.
 
     They come in the order of `places`, and which they are is a function of the number of places. Files that cannot be

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sagd_cli.files.stacks import StackForm
 
 
-class Place(NamedTuple):
+class ImagePlace(NamedTuple):
     """Where an image is: a file, or image number `page` of a stack."""
 
     path: Path
@@ -79,9 +79,9 @@ class Image:
     stack: "StackForm | None" = None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> ImagePlace:
         """Where the image is."""
-        return Place(self.path, self.page)
+        return ImagePlace(self.path, self.page)
 
     @property
     def values(self) -> Range:
@@ -132,10 +132,10 @@ class Image:
         return np.asarray(self.alpha, np.float32) / np.float32(full)
 
 
-def images_in(path: Path) -> list[Place]:
+def images_in(path: Path) -> list[ImagePlace]:
     """Return where the images of a file are: a TIFF file may hold several, and what cannot be read counts as one."""
     form = _stack_form(path)
-    return [Place(path)] if form is None else [Place(path, number) for number in range(form.count)]
+    return [ImagePlace(path)] if form is None else [ImagePlace(path, number) for number in range(form.count)]
 
 
 def read_image(path: Path, page: int | None = None) -> Image:
@@ -146,7 +146,7 @@ def read_image(path: Path, page: int | None = None) -> Image:
     Its content says which format it is in, whatever its suffix. Raises `DataError` on what `formats.decode` refuses,
     and when it is not a regular file, cannot be opened or is in no known format.
     """
-    place = Place(path, page)
+    place = ImagePlace(path, page)
     try:
         if page is None:
             data = _contents(path)
@@ -160,7 +160,7 @@ def read_image(path: Path, page: int | None = None) -> Image:
         raise DataError(f"{place.shown} {error.message}", error.hint) from error
 
 
-def _image(place: Place, samples: np.ndarray, metadata: Metadata) -> Image:
+def _image(place: ImagePlace, samples: np.ndarray, metadata: Metadata) -> Image:
     channels = 1 if samples.shape[2] < 3 else 3
     pixels = np.ascontiguousarray(np.moveaxis(samples[..., :channels], 2, 0))
     alpha = None if samples.shape[2] == channels else np.ascontiguousarray(samples[..., channels])

@@ -116,7 +116,7 @@ def _read_index(path: Path, *_: int) -> _Index:
         offsets = [offset for offset, kind in found if not kind & REDUCED_OR_MASK] or [found[0][0]]
         tiff.filehandle.seek(offsets[0])
         first = tifffile.TiffPage(tiff, index=0)
-        planes = planes_behind(first, tiff) if len(found) == 1 and first.imagedepth == 1 else 1
+        planes = planes_behind(first, path) if len(found) == 1 and first.imagedepth == 1 else 1
         is_plain = first.compression == 1 and first.is_contiguous
         form = StackForm(
             count=max(planes, len(offsets)),

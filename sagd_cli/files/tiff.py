@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,30 +106,32 @@ def _only_page(tiff: tifffile.TiffFile, data: bytes) -> Any:
                 "Save each plane as a page, for example with tifffile or ImageJ.",
             )
         if len(tiff.pages) == 1:
-            with tifffile.TiffFile(BytesIO(data)) as whole:
-                count = planes_behind(page, whole)
+            count = planes_behind(page, BytesIO(data))
     if count != 1:
         raise DataError(f"holds {count} pages", "Save each page to a file of its own.")
     return page
 
 
-def planes_behind(page: Any, whole: tifffile.TiffFile) -> int:
-    """Return the number of planes of a file of one page, as ImageJ, MetaMorph and tifffile write some stacks.
+def planes_behind(page: Any, file: BytesIO | Path) -> int:
+    """Return the number of planes in a file of one page, as ImageJ, MetaMorph and tifffile write some stacks.
 
     Descriptions of a stack outlive it. One is believed where at least half a plane of the file lies free behind the
     page's own.
     """
     planes = 1
     try:
-        tags = whole.pages[0].tags
-        sizes = [min(size, page.nbytes) for size in page.databytecounts]
-        end = max(start + size for start, size in zip(page.dataoffsets, sizes, strict=False))
-        others = [page.offset, whole.filehandle.size, *(tag.valueoffset for tag in tags)]
-        if min(other for other in others if other >= end) - end >= sum(sizes) / 2:
-            planes = tags[_METAMORPH].count if _METAMORPH in tags else 1
-            told = re.match(r"ImageJ=.*?^images=(\d+)", whole.pages[0].description, re.DOTALL | re.MULTILINE)
-            planes = max(planes, int(told[1]) if told else 1)
-            planes = max(planes, math.prod(whole.series[0].shape) // math.prod(page.shape))
+        with tifffile.TiffFile(file) as whole:
+            tags = whole.pages[0].tags
+            sizes = [min(size, page.nbytes) for size in page.databytecounts]
+            end = max(start + size for start, size in zip(page.dataoffsets, sizes, strict=False))
+            others = [page.offset, whole.filehandle.size, *(tag.valueoffset for tag in tags)]
+            if min(other for other in others if other >= end) - end >= sum(sizes) / 2:
+                planes = tags[_METAMORPH].count if _METAMORPH in tags else 1
+                told = re.match(
+                    r"ImageJ=.*?^images=(\d+)", whole.pages[0].description, re.DOTALL | re.MULTILINE
+                )
+                planes = max(planes, int(told[1]) if told else 1)
+                planes = max(planes, math.prod(whole.series[0].shape) // math.prod(page.shape))
     except Exception:  # hostile bytes make the decoder raise anything at all
         return planes
     return planes

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.data.folders import KEPT_BYTES, list_images
-from sagd_cli.data.images import Image, Place, images_in, read_image
+from sagd_cli.data.images import Image, ImagePlace, images_in, read_image
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey, Signal, image_signal
 from sagd_cli.errors import DataError, UsageError
 
@@ -55,7 +55,7 @@ class TrueImages:
     paths: dict[Path, Path]
     given: Range | None = None
     ranges: Ranges = field(default_factory=lambda: Ranges({}))
-    kept: dict[Place, Image] = field(default_factory=dict)
+    kept: dict[ImagePlace, Image] = field(default_factory=dict)
 
     @classmethod
     def found(cls, paths: Sequence[Path], truth: Path | None, given: Range | None) -> "TrueImages":

@@ -10,7 +10,7 @@ from sagd_plugins.datasets._pictures import Pictures
 from support.image_files import noise, save
 
 from sagd_cli.data.folders import images_by_class, list_images
-from sagd_cli.data.images import Place, read_image
+from sagd_cli.data.images import ImagePlace, read_image
 from sagd_cli.data.ranges import Range
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.system.console import Output, use_output
@@ -24,7 +24,7 @@ def said(capfd):
 
 
 def read_all(paths, size=None, **wanted):
-    return np.stack([*Pictures([Place(path) for path in paths], size, **wanted).alike()])
+    return np.stack([*Pictures([ImagePlace(path) for path in paths], size, **wanted).alike()])
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.data.images import Image, Place, read_image
+from sagd_cli.data.images import Image, ImagePlace, read_image
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey, Signal, clipped_values, to_bytes, type_range
 from sagd_cli.errors import DataError
 from sagd_cli.system.console import output
@@ -28,7 +28,7 @@ class Pictures:
     of bytes are read once more.
     """
 
-    places: Sequence[Place]
+    places: Sequence[ImagePlace]
     size: int | None = None
     mode: Mode | None = None
     given: Range | None = None
@@ -156,7 +156,7 @@ def _resized_square(signal: Signal, size: int) -> Signal:
     )
 
 
-def _check_alike(first: np.ndarray, other: np.ndarray, first_place: Place, place: Place) -> None:
+def _check_alike(first: np.ndarray, other: np.ndarray, first_place: ImagePlace, place: ImagePlace) -> None:
     names = first_place.shown, place.shown
     if first.shape[0] != other.shape[0]:
         kinds = ["grey" if image.shape[0] == 1 else "RGB" for image in (first, other)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sagd_cli.data.folders import images_by_class
-from sagd_cli.data.images import Place, images_in
+from sagd_cli.data.images import ImagePlace, images_in
 from sagd_cli.errors import UsageError
 from sagd_cli.files.formats import FORMATS
 from sagd_cli.plugin import DatasetPlugin, LazyImageSet, Options, Split, hookimpl
@@ -76,11 +76,11 @@ def stream(options: FolderOptions, split: Split) -> FolderImages:
     return FolderImages(len(pictures), pictures.as_they_are)
 
 
-def _pictures(options: FolderOptions, files: dict[Path, list[Place]]) -> Pictures:
+def _pictures(options: FolderOptions, files: dict[Path, list[ImagePlace]]) -> Pictures:
     return Pictures([*chain(*files.values())], options.size, options.mode, parsed(options.range))
 
 
-def _files(options: FolderOptions, split: Split) -> dict[Path, list[Place]]:
+def _files(options: FolderOptions, split: Split) -> dict[Path, list[ImagePlace]]:
     """Return the images of each folder that is a class, or of the one folder; raise UsageError where there is none."""
     if split == "test":
         raise UsageError(

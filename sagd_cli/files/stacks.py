@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
@@ -44,7 +44,7 @@ class StackForm:
 
     count: int
     values: int
-    byteorder: str
+    byteorder: Literal["<", ">"]
     is_big: bool
     compression: str | None
     has_predictor: bool

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "sagd_cli"
 FLOORS = [
     {"errors", "builtin"},
     {"system", "spectral"},
-    {"diffusion", "plugin"},
+    {"diffusion", "plugin", "files"},
     {"config", "denoising"},
     {"data"},
     {"figures", "design"},
@@ -36,6 +36,7 @@ FLOORS = [
 MAY_IMPORT = {
     "system": {"errors"},
     "spectral": {"errors"},
+    "files": {"errors", "system"},
     "plugin": {"errors", "builtin", "system", "spectral"},
     "diffusion": {"errors", "system", "spectral"},
     "denoising": {"errors", "system", "spectral", "diffusion"},
@@ -59,7 +60,8 @@ TORCH_FREE = [
     *(f"sagd_cli.design.{name}" for name in ("advice", "describe", "fit", "measure", "plot", "words")),
     "sagd_cli.run.manifest",
     *(f"sagd_cli.sweep.{name}" for name in ("plan", "study", "table", "words")),
-    *(f"sagd_cli.data.{name}" for name in ("datasets", "images", "ranges", "folders", "formats", "writing")),
+    *(f"sagd_cli.data.{name}" for name in ("datasets", "images", "ranges", "folders", "writing")),
+    "sagd_cli.files.formats",
     "sagd_cli",
     "sagd_cli.builtin",
     "sagd_cli.config",

@@ -22,7 +22,7 @@ def corrupt(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="INPUT", help="Folder of images, or one image; with --output FILE.npy any DATA."
+            metavar="INPUT", help="Folder of images, or one image or stack; with --output FILE.npy any DATA."
         ),
     ],
     target: Annotated[
@@ -46,16 +46,14 @@ def corrupt(
     ] = 0,
     clip: Annotated[
         bool,
-        typer.Option(
-            "--clip", help="Clip to the input's own format and depth; else 32-bit float TIFF, unclipped."
-        ),
+        typer.Option("--clip", help="Clip to the input's own format and depth; else float TIFF, unclipped."),
     ] = False,
     values: RangeOption = None,
     force: ForceOption = False,
 ) -> None:
     """Add noise to images: in a frequency band, or with the spectrum of a filter, of measured noise, or of a sum.
 
-    Images are written as 32-bit float TIFF, because clipping to 8 bits would spread the noise over all frequencies;
+    Images are written as float TIFF, because clipping to 8 bits would spread the noise over all frequencies;
     or, to be trained on, into an array of float32 on the [-1, 1] range (.npz keeps labels). Black is -1 and white is 1.
 
     Examples:

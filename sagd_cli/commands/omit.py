@@ -33,7 +33,7 @@ FIGURE_ROWS = 4
 @app.command()
 @common
 def omit(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of images, or one image.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of images, or one image or stack.")],
     band: Annotated[
         str | None,
         typer.Option("--band", metavar="BAND|auto", help=f"{BAND_HELP} auto: find notches and stripes."),

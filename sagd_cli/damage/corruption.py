@@ -1,6 +1,6 @@
 """Noise added to images: y = x + n, n with a known power spectrum (docs/theory.md, section 6)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf
 from pathlib import Path
@@ -19,7 +19,8 @@ from sagd_cli.data.folders import (
     list_images,
     output_name,
 )
-from sagd_cli.data.images import Image, write_image
+from sagd_cli.data.image_writer import ImageWriter
+from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range, array_signal, image_pixels
 from sagd_cli.data.writing import write_dataset
 from sagd_cli.errors import UsageError
@@ -84,10 +85,11 @@ def corrupt_files(
 ) -> dict[str, Any]:
     """Add noise to the images of `source`, a folder or one file, and write them to `folder`; return the JSON object.
 
-    The noise of a file is a function of the seed and the file's name. With `clip`, images are written in their own
-    format and depth. Otherwise they are written as 32-bit float TIFF: values outside the range survive, and
-    y = x + n holds exactly. The range of such a file, which it states, is [0, 1] for integers that had that
-    of their type; else it is the range of the source. Raises UsageError on a folder that cannot be written to.
+    The noise of an image is a function of the seed and of the name of its file, with its number in a stack. With
+    `clip`, images are written in their own format and depth. Otherwise they are written as float TIFF, of 64 bits where
+    the image has more than 32 hold: values outside the range survive, and y = x + n holds exactly. The range of such a
+    file, which it states, is [0, 1] for integers that had that of their type; else it is the range of the source.
+    Raises UsageError on a folder that cannot be written to.
     """
     paths = list_images(source)
     name = output_name if clip else _float_name
@@ -95,32 +97,34 @@ def corrupt_files(
     check_output_folder(folder, names, force, [source])
     outcome = Outcome()
     images = collect(paths, corruption.given, output).trimmed()
-    with output.progress("corrupt", len(paths)) as bar:
+    with output.progress("corrupt", len(images.places)) as bar, ImageWriter() as writer:
         for image in images.read(outcome, output, bar.advance):
             if outcome.has_frequencies(image, corruption.spectrum.units, output):
                 folder.mkdir(parents=True, exist_ok=True)
                 target = folder / name(image.path)
-                clipped = _corrupt_file(corruption, image, target, clip)
+                changed, pixels, clipped = _corrupted(corruption, image, clip)
+                writer.write(changed, pixels, target)
                 record = {"input": str(image.path), "output": str(target), "range": image.values.ends}
+                record |= {} if image.page is None else {"page": image.page}
                 outcome.files.append(record | ({"clipped": clipped} if clip else {}))
-    found = {"files": outcome.files, "failed": outcome.failed}
+    found = {"files": outcome.done, "failed": outcome.failed}
     outcome.say_clipped(output)
     return {"output": str(folder), **corruption.document(), **found}
 
 
-def _corrupt_file(corruption: Corruption, image: Image, target: Path, clip: bool) -> float:
-    """Write the image with noise to `target`; return the share of its values that were clipped."""
-    signal = image.signal
-    signal = signal + corruption.noise(signal.shape, image.path.name)
+def _corrupted(corruption: Corruption, image: Image, clip: bool) -> tuple[Image, np.ndarray, float]:
+    """Return the image to write, its pixels with noise, and the share of its values that were clipped."""
+    before = image.signal
+    signal = before + corruption.noise(before.shape, image.place.name)
     if clip:
-        write_image(image, image.pixels_of(signal), target)
-        return image.clipped(signal)
-    kind, values = np.dtype(np.float32), image.float_values
+        return image, image.changed(before, signal), image.clipped(signal)
+    # 32 bits, or 64 where the image has more than those hold.
+    kind, values = np.result_type(image.pixels.dtype, np.float32), image.float_values
     alpha = None if image.cover is None else image_pixels(2 * image.cover - 1, kind, Range(0, values.high))
     metadata = image.metadata if values == image.values else image.metadata.in_other_units()
     pixels = image_pixels(signal, kind, values)
-    write_image(Image(pixels, alpha, image.path, values, metadata), pixels, target)
-    return 0.0
+    noisy = replace(image, pixels=pixels, alpha=alpha, range=values, metadata=metadata)
+    return noisy, pixels, 0.0
 
 
 def corrupt_dataset(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.alike import BLOCK_VALUES, AlikeImages, Change, ChangedImages, is_drawable
-from sagd_cli.data.formats import format_of
 from sagd_cli.errors import DataError, UsageError
+from sagd_cli.files.formats import format_of
 from sagd_cli.plugin.records import DatasetPlugin, Images, ImageSet, LazyImageSet
 from sagd_cli.plugin.registry import registry
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from sagd_cli.data.formats import accepted_suffixes, format_in, format_of, is_lossless
-from sagd_cli.data.images import Image, read_image
+from sagd_cli.data.images import Image, ImagePlace, images_in, read_image
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey
 from sagd_cli.errors import DataError, SagdError, UsageError
+from sagd_cli.files.formats import accepted_suffixes, format_in, format_of, is_lossless
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output, output
-from sagd_cli.system.files import reason_of, refuse_existing, shown_path
+from sagd_cli.system.files import reason_of, refuse_existing, remove_left_over, shown_path
 
-MOST_IMAGES, MOST_IMAGE_VALUES = 10_000, 1 << 28
+MOST_IMAGES, MOST_IMAGE_VALUES = 10_000, 1 << 26
 KEPT_BYTES = 1 << 28
 # Files with these suffixes lie beside images and are none.
 DOCUMENTS = frozenset(
@@ -79,7 +79,9 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
     try:
         entries = sorted(folder.iterdir(), key=lambda path: path.name)  # a path that is compared grows
     except (OSError, ValueError) as error:
-        raise UsageError(f"{shown_path(folder)} is not a folder of images: {reason_of(error)}") from error
+        raise UsageError(
+            f"{shown_path(folder)} is not a folder of images, nor an image: {reason_of(error)}"
+        ) from error
     shown = [path for path in entries if not path.name.startswith(".")]
     images = [path for path in shown if format_of(path) and not path.is_dir()]
     return images, [path for path in shown if path not in {*images}]
@@ -131,8 +133,8 @@ def check_output_folder(folder: Path, names: Iterable[str], force: bool, inputs:
     """Raise `UsageError` unless `folder` can take files called `names`.
 
     It must be empty or not there. With `force`, it may hold images of those very names, which will be replaced.
-    Nothing is ever deleted, and images of an earlier output never mix with new ones. `inputs` are what the
-    command reads: none of them may be in `folder`.
+    Nothing is deleted but temporary files of a killed command, and images of an earlier output never mix with new
+    ones. `inputs` are what the command reads: none of them may be in `folder`.
     """
     for path in inputs:
         if folder.resolve() in (path.resolve(), path.resolve().parent):
@@ -141,6 +143,7 @@ def check_output_folder(folder: Path, names: Iterable[str], force: bool, inputs:
         raise UsageError(
             f"{shown_path(folder)} is a file, and the output is a folder", "Choose another --output."
         )
+    remove_left_over(folder)
     refuse_existing(folder, force)
     found = [*folder.iterdir()] if folder.is_dir() else []
     expected = set(names) if found else set()
@@ -164,12 +167,22 @@ class Outcome:
         self.failed.append({"input": str(path), "error": error.message})
         output.warn(error.message)
 
+    def has_failed(self, path: Path) -> bool:
+        """Whether the file at `path` has failed."""
+        return any(record["input"] == str(path) for record in self.failed)
+
+    @property
+    def done(self) -> list[dict[str, Any]]:
+        """The records of the files that were written; a stack of which an image failed was not."""
+        failed = {record["input"] for record in self.failed}
+        return [record for record in self.files if record["input"] not in failed]
+
     def say_clipped(self, output: Output) -> None:
         """Say how many values were clipped to the ends of their type, by the `clipped` shares of the records."""
-        shares = [record["clipped"] for record in self.files if record.get("clipped")]
+        shares = [record["clipped"] for record in self.done if record.get("clipped")]
         if shares:
             output.note(
-                f"in {len(shares)} of {len(self.files)} images values were beyond the ends of their type and were "
+                f"in {len(shares)} of {len(self.done)} images values were beyond the ends of their type and were "
                 f"clipped, at most {max(shares):.2%} of an image"
             )
 
@@ -208,12 +221,12 @@ def raise_if_failed(result: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """Image files that are worked on together: their `paths`, and the `ranges` of their values.
+    """Images that are worked on together: their `places` in files, and the `ranges` of their values.
 
     `some` are images that were read before and stay in memory; they are not read again.
     """
 
-    paths: Sequence[Path]
+    places: Sequence[ImagePlace]
     ranges: Ranges
     some: Sequence[Image]
 
@@ -227,47 +240,50 @@ class Collection:
         return replace(image, range=self.ranges.of(image.pixels.dtype, image.range))
 
     def read(
-        self, outcome: Outcome, output: Output, on_file: Callable[[], None] = lambda: None
+        self, outcome: Outcome, output: Output, on_image: Callable[[], None] = lambda: None
     ) -> Iterator[Image]:
-        """Yield the images that can be read; note the others as failed in `outcome`.
+        """Yield the images that can be read; note the files of the others as failed in `outcome`.
 
-        `on_file` is called once for each file.
+        What is left of a stack that has failed is not read. `on_image` is called once for each image.
         """
-        known = {image.path: image for image in self.some}
-        for path in self.paths:
-            on_file()
+        known = {image.place: image for image in self.some}
+        for place in self.places:
+            on_image()
+            if outcome.failed and outcome.has_failed(place.path):
+                continue
             try:
-                yield known[path] if path in known else self.of(read_image(path))
+                yield known[place] if place in known else self.of(read_image(*place))
             except SagdError as error:
-                outcome.fail(path, error, output)
+                outcome.fail(place.path, error, output)
 
 
 def collect(paths: Sequence[Path], given: Range | None, output: Output) -> Collection:
-    """Read `some_images` and decide the ranges by them; `given` is the range that the user says.
+    """Read some of the images in the files `paths`, and decide the ranges by them; `given` is what the user says.
 
     A note tells of ranges that were found from the values.
     """
-    some = some_images(paths)
+    places = [place for path in paths for place in images_in(path)]
+    some = some_images(places)
     survey = RangeSurvey(given)
     for image in some:
         survey.add(image.pixels, image.range)
-    found = Collection(paths, survey.decided(), ())
+    found = Collection(places, survey.decided(), ())
     for remark in found.ranges.remarks:
         output.note(f"{remark} (--range LO:HI says otherwise)")
     return replace(found, some=[found.of(image) for image in some])
 
 
-def some_images(paths: Sequence[Path]) -> list[Image]:
-    """Read images to learn from, drawn from all `paths`, as many as memory should hold.
+def some_images(places: Sequence[ImagePlace]) -> list[Image]:
+    """Read images to learn from, drawn from all `places`, as many as memory should hold.
 
-    They come in the order of `paths`, and which they are is a function of the number of paths. Files that cannot be
+    They come in the order of `places`, and which they are is a function of the number of places. Files that cannot be
     read are left out. Raises `DataError`, with the cause of the first, when none can be read.
     """
-    order = np.random.default_rng(len(paths)).permutation(len(paths))[:MOST_IMAGES]
+    order = np.random.default_rng(len(places)).permutation(len(places))[:MOST_IMAGES]
     images, values, faults = dict[int, Image](), 0, list[SagdError]()
     for index in order.tolist():
         try:
-            images[index] = read_image(paths[index])
+            images[index] = read_image(*places[index])
         except SagdError as error:
             faults.append(error)
             continue
@@ -279,6 +295,6 @@ def some_images(paths: Sequence[Path]) -> list[Image]:
         raise (
             first
             if len(faults) == 1
-            else DataError(f"none of {len(paths)} images can be read: {first.message}", first.hint)
+            else DataError(f"none of {len(places)} images can be read: {first.message}", first.hint)
         )
     return [images[index] for index in sorted(images)]

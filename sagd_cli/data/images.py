@@ -4,53 +4,84 @@ Memory holds images channels first, (C, H, W), with C = 1 (grey) or 3 (RGB). `fo
 """
 
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.data.formats import (
-    MAX_FILE_BYTES,
-    accepted_suffixes,
-    decode,
-    encode,
-    format_in,
-    format_of,
-    read_metadata,
-)
-from sagd_cli.data.metadata import NOTHING, Metadata
+from sagd_cli.data.missing import Missing, split_missing
 from sagd_cli.data.ranges import (
     UNIT,
     Range,
     Signal,
+    changed_pixels,
     clipped_values,
     image_pixels,
     image_signal,
     type_range,
 )
 from sagd_cli.errors import DataError, SagdError
+from sagd_cli.files.formats import (
+    MAX_FILE_BYTES,
+    accepted_suffixes,
+    decode,
+    decoded,
+    encode,
+    format_in,
+    format_of,
+    read_metadata,
+)
+from sagd_cli.files.metadata import NOTHING, Metadata
+from sagd_cli.system.console import output
 from sagd_cli.system.files import atomic_path, reason_of, shown_path
 
-# Values that stand for missing data. Others are larger than any measurement (netCDF's, the ends of float32), or lie by
-# themselves: so many times the span of all others away.
-NO_DATA = (-9999.0, -32768.0, -99999.0)
-IMPOSSIBLE, FAR = 1e29, 10
+if TYPE_CHECKING:
+    from sagd_cli.files.stacks import StackForm
+
+
+class ImagePlace(NamedTuple):
+    """Where an image is: a file, or image number `page` of a stack."""
+
+    path: Path
+    page: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the file, with the number in a stack from 1 on."""
+        return self.path.name if self.page is None else f"{self.path.name}, image {self.page + 1}"
+
+    @property
+    def shown(self) -> str:
+        """The path as text for a message, with the number in a stack."""
+        return shown_path(self.path) + ("" if self.page is None else f", image {self.page + 1},")
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """An image as read from `path`.
+    """An image as read from `path`, or from a stack there.
 
     `range` says which of its values are black and white: as a file of ours states, and as is then decided for the set
     it belongs to (`ranges.RangeSurvey`); None where neither is known, and the range of the type holds.
     """
 
-    pixels: np.ndarray  # (C, H, W), C = 1 or 3, uint8 | uint16 | float32
+    pixels: np.ndarray  # (C, H, W), C = 1 or 3, of one of IMAGE_TYPES; finite
     alpha: np.ndarray | None  # (H, W), of the same type; straight, not multiplied into `pixels`
     path: Path
     range: Range | None = None
     metadata: Metadata = NOTHING  # what else the file holds and `write_image` carries over
+    missing: Missing | None = None  # which pixels were filled, and what the file holds there
+    page: int | None = None  # the number in a stack, of the form `stack`
+    stack: "StackForm | None" = None
+
+    @property
+    def place(self) -> ImagePlace:
+        """Where the image is."""
+        return ImagePlace(self.path, self.page)
 
     @property
     def values(self) -> Range:
@@ -65,6 +96,14 @@ class Image:
     def pixels_of(self, signal: Signal) -> np.ndarray:
         """Return a signal as pixels of this image's type and range; raise what `image_pixels` raises."""
         return image_pixels(signal, self.pixels.dtype, self.range)
+
+    def changed(self, before: Signal, after: Signal) -> np.ndarray:
+        """Return the pixels as they are after a change of their signal; raise what `changed_pixels` raises."""
+        return changed_pixels(self.pixels, np.subtract(after, before, dtype=np.float64), self.range)
+
+    def alone(self, pixels: np.ndarray) -> "Image":
+        """Return other pixels in the place of this image, with nothing of what belongs to these."""
+        return Image(pixels, None, self.path, page=self.page, stack=self.stack)
 
     @property
     def float_values(self) -> Range:
@@ -93,61 +132,58 @@ class Image:
         return np.asarray(self.alpha, np.float32) / np.float32(full)
 
 
-def read_image(path: Path) -> Image:
-    """Read an image file of any format at its own depth, upright as its EXIF says.
+def images_in(path: Path) -> list[ImagePlace]:
+    """Return where the images of a file are: a TIFF file may hold several, and what cannot be read counts as one."""
+    form = _stack_form(path)
+    return [ImagePlace(path)] if form is None else [ImagePlace(path, number) for number in range(form.count)]
 
-    Palettes and fewer than 8 bits become grey, RGB or RGBA of 8 bits.
+
+def read_image(path: Path, page: int | None = None) -> Image:
+    """Read an image file of any format at its own depth, upright as its EXIF says, or image `page` of a stack.
+
+    Palettes and fewer than 8 bits become grey, RGB or RGBA of 8 bits. Missing data are filled, which a note says.
 
     Its content says which format it is in, whatever its suffix. Raises `DataError` on what `formats.decode` refuses,
     and when it is not a regular file, cannot be opened or is in no known format.
     """
+    place = ImagePlace(path, page)
     try:
-        data = _contents(path)
-        name = format_in(data)
-        samples = decode(data, name)
+        if page is None:
+            data = _contents(path)
+            name = format_in(data)
+            return _image(place, decode(data, name), read_metadata(data, name))
+        from sagd_cli.files.stacks import decode_stack
+
+        samples, metadata = decoded("TIFF", partial(decode_stack, path, page))
+        return replace(_image(place, samples, metadata), page=page, stack=_stack_form(path))
     except DataError as error:
-        raise DataError(f"{shown_path(path)} {error.message}", error.hint) from error
+        raise DataError(f"{place.shown} {error.message}", error.hint) from error
+
+
+def _image(place: ImagePlace, samples: np.ndarray, metadata: Metadata) -> Image:
     channels = 1 if samples.shape[2] < 3 else 3
     pixels = np.ascontiguousarray(np.moveaxis(samples[..., :channels], 2, 0))
     alpha = None if samples.shape[2] == channels else np.ascontiguousarray(samples[..., channels])
-    metadata = read_metadata(data, name)
-    refuse_missing(pixels, shown_path(path), metadata.no_data)
-    stated = Range(*metadata.values) if metadata.values and Range.is_sound(*metadata.values) else None
-    return Image(pixels, alpha, path, stated, metadata)
-
-
-def refuse_missing(pixels: np.ndarray, subject: str, stated: float | None = None) -> None:
-    """Raise DataError, which names `subject`, when a value in `pixels` seems to stand for missing data.
-
-    That is the value `stated` for it: among floats always, among integers where it is far from the others. Without, it
-    is an end of the floats that is one of NO_DATA, beyond all physics, or of several pixels and far from the others.
-    """
-    value = _missing_value(pixels, stated)
-    if value is not None:
-        count = int(np.count_nonzero(pixels == pixels.dtype.type(value)))
-        raise DataError(
-            f"{subject} holds {value:.7g} at {count} of its values, which seems to stand for missing data",
-            "Fill these pixels first, for example from their neighbours.",
+    if alpha is not None and alpha.dtype.kind == "f" and not np.isfinite(alpha).all():
+        raise DataError("has alpha that is no finite number", "Replace its NaN and infinite values.")
+    pixels, missing = split_missing(pixels, metadata.no_data)
+    if missing is not None:
+        output().once(
+            f"missing data ({missing.shown}) are filled from what lies around them, and written back as they were"
         )
+    stated = Range(*metadata.values) if metadata.values and Range.is_sound(*metadata.values) else None
+    return Image(pixels, alpha, place.path, stated, metadata, missing)
 
 
-def _missing_value(pixels: np.ndarray, stated: float | None) -> float | None:
-    is_float = pixels.dtype.kind == "f"
-    ends = (
-        {float(pixels.min()), float(pixels.max())}
-        if pixels.size and (is_float or stated is not None)
-        else set()
-    )
-    for end in ends:
-        others = pixels[pixels != end]
-        low, high = (float(others.min()), float(others.max())) if others.size else (end, end)
-        gap, span = max(low - end, end - high), high - low
-        is_alone = gap > FAR * span > 0 and pixels.size - others.size > 1
-        if is_float and (end in NO_DATA or abs(end) > IMPOSSIBLE or is_alone):
-            return end
-        if not is_float and end == stated and gap > span:
-            return end
-    return stated if is_float and stated is not None and (pixels == np.float32(stated)).any() else None
+def _stack_form(path: Path) -> "StackForm | None":
+    try:
+        with path.open("rb") as file:
+            is_tiff = path.is_file() and format_in(file.read(64)) == "TIFF"
+    except (OSError, ValueError, DataError):
+        return None
+    from sagd_cli.files.stacks import stack_form
+
+    return stack_form(path) if is_tiff else None
 
 
 def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:
@@ -158,18 +194,26 @@ def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:
     is not that of `image_like`, `DataError` when the format cannot hold them unchanged, and `SagdError` when the disk
     is full or the folder cannot be written to.
     """
+    try:
+        data = encode(samples_of(image_like, pixels), known_format(path), metadata_of_image(image_like))
+    except DataError as error:
+        raise DataError(f"{shown_path(path)} {error.message}", error.hint) from error
+    with naming(path), atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def samples_of(image_like: Image, pixels: np.ndarray) -> np.ndarray:
+    """Return the samples (H, W, S) to write: the pixels, what is missing among them, and alpha."""
     like = image_like.pixels
     if pixels.shape != like.shape or pixels.dtype != like.dtype:
         raise ValueError(f"pixels are {pixels.dtype}{pixels.shape}, the image is {like.dtype}{like.shape}")
+    if image_like.missing is not None:
+        pixels = image_like.missing.put_back(pixels)
     planes = pixels if image_like.alpha is None else np.concatenate([pixels, image_like.alpha[None]])
-    try:
-        data = encode(np.moveaxis(planes, 0, 2), _known_format(path), _metadata(image_like))
-    except DataError as error:
-        raise DataError(f"{shown_path(path)} {error.message}", error.hint) from error
-    _write_atomically(data, path)
+    return np.moveaxis(planes, 0, 2)
 
 
-def _metadata(image: Image) -> Metadata:
+def metadata_of_image(image: Image) -> Metadata:
     """Return the metadata to write, with black and white where they are known and not those of an integer type."""
     is_plain = image.pixels.dtype.kind == "u" and image.values == type_range(image.pixels.dtype)
     return replace(
@@ -204,7 +248,8 @@ def contact_sheet(images: np.ndarray) -> np.ndarray:
     return sheet
 
 
-def _known_format(path: Path) -> str:
+def known_format(path: Path) -> str:
+    """Return the name of the format that the suffix of `path` stands for; raise DataError where it stands for none."""
     name = format_of(path)
     if name is None:
         raise DataError(
@@ -225,10 +270,11 @@ def _contents(path: Path) -> bytes:
         raise DataError(f"cannot be opened: {reason_of(error)}") from error
 
 
-def _write_atomically(data: bytes, path: Path) -> None:
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Raise an OSError of the block as SagdError, which names the file at `path`."""
     try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(data)
+        yield
     except OSError as error:
         hint = "Free some space, or choose another output folder."
         raise SagdError(f"{shown_path(path)} cannot be written: {reason_of(error)}", hint) from error

@@ -1,8 +1,8 @@
 """The one place for the range of pixels: which values are black and white, and signals on [-1, 1]. Imports no torch.
 
 Black and white of an image file are where the user or the file says, or else where its type and the values of its set
-tell (`RangeSurvey`). Arrays of integers use the
-whole range of their type, and arrays of floats are signals already. `tensors` does the same for tensors.
+tell (`RangeSurvey`). Arrays of integers use the whole range of their type, and arrays of floats are signals already.
+`tensors` does the same for tensors.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,22 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.errors import DataError, UsageError
+from sagd_cli.files.layout import IMAGE_TYPES, INTEGER_TYPES
 
-# An image (C, H, W), of which black is -1 and white is 1.
-Signal = NDArray[np.floating]
+Signal = NDArray[np.floating]  # an image (C, H, W), of which black is -1 and white is 1
 
-
-SMALLEST_SPAN, LARGEST_SPAN = 1e-5, 1e30
+# White minus black: as a share of their size, and in itself.
+SMALLEST_SHARE, SMALLEST_SPAN, LARGEST_SPAN = 1e-12, 1e-35, 1e30
 FEW_BITS = 14  # cameras have 10, 12 or 14
 # How far values may lie beyond a range they are on, in lengths of the range, and how unevenly on its two sides.
 SLIGHT, LARGEST_NOISE, UNEVEN = 0.25, 8, 6
+LEAST_FILLED = 1 / 64  # of a range that values are on; those that fill less would lose digits there
 
 
 @dataclass(frozen=True)
 class Range:
     """The values that are black, `low`, and white, `high`.
 
-    `found` says that they are no more than the ends of the values of some images, `given` that the user says them.
+    `found`: they are no more than the ends of the values of some images. `given`: the user says them.
     """
 
     low: float = 0.0
@@ -37,17 +38,16 @@ class Range:
     given: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Raise UsageError unless white is above black, in float32 too."""
+        """Raise UsageError unless white is above black."""
         if not self.is_sound(self.low, self.high):
             raise UsageError(
-                f"a range goes from a number to a larger one, which float32 tells apart, not from {self.low:g} to "
-                f"{self.high:g}"
+                f"a range goes from a number to a larger one, not from {self.low!r} to {self.high!r}"
             )
 
     @staticmethod
     def is_sound(low: float, high: float) -> bool:
-        """Whether two values can be black and white: values between them keep some digits in float32."""
-        return SMALLEST_SPAN * max(1e-30, abs(low), abs(high)) < high - low < LARGEST_SPAN
+        """Whether two values can be black and white: float64 tells values between them apart."""
+        return max(SMALLEST_SPAN, SMALLEST_SHARE * max(abs(low), abs(high))) < high - low < LARGEST_SPAN
 
     @classmethod
     def parse(cls, text: str) -> "Range":
@@ -74,13 +74,14 @@ class Range:
 
 
 UNIT, SIGNED, BYTES = Range(), Range(-1, 1), Range(0, 255)
-_TYPES = {"uint8": BYTES, "uint16": Range(0, 65535), "float32": UNIT}
+_TYPES = {name: Range(int(np.iinfo(name).min), int(np.iinfo(name).max)) for name in INTEGER_TYPES}
+_TYPES |= {name: UNIT for name in IMAGE_TYPES if name not in INTEGER_TYPES}
 
 
 def type_range(dtype: np.dtype) -> Range:
     """Return the range of a type of image files: all of an integer type, [0, 1] for floats.
 
-    Raises KeyError on a type that images do not have.
+    Raises KeyError on a type that is none of IMAGE_TYPES.
     """
     return _TYPES[dtype.name]
 
@@ -91,8 +92,12 @@ def image_signal(pixels: np.ndarray, values: Range | None = None) -> NDArray[np.
     `values` are those of the type where none are given. Raises KeyError on a type that images do not have.
     """
     values = values or type_range(pixels.dtype)
-    black, scale = np.float32(values.low), np.float32(2 / values.span)
-    return (np.asarray(pixels, np.float32) - black) * scale - np.float32(1)
+    signal = np.empty(pixels.shape, np.float32)
+    # In float64, as values may be far larger than their differences.
+    np.subtract(pixels, values.low, out=signal, dtype=np.float64, casting="same_kind")
+    signal *= np.float32(2 / values.span)
+    signal -= np.float32(1)
+    return signal
 
 
 def image_pixels(signal: Signal, dtype: np.dtype, values: Range | None = None) -> np.ndarray:
@@ -102,9 +107,23 @@ def image_pixels(signal: Signal, dtype: np.dtype, values: Range | None = None) -
     floats are not. Raises `DataError` when the signal holds NaN or infinity, KeyError on a type that images do not
     have.
     """
-    values, whole = values or type_range(dtype), type_range(dtype)
-    scaled = _scaled(signal, values)
-    return (np.clip(np.rint(scaled), whole.low, whole.high) if dtype.kind == "u" else scaled).astype(dtype)
+    return _as_type(_scaled(signal, values or type_range(dtype)), dtype)
+
+
+def changed_pixels(pixels: np.ndarray, change: Signal, values: Range | None = None) -> np.ndarray:
+    """Return `pixels` of an image file moved by `change`, a difference of signals on [-1, 1].
+
+    All else is as in `image_pixels`. Exact where nothing changes, also for types with more digits than signals have.
+    """
+    return _as_type(pixels + _in_units(change, values or type_range(pixels.dtype)), pixels.dtype)
+
+
+def _as_type(values: NDArray[np.float64], dtype: np.dtype) -> np.ndarray:
+    if dtype.kind == "f":
+        largest = float(np.finfo(dtype).max)
+        return np.clip(values, -largest, largest).astype(dtype)
+    whole = type_range(dtype)
+    return np.clip(np.rint(values), whole.low, whole.high).astype(dtype)
 
 
 def clipped_values(signal: Signal, dtype: np.dtype, values: Range | None = None) -> int:
@@ -116,10 +135,14 @@ def clipped_values(signal: Signal, dtype: np.dtype, values: Range | None = None)
 
 
 def _scaled(signal: Signal, values: Range) -> NDArray[np.float64]:
-    if not np.isfinite(signal).all():
+    return _in_units(signal.astype(np.float64) + 1, values) + values.low
+
+
+def _in_units(change: Signal, values: Range) -> NDArray[np.float64]:
+    """Return differences of signals as differences of values."""
+    if not np.isfinite(change).all():
         raise DataError("the computed image holds values that are not finite numbers")
-    scaled: NDArray[np.float64] = (signal.astype(np.float64) + 1) * (values.span / 2) + values.low
-    return scaled
+    return np.multiply(change, values.span / 2, dtype=np.float64)
 
 
 def to_bytes(pixels: np.ndarray, values: Range | None = None) -> NDArray[np.uint8]:
@@ -153,9 +176,11 @@ class _Seen:
 
     def range(self, dtype: np.dtype) -> Range:
         """Return the range that the values tell of."""
-        if dtype.kind == "u":
+        if dtype in (np.uint8, np.uint16):
             few_bits = 0 < self.high < 2**FEW_BITS
             return Range(0, self.high, found=True) if few_bits else type_range(dtype)
+        if dtype.kind != "f":
+            return self._ends(dtype)
         # The middle of the values tells [-1, 1] from [0, 1] with noise.
         is_signed = 4 * self.negative >= self.count and self.low + self.high < 0.5
         if is_signed and self._is_near(SIGNED, LARGEST_NOISE):
@@ -164,13 +189,26 @@ class _Seen:
             return UNIT
         if self._is_near(BYTES, 1) and 2 * self.in_bytes >= self.count and self.high > BYTES.high / 2:
             return BYTES
-        return Range(self.low, self.high, found=True) if Range.is_sound(self.low, self.high) else UNIT
+        return self._ends(dtype)
+
+    def _ends(self, dtype: np.dtype) -> Range:
+        """Return the range from the smallest to the largest value; that of the type where they are one, but rounded."""
+        rounding = 4 * np.finfo(dtype).eps if dtype.kind == "f" else 0
+        if self.high - self.low <= rounding * max(-self.low, self.high):
+            return type_range(dtype)
+        if not Range.is_sound(self.low, self.high):
+            kind = f"the values go from {self.low!r} to {self.high!r}, beyond what can be told apart in 32-bit floats"
+            raise DataError(kind, "Scale them first, or take an offset from them.")
+        return Range(self.low, self.high, found=True)
 
     def _is_near(self, values: Range, most: float) -> bool:
-        """Whether the values are on this range, but for some beyond, as resampling and noise leave them.
+        """Whether the values fill this range, but for some beyond, as resampling and noise leave them.
 
-        Resampling goes a little beyond. Noise goes beyond on both sides, at most by `most` times the range.
+        Resampling goes a little beyond. Noise goes beyond on both sides, at most by `most` times the range. Values that
+        do not differ fill any range.
         """
+        if 0 < self.high - self.low < LEAST_FILLED * values.span:
+            return False
         beyond = [max(0.0, end) / values.span for end in (values.low - self.low, self.high - values.high)]
         return max(beyond) <= SLIGHT or (max(beyond) <= most and min(beyond) > max(beyond) / UNEVEN)
 
@@ -186,7 +224,7 @@ class Ranges:
     remarks: tuple[str, ...] = ()
 
     @classmethod
-    def told(cls, values: Range, types: Iterable[str] = ("uint8", "uint16", "float32")) -> "Ranges":
+    def told(cls, values: Range, types: Iterable[str] = IMAGE_TYPES) -> "Ranges":
         """Return the range that the user says for images of these `types`."""
         return cls(dict.fromkeys(types, replace(values, given=True)))
 

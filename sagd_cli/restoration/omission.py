@@ -21,7 +21,8 @@ from sagd_cli.data.folders import (
     list_images,
     output_name,
 )
-from sagd_cli.data.images import Image, write_array, write_image
+from sagd_cli.data.image_writer import ImageWriter
+from sagd_cli.data.images import Image
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.restoration.options import Omission
@@ -83,9 +84,9 @@ def omit_files(
         omission, places.source, images.some, device, output, places.workspace, places.run
     ).prepared()
     images = images.trimmed()
-    work = _Work(prepared, places, truths, device, output)
     kept = list[RestoredImage]()
-    with output.progress("omit", len(paths)) as bar:
+    with output.progress("omit", len(images.places)) as bar, ImageWriter() as writer:
+        work = _Work(prepared, places, truths, device, output, writer)
         for restored in work.restored(images.read(work.outcome, output, bar.advance)):
             kept.extend([restored] if len(kept) < shown else [])
     work.outcome.say_clipped(output)
@@ -138,6 +139,7 @@ class _Work:
     truths: TrueImages
     device: torch.device
     output: Output
+    writer: ImageWriter
     outcome: Outcome = field(default_factory=Outcome)
 
     def restored(self, images: Iterable[Image]) -> Iterator[RestoredImage]:
@@ -179,7 +181,7 @@ class _Work:
                 self._fail(image, error)
                 continue
             if self.prepared.noise is None:
-                self.output.note(f"{image.path.name}: {noise.shown if noise else 'no noise found'}")
+                self.output.note(f"{image.place.name}: {noise.shown if noise else 'no noise found'}")
             yield image, signal, noise
 
     def _fail(self, image: Image, error: SagdError) -> None:
@@ -192,7 +194,7 @@ class _Work:
         stacked = signals[0][None] if len(signals) == 1 else np.stack(signals)  # a copy of a large image less
         y = torch.from_numpy(stacked).to(self.device)
         try:
-            names = [image.path.name for image in images]
+            names = [image.place.name for image in images]
             is_clipped = images[0].pixels.dtype.kind == "u"
             batch = self.prepared.restorer.restore(y, noises, names, is_clipped)
         except SagdError as error:
@@ -220,24 +222,30 @@ class _Work:
     ) -> RestoredImage:
         """Write image `i` of a batch, its further draws and its deviation; return it with its record."""
         estimate = _array(batch.estimate[i])
-        draws = [image.pixels_of(signal) for signal in (estimate, *(_array(draw[i]) for draw in batch.draws))]
+        drawn = (estimate, *(_array(draw[i]) for draw in batch.draws))
+        draws = [image.changed(signal, after) for after in drawn]
         names = _draw_names(image.path, len(draws))
         for name, draw in zip(names, draws, strict=True):
-            write_image(image, draw, _folder(self.places.folder) / name)
+            self.writer.write(image, draw, _folder(self.places.folder) / name)
         truth = self.truths.of(image)
         # The report is about the image as written, that is rounded and clipped.
         after = replace(image, pixels=draws[0]).signal
         record = file_report(image.path, self.places.folder / names[0], signal, after, truth, noise)
         record |= {"range": image.values.ends, "clipped": image.clipped(estimate)}
+        record |= {} if image.page is None else {"page": image.page}
+        record |= {} if image.missing is None else {"missing": image.missing.values.size}
         deviation = None
         if batch.deviation is not None and self.places.uncertainty is not None:
             deviation = _array(batch.deviation[i])
             file = _folder(self.places.uncertainty) / _deviation_name(image.path)
             # Deviations are in the units of the image's values, as floats.
-            write_array((deviation * (image.float_values.span / 2)).astype(np.float32), file)
+            pixels = (deviation * (image.float_values.span / 2)).astype(np.float32)
+            if image.missing is not None:
+                pixels[image.missing.where] = np.nan
+            self.writer.write(image.alone(pixels), pixels, file)
             record["uncertainty"] = str(file)
         true = None if truth is None else truth.signal
-        return RestoredImage(image.path.name, signal, after, record, true, deviation)
+        return RestoredImage(image.place.name, signal, after, record, true, deviation)
 
     def result(self) -> dict[str, Any]:
         """Return the JSON object of `sagd omit`; for a lost band, `strength` is null and `lost` is true.
@@ -247,7 +255,7 @@ class _Work:
         prepared, strength = self.prepared, self.prepared.strength
         is_told = strength is None or strength.low == strength.high
         ends = [] if strength is None or is_told else [strength.low, strength.high]
-        files = sorted(self.outcome.files, key=lambda record: str(record["input"]))
+        files = sorted(self.outcome.done, key=lambda record: (str(record["input"]), record.get("page", 0)))
         band = None if prepared.noise is None else prepared.noise.band
         result: dict[str, Any] = {
             "band": None if band is None else str(band),

@@ -11,7 +11,7 @@ from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.datasets import load_drawable
 from sagd_cli.data.folders import KEPT_BYTES, collect, list_images
-from sagd_cli.data.images import Image, read_image
+from sagd_cli.data.images import Image, ImagePlace, images_in, read_image
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey, Signal, image_signal
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.system.console import output
@@ -59,7 +59,7 @@ class TrueImages:
     paths: dict[Path, Path]
     given: Range | None = None
     ranges: Ranges = field(default_factory=lambda: Ranges({}))
-    kept: dict[Path, Image] = field(default_factory=dict)
+    kept: dict[ImagePlace, Image] = field(default_factory=dict)
 
     @classmethod
     def found(cls, paths: Sequence[Path], truth: Path | None, given: Range | None) -> "TrueImages":
@@ -89,24 +89,30 @@ class TrueImages:
             survey.add(truth.pixels, truth.range)
             size += truth.pixels.nbytes
             if size <= KEPT_BYTES:
-                self.kept[image.path] = truth
+                self.kept[image.place] = truth
         self.ranges = _truth_ranges(survey.decided(), images, self.given)
         for image in images:
-            if image.path in self.kept:
-                self._beside(self.kept[image.path], image)
+            if image.place in self.kept:
+                self._beside(self.kept[image.place], image)
 
     def of(self, image: Image) -> Truth | None:
         """Return the truth of `image`, or None when no true images were given; raise what `check` raises."""
         if image.path not in self.paths:
             return None
-        truth = self.kept.pop(image.path, None) or self._read(image)
+        truth = self.kept.pop(image.place, None) or self._read(image)
         return self._beside(truth, image)
 
     def _beside(self, truth: Image, image: Image) -> Truth:
         return Truth.of(replace(truth, range=self.ranges.of(truth.pixels.dtype, truth.range)), image)
 
     def _read(self, image: Image) -> Image:
-        truth = read_image(self.paths[image.path])
+        path = self.paths[image.path]
+        if image.stack is not None and len(images_in(path)) != image.stack.count:
+            raise DataError(
+                f"{path} holds {len(images_in(path))} image(s), and {image.path} {image.stack.count}",
+                "The truth of a stack is a stack of as many images.",
+            )
+        truth = read_image(path, image.page)
         if truth.pixels.shape != image.pixels.shape:
             raise DataError(
                 f"{truth.path} has the shape {truth.pixels.shape}, and {image.path} {image.pixels.shape}",
@@ -192,7 +198,7 @@ def clean_images(text: str) -> CleanImages:
     data = parse_dataset(text)
     given = {key for key, value in data.options.items() if value is not None}
     folder = Path(data.options.get("path", ""))
-    if data.name == "folder" and given == {"path"} and folder.is_dir():
+    if data.name == "folder" and given == {"path"} and folder.exists():
         images = collect(list_images(folder), None, output()).some
         return CleanImages(data, [replace(image, pixels=image.opaque, alpha=None) for image in images])
     loaded = load_drawable(data).images

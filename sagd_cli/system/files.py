@@ -5,11 +5,13 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sagd_cli.errors import DataError, SagdError, UsageError
+
+_TEMPORARY = ".sagd-"
 
 
 def has_suffix(path: Path | str, *suffixes: str) -> bool:
@@ -70,9 +72,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The data are flushed to the disk before the replacement. On any failure, `path` stays as it was and no temporary
     file is left.
     """
-    handle, name = tempfile.mkstemp(prefix=".sagd-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent)
     temporary = Path(name)
+    with suppress(OSError):  # not on every disk
+        fcntl.flock(handle, fcntl.LOCK_EX)
     try:
         yield temporary
         sync(temporary)
@@ -82,6 +85,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def remove_left_over(folder: Path) -> None:
+    """Remove temporary files of `atomic_path` in `folder` that nobody writes any more: killed commands left them."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 @contextmanager

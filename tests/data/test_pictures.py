@@ -10,7 +10,7 @@ from sagd_plugins.datasets._pictures import Pictures
 from support.image_files import noise, save
 
 from sagd_cli.data.folders import images_by_class, list_images
-from sagd_cli.data.images import read_image
+from sagd_cli.data.images import ImagePlace, read_image
 from sagd_cli.data.ranges import Range
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.system.console import Output, use_output
@@ -24,7 +24,7 @@ def said(capfd):
 
 
 def read_all(paths, size=None, **wanted):
-    return np.stack([*Pictures(paths, size, **wanted).alike()])
+    return np.stack([*Pictures([ImagePlace(path) for path in paths], size, **wanted).alike()])
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -258,13 +258,15 @@ def test_alpha_has_the_scale_of_its_type_or_of_the_pixels(tmp_path, grey, cover,
         ("float32", 1e30, None),
     ],
 )
-def test_values_for_missing_data_are_refused(tmp_path, kind, value, stated):
+def test_values_for_missing_data_are_filled(tmp_path, said, kind, value, stated):
     values = np.linspace(0, 50, 64).reshape(8, 8).astype(kind)
     values[2, 3:6] = value
     tags = [] if stated is None else [(42113, "s", 0, stated, True)]
     tifffile.imwrite(tmp_path / "a.tif", values, extratags=tags)
-    with pytest.raises(DataError, match="at 3 of its values, which seems to stand for missing data"):
-        read_image(tmp_path / "a.tif")
+    image = read_image(tmp_path / "a.tif")
+    assert f"missing data ({value:.7g} at 3 of its values) are filled" in said()
+    assert image.pixels.max() <= 50 and image.pixels.min() >= 0
+    np.testing.assert_array_equal(image.missing.put_back(image.pixels)[0], values)
 
 
 def test_a_value_for_missing_data_that_is_among_the_others_is_a_value(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.image_files import noise
 
 from sagd_cli.data.ranges import (
     BYTES as BYTE_RANGE,
@@ -15,6 +16,7 @@ from sagd_cli.data.ranges import (
     RangeSurvey,
     ToBytes,
     array_signal,
+    changed_pixels,
     clipped_values,
     image_pixels,
     image_signal,
@@ -23,6 +25,7 @@ from sagd_cli.data.ranges import (
 )
 from sagd_cli.data.tensors import tensor_pixels, tensor_signal
 from sagd_cli.errors import DataError, UsageError
+from sagd_cli.files.layout import IMAGE_TYPES
 
 BYTES = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
 
@@ -37,7 +40,7 @@ def test_black_and_white_are_the_ends_of_the_signal(kind, value):
 
 
 def test_types_that_images_do_not_have_have_no_range():
-    for kind in ("int16", "float64", "bool"):
+    for kind in ("int64", "complex64", "bool"):
         with pytest.raises(KeyError):
             type_range(np.dtype(kind))
 
@@ -178,6 +181,43 @@ def test_what_the_user_says_goes_first_and_what_a_file_states_second():
 def test_a_range_is_no_wider_or_narrower_than_the_values_tell(values, expected):
     found, _ = decided(values.astype(np.float32))
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("low", "high"), [(3e-9, 2.5e-7), (-2e-7, 2e-7), (0.5, 0.501), (0, 0.01), (1e6, 1e6 + 1)]
+)
+def test_values_that_fill_little_of_a_range_have_one_of_their_own(low, high, kind):
+    """Or most of their digits would be lost on it: those of a signal of 32 bits."""
+    values = np.linspace(low, high, 4096, dtype=kind)
+    (found, remarks) = decided(values)
+    assert found == Range(float(values[0]), float(values[-1])) and remarks == 1
+    signal = image_signal(values, found)
+    np.testing.assert_allclose(signal, (values.astype(float) - found.low) * 2 / found.span - 1, atol=1e-6)
+    assert len(np.unique(signal)) == len(np.unique(values))
+
+
+@pytest.mark.parametrize("kind", IMAGE_TYPES)
+def test_pixels_that_do_not_change_keep_all_their_digits(kind):
+    pixels = noise((4, 50), kind)
+    values = Range(float(pixels.min()), float(pixels.max()))
+    signal = image_signal(pixels, values)
+    np.testing.assert_array_equal(changed_pixels(pixels, signal - signal, values), pixels, strict=True)
+    # A step of the range from its lowest value on is its highest one.
+    low = np.full(3, values.low).astype(kind)
+    np.testing.assert_array_equal(
+        changed_pixels(low, np.full(3, 2.0), values), np.full(3, values.high).astype(kind)
+    )
+
+
+def test_changed_pixels_are_clipped_by_their_type_and_finite():
+    for kind in ("uint8", "int16", "uint32", "float16"):
+        ends = np.array([-1e9, 1e9]) if kind != "uint32" else np.array([-3.0, 3.0])
+        changed = changed_pixels(np.zeros(2, kind), ends).astype(float)
+        whole = np.finfo(kind) if kind == "float16" else np.iinfo(kind)
+        assert changed.tolist() == [whole.min, whole.max]
+    with pytest.raises(DataError, match="not finite"):
+        changed_pixels(np.zeros(1, np.uint8), np.array([np.nan]))
 
 
 def test_dark_pictures_of_16_bits_are_not_stretched():

@@ -20,6 +20,10 @@ RANGES = {
     "float_bytes": (1, 0, "float32", []),
     "hounsfield": (8, -1000, "float32", []),
     "twelve_bits": (16, 0, "uint16", []),
+    "si_units": (1e-9, 3e-9, "float32", []),
+    "far_from_zero": (1e-3, 1e6, "float64", []),
+    "with_a_sign": (100, -12000, "int16", []),
+    "32_bits": (10**6, 0, "uint32", []),
     "told": (10, 5000, "uint16", ["--range", "5000:7550"]),
 }
 KEYS = ("psnr_before_mean", "psnr_mean", "ssim_before_mean", "ssim_mean")
@@ -232,19 +236,35 @@ def test_values_that_are_clipped_are_counted_and_said(sagd, tmp_path, picture):
     assert "values were beyond the ends of their type and were clipped" in made.err.replace("\n", " ")
 
 
-def test_missing_data_are_refused_by_their_value(sagd, tmp_path, picture):
-    for value in (-9999, -32768, -3.4028235e38, 9.96921e36):
+def test_missing_data_come_back_as_they_were(sagd, tmp_path, picture):
+    """The rest is restored as if there were something in the hole."""
+    tifffile.imwrite(tmp_path / "whole.tif", (picture / 255).astype(np.float32))
+    omit = ("--band", "high", "--estimate", "wiener", "--output")
+    assert sagd("omit", tmp_path / "whole.tif", *omit, tmp_path / "o").code == 0
+    whole = tifffile.imread(tmp_path / "o" / "whole.tif")
+    for value in (np.nan, -9999, -3.4028235e38, 9.96921e36):
         values = (picture / 255).astype(np.float32)
         values[3, 4:9] = value
         tifffile.imwrite(tmp_path / "hole.tif", values)
-        for command in (["corrupt", "--strength", 1], ["omit"]):
-            done = sagd(
-                command[0], tmp_path / "hole.tif", "--band", "high", *command[1:], "--output", tmp_path / "o"
-            )
-            assert done.code == 1
-            assert f"holds {value:.7g} at 5 of its values, which seems to stand for missing data" in " ".join(
-                done.err.split()
-            )
+        done = sagd("omit", tmp_path / "hole.tif", *omit, tmp_path / f"{value}", "--json")
+        assert done.code == 0 and "at 5 of its values) are filled" in " ".join(done.err.split())
+        assert done.json["files"][0]["missing"] == 5
+        found = tifffile.imread(tmp_path / f"{value}" / "hole.tif")
+        np.testing.assert_array_equal(found[3, 4:9], values[3, 4:9])
+        found[3, 4:9] = whole[3, 4:9]
+        assert np.abs(found - whole).max() < 0.1
+        made = sagd(
+            "corrupt",
+            tmp_path / "hole.tif",
+            *omit[:2],
+            "--strength",
+            1,
+            "--output",
+            tmp_path / "c",
+            "--force",
+        )
+        assert made.code == 0
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / "c" / "hole.tiff")[3, 4:9], values[3, 4:9])
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from sagd_cli.data.images import Image, write_image
 
 def noise(shape, depth, seed=0):
     rng = np.random.default_rng(seed)
-    if depth == "float32":
-        return rng.normal(0.5, 2, shape).astype(np.float32)  # many values outside [0, 1]
-    return rng.integers(0, np.iinfo(depth).max + 1, shape).astype(depth)
+    if np.dtype(depth).kind == "f":
+        return rng.normal(0.5, 2, shape).astype(depth)  # many values outside [0, 1]
+    return rng.integers(np.iinfo(depth).min, np.iinfo(depth).max + 1, shape).astype(depth)
 
 
 def image_of(samples):

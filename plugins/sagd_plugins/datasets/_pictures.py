@@ -4,17 +4,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.data.images import Image, read_image
+from sagd_cli.data.images import Image, ImagePlace, read_image
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey, Signal, clipped_values, to_bytes, type_range
 from sagd_cli.errors import DataError
 from sagd_cli.system.console import output
-from sagd_cli.system.files import shown_path
 
 Mode = Literal["rgb", "grey"]
 MOST_NAMED = 20
@@ -23,21 +21,21 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """The images at `paths`, on a white ground where they are transparent.
+    """The images at `places`, on a white ground where they are transparent.
 
     With `size`, the centre square is cut and resized to that side. With `mode`, grey images become RGB, or RGB images
     grey. `given` says which values are black and white; without it `RangeSurvey` decides, for which files that are not
     of bytes are read once more.
     """
 
-    paths: Sequence[Path]
+    places: Sequence[ImagePlace]
     size: int | None = None
     mode: Mode | None = None
     given: Range | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self.paths)
+        return len(self.places)
 
     def alike(self) -> Iterator[NDArray[Any]]:
         """Yield the images (C, H, W): floats as signals of float32, integers as uint8.
@@ -54,7 +52,7 @@ class Pictures:
                 clipped, narrow = clipped + beyond, image.range if beyond else narrow
             picture: NDArray[Any] = image.signal if is_float else to_bytes(image.pixels, image.range)
             first = picture if first is None else first
-            _check_alike(first, picture, self.paths[0], self.paths[index])
+            _check_alike(first, picture, self.places[0], self.places[index])
             yield picture
         if clipped:
             output().once(f"{clipped:,} values are outside the range {narrow}: they became black or white")
@@ -70,9 +68,9 @@ class Pictures:
 
     def _images(self) -> Iterator[Image]:
         transparent = 0
-        for index, path in enumerate(self.paths):
+        for index, place in enumerate(self.places):
             try:
-                image = read_image(path)
+                image = read_image(*place)
             except DataError as error:
                 raise self._all_faults(index, error) from error
             if image.pixels.dtype != np.uint8 or self.given is not None:
@@ -99,10 +97,10 @@ class Pictures:
             return Ranges.told(self.given)
         survey = RangeSurvey()
         with output().progress("range", len(self)) as bar:
-            for path in self.paths:
+            for place in self.places:
                 # What cannot be read will be named when its turn comes.
                 with suppress(DataError):
-                    image = read_image(path)
+                    image = read_image(*place)
                     survey.add(image.pixels, image.range)
                 bar.advance()
         found = survey.decided()
@@ -114,9 +112,9 @@ class Pictures:
         """Return an error that names all files that cannot be read, the first of which is number `index`."""
         found = [error]
         with output().progress("check", len(self), index + 1) as bar:
-            for path in self.paths[index + 1 :]:
+            for place in self.places[index + 1 :]:
                 try:
-                    read_image(path)
+                    read_image(*place)
                 except DataError as other:
                     found.append(other)
                 bar.advance()
@@ -158,8 +156,8 @@ def _resized_square(signal: Signal, size: int) -> Signal:
     )
 
 
-def _check_alike(first: np.ndarray, other: np.ndarray, first_path: Path, path: Path) -> None:
-    names = shown_path(first_path), shown_path(path)
+def _check_alike(first: np.ndarray, other: np.ndarray, first_place: ImagePlace, place: ImagePlace) -> None:
+    names = first_place.shown, place.shown
     if first.shape[0] != other.shape[0]:
         kinds = ["grey" if image.shape[0] == 1 else "RGB" for image in (first, other)]
         raise DataError(

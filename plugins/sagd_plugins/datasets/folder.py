@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sagd_cli.data.folders import images_by_class
-from sagd_cli.data.formats import FORMATS
+from sagd_cli.data.images import ImagePlace, images_in
 from sagd_cli.errors import UsageError
+from sagd_cli.files.formats import FORMATS
 from sagd_cli.plugin import DatasetPlugin, LazyImageSet, Options, Split, hookimpl
 from sagd_cli.system.choices import listing
 from sagd_plugins.datasets._pictures import Mode, Pictures
@@ -65,7 +66,7 @@ def build(options: FolderOptions, split: Split) -> LazyImageSet:
     images = FolderImages(len(pictures), pictures.alike)
     if [*files] == [options.path]:
         return LazyImageSet(images)
-    labels = np.repeat(np.arange(len(files)), [len(paths) for paths in files.values()])
+    labels = np.repeat(np.arange(len(files)), [len(places) for places in files.values()])
     return LazyImageSet(images, labels, tuple(folder.name for folder in files))
 
 
@@ -75,17 +76,18 @@ def stream(options: FolderOptions, split: Split) -> FolderImages:
     return FolderImages(len(pictures), pictures.as_they_are)
 
 
-def _pictures(options: FolderOptions, files: dict[Path, list[Path]]) -> Pictures:
+def _pictures(options: FolderOptions, files: dict[Path, list[ImagePlace]]) -> Pictures:
     return Pictures([*chain(*files.values())], options.size, options.mode, parsed(options.range))
 
 
-def _files(options: FolderOptions, split: Split) -> dict[Path, list[Path]]:
+def _files(options: FolderOptions, split: Split) -> dict[Path, list[ImagePlace]]:
     """Return the images of each folder that is a class, or of the one folder; raise UsageError where there is none."""
     if split == "test":
         raise UsageError(
             f"the folder {options.path} has no held-out split", "Name the folder of the test images."
         )
-    return images_by_class(options.path)
+    found = images_by_class(options.path)
+    return {folder: [place for path in paths for place in images_in(path)] for folder, paths in found.items()}
 
 
 @hookimpl

@@ -8,11 +8,12 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from mmap import mmap
 from typing import NamedTuple
 
 import numpy as np
 
-Buffer = bytes | memoryview
+Buffer = bytes | memoryview | mmap
 
 ORIENTATION = 0x0112
 _EXIF, _GPS, _MAKER_NOTE = 34665, 34853, 37500
@@ -149,12 +150,12 @@ def orientation(tags: Iterable[Tag], xmp: bytes = b"") -> int:
     return next((turn for turn in reversed(turns) if 1 <= turn <= 8), 1)
 
 
-def read_tags(data: bytes, start: int | None = None) -> tuple[Tag, ...]:
+def read_tags(data: bytes | mmap, start: int | None = None) -> tuple[Tag, ...]:
     """Return the tags of the directory at byte `start` of a TIFF file or EXIF block, the first one if not said.
 
     What cannot be read is left out.
     """
-    data = data.removeprefix(b"Exif\0\0")
+    data = data[6:] if data[:6] == b"Exif\0\0" else data
     layout = _layout(data)
     if layout is None:
         return ()
@@ -250,7 +251,7 @@ def _entries(data: Buffer, layout: _Layout, start: int) -> Iterator[tuple[int, i
         return
 
 
-def _read(data: bytes, layout: _Layout, start: int, deep: bool = True) -> Iterator[Tag]:
+def _read(data: bytes | mmap, layout: _Layout, start: int, deep: bool = True) -> Iterator[Tag]:
     room = len(data)  # values that overlap could be many times the file
     for code, kind, count, place in _entries(data, layout, start):
         if deep and code in (_EXIF, _GPS):
@@ -271,9 +272,8 @@ def _read(data: bytes, layout: _Layout, start: int, deep: bool = True) -> Iterat
 
 
 def _integers(tag: Tag) -> list[int]:
-    if tag.kind not in (1, _SHORT, _LONG):
-        return []
-    return [int(number) for number in np.frombuffer(tag.value, f"<u{_NUMBER[tag.kind]}")]
+    is_whole = tag.kind in (1, _SHORT, _LONG)
+    return np.frombuffer(tag.value, f"<u{_NUMBER[tag.kind]}").tolist() if is_whole else []
 
 
 def _resolution(tags: dict[int, Tag]) -> dict[int, Tag]:

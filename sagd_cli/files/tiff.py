@@ -1,4 +1,4 @@
-"""TIFF files: which are accepted, and their samples."""
+"""TIFF files of one image, and the pages of others: which are accepted, and their samples."""
 
 import logging
 import math
@@ -7,13 +7,15 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 
-from sagd_cli.data.layout import check_size, upright, with_channels
-from sagd_cli.data.metadata import (
+from sagd_cli.errors import DataError
+from sagd_cli.files.layout import check_size, upright, with_channels
+from sagd_cli.files.metadata import (
     Metadata,
     Tag,
     blank_tags,
@@ -24,14 +26,14 @@ from sagd_cli.data.metadata import (
     read_tags,
     with_density,
 )
-from sagd_cli.data.ranges import type_range
-from sagd_cli.errors import DataError
 
 for _engine in ("tifffile", "imagecodecs"):  # their remarks would reach stderr through logging's last resort
     logging.getLogger(_engine).addHandler(logging.NullHandler())
 
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1}  # photometric: white is zero, black is zero, RGB, palette
-_KINDS = {("b", 1), ("u", 1), ("u", 2), ("u", 4), ("u", 8), ("u", 16), ("f", 32)}
+_KINDS = {("b", 1), *(("u", bits) for bits in (1, 2, 4, 8, 16, 32))}
+_KINDS |= {*(("i", bits) for bits in (8, 16, 32)), *(("f", bits) for bits in (16, 32, 64))}
+_OTHER_KINDS = {"c": "complex numbers", "f": "floats", "i": "integers with a sign", "u": "integers"}
 # Others (JPEG, JPEG 2000, ...) carry a size of their own, which the page's does not bound.
 _COMPRESSIONS = {1, 2, 3, 4, 5, 8, 32773, 32946, 50000}
 # The tags that say how the pixels are stored; no other is looked at to read them.
@@ -40,7 +42,7 @@ _OF_PIXELS = {
     *(338, 339, 32997, 32998),
 }
 _ICC, _SUB_FILES, _METAMORPH = 34675, 330, 33629
-_REDUCED_OR_MASK = 1 | 4
+REDUCED_OR_MASK = 1 | 4
 _ASSOCIATED, _STRAIGHT = 1, 2  # kinds of extra samples: alpha that colours are multiplied by, or not
 
 
@@ -48,17 +50,26 @@ def decode_tiff(data: bytes) -> np.ndarray:
     """Return the samples (H, W, S) of a TIFF file; raise DataError on one that is not accepted."""
     with _opened(data) as tiff:
         page = _only_page(tiff, data)
-        _check_page(page)
-        samples = page.asarray(maxworkers=1)
-        if page.axes == "SYX":
-            samples = np.moveaxis(samples, 0, 2)
-        return upright(_colours(with_channels(samples), page), orientation(read_tags(data, page.offset)))
+        return decode_page(page, read_tags(data, page.offset))
+
+
+def decode_page(page: Any, tags: tuple[Tag, ...], plane: np.ndarray | None = None) -> np.ndarray:
+    """Return the samples (H, W, S) of a page, or of a `plane` that lies behind it."""
+    _check_page(page)
+    samples = page.asarray(maxworkers=1) if plane is None else plane
+    if page.axes == "SYX":
+        samples = np.moveaxis(samples, 0, 2)
+    return upright(_colours(with_channels(samples), page), orientation(tags))
 
 
 def read_tiff_metadata(data: bytes) -> Metadata:
     """Return what a TIFF file of one page holds besides its pixels."""
     with _opened(data) as tiff:
-        tags = read_tags(data, _pages(tiff)[0].offset)
+        return metadata_in(read_tags(data, _pages(tiff)[0].offset))
+
+
+def metadata_in(tags: tuple[Tag, ...]) -> Metadata:
+    """Return what the tags of a page hold besides its pixels."""
     icc = next((tag.value for tag in tags if tag.code == _ICC), b"")
     return metadata_of(tags, icc)
 
@@ -75,7 +86,7 @@ def _opened(data: bytes) -> Iterator[tifffile.TiffFile]:
 
 def _pages(tiff: tifffile.TiffFile) -> list[Any]:
     """Return the pages that are images of their own, which reduced copies and masks are not; all where none is."""
-    return [page for page in tiff.pages if not page.subfiletype & _REDUCED_OR_MASK] or [*tiff.pages]
+    return [page for page in tiff.pages if not page.subfiletype & REDUCED_OR_MASK] or [*tiff.pages]
 
 
 def _only_page(tiff: tifffile.TiffFile, data: bytes) -> Any:
@@ -85,31 +96,35 @@ def _only_page(tiff: tifffile.TiffFile, data: bytes) -> Any:
     if count == 1:
         (page,) = pages
         # Raw photographs keep the image behind a preview.
-        if page.subfiletype & _REDUCED_OR_MASK and _SUB_FILES in {
+        if page.subfiletype & REDUCED_OR_MASK and _SUB_FILES in {
             tag.code for tag in read_tags(data, page.offset)
         }:
             raise DataError("holds its image behind a preview", "Save the image to a file of its own.")
-        count = page.imagedepth if isinstance(page.imagedepth, int) else 1
-        if len(tiff.pages) == 1 and count == 1:
-            count = _planes_behind(page, data)
+        if isinstance(page.imagedepth, int) and page.imagedepth > 1:
+            raise DataError(
+                f"holds {page.imagedepth} planes as the depth of one page",
+                "Save each plane as a page, for example with tifffile or ImageJ.",
+            )
+        if len(tiff.pages) == 1:
+            count = planes_behind(page, BytesIO(data))
     if count != 1:
         raise DataError(f"holds {count} pages", "Save each page to a file of its own.")
     return page
 
 
-def _planes_behind(page: Any, data: bytes) -> int:
-    """Return the number of planes of a file of one page, as ImageJ, MetaMorph and tifffile write some stacks.
+def planes_behind(page: Any, file: BytesIO | Path) -> int:
+    """Return the number of planes in a file of one page, as ImageJ, MetaMorph and tifffile write some stacks.
 
     Descriptions of a stack outlive it. One is believed where at least half a plane of the file lies free behind the
     page's own.
     """
     planes = 1
     try:
-        with tifffile.TiffFile(BytesIO(data)) as whole:
+        with tifffile.TiffFile(file) as whole:
             tags = whole.pages[0].tags
             sizes = [min(size, page.nbytes) for size in page.databytecounts]
             end = max(start + size for start, size in zip(page.dataoffsets, sizes, strict=False))
-            others = [page.offset, len(data), *(tag.valueoffset for tag in tags)]
+            others = [page.offset, whole.filehandle.size, *(tag.valueoffset for tag in tags)]
             if min(other for other in others if other >= end) - end >= sum(sizes) / 2:
                 planes = tags[_METAMORPH].count if _METAMORPH in tags else 1
                 told = re.match(
@@ -131,7 +146,11 @@ def _check_page(page: Any) -> None:
     if page.compression not in _COMPRESSIONS:
         raise DataError("has a compression that is not accepted", "Save it with LZW, Deflate or none.")
     if page.dtype is None or (page.dtype.kind, page.bitspersample) not in _KINDS:
-        raise DataError("has an unusual sample type", "Save it as 8-bit, 16-bit or 32-bit float.")
+        kind = "" if page.dtype is None else _OTHER_KINDS.get(page.dtype.kind, "")
+        raise DataError(
+            f"holds {kind or 'samples'} of {page.bitspersample} bits",
+            "Save it as integers of 8, 16 or 32 bits or floats of 16, 32 or 64.",
+        )
     colours = _COLOURS.get(page.photometric)
     if colours is None or page.axes not in ("YX", "YXS", "SYX"):
         raise DataError("is neither grey nor RGB", "Convert it to RGB first.")
@@ -157,7 +176,8 @@ def _colours(samples: np.ndarray, page: Any) -> np.ndarray:
                 "holds floats of which 0 is white, and nothing says which is black",
                 "Turn its values over first.",
             )
-        samples[..., 0] = type_range(samples.dtype).high - samples[..., 0]
+        # Of integers that is a turn of all bits, with a sign or without.
+        samples[..., 0] = 1 - samples[..., 0] if samples.dtype.kind == "f" else ~samples[..., 0]
     return _straight(samples) if tuple(page.extrasamples) == (_ASSOCIATED,) else samples
 
 
@@ -166,9 +186,10 @@ def _straight(samples: np.ndarray) -> np.ndarray:
 
     They are black where alpha is 0, and integers end at white.
     """
-    alpha, white = samples[..., -1:].astype(np.float64), type_range(samples.dtype).high
+    white = 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
+    alpha = samples[..., -1:].astype(np.float64)
     colours = samples[..., :-1] * np.divide(white, alpha, out=np.zeros_like(alpha), where=alpha > 0)
-    if samples.dtype.kind == "u":
+    if samples.dtype.kind != "f":
         colours = np.minimum(np.rint(colours), white)
     return np.concatenate([colours.astype(samples.dtype), samples[..., -1:]], axis=2)
 

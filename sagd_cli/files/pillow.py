@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError, features
 
-from sagd_cli.data.layout import (
+from sagd_cli.errors import DataError
+from sagd_cli.files.layout import (
     bare_avif,
     bare_jp2,
     bare_jpeg,
@@ -25,8 +26,7 @@ from sagd_cli.data.layout import (
     webp_chunks,
     with_channels,
 )
-from sagd_cli.data.metadata import Metadata, metadata_of, orientation, read_tags
-from sagd_cli.errors import DataError
+from sagd_cli.files.metadata import Metadata, metadata_of, orientation, read_tags
 
 _TARGET = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA"}
 _TARGET |= {"RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA", "CMYK": "RGB"}

@@ -10,10 +10,10 @@ import tifffile
 from PIL import Image as Pillow
 from PIL import ImageCms
 
-from sagd_cli.data import png
-from sagd_cli.data.formats import decode, encode, format_in, read_metadata
 from sagd_cli.data.images import read_image, write_image
-from sagd_cli.data.metadata import NOTHING, Metadata, Tag, orientation, read_tags
+from sagd_cli.files import png
+from sagd_cli.files.formats import decode, encode, format_in, read_metadata
+from sagd_cli.files.metadata import NOTHING, Metadata, Tag, orientation, read_tags
 
 RNG = np.random.default_rng(15)
 COLOURS = RNG.integers(0, 256, (6, 8, 3)).astype(np.uint8)

@@ -10,10 +10,10 @@ from itertools import islice
 import imagecodecs
 import numpy as np
 
-from sagd_cli.data.layout import upright, with_channels
-from sagd_cli.data.metadata import Metadata, Tag, exif_block, metadata_of, orientation, read_tags
-from sagd_cli.data.pillow import opened
 from sagd_cli.errors import DataError
+from sagd_cli.files.layout import upright, with_channels
+from sagd_cli.files.metadata import Metadata, Tag, exif_block, metadata_of, orientation, read_tags
+from sagd_cli.files.pillow import opened
 
 # Its remarks would reach stderr through logging's last resort.
 logging.getLogger("imagecodecs").addHandler(logging.NullHandler())

@@ -1,21 +1,25 @@
 """One image file <-> one array of samples: the formats of image files, and what is refused.
 
-`samples` is always an array (H, W, S). S is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha). Its type is
-uint8, uint16 or float32. A new format is a module that decodes it and a row of FORMATS. Messages here lack their
+`samples` is always an array (H, W, S). S is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha). Its type is one of
+IMAGE_TYPES. A new format is a module that decodes it and a row of FORMATS. Messages here lack their
 subject, for example "is empty": `images` puts the name of the file before them.
 """
 
 import re
 import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from sagd_cli.data.metadata import NOTHING, Metadata
 from sagd_cli.errors import DataError
+from sagd_cli.files.layout import IMAGE_TYPES
+from sagd_cli.files.metadata import NOTHING, Metadata
 from sagd_cli.system.choices import Choice, choices, load_reference
 
 MAX_FILE_BYTES = 2**30  # as large as MAX_PIXELS of uncompressed 32-bit float RGBA
@@ -41,21 +45,21 @@ class ImageFormat(Choice):
     embed: str = ""
 
 
-_PILLOW = "sagd_cli.data.pillow"
+_PILLOW = "sagd_cli.files.pillow"
 # Each format has one engine: libpng for PNG and tifffile for TIFF, because Pillow cuts their 16-bit colours to 8,
 # and Pillow for the rest, with what it would cut read apart.
 FORMATS = choices(
     ImageFormat(
         name="PNG",
         summary="Portable Network Graphics, 8 or 16 bits, without loss",
-        build="sagd_cli.data.png:decode_png",
+        build="sagd_cli.files.png:decode_png",
         suffixes=(".png",),
         magic=rb"\x89PNG\r\n\x1a\n",
-        encoder="sagd_cli.data.png:encode_png",
+        encoder="sagd_cli.files.png:encode_png",
         depths=("uint8", "uint16"),
         channels=(1, 2, 3, 4),
-        metadata="sagd_cli.data.png:read_png_metadata",
-        embed="sagd_cli.data.png:embed_in_png",
+        metadata="sagd_cli.files.png:read_png_metadata",
+        embed="sagd_cli.files.png:embed_in_png",
     ),
     ImageFormat(
         name="JPEG",
@@ -98,15 +102,15 @@ FORMATS = choices(
     ),
     ImageFormat(
         name="TIFF",
-        summary="images of science, 8 bits, 16 bits or 32-bit float, without loss",
-        build="sagd_cli.data.tiff:decode_tiff",
+        summary="images of science, integers and floats, one or many, without loss",
+        build="sagd_cli.files.tiff:decode_tiff",
         suffixes=(".tif", ".tiff"),
         magic=rb"II[*+]\0|MM\0[*+]",
-        encoder="sagd_cli.data.tiff:encode_tiff",
-        depths=("uint8", "uint16", "float32"),
+        encoder="sagd_cli.files.tiff:encode_tiff",
+        depths=IMAGE_TYPES,
         channels=(1, 2, 3, 4),
-        metadata="sagd_cli.data.tiff:read_tiff_metadata",
-        embed="sagd_cli.data.tiff:embed_in_tiff",
+        metadata="sagd_cli.files.tiff:read_tiff_metadata",
+        embed="sagd_cli.files.tiff:embed_in_tiff",
     ),
     ImageFormat(
         name="BMP",
@@ -197,20 +201,22 @@ def decode(data: bytes, name: str) -> np.ndarray:
 
     What a file holds besides its pixels and their orientation changes nothing, sound or not. Raises `DataError` when
     the content has more than `MAX_PIXELS`, is an animation, has several pages, has a colour model other than grey, RGB
-    and CMYK, is not finite, or is damaged.
+    and CMYK, or is damaged.
     """
-    read = FORMATS[name].load()
+    samples: np.ndarray = decoded(name, partial(FORMATS[name].load(), data))
+    return np.ascontiguousarray(samples)
+
+
+def decoded(name: str, read: Callable[[], Any]) -> Any:
+    """Return what `read` reads from a file of the format `name`; raise `DataError` where it is damaged."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what makes pixels doubtful is raised; decoders warn of the rest
-            samples: np.ndarray = read(data)
+            return read()
     except DataError:
         raise
     except Exception as error:  # hostile bytes make the decoders raise anything at all
         raise DataError(f"is not a readable {name} file{_detail(error)}", "It may be damaged.") from error
-    if samples.dtype.kind == "f" and not np.isfinite(samples).all():
-        raise DataError("holds values that are not finite numbers", "Replace its NaN and infinite pixels.")
-    return np.ascontiguousarray(samples)
 
 
 def read_metadata(data: bytes, name: str) -> Metadata:

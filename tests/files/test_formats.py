@@ -11,7 +11,9 @@ from PIL import UnidentifiedImageError, features
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.data.datasets import load_images
 from sagd_cli.data.folders import check_output_folder, list_images, output_name
-from sagd_cli.data.formats import (
+from sagd_cli.data.images import read_image, write_array
+from sagd_cli.errors import DataError, UsageError
+from sagd_cli.files.formats import (
     FORMATS,
     ImageFormat,
     accepted_suffixes,
@@ -21,8 +23,6 @@ from sagd_cli.data.formats import (
     format_of,
     is_lossless,
 )
-from sagd_cli.data.images import read_image, write_array
-from sagd_cli.errors import DataError, UsageError
 
 PIXELS = np.array([[[0, 128, 255], [7, 8, 9]]], np.uint8)
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from sagd_cli.errors import DataError
 
+INTEGER_TYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32")
+IMAGE_TYPES = (*INTEGER_TYPES, "float16", "float32", "float64")
 MAX_PIXELS = 64_000_000
 _INCH = 0.0254  # metres
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"

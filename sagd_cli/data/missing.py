@@ -1,0 +1,104 @@
+"""Values that stand for missing data: found, filled from what lies around them, and put back. Imports no torch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sagd_cli.errors import DataError
+
+# Values that stand for missing data. Others are larger than any measurement (netCDF's, the ends of float32), or lie by
+# themselves: so many times the span of all others away.
+NO_DATA = (-9999.0, -32768.0, -99999.0)
+IMPOSSIBLE, FAR = 1e29, 10
+
+
+@dataclass(frozen=True, eq=False)
+class Missing:
+    """Where the data of an image (C, H, W) are missing, `where`, and the `values` that its file holds there."""
+
+    where: NDArray[np.bool_]
+    values: np.ndarray
+
+    def put_back(self, pixels: np.ndarray) -> np.ndarray:
+        """Return `pixels` (C, H, W) with the values of the file, or NaN in floats of another type."""
+        pixels = pixels.copy()
+        pixels[self.where] = self.values if pixels.dtype == self.values.dtype else np.nan
+        return pixels
+
+    @property
+    def shown(self) -> str:
+        """The number of the values and what they are, in words."""
+        kinds = np.unique(self.values)
+        what = "NaN" if np.isnan(kinds).all() else ", ".join(f"{kind:.7g}" for kind in kinds[:3])
+        return f"{what} at {self.values.size} of its values"
+
+
+def split_missing(pixels: np.ndarray, stated: float | None = None) -> tuple[np.ndarray, Missing | None]:
+    """Return `pixels` (C, H, W) with what is missing filled, and what was missing there, None where nothing is.
+
+    Missing are NaN and infinity; the value `stated` for it: among floats always, among integers where it is far from
+    the others. Among floats also their ends where these are one of NO_DATA, beyond all physics, or of several pixels
+    and far from the others. Filled is by reflection at the edge of what is there. Raises DataError where a channel is
+    missing as a whole.
+    """
+    where = np.zeros(pixels.shape, bool) if pixels.dtype.kind != "f" else ~np.isfinite(pixels)
+    value = _missing_value(pixels[~where], stated)
+    while value is not None:
+        where |= pixels == pixels.dtype.type(value)
+        value = _missing_value(pixels[~where], stated)
+    if not where.any():
+        return pixels, None
+    if where.all(axis=(1, 2)).any():
+        raise DataError("holds nothing but missing data in one of its channels")
+    filled = np.stack([_filled(*plane) for plane in zip(pixels, where, strict=True)])
+    return filled, Missing(where, pixels[where])
+
+
+def refuse_missing(pixels: np.ndarray, subject: str) -> None:
+    """Raise DataError, which names `subject`, when a value in `pixels` seems to stand for missing data."""
+    value = _missing_value(pixels, None)
+    if value is not None:
+        count = int(np.count_nonzero(pixels == pixels.dtype.type(value)))
+        raise DataError(
+            f"{subject} holds {value:.7g} at {count} of its values, which seems to stand for missing data",
+            "Fill these pixels first, for example from their neighbours.",
+        )
+
+
+def _filled(plane: np.ndarray, where: NDArray[np.bool_]) -> np.ndarray:
+    """Fill `plane` (H, W) where it is missing: as many pixels beyond the nearest edge as the edge is away.
+
+    So texture and noise go on, as noise is measured everywhere. Where nothing is there either, the edge itself.
+    """
+    if not where.any():
+        return plane
+    from scipy.ndimage import distance_transform_edt
+
+    edge = distance_transform_edt(where, return_distances=False, return_indices=True)[:, where]
+    holes = np.nonzero(where)
+    sides = zip(edge, holes, plane.shape, strict=True)
+    beyond = tuple(np.clip(2 * at - hole, 0, side - 1) for at, hole, side in sides)
+    filled = plane.copy()
+    filled[where] = np.where(where[beyond], plane[tuple(edge)], plane[beyond])
+    return filled
+
+
+def _missing_value(pixels: np.ndarray, stated: float | None) -> float | None:
+    is_float = pixels.dtype.kind == "f"
+    ends = (
+        {float(pixels.min()), float(pixels.max())}
+        if pixels.size and (is_float or stated is not None)
+        else set()
+    )
+    for end in ends:
+        others = pixels[pixels != end]
+        low, high = (float(others.min()), float(others.max())) if others.size else (end, end)
+        gap, span = max(low - end, end - high), high - low
+        is_alone = gap > FAR * span > 0 and pixels.size - others.size > 1
+        if is_float and (end in NO_DATA or abs(end) > IMPOSSIBLE or is_alone):
+            return end
+        if not is_float and end == stated and gap > span:
+            return end
+    there = is_float and stated is not None and (pixels == pixels.dtype.type(stated)).any()
+    return stated if there else None

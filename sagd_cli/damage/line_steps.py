@@ -17,6 +17,7 @@ Plane = NDArray[np.float32]
 FREEDOM = 3.0  # degrees of freedom of the Student law that differences of pixels follow
 REWEIGHTED = 4
 NEAR = (3, 9)  # pixels, across and along the lines, that tell how much a pixel differs from the next
+CURVATURE = 1.5  # by how much the weights overstate how well normal noise lets a shift be known
 COMMON_SCALE = 0.3  # of the mean difference, which is added to that
 BLOCKS = 12  # of a line, which are taken to be independent
 DARKEST = 0.02  # brightness, where white has 2: what is darker tells nothing of gains
@@ -79,7 +80,9 @@ def line_steps(plane: Plane, windows: Plane, is_gain: bool, every: int = 1) -> L
     single = np.einsum("ij,ij->i", pull, pull)
     together = np.square(np.add.reduceat(pull, starts, axis=1)).sum(axis=1)
     correlated = max(1.0, float(np.median(together / np.maximum(single, TINY))))
-    variances = correlated * (np.square(pull) @ np.square(across)) / np.maximum(information, TINY) ** 2
+    variances = (
+        CURVATURE**2 * correlated * (np.square(pull) @ np.square(across)) / np.maximum(information, TINY) ** 2
+    )
     unknown = 1e3 * float(np.square(values).max() + TINY)
     misfit = float(np.sum(np.abs(rest) * counted) / max(counted.sum(), 1))
     return LineSteps(

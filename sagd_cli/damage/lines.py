@@ -19,12 +19,12 @@ from sagd_cli.spectral.grid import Array
 
 SMALLEST = 48  # rows and columns that are needed, and pixels of the shortest window
 WIDEST_LINE = 8  # bins on either side of 0 that a stripe may fill
-FAINTEST_OFFSET = 1.2 / 127.5  # a standard deviation that nobody sees
+FAINTEST_OFFSET = 0.9 / 127.5  # a standard deviation that hardly shows
 SAMPLED = 4  # of so many lines, one tells offsets from gains
 SURE = 0.1  # cycles/line from which on the effects of lines are known well
 BELOW_BLACK = 1e-3  # share of the pixels up to which an image counts as positive
 
-COMMON = 6.0  # the image's own steps from line to line, in variances of their errors
+COMMON = 2.7  # the image's own steps from line to line, in variances of their errors
 EXACT = 1e-3  # of the variance of the offsets: no step is known better
 FREEDOM_OF_STEPS, FREEDOM_OF_SLOPES = 2.0, 3.0  # degrees of freedom: horizons are rare and large
 SLOPES = 0.01  # cycles/sample, below which what images have from line to line is a slope, not a step
@@ -51,18 +51,17 @@ def find_line(signals: Sequence[NDArray[np.float32]]) -> Line | None:
 
     The strength is that of all images together. The width is that of the shortest windows in which rows differ.
     """
-    strengths = list(_levels(_planes(signals), WIDEST_LINE))
-    certain = [strength for strength in strengths if strength.certain]
+    taken = [strength for strength, is_taken in _levels(_planes(signals), WIDEST_LINE) if is_taken]
     # Parts of rows differ in images as well; whole rows do not.
-    if not certain or certain[0].value < FAINTEST_OFFSET:
+    if not taken or taken[0].value < FAINTEST_OFFSET:
         return None
-    half_width = 2 ** (len(certain) - 1) // 2
-    return Line(_per_bin(_joined(certain), half_width), half_width)
+    half_width = 2 ** (len(taken) - 1) // 2
+    return Line(_per_bin(_joined(taken), half_width), half_width)
 
 
 def line_strength(signals: Sequence[NDArray[np.float32]], half_width: int) -> Strength | None:
     """Return the deviation, for each bin, of offsets of rows of a known width; None if the images are too small."""
-    strengths = list(_levels(_planes(signals), half_width))
+    strengths = [strength for strength, _ in _levels(_planes(signals), half_width)]
     return _per_bin(_joined(strengths), half_width) if strengths else None
 
 
@@ -72,8 +71,8 @@ def without_lines(signal: NDArray[np.float32], half_width: int) -> NDArray[np.fl
     They fill the bins up to `half_width`. What they have in common with the trend of the image stays in it.
     """
     planes = _planes([signal])
-    certain = [strength.certain for strength in _levels(planes, half_width)]
-    return np.stack(planes) if any(certain) else None
+    taken = [is_taken for _, is_taken in _levels(planes, half_width)]
+    return np.stack(planes) if any(taken) else None
 
 
 def without_line_noise(
@@ -120,11 +119,11 @@ def _per_bin(strength: Strength, half_width: int) -> Strength:
     return strength.scaled(1 / sqrt(2 * half_width + 1))
 
 
-def _levels(planes: list[Plane], half_width: int) -> Iterator[Strength]:
+def _levels(planes: list[Plane], half_width: int) -> Iterator[tuple[Strength, bool]]:
     """Yield the strength of what differs from row to row in whole rows, in halves of them, and so on.
 
-    It ends with the first that is not certain, and with the windows that `half_width` asks for. What is certain is
-    taken away from `planes`.
+    What is there for sure is taken away from `planes`, and told so. It ends with the first strength that is not sure,
+    and with the windows that `half_width` asks for.
     """
     if not planes:
         return
@@ -138,14 +137,14 @@ def _levels(planes: list[Plane], half_width: int) -> Iterator[Strength]:
             for plane, length, is_gain in zip(planes, lengths, are_gains, strict=True)
         ]
         strength = step_strength(steps)
-        if not strength.certain:
-            yield strength
+        if not (strength.certain if level else strength.found):
+            yield strength, False
             return
         effects = [line_effects(one, (strength.value / one.size) ** 2) for one in steps]
         seen = [one.size * _deviation(each @ one.windows) for each, one in zip(effects, steps, strict=True)]
         for index, (each, one) in enumerate(zip(effects, steps, strict=True)):
             planes[index] = _without(planes[index], (each @ one.windows).astype(np.float32), are_gains[index])
-        yield strength.scaled(sqrt(np.mean(np.square(seen))) / strength.value)
+        yield strength.scaled(sqrt(np.mean(np.square(seen))) / strength.value), True
 
 
 def _deviation(effects: Array) -> float:
@@ -164,11 +163,15 @@ def _is_gain(plane: Plane) -> bool:
 
 
 def _without(plane: Plane, effects: Plane, is_gain: bool) -> Plane:
+    """Return a plane without the effects. What was cut off, or is no data, follows its neighbours as far as it may."""
     if is_gain:
         return (plane + 1) * np.exp(-effects) - 1
-    # Black, white and no-data were the same before.
     inside = (plane > plane.min()) & (plane < plane.max())
-    return plane - effects * inside
+    shifted = plane - effects
+    kept = np.where(inside, shifted, plane)
+    padded = np.pad(kept, ((1, 1), (0, 0)), mode="edge")
+    near = (padded[:-2] + padded[2:]) / 2
+    return np.where(inside, kept, np.clip(near, np.minimum(plane, shifted), np.maximum(plane, shifted)))
 
 
 def line_effects(steps: LineSteps, variance: float) -> Array:

@@ -19,11 +19,11 @@ REWEIGHTED = 4
 NEAR = (3, 9)  # pixels, across and along the lines, that tell how much a pixel differs from the next
 CURVATURE = 1.5  # by how much the weights overstate how well normal noise lets a shift be known
 COMMON_SCALE = 0.3  # of the mean difference, which is added to that
-BLOCKS = 12  # of a line, which are taken to be independent
+LINE_BLOCKS = 12  # of a line, which are taken to be independent
 DARKEST = 0.02  # brightness, where white has 2: what is darker tells nothing of gains
 SEGMENTS = 8  # of an image, which tell how certain a strength is
 CLIP = 2.0  # standard deviations from which on a step counts no more
-KEPT = 0.9205  # of the variance of a normal law after that
+LEFT_OF_NORMAL = 0.9205  # of the variance of a normal law after that
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def line_steps(plane: Plane, windows: Plane, is_gain: bool, every: int = 1) -> L
         known = information > 1e-6 * np.median(information)
         values += np.where(known, pull @ across / np.maximum(information, TINY), 0)
     # Pixels are no independent witnesses: the sums over blocks of a line vary by more than theirs would.
-    starts = np.arange(BLOCKS) * plane.shape[1] // BLOCKS
+    starts = np.arange(LINE_BLOCKS) * plane.shape[1] // LINE_BLOCKS
     single = np.einsum("ij,ij->i", pull, pull)
     together = np.square(np.add.reduceat(pull, starts, axis=1)).sum(axis=1)
     correlated = max(1.0, float(np.median(together / np.maximum(single, TINY))))
@@ -126,5 +126,5 @@ def _variance(values: Array) -> float:
     squares = np.square(values)
     variance = 2.198 * float(np.median(squares))
     for _ in range(3):
-        variance = float(np.mean(np.minimum(squares, CLIP**2 * variance))) / KEPT
+        variance = float(np.mean(np.minimum(squares, CLIP**2 * variance))) / LEFT_OF_NORMAL
     return variance

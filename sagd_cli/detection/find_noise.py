@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.fields import Signals
-from sagd_cli.damage.lines import Line, find_line
+from sagd_cli.damage.lines import find_line, without_line_noise
 from sagd_cli.damage.noise_levels import NONE, floor_levels
 from sagd_cli.damage.strength import TINY, Strength
 from sagd_cli.damage.thin import kind_strengths
@@ -56,6 +56,9 @@ def find_noise(signals: Signals) -> list[FoundPart]:
     if not usable:
         return []
     stripes = _offsets(usable)
+    if stripes:
+        lines = NoiseSpectrum(tuple(NoisePart(Band((stripe,)), s.value) for stripe, s in stripes))
+        usable = [without_line_noise(signal, lines)[0] for signal in usable]
     spectrum = _spectrum(usable)
     grid = spectrum.grid
     # A stripe is as wide as the main lobe of the taper at least.
@@ -107,12 +110,8 @@ def _offsets(signals: Signals) -> list[tuple[Stripe, Strength]]:
             across = float(np.median([s.shape[3 - axis] for s in signals]))
             # Independent offsets have a white spectrum along their line.
             strength = line.deviation.scaled(sqrt(across))
-            found.append((Stripe(direction, _width(line, across), 0.0), strength))
+            found.append((Stripe(direction, line.width(across), 0.0), strength))
     return found
-
-
-def _width(line: Line, across: float) -> float:
-    return float(f"{(2 * line.half_width + 0.5) / across:.4g}") if line.half_width else 0.0
 
 
 def _lobe(stripe: Stripe, grid: FrequencyGrid) -> NDArray[np.bool_]:

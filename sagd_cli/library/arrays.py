@@ -105,9 +105,10 @@ def restore(
     restored = np.empty_like(images)
     for i, image in enumerate(damaged):
         signal = image.signal
-        y = torch.from_numpy(signal[None]).to(where)
+        ready, left = prepared.without_lines(signal, prepared.noise_of(signal))
+        y = torch.from_numpy(ready[None]).to(where)
         is_clipped = images.dtype.kind == "u"
-        found = prepared.restorer.restore(y, [prepared.noise_of(signal)], [str(i)], is_clipped)
+        found = prepared.restorer.restore(y, [left], [str(i)], is_clipped)
         restored[i] = image.pixels_of(found.estimate[0].cpu().numpy())
     return restored
 

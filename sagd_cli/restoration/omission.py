@@ -191,12 +191,13 @@ class _Work:
         self, images: list[Image], signals: list[NDArray[np.float32]], noises: list[NoiseSpectrum | None]
     ) -> Iterator[RestoredImage]:
         """Restore images of one shape."""
-        stacked = signals[0][None] if len(signals) == 1 else np.stack(signals)  # a copy of a large image less
+        ready, left = zip(*map(self.prepared.without_lines, signals, noises), strict=True)
+        stacked = ready[0][None] if len(ready) == 1 else np.stack(ready)  # a copy of a large image less
         y = torch.from_numpy(stacked).to(self.device)
         try:
             names = [image.place.name for image in images]
             is_clipped = images[0].pixels.dtype.kind == "u"
-            batch = self.prepared.restorer.restore(y, noises, names, is_clipped)
+            batch = self.prepared.restorer.restore(y, left, names, is_clipped)
         except SagdError as error:
             for image in images:
                 self._fail(image, error)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.gauge import Gauge
+from sagd_cli.damage.lines import without_line_noise
 from sagd_cli.damage.noise_levels import noise_levels
 from sagd_cli.damage.strength import FINEST, Strength
 from sagd_cli.data.images import Image
@@ -60,6 +61,20 @@ class Prepared:
         if model is not None:
             model.check(noise, self.omission.walks_path)
         return noise
+
+    def without_lines(
+        self, signal: NDArray[np.float32], noise: NoiseSpectrum | None
+    ) -> tuple[NDArray[np.float32], NoiseSpectrum | None]:
+        """Return an image (C, H, W) as it goes to the restorer, and the noise that is left for that.
+
+        Offsets and gains of whole rows and columns are taken away by robust statistics, which are better there than any
+        filter. Samples are of all the noise, so they leave this out. So do models of some noise only, and the notch.
+        """
+        model, choice = self.restorer.model, self.omission.choice
+        is_left_out = choice.empties_band if model is None else not model.knows_any_noise
+        if noise is None or is_left_out or self.omission.walks_path:
+            return signal, noise
+        return without_line_noise(signal, noise)
 
     def _measured_on(self, signal: NDArray[np.float32], noise: NoiseSpectrum) -> NoiseSpectrum | None:
         if self.gauge is None:

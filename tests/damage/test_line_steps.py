@@ -1,0 +1,51 @@
+"""What lines have more than the ones before them."""
+
+import numpy as np
+import pytest
+
+from sagd_cli.damage.line_steps import line_steps, line_windows, step_strength
+
+
+def steps_of(plane, length=None, is_gain=False):
+    plane = np.asarray(plane, np.float32)
+    return line_steps(plane, line_windows(plane.shape[1], length or plane.shape[1]), is_gain)
+
+
+def test_windows_add_up_to_one():
+    for width, length in ((100, 100), (128, 64), (97, 31)):
+        windows = line_windows(width, length)
+        np.testing.assert_allclose(windows.sum(axis=0), 1, atol=1e-6)
+        assert (len(windows) == 1) == (length == width)
+
+
+def test_objects_that_cross_part_of_a_line_do_not_move_its_step():
+    rows = np.linspace(-0.5, 0.5, 60)[:, None] ** 3 + np.zeros(200)
+    objects = rows.copy()
+    objects[20:40, 30:90] += 0.4
+    objects[10:50:3, 100:140] -= 0.3
+    np.testing.assert_allclose(steps_of(objects).values, np.diff(rows[:, :1], axis=0), atol=2e-3)
+
+
+def test_errors_have_the_variance_that_is_told():
+    noise = np.random.default_rng(0).standard_normal((200, 300))
+    steps = steps_of(noise)
+    # The efficiency of the Student law on normal noise: within a tenth of what the mean would have.
+    assert np.var(steps.values) == pytest.approx(2 / 300, rel=0.25)
+    assert np.median(steps.variances) == pytest.approx(np.var(steps.values), rel=0.4)
+
+
+def test_a_gain_is_a_step_of_the_logarithm():
+    ramp = np.linspace(0.2, 1.8, 300)[None] * np.array([[1.0], [1.1], [1.0]]) - 1
+    np.testing.assert_allclose(
+        steps_of(ramp, is_gain=True).values[:, 0], [np.log(1.1), -np.log(1.1)], rtol=0.01
+    )
+
+
+def test_strength_is_that_of_independent_effects_and_not_of_trends():
+    random = np.random.default_rng(1)
+    texture = 0.02 * random.standard_normal((400, 300))
+    trend = 0.02 * np.cumsum(random.standard_normal((400, 1)), axis=0)
+    effects = 0.1 * random.standard_normal((400, 1))
+    found = step_strength([steps_of(texture + trend + effects)])
+    assert found.certain and found.value == pytest.approx(0.1, rel=0.15)
+    assert not step_strength([steps_of(texture + trend)]).certain

@@ -20,7 +20,7 @@ MOST_ORDER = 5  # multiples of each generator
 MOST_GENERATORS = 8  # of the peaks, in their order, that are tried as generators
 FEWEST_FURTHER = 2  # peaks besides the generators that a lattice has to explain
 FARTHEST = 0.75  # cycles/sample of a point from DC, before it is wrapped: harmonics beyond are faint
-CHANCE = 1e-4  # that peaks at random places lie so
+LATTICE_CHANCE = 1e-4  # that peaks at random places lie so
 DENSEST = 0.1  # chance that one peak does
 ROUNDS = 2
 
@@ -98,7 +98,7 @@ def find_lattice(frequencies: Array, shape: Sequence[int]) -> Lattice | None:
         if lattice.density > DENSEST or further < fewest:
             continue
         ways = comb(len(frequencies), 2) * comb(len(frequencies) - 2, further)
-        if log(ways) + further * log(lattice.density) < log(CHANCE):
+        if log(ways) + further * log(lattice.density) < log(LATTICE_CHANCE):
             found, fewest = lattice.reduced(), further + 1
     return found
 

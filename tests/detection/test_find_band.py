@@ -61,3 +61,13 @@ def test_constant_images_are_said_to_be_so(tmp_path):
 def test_the_damage_of_instruments_is_found(data_root, name, part):
     band = band_of(data_root / "corrupted" / name)
     assert any(isinstance(found, part) for found in band.parts)
+
+
+def test_the_disc_of_a_tone_that_drifts_grows_to_what_is_there(tmp_path):
+    rows, columns = np.mgrid[:320, :400]
+    field = np.tile(photograph(), (2, 2))[:320, :400]
+    drifting = 8 * np.sin(2 * np.pi * (0.1 * rows + 0.2 * columns + 4e-5 * (columns - 200) ** 2))
+    (part,) = band_of(save(field + drifting, tmp_path / "drifting.png")).parts
+    power = np.abs(np.fft.rfft2(drifting)) ** 2
+    grid = FrequencyGrid(drifting.shape)
+    assert grid.total(power * part.mask(grid)) > 0.9 * grid.total(power)

@@ -1,6 +1,7 @@
 """The band that `--band auto` stands for: the peaks and lines of the images' spectrum."""
 
 from collections.abc import Sequence
+from math import inf, pi, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ from sagd_cli.data.images import Image
 from sagd_cli.detection.find_noise import find_offsets
 from sagd_cli.detection.short_lines import are_parallel, find_short_lines
 from sagd_cli.errors import DataError
-from sagd_cli.spectral.band import Band, Notch, Part, Stripe
+from sagd_cli.spectral.band import Band, Notch, Part, Ring, Stripe
 from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.lattice import find_lattice
 from sagd_cli.spectral.peaks import find_peaks
 from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage
 
+CARRIED = 0.25  # share of the variance that the lattice of a screen holds if it carries the images
+MOST_PEAKS = 0.8  # share of the peaks that lie on it then
 LOCAL_SIDE = 128  # pixels of a block in which the frequency of a tone that drifts hardly changes
 FAINTEST_DRIFT = (
     3e-4  # share of the variance: ten times that of rounding, which blocks show (see `peaks.FAINTEST`)
@@ -27,7 +31,8 @@ HELD = 0.9  # share of a tone's power that its disc has to hold
 def find_thin(images: Sequence[Image], path: Path) -> NoiseSpectrum:
     """Return the noise that `--band auto` stands for: offsets of rows or columns, and other lines and peaks.
 
-    Offsets come with their measured width and level; the levels of the others are unknown. Raises what `find_band`
+    Offsets come with their measured width and level, and what a screen hides is lost; the levels of the others are
+    unknown. Raises what `find_band`
     raises when there are neither.
     """
     offsets = find_offsets([image.signal for image in images])
@@ -46,7 +51,7 @@ def find_thin(images: Sequence[Image], path: Path) -> NoiseSpectrum:
     return NoiseSpectrum(
         (
             *(NoisePart(Band((stripe,)), strength.cautious) for stripe, strength in offsets),
-            *(NoisePart(Band((part,))) for part in others),
+            *(NoisePart(Band((part,)), inf if isinstance(part, Ring) else None) for part in others),
         )
     )
 
@@ -54,7 +59,8 @@ def find_thin(images: Sequence[Image], path: Path) -> NoiseSpectrum:
 def find_band(images: Sequence[Image], path: Path) -> Band:
     """Return the isolated peaks of the images' mean spectrum, and the strips of lines at any angle.
 
-    The disc of a peak grows to what is there where its tone drifts. `path` is where the images are from. Raises
+    The disc of a peak grows to what is there where its tone drifts. Where a screen carries the images, as in halftones,
+    the band is all beyond the cell of its lattice. `path` is where the images are from. Raises
     DataError when there are neither, and when the images are constant.
     """
     spectrum = texture(images)
@@ -62,13 +68,32 @@ def find_band(images: Sequence[Image], path: Path) -> Band:
         raise DataError(f"the images of {path} are constant: they have no spectrum")
     signals = [image.signal for image in images]
     lines = [piece for pieces in find_short_lines(signals, spectrum) for piece in pieces]
-    parts: list[Part] = [*lines, *_others(_peaks(signals, spectrum), lines, spectrum.grid)]
+    peaks = _peaks(signals, spectrum)
+    screen = _beyond_screen([part for part in peaks if isinstance(part, Notch)], spectrum)
+    parts: list[Part] = [screen] if screen else [*lines, *_others(peaks, lines, spectrum.grid)]
     if not parts:
         raise DataError(
             f"no isolated peaks or stripes were found in {path}: nothing was changed",
             f"Look at `sagd spectrum {path} --plot spectrum.png` and give the --band.",
         )
     return Band(tuple(parts))
+
+
+def _beyond_screen(peaks: Sequence[Notch], spectrum: Spectrum) -> Ring | None:
+    """Return all beyond the cell of a lattice that carries the images, None where none does.
+
+    Each point of the lattice has the image's own spectrum about it. The cell that belongs to DC is taken as a disc.
+    """
+    centers = np.reshape([peak.center for peak in peaks], (-1, spectrum.grid.ndim))
+    lattice = find_lattice(centers, spectrum.grid.shape) if len(centers) and spectrum.grid.ndim == 2 else None
+    if lattice is None or np.mean(on := lattice.holds(centers)) < MOST_PEAKS:
+        return None
+    masks = [peak.mask(spectrum.grid) for peak, is_on in zip(peaks, on, strict=True) if is_on]
+    held = spectrum.grid.total(np.where(np.any(masks, axis=0), spectrum.power, 0.0))
+    if held < CARRIED * spectrum.grid.total(spectrum.power):
+        return None
+    cell = abs(float(np.linalg.det(lattice.generators)))
+    return Ring(round(sqrt(2 * cell / pi), 3), 1.0)
 
 
 def _peaks(signals: Sequence[NDArray[np.float32]], spectrum: Spectrum) -> list[Part]:

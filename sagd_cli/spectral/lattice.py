@@ -63,7 +63,7 @@ class Lattice:
     @cached_property
     def _points(self) -> NDArray[np.int64]:
         points = np.concatenate([_pairs(), -_pairs()])
-        return points[np.linalg.norm(points @ self.generators, axis=1) < FARTHEST]
+        return np.asarray(points[np.linalg.norm(points @ self.generators, axis=1) < FARTHEST])
 
     def fitted(self, frequencies: Array) -> "Lattice":
         """Return it with generators that fit the frequencies (M, 2) that lie on it best."""
@@ -71,7 +71,7 @@ class Lattice:
         if np.linalg.matrix_rank(orders[on, :2]) < 2:
             return self
         generators = np.linalg.lstsq(orders[on, :2], (frequencies - orders[:, 2:])[on], rcond=None)[0]
-        return Lattice(generators, self.bins)
+        return Lattice(np.asarray(generators, dtype=np.float64), self.bins)
 
     def reduced(self) -> "Lattice":
         """Return it with its two shortest generators (Lagrange and Gauss)."""
@@ -94,7 +94,7 @@ def find_lattice(frequencies: Array, shape: Sequence[int]) -> Lattice | None:
         lattice = Lattice(np.array(pair), bins)
         for _ in range(ROUNDS):
             lattice = lattice.fitted(frequencies)
-        further = np.count_nonzero(lattice.holds(frequencies)) - 2
+        further = int(np.count_nonzero(lattice.holds(frequencies))) - 2
         if lattice.density > DENSEST or further < fewest:
             continue
         ways = comb(len(frequencies), 2) * comb(len(frequencies) - 2, further)

@@ -36,7 +36,7 @@ def omit(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of images, or one image or stack.")],
     band: Annotated[
         str | None,
-        typer.Option("--band", metavar="BAND|auto", help=f"{BAND_HELP} auto: find notches and stripes."),
+        typer.Option("--band", metavar="BAND|auto", help=f"{BAND_HELP} auto: find tones and lines."),
     ] = None,
     noise: Annotated[str | None, typer.Option("--noise", metavar="NOISE", help=NOISE_HELP)] = None,
     folder: Annotated[

@@ -26,7 +26,7 @@ SEEN_TILE, MOST_TILES = 512, 24
 WAVE_BLOCKS = 4  # along each axis, in all of which a wave is the same
 COHERENT = 0.8  # share of its power that keeps its phase, and its height, from block to block
 FEW_VALUES, MOST_VALUES = 16, 1 << 20
-FLAT = 0.5  # share of the neighbours that are equal; of 8 bits with noise of 1.2 steps it is a quarter
+FLAT_SHARE = 0.5  # share of the neighbours that are equal; of 8 bits with noise of 1.2 steps it is a quarter
 FAINTEST_WHITE = 1.2 / 127.5  # nobody sees less, and few photographs have less
 
 
@@ -89,7 +89,7 @@ def _is_drawn(signal: NDArray[np.float32]) -> bool:
     """Tell whether an image has few values, or mostly neighbours of exactly the same value along both axes."""
     if len(np.unique(signal.ravel()[:MOST_VALUES])) <= FEW_VALUES:
         return True
-    return all(np.mean(np.diff(signal, axis=axis) == 0) > FLAT for axis in (1, 2))
+    return all(np.mean(np.diff(signal, axis=axis) == 0) > FLAT_SHARE for axis in (1, 2))
 
 
 def _white(signals: Signals, parts: list[Part]) -> list[FoundPart]:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from sagd_cli.errors import ConfigError, suggest
 from sagd_cli.spectral.grid import FrequencyGrid
-from sagd_cli.spectral.region import PRESETS, check_center, check_edges, disc, indicator, strip
+from sagd_cli.spectral.region import PRESETS, check_center, check_edges, disc, indicator, wedge
 
-STRIPE_AXES = {"horizontal": -2, "vertical": -1}  # the axis of the field along which the stripes alternate
+STRIPE_ANGLES = {"horizontal": 0.0, "vertical": 90.0}  # of the lines, in degrees
+WIDEST_ANGLE = 90.0  # between the lines of one part
 STRIPE_WIDTH = 0.01
 STRIPE_GUARD = 0.05
 # In the list of bands that a network is trained for: rings between random radii, and noise of any kind.
@@ -82,25 +83,38 @@ class Notch:
 
 @dataclass(frozen=True)
 class Stripe:
-    """The strip of full `width` (cycles/sample) that holds stripes of `direction`, from `guard` in rho on; never DC."""
+    """The strip of full `width` (cycles/sample) that holds stripes of `direction`, from `guard` to `end` in rho; no DC.
+
+    `direction` is horizontal, vertical, the angle of the lines in degrees, counter-clockwise from horizontal ones, or
+    the least and the largest of their angles as LO:HI. The strip then widens to a wedge.
+    """
 
     direction: str
     width: float = STRIPE_WIDTH
     guard: float = STRIPE_GUARD
+    end: float = 1.0
     is_radial: ClassVar[bool] = False
     is_thin: ClassVar[bool] = True
+
+    @property
+    def angles(self) -> tuple[float, float]:
+        """The least and the largest angle of the lines in degrees, counter-clockwise from horizontal ones."""
+        known = STRIPE_ANGLES.get(self.direction)
+        ends = [known] if known is not None else [float(angle) for angle in self.direction.split(":")]
+        return ends[0], ends[-1]
 
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
         """Bins of the half spectrum inside; raise ConfigError unless the field has two axes."""
         if grid.ndim != 2:
             raise ConfigError(f"{self.direction} stripes need an image, not a field of shape {grid.shape}")
-        inside = strip(STRIPE_AXES[self.direction], self.width, self.guard, FrequencyGrid(grid.shape)) > 0
-        return inside & (grid.radius > 0)
+        inside = wedge(self.angles, self.width, grid)
+        return inside & indicator(self.guard, self.end, FrequencyGrid(grid.shape)) & (grid.radius > 0)
 
     def __str__(self) -> str:
         """The part as the command line takes it."""
-        guard = "" if self.guard == STRIPE_GUARD else f",{_shown(self.guard)}"
-        return f"stripe:{self.direction},{_shown(self.width)}{guard}"
+        ends = [_shown(self.guard), _shown(self.end)][: 1 + (self.end != 1)]
+        tail = ends if self.guard != STRIPE_GUARD or self.end != 1 else []
+        return "stripe:" + ",".join([self.direction, _shown(self.width), *tail])
 
 
 @dataclass(frozen=True)
@@ -173,20 +187,42 @@ def _read_notch(text: str, rest: str) -> Notch:
 
 
 def _read_stripe(text: str, rest: str) -> Stripe:
-    direction, comma, width = rest.partition(",")
-    direction = direction.strip()
-    if direction not in STRIPE_AXES:
-        raise ConfigError(f"the stripes {text!r} have no direction", suggest(direction, STRIPE_AXES))
+    direction, comma, further = rest.partition(",")
+    direction = _direction(text, direction.strip())
     if not comma:
         return Stripe(direction)
     form = f"{KINDS['stripe'].form} with numbers, in cycles/pixel and in rho"
-    value, *more = _numbers(width.split(","), text, form, "stripe:horizontal,0.01", (1, 2))
-    if not 0 <= value <= 0.5:
+    width, *ends = _numbers(further.split(","), text, form, "stripe:horizontal,0.01", (1, 3))
+    if not 0 <= width <= 0.5:
         raise ConfigError(f"the stripes {text!r} need a width from 0 to 0.5 cycles/pixel")
-    guard = more[0] if more else STRIPE_GUARD
+    guard, end = [*ends, *(STRIPE_GUARD, 1.0)[len(ends) :]]
     if not 0 <= guard < 0.5:
         raise ConfigError(f"the stripes {text!r} begin between 0 and 0.5 in rho")
-    return Stripe(direction, value, guard)
+    if not guard < end <= 1:
+        raise ConfigError(
+            f"the stripes {text!r} end above {guard:g}, where they begin, and at most at 1 in rho"
+        )
+    return Stripe(direction, width, guard, end)
+
+
+def _direction(text: str, direction: str) -> str:
+    """Return a direction of stripes in its shortest form."""
+    if direction in STRIPE_ANGLES:
+        return direction
+    try:
+        angles = [float(word) for word in direction.split(":")]
+    except ValueError:
+        hint = suggest(direction, STRIPE_ANGLES)
+        raise ConfigError(
+            f"the stripes {text!r} have no direction", f"{hint} An angle in degrees is one, too."
+        ) from None
+    first, *_, last = [angles[0], *angles]
+    if len(angles) > 2 or not -180 <= first <= last <= 180 or last - first > WIDEST_ANGLE:
+        raise ConfigError(
+            f"the stripes {text!r} need an angle from -180 to 180 degrees, or two as LO:HI, at most 90 apart",
+            "0 is horizontal, 45 rises to the right like /, 90 is vertical, and 135 falls.",
+        )
+    return ":".join(map(_shown, angles))
 
 
 @dataclass(frozen=True)
@@ -205,7 +241,7 @@ class PartKind:
 KINDS = {
     "ring": PartKind("LO:HI in rho", _read_ring),
     "notch": PartKind("notch:FY,FX,RADIUS", _read_notch),
-    "stripe": PartKind("stripe:horizontal[,WIDTH[,FROM]]", _read_stripe),
+    "stripe": PartKind("stripe:horizontal|vertical|ANGLE[,WIDTH[,FROM[,TO]]]", _read_stripe),
 }
 
 

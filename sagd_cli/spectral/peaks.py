@@ -17,11 +17,11 @@ from scipy import ndimage, optimize, special
 
 from sagd_cli.spectral.band import STRIPE_GUARD, Notch, Stripe
 from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.lattice import FEWEST_FURTHER, find_lattice
 
 Kind = Literal["notch", "stripe-horizontal", "stripe-vertical"]
 Bins = NDArray[np.intp]
 
-MOST = 20
 FALSE_ALARMS = 1e-3  # expected over a whole spectrum of Gaussian noise
 PEAK_FLOOR_DB = (
     10.0  # photographs are not Gaussian noise: bins of their smooth spectra reach 8 to 9 dB, rarely 10
@@ -30,6 +30,7 @@ PEAK_FLOOR_DB = (
 # of 1/12) in a photograph of ordinary contrast (a standard deviation of 50 levels). The Kodak images have such a peak
 # at (1/2, 1/2).
 FAINTEST = 1 / 12 / 50**2
+HARMONIC_FLOOR_DB = 8.0  # of a peak on a lattice: it lies where one is expected
 STRIPE_FLOOR_DB = 7.5  # house fronts, brick courses and planks reach 5 to 7 dB
 LOBE = 2  # half width of the main lobe of the Hann taper, in bins
 # Neighbours up to this distance, in bins, give the background. A bar of a signal is one bin thick, so it has to be
@@ -70,13 +71,14 @@ class Peak:
 
 
 def find_peaks(power: Array, grid: FrequencyGrid, count: int) -> list[Peak]:
-    """Return the peaks and stripes of `power`, strongest first, at most 20.
+    """Return the peaks and stripes of `power`, strongest first.
 
     `power` is the Hann-tapered power spectrum on the half spectrum of `grid`, the mean over `count` independent
     fields that have lost their means. A peak must be 10 dB above its background, and so high that Gaussian noise of
-    that background has such a peak in fewer than one of 1,000 spectra. A stripe must be 7.5 dB above its background.
-    Stripes are sought in two dimensions only, from 64 samples along both axes. A field of less than 21 samples along an
-    axis (49 in one dimension) has no room for a background, and no peaks.
+    that background has such a peak in fewer than one of 1,000 spectra. On the lattice of the other peaks of an image, 8
+    dB are enough. A stripe must be 7.5 dB above its background. Stripes are sought in two dimensions only, from 64
+    samples along both axes. A field of less than 21 samples along an axis (49 in one dimension) has no room for a
+    background, and no peaks.
     """
     if min(grid.shape) <= 2 * REACH[grid.ndim] or not power.any():
         return []
@@ -84,7 +86,7 @@ def find_peaks(power: Array, grid: FrequencyGrid, count: int) -> list[Peak]:
     spectrum = np.maximum(grid.full(power), 1e-20 * power.max())
     stripes = _stripes(spectrum, count) if grid.ndim == 2 and min(grid.shape) >= STRIPE_SMALLEST else []
     peaks = _isolated(spectrum, grid, count, stripes)
-    return sorted(stripes + peaks, key=lambda peak: -peak.excess_db)[:MOST]
+    return sorted(stripes + peaks, key=lambda peak: -peak.excess_db)
 
 
 def _median_bias_db(count: int) -> float:
@@ -153,23 +155,44 @@ def _background_db(level: Array, summits: Bins, bias: float) -> Array:
 
 
 def _isolated(spectrum: Array, grid: FrequencyGrid, count: int, stripes: list[Peak]) -> list[Peak]:
-    """Return the peaks that no stripe covers, strongest first; a peak hides the lesser ones within its extent."""
+    """Return the peaks that no stripe covers, strongest first, and then lower ones on their lattice."""
     level, summits = 10 * np.log10(spectrum), _summits(spectrum, grid)
     excess = level[tuple(summits.T)] - _background_db(level, summits, _median_bias_db(count))
     floor_db = max(PEAK_FLOOR_DB, _threshold_db(grid, count))
     frequencies = summits / np.array(grid.shape)
     pair = np.where(np.all(2 * frequencies % 1 == 0, axis=1), 1, 2)  # a bin at Nyquist is its own mirror
     share = pair * NOISE_BANDWIDTH**grid.ndim * spectrum[tuple(summits.T)] / np.sum(spectrum)
-    left = (excess > floor_db) & (share > FAINTEST) & ~_covered(frequencies, stripes)
-    peaks: list[Peak] = []
-    while left.any() and len(peaks) < MOST:
-        top = int(np.argmax(np.where(left, excess, -np.inf)))
-        background = 10 ** ((level[tuple(summits[top])] - excess[top]) / 10)
-        radius = _radius(spectrum, frequencies[top], background)
+    free = (share > FAINTEST) & ~_covered(frequencies, stripes)
+    peaks = _separate(spectrum, frequencies, np.where(free & (excess > floor_db), excess, 0.0))
+    if grid.ndim != 2 or len(peaks) < 2 + FEWEST_FURTHER:
+        return peaks
+    found = np.array([peak.center for peak in peaks], dtype=np.float64)
+    lattice = find_lattice(found, grid.shape)
+    if lattice is None:
+        return peaks
+    for peak in peaks:
+        free &= _outside(frequencies, peak)
+    lower = free & (excess > min(HARMONIC_FLOOR_DB, floor_db)) & lattice.holds(frequencies)
+    return peaks + _separate(spectrum, frequencies, np.where(lower, excess, 0.0))
+
+
+def _separate(spectrum: Array, frequencies: Array, excess: Array) -> list[Peak]:
+    """Return a peak for each of the frequencies with an excess, in dB, but for those within a higher one's extent."""
+    excess, peaks = excess.copy(), []
+    while excess.any():
+        top = int(np.argmax(excess))
+        here = tuple(np.rint(frequencies[top] * spectrum.shape).astype(int))
+        radius = _radius(spectrum, frequencies[top], spectrum[here] / 10 ** (excess[top] / 10))
         peaks.append(Peak("notch", _representative(frequencies[top]), radius, float(excess[top])))
-        for mirror in (frequencies[top], -frequencies[top]):
-            left &= np.linalg.norm(_wrapped(frequencies - mirror), axis=1) > radius
+        excess *= _outside(frequencies, peaks[-1])
     return peaks
+
+
+def _outside(frequencies: Array, peak: Peak) -> NDArray[np.bool_]:
+    """Tell which of the frequencies (M, d) lie outside the extent of a peak and of its mirror."""
+    center = np.array(peak.center, dtype=np.float64)
+    distances = [np.linalg.norm(_wrapped(frequencies - sign * center), axis=1) for sign in (1, -1)]
+    return np.asarray(np.min(distances, axis=0) > peak.extent)
 
 
 def _wrapped(difference: Array) -> Array:

@@ -117,6 +117,27 @@ def strip(axis: int, width: float, guard: float, grid: FrequencyGrid, transition
     return _within(across, width / 2, transition) * spared
 
 
+def wedge(angles: tuple[float, float], width: float, grid: FrequencyGrid) -> NDArray[np.bool_]:
+    """Return the bins that hold straight lines in an image whose angles lie between two, in degrees.
+
+    Angles are those of the lines as seen, counter-clockwise from horizontal ones. Their frequencies lie across them, on
+    strips through DC of full `width` (cycles/sample) that are as wide as the spacing of frequencies at least. Between
+    the strips of both angles all bins are inside; the second angle is at most 90 degrees from the first.
+    """
+    f_y, f_x = grid.axes
+    # A frequency of 1/2 is -1/2, too.
+    mirrored = np.where((np.abs(f_y) == 0.5) | (f_x == 0.5), -f_y, f_y)
+    inside = np.zeros(grid.half_shape, bool)
+    for rows in (f_y, mirrored):
+        along = []
+        for sine, cosine in ((np.sin(angle), np.cos(angle)) for angle in np.radians(angles)):
+            least = max(abs(cosine) / grid.shape[1], abs(sine) / grid.shape[0])
+            along.append(f_x * cosine - rows * sine)
+            inside |= np.abs(along[-1]) <= max(width, least) / 2 + SLACK
+        inside |= along[0] * along[1] < 0
+    return inside
+
+
 def _rise(x: Array, edge: float, width: float) -> Array:
     phase = np.clip((x - edge) / width + 0.5, 0.0, 1.0)
     return 0.5 - 0.5 * np.cos(np.pi * phase)

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from sagd_cli.data.images import read_image
-from sagd_cli.detection.find_band import find_band
+from sagd_cli.detection.find_band import find_band, find_thin
 from sagd_cli.errors import DataError
-from sagd_cli.spectral.band import Notch, Stripe
+from sagd_cli.spectral.band import Notch, Ring, Stripe
 from sagd_cli.spectral.grid import FrequencyGrid
 
 SHAPE = (192, 256)
@@ -61,3 +61,32 @@ def test_constant_images_are_said_to_be_so(tmp_path):
 def test_the_damage_of_instruments_is_found(data_root, name, part):
     band = band_of(data_root / "corrupted" / name)
     assert any(isinstance(found, part) for found in band.parts)
+
+
+def test_the_disc_of_a_tone_that_drifts_grows_to_what_is_there(tmp_path):
+    rows, columns = np.mgrid[:320, :400]
+    field = np.tile(photograph(), (2, 2))[:320, :400]
+    drifting = 8 * np.sin(2 * np.pi * (0.1 * rows + 0.2 * columns + 4e-5 * (columns - 200) ** 2))
+    (part,) = band_of(save(field + drifting, tmp_path / "drifting.png")).parts
+    power = np.abs(np.fft.rfft2(drifting)) ** 2
+    grid = FrequencyGrid(drifting.shape)
+    assert grid.total(power * part.mask(grid)) > 0.9 * grid.total(power)
+
+
+def halftone(period=8.0, angle=30):
+    """One bit for each pixel: round dots on a screen at an angle."""
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    turn = np.radians(angle)
+    first, second = (
+        np.cos(2 * np.pi / period * (a * rows + b * columns))
+        for a, b in ((np.sin(turn), np.cos(turn)), (np.cos(turn), -np.sin(turn)))
+    )
+    return np.where(photograph() > 128 + 45 * (first + second), 255.0, 0.0)
+
+
+def test_a_screen_that_carries_the_image_hides_all_beyond_its_cell(tmp_path):
+    path = save(halftone(), tmp_path / "halftone.png")
+    (part,) = find_thin([read_image(path)], path).parts
+    (ring,) = part.source.parts
+    assert isinstance(ring, Ring) and ring.high == 1 and part.level == np.inf
+    assert ring.low == pytest.approx((2 / np.pi) ** 0.5 / 8, rel=0.03)

@@ -22,7 +22,14 @@ notches = st.builds(
     st.floats(0, 0.5, exclude_min=True),
 )
 flat_notches = st.builds(Notch, st.tuples(frequency, frequency), st.floats(0.001, 0.5))
-stripes = st.builds(Stripe, st.sampled_from(["horizontal", "vertical"]), st.floats(0, 0.5))
+angles = st.integers(-360, 360).map(lambda k: k / 2)
+wedges = st.tuples(angles, st.integers(0, 90)).map(
+    lambda a: f"{min(a[0], 90.0)!r}:{min(a[0], 90.0) + a[1]!r}"
+)
+directions = st.one_of(st.sampled_from(["horizontal", "vertical"]), angles.map(repr), wedges).map(
+    lambda text: text.replace(".0", "")
+)
+stripes = st.builds(Stripe, directions, st.floats(0, 0.5), st.floats(0, 0.4), st.floats(0.5, 1))
 
 
 def mask_or_nothing(band, shape):
@@ -47,6 +54,9 @@ def mask_or_nothing(band, shape):
         ("stripe:horizontal", [Stripe("horizontal", 0.01)]),
         ("stripe:vertical,0.03", [Stripe("vertical", 0.03)]),
         ("stripe:vertical,0", [Stripe("vertical", 0)]),
+        ("stripe:20.0", [Stripe("20")]),
+        ("stripe:-5:12.5,0.02,0", [Stripe("-5:12.5", 0.02, 0)]),
+        ("stripe:90,0.02,0.1,0.4", [Stripe("90", 0.02, 0.1, 0.4)]),
         ("  mid ", [Ring(0.25, 0.5)]),
         (" 0.1 : 0.2 ", [Ring(0.1, 0.2)]),
         ("notch: 0.25, -0.1 , 0.01", [Notch((0.25, -0.1), 0.01)]),
@@ -64,11 +74,14 @@ def test_a_band_reads_as_the_parts_it_names(text, parts):
 
 
 def test_the_forms_are_those_of_the_table():
-    expected = "low, mid, high, LO:HI in rho, notch:FY,FX,RADIUS, stripe:horizontal[,WIDTH[,FROM]]"
-    assert band_forms() == expected
+    stripe = "stripe:horizontal|vertical|ANGLE[,WIDTH[,FROM[,TO]]]"
+    assert band_forms() == f"low, mid, high, LO:HI in rho, notch:FY,FX,RADIUS, {stripe}"
     with pytest.raises(ConfigError) as refused:
         Band.parse("lov")
-    assert "LO:HI in rho, notch:FY,FX,RADIUS or stripe:horizontal[,WIDTH[,FROM]]" in refused.value.hint
+    assert (
+        "LO:HI in rho, notch:FY,FX,RADIUS or stripe:horizontal|vertical|ANGLE[,WIDTH[,FROM[,TO]]]"
+        in refused.value.hint
+    )
 
 
 class Everything:
@@ -89,10 +102,10 @@ def test_a_kind_of_band_is_one_row_of_the_table(monkeypatch):
     band = Band.parse("notch:0.25,0.1,0.01+all:")
     assert isinstance(band.parts[1], Everything) and str(band) == "notch:0.25,0.1,0.01+all:"
     assert band.mask(FrequencyGrid((4, 4))).all()
-    assert band_forms().endswith("stripe:horizontal[,WIDTH[,FROM]], all:")
+    assert band_forms().endswith("stripe:horizontal|vertical|ANGLE[,WIDTH[,FROM[,TO]]], all:")
     with pytest.raises(ConfigError) as refused:
         Band.parse("al")
-    assert refused.value.hint.endswith("stripe:horizontal[,WIDTH[,FROM]] or all:.")
+    assert refused.value.hint.endswith("stripe:horizontal|vertical|ANGLE[,WIDTH[,FROM[,TO]]] or all:.")
 
 
 def test_a_misspelt_kind_is_named():
@@ -143,9 +156,27 @@ MALFORMED = [
     *["notch:0.51,0,0.01", "notch:0,-0.6,0.01", "notch:0.1,0.1,0", "notch:0.1,0.1,-0.01"],
     *["notch:0.1,0.1,0.51", "notch:nan,0.1,0.01", "notch:0.1,inf,0.01", "notch:0.1,0.1,nan"],
     *["notch:0.1,0.1,0.1,0.1,0.01", "notch:0.1:0.1:0.01", "notches:0.1,0.1,0.01", "notch=0.1,0.1,0.01"],
-    *["stripe", "stripe:", "stripe:0.1", "stripe:diagonal", "stripe:Horizontal", "stripe:horizontal,"],
+    *[
+        "stripe",
+        "stripe:",
+        "stripe:181",
+        "stripe:20:10",
+        "stripe:0:91",
+        "stripe:1:2:3",
+        "stripe:nan",
+        "stripe:diagonal",
+        "stripe:Horizontal",
+        "stripe:horizontal,",
+    ],
     *["stripe:horizontal,wide", "stripe:horizontal,-0.01", "stripe:vertical,0.51", "stripe:vertical,nan"],
-    *["stripe:vertical,0.1,0.1,0.1", "stripe:horizontal:0.1", "stripe,horizontal", "low+notch:1,1,1"],
+    *[
+        "stripe:vertical,0.1,0.1,0.1",
+        "stripe:vertical,0.1,0.1,1.1",
+        "stripe:20,0,0,1,1",
+        "stripe:horizontal:0.1",
+        "stripe,horizontal",
+        "low+notch:1,1,1",
+    ],
 ]
 
 
@@ -234,6 +265,56 @@ def test_stripes_lie_across_their_direction_beyond_rho_of_a_twentieth(shape, dir
     grid = FrequencyGrid(shape)
     drawn = mask_or_nothing(Band((Stripe(direction, width),)), shape)
     np.testing.assert_array_equal(grid.full(drawn.astype(float)), expected)
+
+
+def lines(angle, shape=(96, 128), seed=0):
+    """Lines that run at an angle as seen, counter-clockwise from horizontal ones: / for 45."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    place = -rows * np.cos(np.radians(angle)) - columns * np.sin(np.radians(angle))
+    random = np.random.default_rng(seed)
+    waves = [np.cos(2 * np.pi * (f * place + random.uniform())) for f in random.uniform(0.1, 0.45, 20)]
+    return sum(waves) * np.outer(np.hanning(shape[0]), np.hanning(shape[1]))
+
+
+@pytest.mark.parametrize("angle", [0, 20, 45, 90, 110, 135, 170, -20])
+def test_lines_have_their_power_in_the_strip_of_their_angle(angle):
+    image = lines(angle)
+    grid = FrequencyGrid(image.shape)
+    power = np.abs(np.fft.rfft2(image)) ** 2
+    for text, share in ((f"{angle}", 0.98), (f"{angle - 4}:{angle + 4}", 0.98)):
+        inside = Stripe(text, 5 / 96).mask(grid)
+        assert grid.total(power * inside) > share * grid.total(power), text
+        assert grid.mean(inside) < 0.15
+    assert grid.total(
+        power * Stripe(f"{angle + 40 if angle < 100 else angle - 40}", 5 / 96).mask(grid)
+    ) < 0.1 * grid.total(power)
+
+
+@given(images, st.integers(0, 90), st.integers(0, 30), st.floats(0, 0.2))
+@example((16, 24), 45, 0, 0.0)
+@laws
+def test_a_turned_or_mirrored_picture_has_the_turned_or_mirrored_strip(shape, angle, spread, width):
+    def full(shape, low, high):
+        grid = FrequencyGrid(shape)
+        return grid.full(Stripe(f"{low}:{high}", width, 0.0).mask(grid).astype(float))
+
+    upright = full(shape, angle, angle + spread)
+    turned = full(shape[::-1], angle - 90, angle + spread - 90)
+    mirrored = full(shape, -angle - spread, -angle)
+    rows, columns = (-np.arange(n) % n for n in shape)
+    np.testing.assert_array_equal(mirrored, upright[rows])
+    np.testing.assert_array_equal(turned, upright[:, columns].T)
+
+
+@pytest.mark.parametrize("angle", range(0, 180, 15))
+def test_the_thinnest_strip_has_no_gap_and_a_strip_of_two_equal_angles_is_that_of_one(angle):
+    grid = FrequencyGrid((40, 64))
+    thin = Stripe(f"{angle}", 0.0, 0.0).mask(grid)
+    assert np.array_equal(thin, Stripe(f"{angle}:{angle}", 0.0, 0.0).mask(grid))
+    full = np.fft.fftshift(grid.full(thin.astype(float)))
+    steep = abs(np.cos(np.radians(angle))) / 64 > abs(np.sin(np.radians(angle))) / 40
+    assert (full.sum(axis=1 if steep else 0) > 0).mean() > 0.7
+    assert thin.sum() <= 2.2 * max(grid.shape)
 
 
 @pytest.mark.parametrize("direction", ["horizontal", "vertical"])

@@ -69,11 +69,12 @@ def _blocks(fields: Fields) -> NDArray[np.float32]:
     if min(height, width) < side:
         return np.zeros((0, *BLOCK_GRID.shape), np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(fields.values, BLOCK_GRID.shape, axis=(2, 3))
-    blocks = windows[:, :, :: side // 2, :: side // 2].reshape(-1, *BLOCK_GRID.shape)
+    blocks: NDArray[np.float32] = windows[:, :, :: side // 2, :: side // 2].reshape(-1, *BLOCK_GRID.shape)
     kept = np.mean(np.abs(blocks) >= 1, axis=(1, 2)) <= CLIPPED
     if np.count_nonzero(kept) >= FEWEST_BLOCKS:
         blocks = blocks[kept]
-    return blocks[np.unique(np.linspace(0, len(blocks) - 1, MOST_SAMPLED).astype(int))]
+    chosen: NDArray[np.float32] = blocks[np.unique(np.linspace(0, len(blocks) - 1, MOST_SAMPLED).astype(int))]
+    return chosen
 
 
 def _groups(noise: Array) -> Array:
@@ -172,7 +173,8 @@ class _Mixture:
         shape = mean**2 / (noise**2 * own + self._images**2 * (own + DEPARTURE**2))
         constant = np.sum(shape * np.log(shape / mean) - gammaln(shape), axis=1)
         rates, shapes, energies = (x.astype(np.float32) for x in (shape / mean, shape, self._energies))
-        return constant.astype(np.float32) + np.log(energies) @ shapes.T - energies @ rates.T
+        fits: Array = constant.astype(np.float32) + np.log(energies) @ shapes.T - energies @ rates.T
+        return fits
 
     def fitted(self, variance: float, law: _Law) -> tuple[float, _Law]:
         """Return the logarithm of the posterior at the likeliest law of the image, and that law.

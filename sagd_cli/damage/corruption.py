@@ -104,7 +104,11 @@ def corrupt_files(
                 target = folder / name(image.path)
                 changed, pixels, clipped = _corrupted(corruption, image, clip)
                 writer.write(changed, pixels, target)
-                record = {"input": str(image.path), "output": str(target), "range": image.values.ends}
+                record: dict[str, Any] = {
+                    "input": str(image.path),
+                    "output": str(target),
+                    "range": image.values.ends,
+                }
                 record |= {} if image.page is None else {"page": image.page}
                 outcome.files.append(record | ({"clipped": clipped} if clip else {}))
     found = {"files": outcome.done, "failed": outcome.failed}

@@ -16,7 +16,7 @@ Plane = NDArray[np.float32]
 
 FREEDOM = 3.0  # degrees of freedom of the Student law that differences of pixels follow
 REWEIGHTED = 4
-NEAR = (3, 9)  # pixels, across and along the lines, that tell how much a pixel differs from the next
+NEIGHBOURS = (3, 9)  # pixels, across and along the lines, that tell how much a pixel differs from the next
 CURVATURE = 1.5  # by how much the weights overstate how well normal noise lets a shift be known
 COMMON_SCALE = 0.3  # of the mean difference, which is added to that
 LINE_BLOCKS = 12  # of a line, which are taken to be independent
@@ -48,7 +48,8 @@ def line_windows(width: int, length: float) -> Plane:
         return np.ones((1, width), np.float32)
     centres = np.linspace(0, width - 1, max(3, round(2 * width / length) + 1))
     distance = np.abs(np.arange(width) - centres[:, None]) / centres[1]
-    return np.clip(1 - distance, 0, 1).astype(np.float32)
+    weights: Plane = np.clip(1 - distance, 0, 1).astype(np.float32)
+    return weights
 
 
 def line_steps(plane: Plane, windows: Plane, is_gain: bool, every: int = 1) -> LineSteps:
@@ -67,7 +68,7 @@ def line_steps(plane: Plane, windows: Plane, is_gain: bool, every: int = 1) -> L
     values, across = _medians(changes / unit if is_gain else changes, windows), windows.T.copy()
     for _ in range(REWEIGHTED):
         rest = changes - (values @ windows if len(windows) > 1 else values) * unit
-        scale = ndimage.uniform_filter(np.abs(rest), NEAR, mode="nearest")
+        scale = ndimage.uniform_filter(np.abs(rest), NEIGHBOURS, mode="nearest")
         scale += COMMON_SCALE * scale.mean() + TINY
         weights = counted * (FREEDOM + 1) / (FREEDOM * scale * scale + rest * rest)
         weights *= unit

@@ -111,8 +111,8 @@ def _planes(signals: Sequence[NDArray[np.float32]]) -> list[Plane]:
 
 
 def _joined(strengths: Sequence[Strength]) -> Strength:
-    ends = ([getattr(s, end) for s in strengths] for end in ("value", "low", "high"))
-    return Strength(*(sqrt(sum(np.square(values))) for values in ends))
+    value, low, high = np.sqrt(np.square([(s.value, s.low, s.high) for s in strengths]).sum(axis=0)).tolist()
+    return Strength(value, low, high)
 
 
 def _per_bin(strength: Strength, half_width: int) -> Strength:

@@ -69,7 +69,7 @@ def find_noise(signals: Signals) -> list[FoundPart]:
     spared = np.logical_or.reduce([spared, *(part.mask(grid) for part, _ in peaks)])
     rings = find_rings(spectrum.power, spectrum.fields, grid, spared)
     parts: list[tuple[Part, Strength]] = [*rings, *peaks, *stripes]
-    white = _white(usable, [part for part, _ in parts])
+    white = _white(usable, parts)
     return [*white, *(FoundPart(Band((part,)), strength) for part, strength in parts)]
 
 
@@ -92,9 +92,12 @@ def _is_drawn(signal: NDArray[np.float32]) -> bool:
     return all(np.mean(np.diff(signal, axis=axis) == 0) > FLAT_SHARE for axis in (1, 2))
 
 
-def _white(signals: Signals, parts: list[Part]) -> list[FoundPart]:
+def _white(signals: Signals, parts: list[tuple[Part, Strength]]) -> list[FoundPart]:
+    """Return white noise beside `parts`, which count as one kind: few patches do not tell many apart."""
+
     def units(grid: FrequencyGrid) -> Array:
-        return np.stack([np.ones(grid.half_shape), *(part.mask(grid).astype(np.float64) for part in parts)])
+        others = [strength.value**2 * part.mask(grid) for part, strength in parts]
+        return np.stack([np.ones(grid.half_shape), *([np.sum(others, axis=0)] if others else [])])
 
     strength, *_ = floor_levels(signals, units) or [NONE]
     if strength.cautious < FAINTEST_WHITE:

@@ -19,7 +19,7 @@ from sagd_cli.spectral.grid import Array
 from sagd_cli.spectral.spectrum import Spectrum, hann_taper
 
 BLOCK_SIDES = (64, 128, 256)  # pixels
-FEWEST_BLOCKS, MOST_SEEN = 48, 192
+FEWEST_SEEN, MOST_SEEN = 48, 192
 LENGTHS = ((6.4, 14.0), (14.0, 29.0))  # bins from DC of a block between which a strip is seen
 ACROSS, ASIDE = 1, (4, 6)  # bins off the middle of a strip that belong to it, and that tell what is beside it
 RIDGE_DB = 6.0  # of the median over the blocks
@@ -39,7 +39,7 @@ def find_short_lines(signals: Signals, spectrum: Spectrum) -> list[list[Stripe]]
     angles: list[float] = []
     for side in BLOCK_SIDES:
         powers = _block_powers(signals, side)
-        if len(powers) < FEWEST_BLOCKS:
+        if len(powers) < FEWEST_SEEN:
             break
         for angle in (_refined(spectrum, a) for length in LENGTHS for a in _even_ridges(powers, length)):
             if all(_turn(angle, other) > APART for other in angles):
@@ -49,7 +49,7 @@ def find_short_lines(signals: Signals, spectrum: Spectrum) -> list[list[Stripe]]
 
 def are_parallel(first: Stripe, second: Stripe) -> bool:
     """Tell whether the lines of two strips run in about the same direction."""
-    return _turn(np.mean(first.angles), np.mean(second.angles)) < APART
+    return _turn(float(np.mean(first.angles)), float(np.mean(second.angles))) < APART
 
 
 def _turn(first: float, second: float) -> float:
@@ -66,9 +66,9 @@ def _block_powers(signals: Signals, side: int) -> Array:
         for top in _starts(signal.shape[1], side)
         for left in _starts(signal.shape[2], side)
     ]
-    chosen = np.unique(np.linspace(0, len(places) - 1, MOST_SEEN).astype(int)) if places else []
+    chosen = np.unique(np.linspace(0, len(places) - 1, MOST_SEEN).astype(int))
     powers = []
-    for k, top, left in (places[index] for index in chosen):
+    for k, top, left in (places[index] for index in chosen if places):
         block = signals[k][:, top : top + side, left : left + side].mean(axis=0)
         powers.append(np.abs(np.fft.fft2((block - block.mean()) * taper)) ** 2)
     return np.reshape(powers, (-1, side, side)) + TINY
@@ -118,10 +118,11 @@ def _even_ridges(powers: Array, length: tuple[float, float]) -> Iterator[float]:
 
 def _refined(spectrum: Spectrum, angle: float) -> float:
     """Return the angle near a given one at which the spectrum is highest, to a quarter of a degree."""
-    near = angle + np.arange(-4, 4.01, 0.25)
+    near: Array = angle + np.arange(-4, 4.01, 0.25)
     power = np.log(spectrum.grid.full(spectrum.power) + TINY)
     spacing = 1 / min(spectrum.grid.shape)
-    level = _rays(power, near, np.arange(0.04, 0.25, spacing), np.arange(-ACROSS, ACROSS + 1) * spacing)
+    across: Array = np.arange(-ACROSS, ACROSS + 1) * spacing
+    level = _rays(power, near, np.arange(0.04, 0.25, spacing), across)
     return float(round(near[int(np.argmax(level.mean(axis=(1, 2))))] % 180, 2))
 
 

@@ -118,10 +118,10 @@ def _even_ridges(powers: Array, length: tuple[float, float]) -> Iterator[float]:
 
 def _refined(spectrum: Spectrum, angle: float) -> float:
     """Return the angle near a given one at which the spectrum is highest, to a quarter of a degree."""
-    near: Array = angle + np.arange(-4, 4.01, 0.25)
+    near = angle + np.arange(-4, 4.01, 0.25)
     power = np.log(spectrum.grid.full(spectrum.power) + TINY)
     spacing = 1 / min(spectrum.grid.shape)
-    across: Array = np.arange(-ACROSS, ACROSS + 1) * spacing
+    across = np.arange(-ACROSS, ACROSS + 1, dtype=np.float64) * spacing
     level = _rays(power, near, np.arange(0.04, 0.25, spacing), across)
     return float(round(near[int(np.argmax(level.mean(axis=(1, 2))))] % 180, 2))
 

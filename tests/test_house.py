@@ -208,6 +208,12 @@ def test_normal_noise_is_drawn_in_one_place():
     assert drawing == [PACKAGE / "spectral" / "noise.py"]
 
 
+def test_the_parts_of_scipy_are_imported_when_they_are_used():
+    """`import scipy` imports a part at its first use; all that we use take 0.7 s, which most commands do not need."""
+    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]:
+        assert "from scipy" not in path.read_text() and "import scipy." not in path.read_text(), path
+
+
 def loaded_after(statement: str) -> set[str]:
     code = f"{statement}\nimport sys; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

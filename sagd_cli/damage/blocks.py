@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import interpolate
-from scipy.special import gammaln
 
 from sagd_cli.damage.fields import Fields
 from sagd_cli.damage.strength import TINY, Strength
@@ -123,7 +122,7 @@ def _strength(blocks: NDArray[np.float32], noise: Array, share: float) -> Streng
     likelihood = np.array([tried[variance] for variance in variances])
     place = np.log(np.maximum(variances, variances[1] / 2))
     fine = np.linspace(place[0], place[-1], 2000)
-    curve = interpolate.PchipInterpolator(place, likelihood)(fine)
+    curve = scipy.interpolate.PchipInterpolator(place, likelihood)(fine)
     inside = np.exp(fine[curve > curve.max() - DROP] / 2) * sqrt(scale)
     low = 0.0 if curve[0] > curve.max() - DROP else float(inside[0])
     return Strength(float(np.exp(fine[curve.argmax()] / 2)) * sqrt(scale), low, float(inside[-1]))
@@ -171,7 +170,7 @@ class _Mixture:
         mean = noise + self._images
         own = 1 / self._freedom
         shape = mean**2 / (noise**2 * own + self._images**2 * (own + DEPARTURE**2))
-        constant = np.sum(shape * np.log(shape / mean) - gammaln(shape), axis=1)
+        constant = np.sum(shape * np.log(shape / mean) - scipy.special.gammaln(shape), axis=1)
         rates, shapes, energies = (x.astype(np.float32) for x in (shape / mean, shape, self._energies))
         fits: Array = constant.astype(np.float32) + np.log(energies) @ shapes.T - energies @ rates.T
         return fits

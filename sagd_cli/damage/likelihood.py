@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import digamma
 
 from sagd_cli.damage.groups import Groups
 from sagd_cli.damage.strength import ITERATIONS, NORMAL_95, TINY, Strength, variance_interval
@@ -127,7 +127,7 @@ def _expected_of_law(power: Array, count: int, groups: Groups) -> _Expected:
     design = np.stack([np.ones_like(log_radius), log_radius], axis=1)
     departure = np.exp(-np.abs(log_radius[:, None] - log_radius) / DEPARTURE)
     shape = groups.bins[~inside] * count
-    observed = np.log(np.maximum(power[~inside], TINY)) - (digamma(shape) - np.log(shape))
+    observed = np.log(np.maximum(power[~inside], TINY)) - (scipy.special.digamma(shape) - np.log(shape))
     fits = [
         _kriging(observed, scale**2 * departure + np.diag(1 / (groups.bins * count)), design, inside)
         for scale in DEPARTURES

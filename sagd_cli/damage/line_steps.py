@@ -6,8 +6,8 @@ from itertools import pairwise
 from math import sqrt
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from sagd_cli.damage.strength import NORMAL_95, TINY, Strength
 from sagd_cli.spectral.grid import Array
@@ -68,7 +68,7 @@ def line_steps(plane: Plane, windows: Plane, is_gain: bool, every: int = 1) -> L
     values, across = _medians(changes / unit if is_gain else changes, windows), windows.T.copy()
     for _ in range(REWEIGHTED):
         rest = changes - (values @ windows if len(windows) > 1 else values) * unit
-        scale = ndimage.uniform_filter(np.abs(rest), NEIGHBOURS, mode="nearest")
+        scale = scipy.ndimage.uniform_filter(np.abs(rest), NEIGHBOURS, mode="nearest")
         scale += COMMON_SCALE * scale.mean() + TINY
         weights = counted * (FREEDOM + 1) / (FREEDOM * scale * scale + rest * rest)
         weights *= unit

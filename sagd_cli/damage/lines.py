@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from math import inf, log2, sqrt
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.linalg import solveh_banded
 
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.line_steps import LineSteps, Plane, line_steps, line_windows, step_strength
@@ -218,6 +218,6 @@ def _solved(
     diagonal[:, :-2, 1] += turns
     diagonal[:, 1:-1, 1] += turns
     bands[1, :, 1:-1, 1] -= turns
-    solved = solveh_banded(bands.reshape(4, -1), right.reshape(-1), check_finite=False)
+    solved = scipy.linalg.solveh_banded(bands.reshape(4, -1), right.reshape(-1), check_finite=False)
     unknowns = np.asarray(solved).reshape(count, lines, 2)
     return unknowns[..., 0], unknowns[:, :-1, 1]

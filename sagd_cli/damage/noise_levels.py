@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from sagd_cli.damage.blocks import surer
 from sagd_cli.damage.fields import Fields, Signals, make_fields
@@ -188,7 +188,7 @@ def _regressed(observed: Array, columns: Array, count: Array) -> tuple[Array, Ar
     for _ in range(ITERATIONS):
         weights = np.sqrt(count / 2) / np.maximum(fitted, 1e-6 * observed.mean() + TINY)
         weighted = columns * weights[:, None]
-        coefficients, _ = optimize.nnls(weighted, observed * weights)
+        coefficients, _ = scipy.optimize.nnls(weighted, observed * weights)
         fitted = columns @ coefficients
     errors = np.diag(np.linalg.pinv(weighted.T @ weighted))
     return coefficients * scale, errors * scale**2, float(np.sum((weights * (observed - fitted)) ** 2))

@@ -7,8 +7,8 @@ They are independent of what quiet patches are selected by. So neither choice ma
 """
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import linalg
 
 from sagd_cli.damage.fields import Signals
 from sagd_cli.spectral.grid import Array, FrequencyGrid
@@ -37,11 +37,11 @@ def patch_variances(signals: Signals, powers: Array, noise: Array, grid: Frequen
     if min(map(len, halves)) < FEWEST_PATCHES:
         return None
     covariance = _covariance(noise, grid)
-    basis = linalg.null_space(_quarters() @ covariance)
+    basis = scipy.linalg.null_space(_quarters() @ covariance)
     seen = [basis.T @ (half.T @ half / len(half)).astype(np.float64) @ basis for half in halves]
     emptiest = (0, round(EMPTIEST * basis.shape[1]) - 1)
     chosen = [
-        basis @ linalg.eigh(moment, basis.T @ covariance @ basis, subset_by_index=emptiest)[1]
+        basis @ scipy.linalg.eigh(moment, basis.T @ covariance @ basis, subset_by_index=emptiest)[1]
         for moment in seen
     ]
     observed = [

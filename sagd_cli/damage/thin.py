@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from math import sqrt
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.special import digamma, polygamma
 
 from sagd_cli.damage.groups import TOUCHED
 from sagd_cli.damage.strength import ITERATIONS, NORMAL_95, TINY, Strength, nothing_to_omit, variance_interval
@@ -63,7 +62,7 @@ def _near(mask: NDArray[np.bool_], grid: FrequencyGrid, reach: int) -> NDArray[n
     offsets = np.indices((2 * reach + 1,) * grid.ndim) - reach
     disc = np.sum(offsets**2, axis=0) <= reach**2
     full = np.pad(grid.full(mask.astype(np.float64)) > 0, reach, mode="wrap")
-    grown = ndimage.binary_dilation(full, disc)[(slice(reach, -reach),) * grid.ndim]
+    grown = scipy.ndimage.binary_dilation(full, disc)[(slice(reach, -reach),) * grid.ndim]
     return np.asarray(grown[..., : grid.half_shape[-1]])
 
 
@@ -97,10 +96,10 @@ def _background(
 ) -> tuple[Array, float]:
     """Return the power, at the bins `inside`, of the law through those `around`, and its logarithm's standard error."""
     design = np.stack([np.ones(grid.half_shape), np.log(np.maximum(grid.radius, 1e-9))], axis=-1)
-    level = np.log(np.maximum(power[around], TINY)) - (digamma(count) - np.log(count))
+    level = np.log(np.maximum(power[around], TINY)) - (scipy.special.digamma(count) - np.log(count))
     law, *_ = np.linalg.lstsq(design[around], level, rcond=None)
     scatter = float(np.mean((level - design[around] @ law) ** 2))
-    departure = max(0.0, scatter - float(polygamma(1, count)))
+    departure = max(0.0, scatter - float(scipy.special.polygamma(1, count)))
     centre = design[inside].mean(axis=0)
     spread = centre @ np.linalg.pinv(design[around].T @ design[around]) @ centre
     sampling = float(spread) * scatter * CORRELATED_BINS**grid.ndim

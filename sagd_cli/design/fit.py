@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import special
+import scipy
 
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.validation import validate
@@ -130,7 +130,7 @@ def _power_law(measured: Measurement, options: dict[str, Any], schedule: str) ->
     config = _config("powerlaw", {**options, "alpha": float(f"{alpha:.6g}")}, measured)
     interval = None
     if law.beta_se is not None:
-        half = float(special.stdtrit(count - 1, 0.975)) * law.beta_se / 2
+        half = float(scipy.special.stdtrit(count - 1, 0.975)) * law.beta_se / 2
         interval = (wanted - half, wanted + half)
     return FittedFilter(config, law, interval, alpha != wanted, snr)
 

@@ -3,8 +3,8 @@
 from math import log
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
 
 from sagd_cli.damage.groups import Groups
 from sagd_cli.damage.likelihood import FEWEST_OUTSIDE, strength_from_power_law
@@ -98,7 +98,7 @@ def _strength(
         np.median(power[index == group]) if np.any(index == group) else 0.0
         for group in range(len(groups.noise))
     ]
-    bias = count / float(gammaincinv(count, 0.5))
+    bias = count / float(scipy.special.gammaincinv(count, 0.5))
     try:
         return strength_from_power_law(bias * np.array(medians), count, groups)
     except DataError:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.ranges import Signal
@@ -90,7 +90,7 @@ def _clipped(signal: Signal) -> NDArray[np.float64]:
 
 def _windowed(fields: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean of each plane of `fields` (C, H, W) under the window, at the places that count."""
-    mean = gaussian_filter(fields, WINDOW_SIGMA, axes=(1, 2), radius=WINDOW_REACH)
+    mean = scipy.ndimage.gaussian_filter(fields, WINDOW_SIGMA, axes=(1, 2), radius=WINDOW_REACH)
     rows, columns = (
         slice(WINDOW_REACH, -WINDOW_REACH) if side > 2 * WINDOW_REACH else slice(None)
         for side in fields.shape[1:]

@@ -12,8 +12,8 @@ from math import ceil, floor, log10, pi, sqrt
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage, optimize, special
 
 from sagd_cli.spectral.band import STRIPE_GUARD, Notch, Stripe
 from sagd_cli.spectral.grid import Array, FrequencyGrid
@@ -91,7 +91,7 @@ def find_peaks(power: Array, grid: FrequencyGrid, count: int) -> list[Peak]:
 
 def _median_bias_db(count: int) -> float:
     """Return how far the median of a mean of `count` periodograms lies below its expectation, in dB."""
-    return 10 * log10(count / float(special.gammaincinv(count, 0.5)))
+    return 10 * log10(count / float(scipy.special.gammaincinv(count, 0.5)))
 
 
 def _threshold_db(grid: FrequencyGrid, count: int) -> float:
@@ -104,14 +104,14 @@ def _threshold_db(grid: FrequencyGrid, count: int) -> float:
     half = (np.mean([len(bar) for bar in bars]) / CORRELATED_BINS**grid.ndim + 1) / 2
     quantile = np.linspace(0, 1, 2001)[1:-1]
     density = (quantile * (1 - quantile)) ** (half - 1)  # of the Beta law, but for its scale
-    weight = density * special.betainc(half, half, quantile) ** (len(bars) - 1)
-    background = special.gammaincinv(count, quantile) / special.gammaincinv(count, 0.5)
+    weight = density * scipy.special.betainc(half, half, quantile) ** (len(bars) - 1)
+    background = scipy.special.gammaincinv(count, quantile) / scipy.special.gammaincinv(count, 0.5)
 
     def surplus(log_excess: float) -> float:
-        exceeding = special.gammaincc(count, count * np.exp(log_excess) * background)
+        exceeding = scipy.special.gammaincc(count, count * np.exp(log_excess) * background)
         return float(np.log(np.average(exceeding, weights=weight) * grid.size / 2 / FALSE_ALARMS + 1e-300))
 
-    return 10 * log10(np.e) * float(optimize.brentq(surplus, 0, 20))
+    return 10 * log10(np.e) * float(scipy.optimize.brentq(surplus, 0, 20))
 
 
 def _bars(ndim: int) -> list[Bins]:
@@ -137,7 +137,7 @@ def _summits(spectrum: Array, grid: FrequencyGrid) -> Bins:
     Left out are bins whose main lobe meets that of DC, and bins so near to DC that the bars towards it lie mostly
     beyond it, where the background is lower again.
     """
-    highest = spectrum == ndimage.maximum_filter(spectrum, 2 * LOBE + 1, mode="wrap")
+    highest = spectrum == scipy.ndimage.maximum_filter(spectrum, 2 * LOBE + 1, mode="wrap")
     found = np.argwhere(highest[..., : grid.half_shape[-1]])
     shape = np.array(grid.shape)
     signed = (found + (shape - 1) // 2) % shape - (shape - 1) // 2

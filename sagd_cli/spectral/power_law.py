@@ -7,9 +7,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import digamma
 
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.grid import Array, FrequencyGrid, format_shape
@@ -53,7 +52,7 @@ def fit_power_law(spectrum: Spectrum) -> PowerLaw:
     fitted = expected.fitted
     _check(spectrum, fitted)
     fit = _LeastSquares(expected, np.log(spectrum.rapsd[fitted]), spectrum.annuli.count[fitted])
-    beta = float(minimize_scalar(fit.loss, bracket=(0.0, 3.0)).x)
+    beta = float(scipy.optimize.minimize_scalar(fit.loss, bracket=(0.0, 3.0)).x)
     rho = spectrum.annuli.rho[fitted]
     log_c, error = fit.log_c(beta), _standard_error(spectrum, fit, beta)
     misfit = 10 / np.log(10) * np.sqrt(fit.loss(beta) / np.sum(fit.weights))
@@ -91,7 +90,7 @@ class _ExpectedRapsd:
         if self.spectrum.hann:
             bins = bins / self._correlated_bins
         n = bins[self.fitted] * self.spectrum.fields
-        return np.asarray(digamma(n) - np.log(n))
+        return np.asarray(scipy.special.digamma(n) - np.log(n))
 
     @cached_property
     def _correlated_bins(self) -> Array:

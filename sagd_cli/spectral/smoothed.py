@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage, sparse, special
 
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 
@@ -59,7 +59,9 @@ class SmoothedSpectrum:
         places, power = self.rows
         total += whole_y[:, places] @ (spread_x @ power).T
         places, power = self.peaks
-        total += (whole_y[:, places[:, 0]] @ sparse.diags_array(power) @ whole_x[:, places[:, 1]].T).toarray()
+        total += (
+            whole_y[:, places[:, 0]] @ scipy.sparse.diags_array(power) @ whole_x[:, places[:, 1]].T
+        ).toarray()
         total[0, 0] = 0.0
         return np.asarray(total)
 
@@ -95,9 +97,9 @@ def smoothed_spectrum(power: Array, count: int) -> SmoothedSpectrum:
         single.append((places[alone], bias * excess[:, alone]))
     excess = power - model
     rare = FALSE_PEAKS / power.size
-    low = power < special.gammaincinv(count, rare) / count * model
-    high = power > special.gammainccinv(count, rare) / count * model
-    near = ndimage.convolve(high.astype(np.int8), np.ones((3, 3), np.int8), mode="wrap")
+    low = power < scipy.special.gammaincinv(count, rare) / count * model
+    high = power > scipy.special.gammainccinv(count, rare) / count * model
+    near = scipy.ndimage.convolve(high.astype(np.int8), np.ones((3, 3), np.int8), mode="wrap")
     wide, peaks = low | (high & (near > 1)), high & (near == 1)
     smooth[wide] = np.maximum(smooth + excess, 0)[wide]
     return SmoothedSpectrum(smooth, single[0], single[1], (np.argwhere(peaks), excess[peaks]))
@@ -138,7 +140,7 @@ def _blocks(rest: Array) -> Array:
     padding = [(0, k * side - n) for n, k, side in zip(rest.shape, counts, sides, strict=True)]
     blocks = np.pad(rest, padding, mode="wrap").reshape(down, side_y, across, side_x).swapaxes(1, 2)
     medians = np.median(blocks.reshape(down, across, -1), axis=2)
-    medians = ndimage.median_filter(medians, 3, mode="wrap")
+    medians = scipy.ndimage.median_filter(medians, 3, mode="wrap")
     places = [(np.arange(n) - (side - 1) / 2) / side for n, side in zip(rest.shape, sides, strict=True)]
     for axis, place in enumerate(places):
         low = np.clip(np.floor(place).astype(int), 0, medians.shape[axis] - 1)
@@ -161,12 +163,12 @@ def _lines(seen: Array, level: Array) -> tuple[_Places, Array]:
     least = typical * (1 + LINE_SIGMAS * 2.04 / sqrt(len(seen)))
     places = np.flatnonzero(np.median(ratio, axis=0) > least)
     size = max(11, len(seen) // 8) | 1
-    along = ndimage.median_filter(seen[:, places], (size, 1), mode="wrap") / typical
+    along = scipy.ndimage.median_filter(seen[:, places], (size, 1), mode="wrap") / typical
     along = np.where(seen[:, places] > seen.min(), (along + along[-np.arange(len(along))]) / 2, 0.0)
     return places, np.maximum(along - level[:, places], 0.0)
 
 
-def _spread(old: int, new: int) -> sparse.csr_array:
+def _spread(old: int, new: int) -> "scipy.sparse.csr_array":
     """Return the map (new, old) that gives each new frequency of an axis the mean of the old ones over its width."""
     # In units of 1 / (2 old new) cycles/sample all ends are whole numbers.
     whole = 2 * old * new
@@ -175,13 +177,13 @@ def _spread(old: int, new: int) -> sparse.csr_array:
     widths = np.diff(breaks, append=breaks[0] + whole)
     middles = 2 * breaks + widths
     places = [(middles + 2 * other) // (4 * other) % n for n, other in ((new, old), (old, new))]
-    return sparse.csr_array((widths / (2 * old), tuple(places)), shape=(new, old))
+    return scipy.sparse.csr_array((widths / (2 * old), tuple(places)), shape=(new, old))
 
 
-def _whole(old: int, new: int) -> sparse.csr_array:
+def _whole(old: int, new: int) -> "scipy.sparse.csr_array":
     """Return the map (new, old) that gives what is at each old frequency to the new one there, or to two neighbours."""
     signed = (np.arange(old) + old // 2) % old - old // 2
     low, rest = np.divmod(signed * new, old)
     places = (np.concatenate([low, low + 1]) % new, np.tile(np.arange(old), 2))
     weights = np.concatenate([1 - rest / old, rest / old]) * (new / old)
-    return sparse.csr_array((weights, places), shape=(new, old))
+    return scipy.sparse.csr_array((weights, places), shape=(new, old))

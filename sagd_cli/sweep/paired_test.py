@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+import scipy
 
 CONFIDENCE = 0.95
 
@@ -33,14 +34,12 @@ def paired_test(differences: list[float], rivals: int, best: str, baseline: str)
 
 def _significance(differences: list[float], rivals: int) -> tuple[float, float]:
     """Return p, not corrected, and half the width of the corrected interval."""
-    from scipy.stats import t, ttest_1samp
-
     if np.ptp(differences) == 0:  # t would be a division by 0
         return (1.0 if np.mean(differences) == 0 else 0.0), 0.0
     pairs = len(differences)
     error = float(np.std(differences, ddof=1)) / math.sqrt(pairs)
-    least = error * float(t.isf((1 - CONFIDENCE) / 2 / rivals, pairs - 1))
-    return float(ttest_1samp(differences, 0.0).pvalue), least
+    least = error * float(scipy.stats.t.isf((1 - CONFIDENCE) / 2 / rivals, pairs - 1))
+    return float(scipy.stats.ttest_1samp(differences, 0.0).pvalue), least
 
 
 def _text(found: dict[str, Any], rivals: int, best: str, baseline: str, least: float) -> str:

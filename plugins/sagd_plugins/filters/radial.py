@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+import scipy
 from pydantic import Field
 
 from sagd_cli.plugin import Array, FilterPlugin, FrequencyGrid, Options, hookimpl
@@ -19,10 +20,8 @@ class RadialOptions(Options):
 
 def weight(grid: FrequencyGrid, options: RadialOptions) -> Array:
     """Interpolate the knots without overshoot (Fritsch-Carlson); constant beyond the outermost knots."""
-    from scipy.interpolate import PchipInterpolator
-
     rho, w = np.array(options.knots).T
-    curve = PchipInterpolator(rho, w)
+    curve = scipy.interpolate.PchipInterpolator(rho, w)
     return np.asarray(np.maximum(curve(np.clip(grid.rho, rho[0], rho[-1])), 0.0))
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from sagd_cli.errors import DataError
@@ -73,9 +74,7 @@ def _filled(plane: np.ndarray, where: NDArray[np.bool_]) -> np.ndarray:
     """
     if not where.any():
         return plane
-    from scipy.ndimage import distance_transform_edt
-
-    edge = distance_transform_edt(where, return_distances=False, return_indices=True)[:, where]
+    edge = scipy.ndimage.distance_transform_edt(where, return_distances=False, return_indices=True)[:, where]
     holes = np.nonzero(where)
     sides = zip(edge, holes, plane.shape, strict=True)
     beyond = tuple(np.clip(2 * at - hole, 0, side - 1) for at, hole, side in sides)

@@ -22,6 +22,7 @@ SMALLEST_SHARE, SMALLEST_SPAN, LARGEST_SPAN = 1e-12, 1e-35, 1e30
 FEW_BITS = 14  # cameras have 10, 12 or 14
 # How far values may lie beyond a range they are on, in lengths of the range, and how unevenly on its two sides.
 SLIGHT, LARGEST_NOISE, UNEVEN = 0.25, 8, 6
+FARTHEST = 1e6  # from 0, of a signal on [-1, 1]: there float32 has steps of 1/16
 LEAST_FILLED = 1 / 64  # of a range that values are on; those that fill less would lose digits there
 
 
@@ -89,7 +90,8 @@ def type_range(dtype: np.dtype) -> Range:
 def image_signal(pixels: np.ndarray, values: Range | None = None) -> NDArray[np.float32]:
     """Map the pixels of an image file, of any shape, from `values` to [-1, 1]; keep what is outside.
 
-    `values` are those of the type where none are given. Raises KeyError on a type that images do not have.
+    `values` are those of the type where none are given. Raises KeyError on a type that images do not have, DataError
+    on pixels that are all so far from `values` that signals do not tell them apart.
     """
     values = values or type_range(pixels.dtype)
     signal = np.empty(pixels.shape, np.float32)
@@ -97,6 +99,11 @@ def image_signal(pixels: np.ndarray, values: Range | None = None) -> NDArray[np.
     np.subtract(pixels, values.low, out=signal, dtype=np.float64, casting="same_kind")
     signal *= np.float32(2 / values.span)
     signal -= np.float32(1)
+    if signal.size and (signal.min() > FARTHEST or signal.max() < -FARTHEST):
+        raise DataError(
+            f"all values lie far outside the range {values}, where 32-bit floats do not tell them apart",
+            "Give the range that they are on with --range LO:HI.",
+        )
     return signal
 
 

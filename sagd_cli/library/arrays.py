@@ -109,7 +109,7 @@ def restore(
         y = torch.from_numpy(ready[None]).to(where)
         is_clipped = images.dtype.kind == "u"
         found = prepared.restorer.restore(y, [left], [str(i)], is_clipped)
-        restored[i] = image.pixels_of(found.estimate[0].cpu().numpy())
+        restored[i] = image.changed(signal, found.estimate[0].cpu().numpy())
     return restored
 
 

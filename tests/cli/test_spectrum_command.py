@@ -257,8 +257,10 @@ def test_values_that_are_not_finite_name_the_image(sagd, tmp_path):
     array = np.zeros((5, 1, 16, 16), np.float32)
     array[3, 0, 0, 0] = np.nan
     refused(sagd("spectrum", save_npy(array, tmp_path / "n.npy")), 1, "image 3 of", "not finite")
-    tifffile.imwrite(tmp_path / "n.tif", array[3, 0])
-    refused(sagd("spectrum", tmp_path / "n.tif"), 1, "n.tif")
+    tifffile.imwrite(
+        tmp_path / "n.tif", np.where(np.isnan(array[3, 0]), np.nan, np.eye(16, dtype=np.float32))
+    )
+    assert "missing data (NaN at 1 of its values)" in sagd("spectrum", tmp_path / "n.tif").err
 
 
 def test_wrong_use(sagd, tmp_path):

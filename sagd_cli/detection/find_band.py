@@ -5,9 +5,10 @@ from math import inf, pi, sqrt
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import scipy
 
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
+from sagd_cli.damage.fields import Signals
 from sagd_cli.damage.texture import texture
 from sagd_cli.data.images import Image
 from sagd_cli.detection.find_noise import find_offsets
@@ -25,15 +26,18 @@ LOCAL_SIDE = 128  # pixels of a block in which the frequency of a tone that drif
 FAINTEST_DRIFT = (
     3e-4  # share of the variance: ten times that of rounding, which blocks show (see `peaks.FAINTEST`)
 )
+# A halftone has two tones, whose local means are mid-tones that vary, as graph paper, drawings and textures have not.
+END, TWO_TONED = 0.1, 0.7  # of the range of values at either end; share of the pixels in both
+MID_TONES, MID_TONED = (0.25, 0.75), 0.25  # of the range; share of the local means in them
+VARIED = 0.08  # standard deviation of the local means, of the range
 HELD = 0.9  # share of a tone's power that its disc has to hold
 
 
 def find_thin(images: Sequence[Image], path: Path) -> NoiseSpectrum:
     """Return the noise that `--band auto` stands for: offsets of rows or columns, and other lines and peaks.
 
-    Offsets come with their measured width and level, and what a screen hides is lost; the levels of the others are
-    unknown. Raises what `find_band`
-    raises when there are neither.
+    Offsets come with their measured width and level. What a screen hides is lost. The levels of the others are unknown.
+    Raises what `find_band` raises when there are none of them.
     """
     offsets = find_offsets([image.signal for image in images])
     try:
@@ -69,7 +73,7 @@ def find_band(images: Sequence[Image], path: Path) -> Band:
     signals = [image.signal for image in images]
     lines = [piece for pieces in find_short_lines(signals, spectrum) for piece in pieces]
     peaks = _peaks(signals, spectrum)
-    screen = _beyond_screen([part for part in peaks if isinstance(part, Notch)], spectrum)
+    screen = _beyond_screen([part for part in peaks if isinstance(part, Notch)], spectrum, signals)
     parts: list[Part] = [screen] if screen else [*lines, *_others(peaks, lines, spectrum.grid)]
     if not parts:
         raise DataError(
@@ -79,8 +83,8 @@ def find_band(images: Sequence[Image], path: Path) -> Band:
     return Band(tuple(parts))
 
 
-def _beyond_screen(peaks: Sequence[Notch], spectrum: Spectrum) -> Ring | None:
-    """Return all beyond the cell of a lattice that carries the images, None where none does.
+def _beyond_screen(peaks: Sequence[Notch], spectrum: Spectrum, signals: Signals) -> Ring | None:
+    """Return all beyond the cell of a lattice that carries halftones, None where the images are none.
 
     Each point of the lattice has the image's own spectrum about it. The cell that belongs to DC is taken as a disc.
     """
@@ -93,10 +97,23 @@ def _beyond_screen(peaks: Sequence[Notch], spectrum: Spectrum) -> Ring | None:
     if held < CARRIED * spectrum.grid.total(spectrum.power):
         return None
     cell = abs(float(np.linalg.det(lattice.generators)))
+    if not _are_halftones(signals, 1 / sqrt(cell)):
+        return None
     return Ring(round(sqrt(2 * cell / pi), 3), 1.0)
 
 
-def _peaks(signals: Sequence[NDArray[np.float32]], spectrum: Spectrum) -> list[Part]:
+def _are_halftones(signals: Signals, period: float) -> bool:
+    """Tell whether images show mid-tones by the density of two tones: means over about a period, in pixels, tell."""
+    seen = []
+    for plane in (plane for signal in signals for plane in signal if np.ptp(plane) > 0):
+        tones = (plane.astype(np.float64) - plane.min()) / np.ptp(plane)
+        local = scipy.ndimage.gaussian_filter(tones, period / 2)
+        middle = (local > MID_TONES[0]) & (local < MID_TONES[1])
+        seen.append((np.mean(np.abs(tones - 0.5) >= 0.5 - END), np.mean(middle), np.std(local)))
+    return bool(np.all(np.mean(seen, axis=0) >= (TWO_TONED, MID_TONED, VARIED)))
+
+
+def _peaks(signals: Signals, spectrum: Spectrum) -> list[Part]:
     """Return the peaks and stripes of a spectrum; those that drift, and so fade in it, are found in blocks."""
     parts = _parts(spectrum)
     if min(spectrum.grid.shape) < 2 * LOCAL_SIDE:

@@ -27,6 +27,7 @@ WAVE_BLOCKS = 4  # along each axis, in all of which a wave is the same
 COHERENT = 0.8  # share of its power that keeps its phase, and its height, from block to block
 FEW_VALUES, MOST_VALUES = 16, 1 << 20
 FLAT_SHARE = 0.5  # share of the neighbours that are equal; of 8 bits with noise of 1.2 steps it is a quarter
+MOST_TONES = 20  # more peaks are a texture, a screen or a drawing
 FAINTEST_WHITE = 1.2 / 127.5  # nobody sees less, and few photographs have less
 
 
@@ -126,9 +127,8 @@ def _lobe(stripe: Stripe, grid: FrequencyGrid) -> NDArray[np.bool_]:
 def _peaks(signals: Signals, spectrum: Spectrum, spared: NDArray[np.bool_]) -> list[tuple[Part, Strength]]:
     grid = spectrum.grid
     found: list[tuple[Part, Strength]] = []
-    for peak in find_peaks(spectrum.power, grid, spectrum.fields):
-        if peak.kind != "notch":
-            continue
+    peaks = [peak for peak in find_peaks(spectrum.power, grid, spectrum.fields) if peak.kind == "notch"]
+    for peak in peaks if len(peaks) <= MOST_TONES else ():
         (part,) = Band.parse(peak.band).parts
         assert isinstance(part, Notch)
         if spared[Notch(part.center, 0.0).mask(grid)].any() or not _is_steady(signals, part.center):

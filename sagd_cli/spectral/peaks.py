@@ -32,6 +32,9 @@ PEAK_FLOOR_DB = (
 FAINTEST = 1 / 12 / 50**2
 HARMONIC_FLOOR_DB = 8.0  # of a peak on a lattice: it lies where one is expected
 STRIPE_FLOOR_DB = 7.5  # house fronts, brick courses and planks reach 5 to 7 dB
+WIDEST_PEAK = (
+    0.25  # radius in cycles/sample; a wider disc and its mirror are two fifths of an image's spectrum
+)
 LOBE = 2  # half width of the main lobe of the Hann taper, in bins
 # Neighbours up to this distance, in bins, give the background. A bar of a signal is one bin thick, so it has to be
 # longer than a bar of an image, which is three bins thick, to hold about as many bins.
@@ -177,14 +180,19 @@ def _isolated(spectrum: Array, grid: FrequencyGrid, count: int, stripes: list[Pe
 
 
 def _separate(spectrum: Array, frequencies: Array, excess: Array) -> list[Peak]:
-    """Return a peak for each of the frequencies with an excess, in dB, but for those within a higher one's extent."""
+    """Return a peak for each of the frequencies with an excess, in dB, but for those within a higher one's extent.
+
+    What is wider than `WIDEST_PEAK` is not isolated, and no peak; nor is what lies within it.
+    """
     excess, peaks = excess.copy(), []
     while excess.any():
         top = int(np.argmax(excess))
         here = tuple(np.rint(frequencies[top] * spectrum.shape).astype(int))
         radius = _radius(spectrum, frequencies[top], spectrum[here] / 10 ** (excess[top] / 10))
-        peaks.append(Peak("notch", _representative(frequencies[top]), radius, float(excess[top])))
-        excess *= _outside(frequencies, peaks[-1])
+        peak = Peak("notch", _representative(frequencies[top]), radius, float(excess[top]))
+        if radius <= WIDEST_PEAK:
+            peaks.append(peak)
+        excess *= _outside(frequencies, peak)
     return peaks
 
 

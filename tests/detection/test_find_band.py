@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from sagd_cli.data.images import read_image
 from sagd_cli.detection.find_band import find_band, find_thin
@@ -90,3 +90,43 @@ def test_a_screen_that_carries_the_image_hides_all_beyond_its_cell(tmp_path):
     (ring,) = part.source.parts
     assert isinstance(ring, Ring) and ring.high == 1 and part.level == np.inf
     assert ring.low == pytest.approx((2 / np.pi) ** 0.5 / 8, rel=0.03)
+
+
+def graph_paper():
+    """Thin grey lines on paper, the same in both directions, and a curve of black ones."""
+    image = Image.new("L", SHAPE[::-1], 250)
+    draw = ImageDraw.Draw(image)
+    for at in range(0, max(SHAPE), 8):
+        draw.line([(at, 0), (at, SHAPE[0])], fill=150)
+        draw.line([(0, at), (SHAPE[1], at)], fill=150)
+    draw.line([(0, 150), (60, 90), (120, 120), (200, 30), (255, 45)], fill=0, width=2)
+    return np.asarray(image)
+
+
+def knit():
+    """A grey texture, the same in both directions."""
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    stitches = np.abs(np.sin(np.pi * rows / 8)) * np.abs(np.sin(np.pi * columns / 6 + np.pi * rows / 8))
+    return 60 + 100 * stitches + 0.1 * photograph()
+
+
+def two_toned_tiles():
+    """Two tones whose density is the same all over."""
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    grain = np.random.default_rng(0).normal(0, 3, SHAPE)
+    return np.where((rows % 8 < 4) ^ (columns % 8 < 4), 40.0, 200.0) + grain
+
+
+@pytest.mark.parametrize("clean", [graph_paper, knit, two_toned_tiles])
+def test_graph_paper_and_textures_are_no_halftones(tmp_path, clean):
+    try:
+        parts = band_of(save(clean(), tmp_path / "clean.png")).parts
+    except DataError:
+        parts = ()
+    assert not any(isinstance(part, Ring) for part in parts)
+
+
+def test_a_print_is_a_halftone(data_root):
+    path = data_root / "damaged" / "david_halftone.png"
+    (ring,) = band_of(path).parts
+    assert isinstance(ring, Ring)

@@ -197,3 +197,9 @@ def test_photographs_have_none(data_root):
         image = np.asarray(Image.open(path).convert("RGB")).mean(axis=2) / 127.5 - 1
         assert found(image[None]) == [], path.name
         assert found(tiles(image)) == [], path.name
+
+
+def test_what_needs_half_of_the_spectrum_is_no_peak():
+    rows, columns = np.mgrid[:128, :128]
+    board = np.where((rows % 16 < 8) ^ (columns % 16 < 8), 0.6, -0.6)
+    assert found(board[None]) == []

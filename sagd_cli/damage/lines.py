@@ -87,23 +87,23 @@ def without_line_noise(
     for part in noise.parts:
         stripe, cleaned = _through(part), None
         if stripe is not None:
-            lines = signal if stripe.direction == "horizontal" else signal.swapaxes(1, 2)
+            lines = signal.swapaxes(1, 2) if stripe.axis else signal
             half_width = max(0, round((stripe.width * lines.shape[2] - 0.5) / 2))
             cleaned = without_lines(lines, half_width) if half_width <= WIDEST_LINE else None
         if stripe is None or cleaned is None:
             left.append(part)
         else:
-            signal = cleaned if stripe.direction == "horizontal" else cleaned.swapaxes(1, 2)
+            signal = cleaned.swapaxes(1, 2) if stripe.axis else cleaned
     return np.ascontiguousarray(signal), NoiseSpectrum(tuple(left)) if left else None
 
 
 def _through(part: NoisePart) -> Stripe | None:
-    """Return the stripe through DC that a part of the noise is, None where it is something else."""
+    """Return the stripe of whole rows or columns that a part of the noise is, None where it is something else."""
     pieces = part.source.parts if isinstance(part.source, Band) else ()
     if len(pieces) != 1 or part.level in (0, inf):
         return None
     (piece,) = pieces
-    return piece if isinstance(piece, Stripe) and piece.guard == 0 else None
+    return piece if isinstance(piece, Stripe) and piece.is_whole else None
 
 
 def _planes(signals: Sequence[NDArray[np.float32]]) -> list[Plane]:

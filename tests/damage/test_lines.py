@@ -65,6 +65,26 @@ def test_columns_are_the_rows_of_the_transposed_image():
     assert str(left) == "white:level=0.1" and none is None
 
 
+@pytest.mark.parametrize(
+    ("angle", "direction"), [("0", "horizontal"), ("-180", "horizontal"), ("90", "vertical")]
+)
+def test_rows_and_columns_told_as_angles_are_the_same(angle, direction):
+    image = edges() + offsets(0.05)
+    image = image if direction == "horizontal" else image.swapaxes(1, 2)
+    worded, none = without_line_noise(image, NoiseSpectrum.parse(f"stripe:{direction},0,0:level=1"))
+    told, left = without_line_noise(image, NoiseSpectrum.parse(f"stripe:{angle},0,0:level=1"))
+    assert none is None and left is None and not np.array_equal(told, image)
+    np.testing.assert_array_equal(told, worded)
+
+
+@pytest.mark.parametrize("stripe", ["30,0,0", "0:20,0,0", "horizontal,0,0.1", "horizontal,0,0,0.4"])
+def test_stripes_at_an_angle_and_parts_of_an_axis_are_no_whole_lines(stripe):
+    noise = NoiseSpectrum.parse(f"stripe:{stripe}:level=1")
+    for image in (edges() + offsets(0.05), (edges() + offsets(0.05)).swapaxes(1, 2)):
+        kept, left = without_line_noise(image, noise)
+        assert np.array_equal(kept, image) and left == noise
+
+
 def test_gains_are_told_from_offsets_where_an_image_has_dark_and_bright_parts():
     image = edges()
     damaged = (image + 1) * np.exp(offsets(0.06)) - 1

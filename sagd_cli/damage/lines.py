@@ -128,6 +128,7 @@ def _levels(planes: list[Plane], half_width: int) -> Iterator[tuple[Strength, bo
     if not planes:
         return
     are_gains = [_is_gain(plane) for plane in planes]
+    cut_off = [(plane == plane.min()) | (plane == plane.max()) for plane in planes]
     for level in range(1 + (round(log2(2 * half_width)) if half_width else 0)):
         lengths = [plane.shape[1] / 2**level for plane in planes]
         if level and min(lengths) < SMALLEST:
@@ -143,7 +144,8 @@ def _levels(planes: list[Plane], half_width: int) -> Iterator[tuple[Strength, bo
         effects = [line_effects(one, (strength.value / one.size) ** 2) for one in steps]
         seen = [one.size * _deviation(each @ one.windows) for each, one in zip(effects, steps, strict=True)]
         for index, (each, one) in enumerate(zip(effects, steps, strict=True)):
-            planes[index] = _without(planes[index], (each @ one.windows).astype(np.float32), are_gains[index])
+            lines = (each @ one.windows).astype(np.float32)
+            planes[index] = _without(planes[index], lines, are_gains[index], cut_off[index])
         yield strength.scaled(sqrt(np.mean(np.square(seen))) / strength.value), True
 
 
@@ -162,16 +164,13 @@ def _is_gain(plane: Plane) -> bool:
     return gains < offsets
 
 
-def _without(plane: Plane, effects: Plane, is_gain: bool) -> Plane:
+def _without(plane: Plane, effects: Plane, is_gain: bool, cut_off: NDArray[np.bool_]) -> Plane:
     """Return a plane without the effects. What was cut off, or is no data, follows its neighbours as far as it may."""
-    if is_gain:
-        return (plane + 1) * np.exp(-effects) - 1
-    inside = (plane > plane.min()) & (plane < plane.max())
-    shifted = plane - effects
-    kept = np.where(inside, shifted, plane)
+    changed = (plane + 1) * np.exp(-effects) - 1 if is_gain else plane - effects
+    kept = np.where(cut_off, plane, changed)
     padded = np.pad(kept, ((1, 1), (0, 0)), mode="edge")
     near = (padded[:-2] + padded[2:]) / 2
-    return np.where(inside, kept, np.clip(near, np.minimum(plane, shifted), np.maximum(plane, shifted)))
+    return np.where(cut_off, np.clip(near, np.minimum(plane, changed), np.maximum(plane, changed)), kept)
 
 
 def line_effects(steps: LineSteps, variance: float) -> Array:

@@ -87,23 +87,23 @@ def without_line_noise(
     for part in noise.parts:
         stripe, cleaned = _through(part), None
         if stripe is not None:
-            lines = signal if stripe.direction == "horizontal" else signal.swapaxes(1, 2)
+            lines = signal.swapaxes(1, 2) if stripe.axis else signal
             half_width = max(0, round((stripe.width * lines.shape[2] - 0.5) / 2))
             cleaned = without_lines(lines, half_width) if half_width <= WIDEST_LINE else None
         if stripe is None or cleaned is None:
             left.append(part)
         else:
-            signal = cleaned if stripe.direction == "horizontal" else cleaned.swapaxes(1, 2)
+            signal = cleaned.swapaxes(1, 2) if stripe.axis else cleaned
     return np.ascontiguousarray(signal), NoiseSpectrum(tuple(left)) if left else None
 
 
 def _through(part: NoisePart) -> Stripe | None:
-    """Return the stripe through DC that a part of the noise is, None where it is something else."""
+    """Return the stripe of whole rows or columns that a part of the noise is, None where it is something else."""
     pieces = part.source.parts if isinstance(part.source, Band) else ()
     if len(pieces) != 1 or part.level in (0, inf):
         return None
     (piece,) = pieces
-    return piece if isinstance(piece, Stripe) and piece.guard == 0 else None
+    return piece if isinstance(piece, Stripe) and piece.is_whole else None
 
 
 def _planes(signals: Sequence[NDArray[np.float32]]) -> list[Plane]:
@@ -128,6 +128,7 @@ def _levels(planes: list[Plane], half_width: int) -> Iterator[tuple[Strength, bo
     if not planes:
         return
     are_gains = [_is_gain(plane) for plane in planes]
+    cut_off = [(plane == plane.min()) | (plane == plane.max()) for plane in planes]
     for level in range(1 + (round(log2(2 * half_width)) if half_width else 0)):
         lengths = [plane.shape[1] / 2**level for plane in planes]
         if level and min(lengths) < SMALLEST:
@@ -143,7 +144,8 @@ def _levels(planes: list[Plane], half_width: int) -> Iterator[tuple[Strength, bo
         effects = [line_effects(one, (strength.value / one.size) ** 2) for one in steps]
         seen = [one.size * _deviation(each @ one.windows) for each, one in zip(effects, steps, strict=True)]
         for index, (each, one) in enumerate(zip(effects, steps, strict=True)):
-            planes[index] = _without(planes[index], (each @ one.windows).astype(np.float32), are_gains[index])
+            lines = (each @ one.windows).astype(np.float32)
+            planes[index] = _without(planes[index], lines, are_gains[index], cut_off[index])
         yield strength.scaled(sqrt(np.mean(np.square(seen))) / strength.value), True
 
 
@@ -162,16 +164,13 @@ def _is_gain(plane: Plane) -> bool:
     return gains < offsets
 
 
-def _without(plane: Plane, effects: Plane, is_gain: bool) -> Plane:
+def _without(plane: Plane, effects: Plane, is_gain: bool, cut_off: NDArray[np.bool_]) -> Plane:
     """Return a plane without the effects. What was cut off, or is no data, follows its neighbours as far as it may."""
-    if is_gain:
-        return (plane + 1) * np.exp(-effects) - 1
-    inside = (plane > plane.min()) & (plane < plane.max())
-    shifted = plane - effects
-    kept = np.where(inside, shifted, plane)
+    changed = (plane + 1) * np.exp(-effects) - 1 if is_gain else plane - effects
+    kept = np.where(cut_off, plane, changed)
     padded = np.pad(kept, ((1, 1), (0, 0)), mode="edge")
     near = (padded[:-2] + padded[2:]) / 2
-    return np.where(inside, kept, np.clip(near, np.minimum(plane, shifted), np.maximum(plane, shifted)))
+    return np.where(cut_off, np.clip(near, np.minimum(plane, changed), np.maximum(plane, changed)), kept)
 
 
 def line_effects(steps: LineSteps, variance: float) -> Array:

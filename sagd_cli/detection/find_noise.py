@@ -16,7 +16,7 @@ from sagd_cli.damage.strength import TINY, Strength
 from sagd_cli.damage.thin import kind_strengths
 from sagd_cli.detection.rings import find_rings
 from sagd_cli.errors import DataError
-from sagd_cli.spectral.band import Band, Notch, Part, Stripe
+from sagd_cli.spectral.band import STRIPE_ANGLES, Band, Notch, Part, Stripe
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.peaks import LOBE, find_peaks
 from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage, hann_taper
@@ -108,10 +108,11 @@ def _white(signals: Signals, parts: list[tuple[Part, Strength]]) -> list[FoundPa
 
 def _offsets(signals: Signals) -> list[tuple[Stripe, Strength]]:
     found = []
-    for direction, axis in (("horizontal", 1), ("vertical", 2)) if signals else ():
-        line = find_line([s if axis == 1 else s.swapaxes(1, 2) for s in signals])
+    for axis, direction in enumerate(STRIPE_ANGLES) if signals else ():
+        lines = [s.swapaxes(1, 2) if axis else s for s in signals]
+        line = find_line(lines)
         if line:
-            across = float(np.median([s.shape[3 - axis] for s in signals]))
+            across = float(np.median([s.shape[2] for s in lines]))
             # Independent offsets have a white spectrum along their line.
             strength = line.deviation.scaled(sqrt(across))
             found.append((Stripe(direction, line.width(across), 0.0), strength))
@@ -119,9 +120,9 @@ def _offsets(signals: Signals) -> list[tuple[Stripe, Strength]]:
 
 
 def _lobe(stripe: Stripe, grid: FrequencyGrid) -> NDArray[np.bool_]:
-    across = np.abs(grid.axes[1 if stripe.direction == "horizontal" else 0])
-    n = grid.shape[1 if stripe.direction == "horizontal" else 0]
-    return np.broadcast_to(across <= stripe.width / 2 + (LOBE + 0.5) / n, grid.half_shape)
+    along = 0 if stripe.axis else 1
+    inside = np.abs(grid.axes[along]) <= stripe.width / 2 + (LOBE + 0.5) / grid.shape[along]
+    return np.broadcast_to(inside, grid.half_shape)
 
 
 def _peaks(signals: Signals, spectrum: Spectrum, spared: NDArray[np.bool_]) -> list[tuple[Part, Strength]]:

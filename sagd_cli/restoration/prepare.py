@@ -90,12 +90,17 @@ class Preparation:
         return self._with_uncertainty(prepared) if self.omission.uncertain else prepared
 
     def _removal(self) -> Prepared:
-        """Prepare to work without a model; warn when that does more harm than good."""
+        """Prepare to work without a model; warn when that does more harm than good.
+
+        Raises DataError when no noise is certain, unless the band is emptied, whatever is in it.
+        """
         noise, strength, gauge = self._measuring.noise, None, self._measuring.gauge
         band = noise.band
         try:
             noise, strength = self._measuring.levels()
         except DataError as error:
+            if not self.omission.choice.empties_band:
+                raise
             self.output.warn(f"what is removed may be of the images alone: {error.message}")
             noise = noise.with_levels([1.0] * len(noise.parts))
         if self.omission.estimate == "wiener" and band is not None and not is_thin(band):

@@ -103,6 +103,17 @@ class Stripe:
         ends = [known] if known is not None else [float(angle) for angle in self.direction.split(":")]
         return ends[0], ends[-1]
 
+    @property
+    def axis(self) -> int | None:
+        """The axis of images on which the lines are counted: 0 for rows, 1 for columns, None for lines at an angle."""
+        low, high = self.angles
+        return int(low // 90) % 2 if low == high and low % 90 == 0 else None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds whole rows or columns: it is at no angle, begins at DC and has no end."""
+        return self.axis is not None and self.guard == 0 and self.end == 1
+
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
         """Bins of the half spectrum inside; raise ConfigError unless the field has two axes."""
         if grid.ndim != 2:
@@ -206,7 +217,7 @@ def _read_stripe(text: str, rest: str) -> Stripe:
 
 
 def _direction(text: str, direction: str) -> str:
-    """Return a direction of stripes in its shortest form."""
+    """Return a direction of stripes in its shortest form; rows and columns go by their words."""
     if direction in STRIPE_ANGLES:
         return direction
     try:
@@ -222,7 +233,9 @@ def _direction(text: str, direction: str) -> str:
             f"the stripes {text!r} need an angle from -180 to 180 degrees, or two as LO:HI, at most 90 apart",
             "0 is horizontal, 45 rises to the right like /, 90 is vertical, and 135 falls.",
         )
-    return ":".join(map(_shown, angles))
+    shown = ":".join(map(_shown, angles))
+    axis = Stripe(shown).axis
+    return shown if axis is None else [*STRIPE_ANGLES][axis]
 
 
 @dataclass(frozen=True)

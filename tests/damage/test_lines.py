@@ -65,6 +65,26 @@ def test_columns_are_the_rows_of_the_transposed_image():
     assert str(left) == "white:level=0.1" and none is None
 
 
+@pytest.mark.parametrize(
+    ("angle", "direction"), [("0", "horizontal"), ("-180", "horizontal"), ("90", "vertical")]
+)
+def test_rows_and_columns_told_as_angles_are_the_same(angle, direction):
+    image = edges() + offsets(0.05)
+    image = image if direction == "horizontal" else image.swapaxes(1, 2)
+    worded, none = without_line_noise(image, NoiseSpectrum.parse(f"stripe:{direction},0,0:level=1"))
+    told, left = without_line_noise(image, NoiseSpectrum.parse(f"stripe:{angle},0,0:level=1"))
+    assert none is None and left is None and not np.array_equal(told, image)
+    np.testing.assert_array_equal(told, worded)
+
+
+@pytest.mark.parametrize("stripe", ["30,0,0", "0:20,0,0", "horizontal,0,0.1", "horizontal,0,0,0.4"])
+def test_stripes_at_an_angle_and_parts_of_an_axis_are_no_whole_lines(stripe):
+    noise = NoiseSpectrum.parse(f"stripe:{stripe}:level=1")
+    for image in (edges() + offsets(0.05), (edges() + offsets(0.05)).swapaxes(1, 2)):
+        kept, left = without_line_noise(image, noise)
+        assert np.array_equal(kept, image) and left == noise
+
+
 def test_gains_are_told_from_offsets_where_an_image_has_dark_and_bright_parts():
     image = edges()
     damaged = (image + 1) * np.exp(offsets(0.06)) - 1
@@ -82,14 +102,29 @@ def test_offsets_that_vary_along_the_row_are_taken_in_windows():
     assert error(cleaned, image) < 0.4 * error(image + field, image)
 
 
-def test_white_and_black_areas_get_no_stripes():
-    """They were cut off after the offsets came, or hold no data."""
+@pytest.mark.parametrize("is_gain", [False, True])
+def test_white_and_black_areas_get_no_stripes(is_gain):
+    """They were cut off after the offsets or gains came, or hold no data."""
     image = edges()
     image[:, :, :40], image[:, :30, 120:] = -1, 1
-    damaged = np.where(np.abs(image) < 1, image + offsets(0.05), image)
+    changed = (image + 1) * np.exp(offsets(0.06)) - 1 if is_gain else image + offsets(0.05)
+    damaged = np.where(np.abs(image) < 1, changed, image)
     cleaned = without_lines(damaged, 0)
     assert np.ptp(cleaned[:, :, :39]) == 0 and np.ptp(cleaned[:, :29, 121:]) == 0
     assert error(cleaned, image) < 0.35 * error(damaged, image)
+
+
+def test_white_areas_get_no_stripes_in_windows_either():
+    waves = np.random.default_rng(1).standard_normal((2, 96, 1)) * 0.04
+    along = 2 * np.pi * np.arange(256) / 256
+    field = (waves[0] * np.cos(along) + waves[1] * np.sin(along)).astype(np.float32) + offsets(0.04)
+    image = np.pad(edges(), ((0, 0), (0, 0), (0, 96)), mode="edge")
+    image[:, 20:60, 30:70] = 0.98  # goes beyond white where the line was darker
+    image[:, :, 200:] = 1
+    damaged = np.where(image < 1, np.minimum(image + field, 1), image)
+    cleaned = without_lines(damaged, 2)
+    assert np.ptp(cleaned[:, :, 201:]) == 0
+    assert error(cleaned, image) < 0.5 * error(damaged, image)
 
 
 @pytest.mark.parametrize("deviation", [8, 16])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 
 from sagd_cli.config.layers import resolve
 from sagd_cli.system.console import Output
@@ -146,3 +147,16 @@ def test_images_too_small_to_learn_from(refused, tmp_path):
     folder.mkdir()
     tifffile.imwrite(folder / "a.tiff", np.random.default_rng(0).random((3, 3)).astype(np.float32))
     refused(1, "3x3 pixels is too small to learn from", "--band", "high", "--strength", 0.5, source=folder)
+
+
+@pytest.mark.parametrize("noise", ["stripe:horizontal,0,0", "stripe:90,0,0+notch:0.25,0.1,0.02"])
+def test_noise_that_is_not_certain_stays_unless_the_band_is_emptied(sagd, tmp_path, noise):
+    smooth = np.add.outer(np.linspace(60, 150, 64), np.linspace(0, 40, 80)).astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "a.png")
+    omit = ("omit", tmp_path / "a.png", "--noise", noise, "--output", tmp_path / "o", "--estimate")
+    refused = sagd(*omit, "wiener")
+    assert refused.code == 1 and "is certain in the images" in refused.err
+    assert "Nothing was changed" in refused.err and not (tmp_path / "o").exists()
+    emptied = sagd(*omit, "notch")
+    assert emptied.code == 0 and (tmp_path / "o" / "a.png").exists()
+    assert "may be of the images alone" in emptied.err and "othing was changed" not in emptied.err

@@ -26,8 +26,9 @@ angles = st.integers(-360, 360).map(lambda k: k / 2)
 wedges = st.tuples(angles, st.integers(0, 90)).map(
     lambda a: f"{min(a[0], 90.0)!r}:{min(a[0], 90.0) + a[1]!r}"
 )
-directions = st.one_of(st.sampled_from(["horizontal", "vertical"]), angles.map(repr), wedges).map(
-    lambda text: text.replace(".0", "")
+slanted = st.one_of(angles.map(repr), wedges).map(lambda text: text.replace(".0", ""))
+directions = st.one_of(
+    st.sampled_from(["horizontal", "vertical"]), slanted.filter(lambda text: Stripe(text).axis is None)
 )
 stripes = st.builds(Stripe, directions, st.floats(0, 0.5), st.floats(0, 0.4), st.floats(0.5, 1))
 
@@ -56,7 +57,10 @@ def mask_or_nothing(band, shape):
         ("stripe:vertical,0", [Stripe("vertical", 0)]),
         ("stripe:20.0", [Stripe("20")]),
         ("stripe:-5:12.5,0.02,0", [Stripe("-5:12.5", 0.02, 0)]),
-        ("stripe:90,0.02,0.1,0.4", [Stripe("90", 0.02, 0.1, 0.4)]),
+        ("stripe:90,0.02,0.1,0.4", [Stripe("vertical", 0.02, 0.1, 0.4)]),
+        ("stripe:0,0,0", [Stripe("horizontal", 0, 0)]),
+        ("stripe:-180+stripe:180:180", [Stripe("horizontal"), Stripe("horizontal")]),
+        ("stripe:-90:-90", [Stripe("vertical")]),
         ("  mid ", [Ring(0.25, 0.5)]),
         (" 0.1 : 0.2 ", [Ring(0.1, 0.2)]),
         ("notch: 0.25, -0.1 , 0.01", [Notch((0.25, -0.1), 0.01)]),

@@ -1,5 +1,6 @@
 """What one call of `sagd omit` learns: stopped and resumed, never mixed with what another call learns."""
 
+import shutil
 import signal
 
 import numpy as np
@@ -16,6 +17,7 @@ from sagd_cli.restoration.learning import Turned, views_of
 from sagd_cli.restoration.omission import Places, omit_files
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.restoring_model import open_model
+from sagd_cli.run.manifest import has_run
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import band_noise
@@ -79,7 +81,18 @@ def test_the_same_command_goes_on_where_it_was_stopped(damaged, at_once, tmp_pat
 def test_another_noise_is_learned_anew(damaged, at_once, tmp_path):
     with pytest.raises(Interrupted):
         omitted(damaged, tmp_path / "o", stop_at(1), noise="mid:level=0.2")
+    (stopped,) = (tmp_path / ".o-learning").iterdir()
     assert np.array_equal(omitted(damaged, tmp_path / "o"), at_once)
+    assert list((tmp_path / ".o-learning").iterdir()) == [stopped], "and what was stopped is still there"
+    assert has_run(stopped)
+
+
+def test_what_was_learned_is_kept_where_an_image_failed(damaged, tmp_path, capsys):
+    shutil.copytree(damaged, tmp_path / "in")
+    (tmp_path / "in" / "b.tiff").write_bytes(b"no image")
+    omitted(tmp_path / "in", tmp_path / "o", Output())
+    assert "for the same command again, with --force" in capsys.readouterr().err
+    assert len(list((tmp_path / ".o-learning").iterdir())) == 1
 
 
 def test_a_model_that_is_kept_goes_on_too_and_serves_again_but_for_nothing_else(damaged, at_once, tmp_path):

@@ -54,7 +54,7 @@ class Lesson:
 
         With `walks_path`, at all levels on the way down.
         """
-        parts = NoiseSpectrum(tuple(part for part in noise.parts if part.level))
+        parts = noise.merged
         levels = [min(level or 0.0, STRONGEST) for level in parts.levels]
         top = max(levels)
         found = [min(max(level, FINEST), STRONGEST) for level in (top, *others)]

@@ -62,6 +62,7 @@ class Preparation:
         noise, strength = self._measuring.levels()
         model, knowledge, learned_in = self._model(noise, learns)
         model.check(noise, self.omission.walks_path)
+        model.check_measured(noise)
         prepared = replace(self._with(noise, strength, model, knowledge), learned_in=learned_in)
         return self._with_uncertainty(prepared) if self.omission.uncertain else prepared
 

@@ -16,6 +16,7 @@ from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.config.run import RestorationConfig, RunConfig
 from sagd_cli.config.trained_noise import trained_noise
 from sagd_cli.config.validation import validate
+from sagd_cli.damage.measured_noise import measured_hash
 from sagd_cli.damage.strength import FINEST
 from sagd_cli.denoising.image_law import image_power
 from sagd_cli.denoising.planes import marked, to_planes
@@ -109,6 +110,15 @@ class RestoringModel:
         errors = [self._misfit(strengths, walks_path) for strengths in fitting]
         if errors[0] is not None and None not in errors:
             raise errors[0]
+
+    def check_measured(self, noise: NoiseSpectrum) -> None:
+        """Raise UsageError when what was measured of `noise` is not what the model was trained for."""
+        grid, trained = FrequencyGrid(self.shape[1:]), self.settings.measured
+        if trained is not None and measured_hash(noise.merged, grid) != trained:
+            raise UsageError(
+                f"{self.name} was trained for other noise than what was measured now for {noise.shown}",
+                "Give the images of noise, and the --range, that it was trained with, or train another model.",
+            )
 
     @cached_property
     def _noises(self) -> list[NoiseSpectrum]:

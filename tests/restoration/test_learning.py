@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -133,6 +134,10 @@ def test_noise_of_several_levels_is_learned_and_its_model_serves_at_these(damage
         tifffile.imwrite(dark, np.random.default_rng(2).normal(0.5, 0.05, (8, 8)).astype(np.float32))
         with pytest.raises(UsageError, match=r"other settings: restoration\.measured differ"):
             omitted(damaged, tmp_path / "r", run=run, noise=told())
+        other = replace(omission, noise=NoiseSpectrum.parse(told(), measured_noise))
+        with pytest.raises(UsageError, match="trained for other noise than what was measured now"):
+            omit_files(other, Places(damaged, tmp_path / "r"), CPU, False, QUIET)
+        assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -130,15 +129,12 @@ class RestoringModel:
         """Return, for each noise trained for with the parts of `noise`, how many times its level each part has."""
         found, given = [], dict(zip(noise.sources, noise.levels, strict=True))
         for known in self._noises:
-            levels = [
-                (given.get(part), level) for part, level in zip(known.sources, known.levels, strict=True)
-            ]
-            if {*known.sources} != {*given} or any(level == inf != told for told, level in levels):
-                continue
-            ratios = [
-                min((told or 0.0) / (level or 1.0), LOST_LEVEL) for told, level in levels if level != inf
-            ]
-            found.append(ratios or [self.settings.strengths[1]])
+            if {*known.sources} == {*given}:
+                levels = [
+                    (given[part] or 0.0, level or 1.0)
+                    for part, level in zip(known.sources, known.levels, strict=True)
+                ]
+                found.append([min(told / level, LOST_LEVEL) for told, level in levels])
         band = noise.band if len(noise.parts) == 1 else None
         wide = [] if band is None else [r for r in band.rings if r.high - r.low > NARROWEST_RING * (1 - 1e-9)]
         if RINGS in self.settings.bands and band is not None and len(band.parts) == len(wide) == 1:

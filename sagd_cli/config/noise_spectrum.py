@@ -117,6 +117,16 @@ class NoiseSpectrum:
         return [part.level for part in self.parts]
 
     @property
+    def merged(self) -> "NoiseSpectrum":
+        """The same noise, of known levels, with one part for each source and none of level 0; powers add."""
+        parts, levels = dict(zip(self.sources, self.parts, strict=True)), dict[str, float]()
+        for source, level in zip(self.sources, self.levels, strict=True):
+            levels[source] = math.hypot(levels.get(source, 0.0), level or 0.0)
+        return NoiseSpectrum(
+            tuple(replace(parts[source], level=level) for source, level in levels.items() if level)
+        )
+
+    @property
     def band(self) -> Band | None:
         """The union of its parts, or None when one of them is no band."""
         bands = [part.source for part in self.parts if isinstance(part.source, Band)]

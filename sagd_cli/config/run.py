@@ -1,6 +1,7 @@
 """The configuration of a run, as config.yaml holds it."""
 
 from collections.abc import Mapping
+from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -185,6 +186,11 @@ class RestorationConfig(Frozen):
         # What a filter file says is kept, and not where it was read.
         whole = {text: str(noise) for text, noise in noises.items() if noise.band is None}
         object.__setattr__(self, "bands", tuple(whole.get(text, text) for text in self.bands))
+        for text, noise in noises.items():
+            if any(level in (0, inf) for level in noise.levels):
+                raise ValueError(
+                    f"levels are finite and above 0, unlike in {text}; strengths of 100 say lost"
+                )
         if self.damage is not None and (len(self.bands) > 1 or self.bands[0] in (RINGS, ANY)):
             raise ValueError("damage is noise of one spectrum: give one band")
         if self.strengths[0] > self.strengths[1]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from math import sqrt
 from pathlib import Path
 
 import numpy as np
 
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.folders import Outcome, collect, list_images
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range
@@ -93,6 +95,14 @@ def measured_noise(path: str, given: Range | None = None) -> MeasuredNoise:
             "frame, a flat patch or an example of the noise"
         )
     return MeasuredNoise(path, spectra)
+
+
+def measured_hash(noise: NoiseSpectrum, grid: FrequencyGrid) -> str | None:
+    """Return a hash of the spectra in `noise` that were measured, on `grid`; None where there is none."""
+    sources = [part.source for part in noise.parts]
+    found = {source.path: source for source in sources if isinstance(source, MeasuredNoise)}
+    hashed = sha256(b"".join(found[path].power(grid).tobytes() for path in sorted(found)))
+    return hashed.hexdigest() if found else None
 
 
 def _noise_in(image: Image) -> Array:

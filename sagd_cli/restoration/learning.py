@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from sagd_cli.config.noise_spectrum import MeasuredSpectrum, NoiseSpectrum
 from sagd_cli.config.run import BackboneConfig, DatasetConfig, RestorationConfig, RunConfig, TrainingConfig
 from sagd_cli.config.validation import digest_of
 from sagd_cli.damage.fields import Fields
-from sagd_cli.damage.measured_noise import MeasuredNoise
+from sagd_cli.damage.measured_noise import MeasuredNoise, measured_hash
 from sagd_cli.damage.strength import FINEST, STRONGEST
 from sagd_cli.model.network import resolve_backbone, seen_shape
 from sagd_cli.plugin.records import ImageSet
@@ -54,7 +53,7 @@ class Lesson:
 
         With `walks_path`, at all levels on the way down.
         """
-        parts = NoiseSpectrum(tuple(part for part in noise.parts if part.level))
+        parts = noise.merged
         levels = [min(level or 0.0, STRONGEST) for level in parts.levels]
         top = max(levels)
         found = [min(max(level, FINEST), STRONGEST) for level in (top, *others)]
@@ -69,15 +68,13 @@ class Lesson:
 
     def settings(self, grid: FrequencyGrid, damaged: bool, clipped: bool) -> RestorationConfig:
         """Return the settings of a run that learns it, on `grid`, from images that are `damaged`, or else clean."""
-        (part, *others), hashed = self.noise.parts, sha256()
+        part, *others = self.noise.parts
         alone = isinstance(part.source, Band) and not others
-        for source in self.measured.values():
-            hashed.update(source.power(grid).tobytes())
         return RestorationConfig(
             bands=(str(part.source if alone else self.noise),),
             strengths=(self.low, self.high),
             damage=self.high if damaged else None,
-            measured=hashed.hexdigest() if self.measured else None,
+            measured=measured_hash(self.noise, grid),
             clipped=float(clipped),
         )
 

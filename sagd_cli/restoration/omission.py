@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -90,10 +91,14 @@ def omit_files(
         for restored in work.restored(images.read(work.outcome, output, bar.advance)):
             kept.extend([restored] if len(kept) < shown else [])
     work.outcome.say_clipped(output)
-    if not work.outcome.failed:
-        shutil.rmtree(places.workspace, ignore_errors=True)
-    elif places.workspace.exists():
-        output.note(f"what was learned is kept in {places.workspace}, for the same command again")
+    if prepared.learned_in is not None and work.outcome.failed:
+        output.note(
+            f"what was learned is kept in {places.workspace}, for the same command again, with --force"
+        )
+    elif prepared.learned_in is not None:
+        shutil.rmtree(prepared.learned_in, ignore_errors=True)
+        with suppress(OSError):  # what another command learns may lie there too
+            places.workspace.rmdir()
     return work.result(), kept
 
 

@@ -60,9 +60,10 @@ class Preparation:
         if learns:
             self._check_self_supervision()
         noise, strength = self._measuring.levels()
-        model, knowledge = self._model(noise, learns)
+        model, knowledge, learned_in = self._model(noise, learns)
         model.check(noise, self.omission.walks_path)
-        prepared = self._with(noise, strength, model, knowledge)
+        model.check_measured(noise)
+        prepared = replace(self._with(noise, strength, model, knowledge), learned_in=learned_in)
         return self._with_uncertainty(prepared) if self.omission.uncertain else prepared
 
     def _with(
@@ -153,8 +154,11 @@ class Preparation:
                 "to them; the restorer of the package removes them"
             )
 
-    def _model(self, noise: NoiseSpectrum, learns: bool) -> tuple[RestoringModel, str]:
-        """Return the model that was given, one that is learned, or the one in the package, and what it knows."""
+    def _model(self, noise: NoiseSpectrum, learns: bool) -> tuple[RestoringModel, str, Path | None]:
+        """Return the model that was given, one that is learned, or the one in the package, and what it knows.
+
+        The last value is the folder in the workspace where it was learned.
+        """
         model = self.omission.model
         if learns and inf in noise.levels:
             raise DataError(
@@ -162,10 +166,11 @@ class Preparation:
                 "Give clean images of their kind with --reference or --model, or use --estimate notch.",
             )
         if model is not None:
-            return model, "self-supervised" if learns else "model"
+            return model, "self-supervised" if learns else "model", None
         if learns or self.omission.reference is not None:
-            return self._learned(noise), "self-supervised" if learns else "reference"
-        return self._packaged(), "restorer"
+            model, learned_in = self._learned(noise)
+            return model, "self-supervised" if learns else "reference", learned_in
+        return self._packaged(), "restorer", None
 
     def _packaged(self) -> RestoringModel:
         self.output.note(
@@ -173,7 +178,7 @@ class Preparation:
         )
         return packaged_model(self.device)
 
-    def _learned(self, noise: NoiseSpectrum) -> RestoringModel:
+    def _learned(self, noise: NoiseSpectrum) -> tuple[RestoringModel, Path | None]:
         """Learn a model from clean images; without any, from the damaged ones (docs/theory.md, section 6.3)."""
         # What trains takes a fifth of a second to import, and most calls learn nothing.
         from sagd_cli.restoration.learning import Lesson, folder_of, learned, restoration_task
@@ -185,10 +190,11 @@ class Preparation:
         data = reference.data if reference else folder
         is_clipped = saturated_share(self._measuring.images) > SATURATED_SHARE if reference else None
         task = restoration_task(clean or damaged, data, lesson, is_clipped, omission)
-        model = learned(task, self.run or folder_of(task, self.workspace), self.device, self.output)
+        path = self.run or folder_of(task, self.workspace)
+        model = learned(task, path, self.device, self.output)
         if self.run is not None:
             self.output.note(f"the model is kept in {self.run}")
-        return model
+        return model, path if self.run is None else None
 
     def _with_uncertainty(self, prepared: Prepared) -> Prepared:
         """Calibrate the deviations on clean images; use images that were not learned from if there are enough."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ class Prepared:
 
     `noise`: that of all images (None: each image has its own, which is found in it). `strength`: that of `noise`, where
     it was measured or told as one number. `knowledge`: what the restorer knows images from, for the JSON object.
+    `learned_in`: the folder of what was learned for this call alone, which keeps nothing.
     """
 
     omission: Omission
@@ -37,6 +39,7 @@ class Prepared:
     knowledge: str
     output: Output
     gauge: Gauge | None = None
+    learned_in: Path | None = None
 
     @property
     def method(self) -> str:

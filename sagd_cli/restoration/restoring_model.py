@@ -2,8 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
-from math import inf
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.config.run import RestorationConfig, RunConfig
 from sagd_cli.config.trained_noise import trained_noise
 from sagd_cli.config.validation import validate
+from sagd_cli.damage.measured_noise import measured_hash
 from sagd_cli.damage.strength import FINEST
 from sagd_cli.denoising.image_law import image_power
 from sagd_cli.denoising.planes import marked, to_planes
@@ -99,50 +99,73 @@ class RestoringModel:
         """
         if self.knows_any_noise:
             return
-        bands, band, strengths = self.settings.bands, noise.band, self._strengths(noise)
-        if not strengths:
+        fitting = self._strengths(noise.merged)
+        if not fitting:
             raise UsageError(
-                f"{self.name} was trained for the bands {', '.join(bands)}, not for {band or noise.shown}",
+                f"{self.name} was trained for the bands {', '.join(self.settings.bands)}, "
+                f"not for {noise.band or noise.shown}",
                 "Give one of them, or another model.",
             )
+        errors = [self._misfit(strengths, walks_path) for strengths in fitting]
+        if errors[0] is not None and None not in errors:
+            raise errors[0]
+
+    def check_measured(self, noise: NoiseSpectrum) -> None:
+        """Raise UsageError when what was measured of `noise` is not what the model was trained for."""
+        grid, trained = FrequencyGrid(self.shape[1:]), self.settings.measured
+        if trained is not None and measured_hash(noise.merged, grid) != trained:
+            raise UsageError(
+                f"{self.name} was trained for other noise than what was measured now for {noise.shown}",
+                "Give the images of noise, and the --range, that it was trained with, or train another model.",
+            )
+
+    @cached_property
+    def _noises(self) -> list[NoiseSpectrum]:
+        """The noises that it was trained for, but for random ones, at strength 1."""
+        texts = dict.fromkeys(self.settings.bands)
+        return [trained_noise(text).merged for text in texts if text not in (RINGS, ANY)]
+
+    def _strengths(self, noise: NoiseSpectrum) -> list[list[float]]:
+        """Return, for each noise trained for with the parts of `noise`, how many times its level each part has."""
+        found, given = [], dict(zip(noise.sources, noise.levels, strict=True))
+        for known in self._noises:
+            if {*known.sources} == {*given}:
+                levels = [
+                    (given[part] or 0.0, level or 1.0)
+                    for part, level in zip(known.sources, known.levels, strict=True)
+                ]
+                found.append([min(told / level, LOST_LEVEL) for told, level in levels])
+        band = noise.band if len(noise.parts) == 1 else None
+        wide = [] if band is None else [r for r in band.rings if r.high - r.low > NARROWEST_RING * (1 - 1e-9)]
+        if RINGS in self.settings.bands and band is not None and len(band.parts) == len(wide) == 1:
+            found.append([min(noise.parts[0].level or 0.0, LOST_LEVEL)])
+        return found
+
+    def _misfit(self, strengths: list[float], walks_path: bool) -> UsageError | None:
+        """Return what is wrong with these strengths of parts that were trained with one strength, or None."""
         low, high = self.settings.strengths
         level = max(strengths)
         end = FINEST if level >= LOST_LEVEL else max(FINEST, level / PATH_REACH)
         least = min(end, *strengths) if walks_path else min(strengths)
         if not (low / STRENGTH_SLACK <= least and level <= high * STRENGTH_SLACK):
-            raise UsageError(
+            return UsageError(
                 f"{self.name} was trained for strengths from {low:g} to {high:g}, and needed are "
                 + " to ".join(f"{value:.3g}" for value in dict.fromkeys((least, level))),
                 f"Train one with --set restoration.strengths=[{min(low, least):.2g},{max(high, level):.2g}].",
             )
-
-    def _strengths(self, noise: NoiseSpectrum) -> list[float]:
-        """Return how many times the level of each part is that of the noise trained for; none where that is another."""
-        levels = {
-            source: level or 0.0 for source, level in zip(noise.sources, noise.levels, strict=True) if level
-        }
-        for text in {*self.settings.bands} - {RINGS}:
-            known = trained_noise(text)
-            if {*known.sources} == {*levels}:
-                return [
-                    1.0
-                    if level == inf == levels[source]
-                    else min(levels[source] / (level or 1.0), LOST_LEVEL)
-                    for source, level in zip(known.sources, known.levels, strict=True)
-                ]
-        band = noise.band
-        wide = [] if band is None else [r for r in band.rings if r.high - r.low > NARROWEST_RING * (1 - 1e-9)]
-        is_ring = band is not None and len(band.parts) == len(wide) == 1
-        return (
-            [min(noise.parts[0].level or 0.0, LOST_LEVEL)] if is_ring and RINGS in self.settings.bands else []
-        )
+        if level > min(strengths) * STRENGTH_SLACK**2:  # else some strength is near that of each part
+            return UsageError(
+                f"{self.name} was trained for one strength of all parts of {', '.join(self.settings.bands)}, "
+                f"and needed are {min(strengths):.3g} to {level:.3g}",
+                "Give levels in that proportion, or another model.",
+            )
+        return None
 
     def as_trained(self, noise: NoiseSpectrum) -> NoiseSpectrum:
         """Return `noise` with the levels that the images of a self-taught model were given in training."""
-        known = trained_noise(self.settings.bands[0])
+        (known,), merged, high = self._noises, noise.merged, self.settings.strengths[1]
         levels = dict(zip(known.sources, known.levels, strict=True))
-        high = self.settings.strengths[1]
-        return noise.with_levels([(levels.get(source) or 0.0) * high for source in noise.sources])
+        return merged.with_levels([(levels[source] or 0.0) * high for source in merged.sources])
 
     def denoiser(self, y: Tensor, noise: NoiseSpectrum, is_clipped: bool = False) -> SpectralDenoiser:
         """Return the denoiser of the planes of images `y` (B, C, H, W) with `noise`.

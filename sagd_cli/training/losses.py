@@ -19,7 +19,7 @@ from sagd_cli.model.learned_filter import LearnedNoise, LearnedNoiseLoss, Learne
 from sagd_cli.model.network import side_multiple
 from sagd_cli.spectral.band import ANY, RINGS
 from sagd_cli.spectral.filter import SpectralFilter
-from sagd_cli.spectral.grid import Array
+from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise
 
 
@@ -69,4 +69,7 @@ def _restoration_loss(
     varied = Variety(wanted.grey, wanted.paler, wanted.inverted, wanted.clipped)
     variety = None if varied == Variety() else varied
     smallest = (min(crops),) * len(shape) if crops else shape
+    for power in kinds:  # noise that cannot be drawn is refused before anything is written
+        if not isinstance(power, str):
+            power(FrequencyGrid(smallest))
     return RestorationLoss(spectra, smallest, device, variety, wanted.damage, side_multiple(config))

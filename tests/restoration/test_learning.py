@@ -1,6 +1,8 @@
 """What one call of `sagd omit` learns: stopped and resumed, never mixed with what another call learns."""
 
+import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from sagd_cli.restoration.learning import Turned, views_of
 from sagd_cli.restoration.omission import Places, omit_files
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.restoring_model import open_model
+from sagd_cli.run.manifest import has_run
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import band_noise
@@ -79,7 +82,18 @@ def test_the_same_command_goes_on_where_it_was_stopped(damaged, at_once, tmp_pat
 def test_another_noise_is_learned_anew(damaged, at_once, tmp_path):
     with pytest.raises(Interrupted):
         omitted(damaged, tmp_path / "o", stop_at(1), noise="mid:level=0.2")
+    (stopped,) = (tmp_path / ".o-learning").iterdir()
     assert np.array_equal(omitted(damaged, tmp_path / "o"), at_once)
+    assert list((tmp_path / ".o-learning").iterdir()) == [stopped], "and what was stopped is still there"
+    assert has_run(stopped)
+
+
+def test_what_was_learned_is_kept_where_an_image_failed(damaged, tmp_path, capsys):
+    shutil.copytree(damaged, tmp_path / "in")
+    (tmp_path / "in" / "b.tiff").write_bytes(b"no image")
+    omitted(tmp_path / "in", tmp_path / "o", Output())
+    assert "for the same command again, with --force" in capsys.readouterr().err
+    assert len(list((tmp_path / ".o-learning").iterdir())) == 1
 
 
 def test_a_model_that_is_kept_goes_on_too_and_serves_again_but_for_nothing_else(damaged, at_once, tmp_path):
@@ -120,6 +134,10 @@ def test_noise_of_several_levels_is_learned_and_its_model_serves_at_these(damage
         tifffile.imwrite(dark, np.random.default_rng(2).normal(0.5, 0.05, (8, 8)).astype(np.float32))
         with pytest.raises(UsageError, match=r"other settings: restoration\.measured differ"):
             omitted(damaged, tmp_path / "r", run=run, noise=told())
+        other = replace(omission, noise=NoiseSpectrum.parse(told(), measured_noise))
+        with pytest.raises(UsageError, match="trained for other noise than what was measured now"):
+            omit_files(other, Places(damaged, tmp_path / "r"), CPU, False, QUIET)
+        assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize(

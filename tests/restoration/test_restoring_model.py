@@ -1,5 +1,7 @@
 """The restorer in the package, on photographs that it never saw, and the laws of what serves from it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from sagd_cli.restoration.restoring_model import pack, packaged_model, packed_mo
 from sagd_cli.spectral.grid import FrequencyGrid
 
 CPU, SIDE = torch.device("cpu"), 128
+of = NoiseSpectrum.parse
 NOISES = [
     "high:level=0.3",
     "mid:level=0.3",
@@ -109,23 +112,24 @@ def test_what_is_packed_is_what_comes_back(tmp_path, photographs):
     assert b"/" not in (tmp_path / "again.safetensors").read_bytes()[8:200]
 
 
+def trained_for(*bands, **settings):
+    """The model of the package, as if it had been trained for these noises only."""
+    model = packaged_model(CPU)
+    settings = model.settings.model_copy(update={"bands": bands, **settings})
+    config = model.model.config.model_copy(update={"restoration": settings})
+    return replace(model, model=replace(model.model, config=config))
+
+
 def test_it_knows_any_noise_and_a_model_of_a_band_does_not():
     model = packaged_model(CPU)
     for noise in NOISES:
         model.check(NoiseSpectrum.parse(noise))
-    settings = model.settings.model_copy(update={"bands": ("mid",)})
-    config = model.model.config.model_copy(update={"restoration": settings})
-    from dataclasses import replace
-
-    narrow = replace(model, model=replace(model.model, config=config))
-    narrow.check(NoiseSpectrum.parse("mid:level=0.5"))
+    narrow = trained_for("mid")
+    narrow.check(of("mid:level=0.5"))
     with pytest.raises(UsageError, match="trained for the bands mid, not for white"):
-        narrow.check(NoiseSpectrum.parse("white:level=0.5"))
-    update = {"bands": ("high:level=1+from:dark.tif:level=0.1",), "strengths": (0.5, 0.5)}
-    config = config.model_copy(update={"restoration": settings.model_copy(update=update)})
-    narrow = replace(model, model=replace(model.model, config=config))
+        narrow.check(of("white:level=0.5"))
+    narrow = trained_for("high:level=1+from:dark.tif:level=0.1", strengths=(0.5, 0.5))
     dark = NoisePart(MeasuredNoise("dark.tif", ()), 0.05)
-    of = NoiseSpectrum.parse
     narrow.check(NoiseSpectrum((dark, *of("high:level=0.5+low:level=0").parts)))
     with pytest.raises(
         UsageError, match=r"trained for strengths from 0\.5 to 0\.5, and needed are 0\.3 to 0\.5"
@@ -133,3 +137,34 @@ def test_it_knows_any_noise_and_a_model_of_a_band_does_not():
         narrow.check(NoiseSpectrum((dark, *of("high:level=0.3").parts)))
     with pytest.raises(UsageError, match=r"not for 0\.5:1"):
         narrow.check(of("high:level=0.5"))
+
+
+@pytest.mark.parametrize(
+    ("bands", "noise", "fits"),
+    [
+        (["white:level=2+high"], "high:level=0.5+white:level=1", True),
+        (["white:level=2+high"], "high:level=0.5+white:level=1.2", True),
+        (["white:level=2+high"], "high:level=1+white:level=0.04", False),
+        (["white:level=2+high", "white+high:level=25"], "high:level=1+white:level=0.04", True),
+        (["white:level=2+high"], "white:level=1", False),
+        (["white:level=2+high"], "white:level=1+high:level=0", False),
+        (["white"], "white:level=1+high:level=0", True),
+        (["high:level=0.3+high:level=0.4"], "high:level=1", True),
+        (["high"], "high:level=1.5+high:level=2", True),
+        (["high"], "high:level=2+high:level=2", False),
+        (["rings"], "high:level=1.5+high:level=2", True),
+    ],
+    ids=str,
+)
+def test_parts_have_one_strength_and_equal_ones_add_in_power(bands, noise, fits):
+    model = trained_for(*bands, strengths=(0.02, 2.0))
+    if fits:
+        model.check(of(noise))
+        return
+    with pytest.raises(UsageError, match="was trained for"):
+        model.check(of(noise))
+
+
+def test_what_was_trained_is_told_of_equal_parts_as_one():
+    model = trained_for("high:level=0.3+high:level=0.4", strengths=(0.5, 0.5))
+    assert model.as_trained(of("high:level=0.2+high:level=0.1+low:level=0")) == of("high:level=0.25")

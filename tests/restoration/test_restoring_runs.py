@@ -68,4 +68,10 @@ def test_squares_larger_than_the_images_and_choices_that_are_none_are_refused(ti
         resolve({**wanted, "restoration.bands": ["mid", "low"], "restoration.damage": 0.5})
     with pytest.raises(ConfigError, match="least to the largest"):
         resolve({**wanted, "restoration.strengths": [1.0, 0.1]})
+    for level in (0, "inf"):
+        with pytest.raises(ConfigError, match="levels are finite and above 0"):
+            resolve({**wanted, "restoration.bands": [f"mid:level={level}"]})
+    with pytest.raises(ConfigError, match=r"from:dark\.tif was not measured"):
+        unread = resolve({**wanted, "restoration.bands": ["mid", "from:dark.tif"]})
+        run_training(unread, tmp_path / "run", CPU, Output(quiet=True))
     assert not (tmp_path / "run").exists()

@@ -138,6 +138,11 @@ def images_in(path: Path) -> list[ImagePlace]:
     return [ImagePlace(path)] if form is None else [ImagePlace(path, number) for number in range(form.count)]
 
 
+def is_stack(path: Path) -> bool:
+    """Whether a file is a TIFF file of several images, whatever its suffix."""
+    return _stack_form(path) is not None
+
+
 def read_image(path: Path, page: int | None = None) -> Image:
     """Read an image file of any format at its own depth, upright as its EXIF says, or image `page` of a stack.
 

@@ -88,14 +88,14 @@ def _filled(plane: np.ndarray, where: NDArray[np.bool_]) -> np.ndarray:
 
 def _never_measured(pixels: np.ndarray) -> NDArray[np.bool_]:
     """Return where floats are no finite numbers, or beyond all physics; raise DataError where most are measurements."""
-    finite = np.isfinite(pixels)
+    finite: NDArray[np.bool_] = np.isfinite(pixels)
     beyond: NDArray[np.bool_] = finite & (np.abs(pixels) > np.float64(IMPOSSIBLE))
     is_most = 2 * np.count_nonzero(beyond) > np.count_nonzero(finite)
     if is_most and len(np.unique(pixels[beyond])) > MOST_KINDS:
         raise DataError(
             f"holds values beyond {IMPOSSIBLE:.0e} in most of its pixels", "Save them in larger units."
         )
-    return np.logical_or(~finite, beyond)
+    return ~finite | beyond
 
 
 def _is_of(value: float, dtype: np.dtype) -> bool:

@@ -1,6 +1,7 @@
 """What `sagd omit` refuses: one sentence, the right exit code, and nothing written."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import tifffile
 import torch
 
 from sagd_cli.config.layers import resolve
+from sagd_cli.data.images import Image
+from sagd_cli.restoration.prepared import saturated_share
 from sagd_cli.system.console import Output
 from sagd_cli.training.train import run_training
 
@@ -146,3 +149,9 @@ def test_images_too_small_to_learn_from(refused, tmp_path):
     folder.mkdir()
     tifffile.imwrite(folder / "a.tiff", np.random.default_rng(0).random((3, 3)).astype(np.float32))
     refused(1, "3x3 pixels is too small to learn from", "--band", "high", "--strength", 0.5, source=folder)
+
+
+def test_constant_images_hold_no_clipped_noise():
+    grey = np.random.default_rng(0).integers(0, 2, (1, 8, 8)).astype(np.uint8) * 255
+    images = [Image(pixels, None, Path("a.png")) for pixels in (np.full((1, 8, 8), 255, np.uint8), grey)]
+    assert saturated_share(images[:1]) == 0 and saturated_share(images) == 1

@@ -40,6 +40,7 @@ class StackForm:
     """How a TIFF file of `count` images is stored; `values` is the number of values of its first one.
 
     `contiguous`: one image directly behind the other, as ImageJ expects it. `planar`: one colour behind the other.
+    `has_levels`: smaller copies of the images lie in their SubIFDs.
     """
 
     count: int
@@ -50,6 +51,7 @@ class StackForm:
     has_predictor: bool
     contiguous: bool
     planar: bool
+    has_levels: bool
 
 
 def stack_form(path: Path) -> StackForm | None:
@@ -128,6 +130,7 @@ def _read_index(path: Path, *_: int) -> _Index:
             has_predictor=first.predictor != 1,
             contiguous=bool(is_plain and (planes > 1 or tiff.is_imagej)),
             planar=first.planarconfig == tifffile.PLANARCONFIG.SEPARATE,
+            has_levels=bool(first.subifds),
         )
     return _Index(form, tuple(offsets))
 

@@ -94,6 +94,15 @@ def test_a_stack_is_copied_page_by_page_with_all_that_tifffile_reads_in_it(tmp_p
     assert described(tmp_path / "b.tif") == described(tmp_path / "a.tif")
 
 
+def test_levels_of_a_pyramid_are_left_out_with_a_note(tmp_path, capsys):
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        writer.write(PIXELS[0], subifds=1, photometric="minisblack")
+        writer.write(PIXELS[0, :, ::2, ::2], subfiletype=1, photometric="minisblack")
+    places = images_in(tmp_path / "a.ome.tif")
+    np.testing.assert_array_equal([read_image(*place).pixels[0] for place in places], PIXELS[0])
+    assert capsys.readouterr().err.count("levels of a pyramid") == 1
+
+
 def test_pages_of_their_own_sizes_keep_their_own_descriptions(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         for side in (6, 9):

@@ -23,7 +23,8 @@ SMALLEST_SIDE = 4
 class Fields:
     """Images, or crops of images: `values` (M, C, h, w) on the [-1, 1] range.
 
-    `whole` says that every field is an entire image. `sources` (M,) holds the index of the image of each field.
+    `whole` says that every field is an entire image. `sources` (M,) holds the index of the image, or of the plane of
+    one, that each field is from.
     `independent` is the number of fields that share no pixel. `extent` is the shape of the largest of the images.
     """
 
@@ -75,9 +76,12 @@ class Fields:
 def make_fields(signals: Signals, others: Signals = (), seed: int = 0) -> Fields:
     """Make fields of `signals`, images (C, H, W), of a shape that `others` have room for too.
 
-    Images of one small size are the fields themselves. Otherwise the fields are crops with a side of at most 128, from
-    random places that are a function of `seed`. Raises DataError when a side of an image is below 4 pixels.
+    When grey and colour images come together, each colour is a grey image. Images of one small size are the fields
+    themselves. Otherwise the fields are crops with a side of at most 128, from random places that are a function of
+    `seed`. Raises DataError when a side of an image is below 4 pixels.
     """
+    if {len(signal) for signal in [*signals, *others]} == {1, 3}:
+        signals = [plane[None] for signal in signals for plane in signal]
     shapes = {signal.shape[1:] for signal in [*signals, *others]}
     height, width = min(shape[0] for shape in shapes), min(shape[1] for shape in shapes)
     if min(height, width) < SMALLEST_SIDE:

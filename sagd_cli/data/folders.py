@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sagd_cli.data.images import Image, ImagePlace, images_in, read_image
+from sagd_cli.data.images import Image, ImagePlace, images_in, is_stack, read_image
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey
 from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.files.formats import accepted_suffixes, format_in, format_of, is_lossless
@@ -27,17 +27,17 @@ DOCUMENTS = frozenset(
 
 
 def output_name(path: Path) -> str:
-    """Return the name to write the processed `path` under: its own if its format is lossless, else one in .png."""
-    name = format_of(path)
-    return path.name if name is not None and is_lossless(name) else f"{path.stem}.png"
+    """Return the name to write the processed `path` under: its own if that holds it unchanged, else in .png or .tif."""
+    name, many = format_of(path), is_stack(path)
+    fits = name == "TIFF" if many else name is not None and is_lossless(name)
+    return path.name if fits else f"{path.stem}{'.tif' if many else '.png'}"
 
 
 def list_images(folder: Path) -> list[Path]:
     """Return the files in `folder` that have the suffix of a format, sorted by name, without hidden ones.
 
-    `folder` may also be one file, which is returned, whatever its suffix. A note says what is left out. Raises
-    `UsageError` when `folder` is missing, cannot be read or holds no image, and when most of its files would be left
-    out, documents and companions of images aside.
+    `folder` may also be one file of any suffix, which is returned. A note says what is left out. Raises `UsageError`
+    where there is no image or `folder` cannot be read, and when most files, but documents and companions, are no image.
     """
     if folder.exists() and not folder.is_dir():
         return [folder]

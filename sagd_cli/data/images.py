@@ -138,6 +138,11 @@ def images_in(path: Path) -> list[ImagePlace]:
     return [ImagePlace(path)] if form is None else [ImagePlace(path, number) for number in range(form.count)]
 
 
+def is_stack(path: Path) -> bool:
+    """Whether a file is a TIFF file of several images, whatever its suffix."""
+    return _stack_form(path) is not None
+
+
 def read_image(path: Path, page: int | None = None) -> Image:
     """Read an image file of any format at its own depth, upright as its EXIF says, or image `page` of a stack.
 
@@ -155,7 +160,10 @@ def read_image(path: Path, page: int | None = None) -> Image:
         from sagd_cli.files.stacks import decode_stack
 
         samples, metadata = decoded("TIFF", partial(decode_stack, path, page))
-        return replace(_image(place, samples, metadata), page=page, stack=_stack_form(path))
+        form = _stack_form(path)
+        if form is not None and form.has_levels:
+            output().once("smaller copies of the images of a stack, the levels of a pyramid, are left out")
+        return replace(_image(place, samples, metadata), page=page, stack=form)
     except DataError as error:
         raise DataError(f"{place.shown} {error.message}", error.hint) from error
 

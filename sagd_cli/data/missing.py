@@ -12,6 +12,7 @@ from sagd_cli.errors import DataError
 # themselves: so many times the span of all others away.
 NO_DATA = (-9999.0, -32768.0, -99999.0)
 IMPOSSIBLE, FAR = 1e29, 10
+MOST_KINDS = 8  # different values of which each stands for missing data in one image
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,16 +39,18 @@ class Missing:
 def split_missing(pixels: np.ndarray, stated: float | None = None) -> tuple[np.ndarray, Missing | None]:
     """Return `pixels` (C, H, W) with what is missing filled, and what was missing there, None where nothing is.
 
-    Missing are NaN and infinity; the value `stated` for it: among floats always, among integers where it is far from
-    the others. Among floats also their ends where these are one of NO_DATA, beyond all physics, or of several pixels
-    and far from the others. Filled is by reflection at the edge of what is there. Raises DataError where a channel is
-    missing as a whole.
+    Missing are NaN and infinity, and the value `stated` for it. Among floats also what is beyond all physics, and their
+    ends where these are one of NO_DATA, or of several pixels and far from the others. Filled is by reflection at the
+    edge of what is there. Raises DataError where a channel is missing as a whole, and where most values are beyond all
+    physics and differ.
     """
-    where = np.zeros(pixels.shape, bool) if pixels.dtype.kind != "f" else ~np.isfinite(pixels)
-    value = _missing_value(pixels[~where], stated)
+    where = _never_measured(pixels) if pixels.dtype.kind == "f" else np.zeros(pixels.shape, bool)
+    if stated is not None and (pixels.dtype.kind == "f" or _is_of(stated, pixels.dtype)):
+        where |= pixels == pixels.dtype.type(stated)
+    value = _missing_value(pixels[~where])
     while value is not None:
         where |= pixels == pixels.dtype.type(value)
-        value = _missing_value(pixels[~where], stated)
+        value = _missing_value(pixels[~where])
     if not where.any():
         return pixels, None
     if where.all(axis=(1, 2)).any():
@@ -58,7 +61,7 @@ def split_missing(pixels: np.ndarray, stated: float | None = None) -> tuple[np.n
 
 def refuse_missing(pixels: np.ndarray, subject: str) -> None:
     """Raise DataError, which names `subject`, when a value in `pixels` seems to stand for missing data."""
-    value = _missing_value(pixels, None)
+    value = _missing_value(pixels)
     if value is not None:
         count = int(np.count_nonzero(pixels == pixels.dtype.type(value)))
         raise DataError(
@@ -83,21 +86,32 @@ def _filled(plane: np.ndarray, where: NDArray[np.bool_]) -> np.ndarray:
     return filled
 
 
-def _missing_value(pixels: np.ndarray, stated: float | None) -> float | None:
-    is_float = pixels.dtype.kind == "f"
-    ends = (
-        {float(pixels.min()), float(pixels.max())}
-        if pixels.size and (is_float or stated is not None)
-        else set()
-    )
-    for end in ends:
+def _never_measured(pixels: np.ndarray) -> NDArray[np.bool_]:
+    """Return where floats are no finite numbers, or beyond all physics; raise DataError where most are measurements."""
+    finite: NDArray[np.bool_] = np.isfinite(pixels)
+    beyond: NDArray[np.bool_] = finite & (np.abs(pixels) > np.float64(IMPOSSIBLE))
+    is_most = 2 * np.count_nonzero(beyond) > np.count_nonzero(finite)
+    if is_most and len(np.unique(pixels[beyond])) > MOST_KINDS:
+        raise DataError(
+            f"holds values beyond {IMPOSSIBLE:.0e} in most of its pixels", "Save them in larger units."
+        )
+    return ~finite | beyond
+
+
+def _is_of(value: float, dtype: np.dtype) -> bool:
+    """Whether an integer type has a value."""
+    return value.is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+
+
+def _missing_value(pixels: np.ndarray) -> float | None:
+    """Return the smallest or largest value where it stands for missing data; None where neither does."""
+    if pixels.dtype.kind != "f" or not pixels.size:
+        return None
+    for end in {float(pixels.min()), float(pixels.max())}:
         others = pixels[pixels != end]
         low, high = (float(others.min()), float(others.max())) if others.size else (end, end)
         gap, span = max(low - end, end - high), high - low
         is_alone = gap > FAR * span > 0 and pixels.size - others.size > 1
-        if is_float and (end in NO_DATA or abs(end) > IMPOSSIBLE or is_alone):
+        if end in NO_DATA or abs(end) > IMPOSSIBLE or is_alone:
             return end
-        if not is_float and end == stated and gap > span:
-            return end
-    there = is_float and stated is not None and (pixels == pixels.dtype.type(stated)).any()
-    return stated if there else None
+    return None

@@ -1,8 +1,7 @@
 """The one place for the range of pixels: which values are black and white, and signals on [-1, 1]. Imports no torch.
 
 Black and white of an image file are where the user or the file says, or else where its type and the values of its set
-tell (`RangeSurvey`). Arrays of integers use the whole range of their type, and arrays of floats are signals already.
-`tensors` does the same for tensors.
+tell (`RangeSurvey`). Arrays of integers (and tensors: `tensors`) use the whole range of their type; floats are signals.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +21,7 @@ SMALLEST_SHARE, SMALLEST_SPAN, LARGEST_SPAN = 1e-12, 1e-35, 1e30
 FEW_BITS = 14  # cameras have 10, 12 or 14
 # How far values may lie beyond a range they are on, in lengths of the range, and how unevenly on its two sides.
 SLIGHT, LARGEST_NOISE, UNEVEN = 0.25, 8, 6
-FARTHEST = 1e6  # from 0, of a signal on [-1, 1]: there float32 has steps of 1/16
+UNTOLD = 1e6  # from 0, of a signal on [-1, 1]: there float32 has steps of 1/16
 LEAST_FILLED = 1 / 64  # of a range that values are on; those that fill less would lose digits there
 
 
@@ -91,7 +90,7 @@ def image_signal(pixels: np.ndarray, values: Range | None = None) -> NDArray[np.
     """Map the pixels of an image file, of any shape, from `values` to [-1, 1]; keep what is outside.
 
     `values` are those of the type where none are given. Raises KeyError on a type that images do not have, DataError
-    on pixels that are all so far from `values` that signals do not tell them apart.
+    where all pixels are so far from `values` that signals do not tell them apart.
     """
     values = values or type_range(pixels.dtype)
     signal = np.empty(pixels.shape, np.float32)
@@ -99,10 +98,9 @@ def image_signal(pixels: np.ndarray, values: Range | None = None) -> NDArray[np.
     np.subtract(pixels, values.low, out=signal, dtype=np.float64, casting="same_kind")
     signal *= np.float32(2 / values.span)
     signal -= np.float32(1)
-    if signal.size and (signal.min() > FARTHEST or signal.max() < -FARTHEST):
+    if signal.size and (signal.min() > UNTOLD or signal.max() < -UNTOLD):
         raise DataError(
-            f"all values lie far outside the range {values}, where 32-bit floats do not tell them apart",
-            "Give the range that they are on with --range LO:HI.",
+            f"all values lie far outside the range {values}", "Give their own with --range LO:HI."
         )
     return signal
 
@@ -211,8 +209,7 @@ class _Seen:
     def _is_near(self, values: Range, most: float) -> bool:
         """Whether the values fill this range, but for some beyond, as resampling and noise leave them.
 
-        Resampling goes a little beyond. Noise goes beyond on both sides, at most by `most` times the range. Values that
-        do not differ fill any range.
+        Resampling goes a little beyond; noise does on both sides, at most by `most` times the range. One value fills any.
         """
         if 0 < self.high - self.low < LEAST_FILLED * values.span:
             return False

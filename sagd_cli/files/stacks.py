@@ -39,7 +39,8 @@ _OME_TYPES = {"float32": b"float", "float64": b"double"}
 class StackForm:
     """How a TIFF file of `count` images is stored; `values` is the number of values of its first one.
 
-    `contiguous`: one image directly behind the other, as ImageJ expects it.
+    `contiguous`: one image directly behind the other, as ImageJ expects it. `planar`: one colour behind the other.
+    `has_levels`: smaller copies of the images lie in their SubIFDs.
     """
 
     count: int
@@ -49,6 +50,8 @@ class StackForm:
     compression: str | None
     has_predictor: bool
     contiguous: bool
+    planar: bool
+    has_levels: bool
 
 
 def stack_form(path: Path) -> StackForm | None:
@@ -126,6 +129,8 @@ def _read_index(path: Path, *_: int) -> _Index:
             compression=_COMPRESSIONS.get(first.compression),
             has_predictor=first.predictor != 1,
             contiguous=bool(is_plain and (planes > 1 or tiff.is_imagej)),
+            planar=first.planarconfig == tifffile.PLANARCONFIG.SEPARATE,
+            has_levels=bool(first.subifds),
         )
     return _Index(form, tuple(offsets))
 
@@ -150,10 +155,11 @@ class StackWriter:
                 "resolution": (struct.unpack("<II", across), struct.unpack("<II", down)),
                 "resolutionunit": int.from_bytes(unit, "little"),
             }
+        planar = self._form.planar
         self._writer.write(
-            samples[..., 0] if count == 1 else samples,
+            samples[..., 0] if count == 1 else np.moveaxis(samples, 2, 0) if planar else samples,
             photometric="rgb" if count > 2 else "minisblack",
-            planarconfig=None if count == 1 else "contig",
+            planarconfig=None if count == 1 else "separate" if planar else "contig",
             extrasamples=["unassalpha"] if count in (2, 4) else None,
             compression=self._form.compression,
             predictor=self._form.has_predictor and self._form.compression is not None,

@@ -41,16 +41,10 @@ class Measuring:
 
     @cached_property
     def fields(self) -> tuple[Fields, Fields | None]:
-        """Fields of the damaged images and of the clean ones (None without any), all of one shape.
-
-        When grey and colour images come together, each colour becomes a grey field.
-        """
+        """Fields of the damaged images and of the clean ones (None without any), all of one shape."""
         omission = self.omission
         signals = [image.signal for image in self.images]
         clean = omission.reference.signals(self.images) if omission.reference else []
-        channels = {signal.shape[0] for signal in [*signals, *clean]}
-        if channels == {1, 3}:
-            signals, clean = ([plane[None] for x in part for plane in x] for part in (signals, clean))
         damaged = make_fields(signals, clean, omission.seed)
         return damaged, make_fields(clean, signals, omission.seed) if clean else None
 

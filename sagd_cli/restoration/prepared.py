@@ -122,7 +122,7 @@ def warn_of_clipping(images: Sequence[Image], output: Output) -> None:
 
 
 def saturated_share(images: Sequence[Image]) -> float:
-    """Return the share of the pixels of integer images that are black or white."""
-    whole = [image for image in images if image.pixels.dtype.kind == "u"]
+    """Return the share of the pixels of integer images, but constant ones, that are black or white."""
+    whole = [image for image in images if image.pixels.dtype.kind == "u" and np.ptp(image.pixels)]
     ends = ((image.pixels == image.values.low) | (image.pixels == image.values.high) for image in whole)
     return sum(map(np.count_nonzero, ends)) / max(sum(image.pixels.size for image in whole), 1)

@@ -43,6 +43,18 @@ def test_fields_suit_other_images_too():
         make_fields(numbered((20, 20)), numbered((3, 7)))
 
 
+@pytest.mark.parametrize("shape", [(20, 24), (90, 300)])
+def test_of_grey_and_colour_images_each_colour_is_a_grey_image(shape):
+    grey, colour = (
+        numbered(shape),
+        [np.arange(1, 4, dtype=np.float32)[:, None, None] * np.ones((1, *shape), "f")],
+    )
+    fields = make_fields([*grey, *colour])
+    assert fields.values.shape[1] == 1 and set(np.unique(fields.values)) == {0, 1, 2, 3}
+    np.testing.assert_array_equal(fields.values, fields.sources[:, None, None, None] + 0 * fields.values)
+    assert make_fields(grey, colour).values.shape[1] == make_fields(colour, grey).values.shape[1] == 1
+
+
 def test_tiles_share_no_pixel_and_are_of_the_image():
     like = make_fields(numbered((40, 40), (200, 90)))
     image = np.arange(2 * 90 * 130, dtype=np.float32).reshape(2, 90, 130)

@@ -102,3 +102,11 @@ def test_texture_does_not_pass_for_noise(data_root, kind, level):
         found += measured([kind], [(image + noise).astype(np.float32)])
     assert np.median([s.value for s in found]) == pytest.approx(level, rel=0.1)
     assert max(s.cautious for s in found) < 1.2 * level
+
+
+def test_grey_and_colour_images_are_measured_together():
+    """A folder or a stack may hold both."""
+    planes = fields([rows], [1.0], count=4)
+    mixed = [planes[0], np.concatenate(planes[1:])]
+    for kinds in ([rows], [white, rows]):
+        assert abs(measured(kinds, mixed)[-1].value - 1) < 0.15

@@ -39,15 +39,30 @@ def test_a_border_is_filled_by_reflection():
     np.testing.assert_array_equal(filled[0, :, 25:], plane[0, :, 23:18:-1])
 
 
-def test_what_a_file_states_is_missing_among_floats_always_and_among_integers_where_it_is_far_away():
-    floats, whole = IMAGE.copy(), IMAGE.astype(np.int16)
-    floats[0, 5, 5] = stated = 101.0
-    assert split_missing(floats, stated)[1].values.tolist() == [101]
-    assert split_missing(whole, float(whole.min()))[1] is None
-    whole[0, 5, 5] = -1000
-    filled, missing = split_missing(whole, -1000)
-    assert missing.values.tolist() == [-1000] and filled.dtype == np.int16 and filled.min() > 0
+def test_what_a_file_states_is_missing_however_near_the_others():
+    for kind, stated in (("float32", 101.0), ("int16", 100.0), ("uint8", 0.0), ("uint16", 65535.0)):
+        pixels = IMAGE.astype(kind)
+        pixels[0, 5, 5:8] = stated
+        filled, missing = split_missing(pixels, stated)
+        np.testing.assert_array_equal(missing.where, pixels == stated)
+        assert filled.dtype == kind and missing.where[0, 5, 5:8].all()
+        np.testing.assert_array_equal(missing.put_back(filled), pixels)
+    for no_value_of_the_type in (-1.0, 0.5, 256.0, np.nan, np.inf):
+        assert split_missing(IMAGE.astype(np.uint8), no_value_of_the_type)[1] is None
+    whole = IMAGE.astype(np.int16)
+    whole[0, 5, 5:8] = -1000
     assert split_missing(whole)[1] is None
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_values_beyond_all_physics_are_found_at_once_and_refused_where_they_are_the_image(kind):
+    huge = (IMAGE * 1e30).astype(kind)
+    few = np.where(HOLE, huge, IMAGE)
+    np.testing.assert_array_equal(split_missing(few)[1].where, HOLE)
+    with pytest.raises(DataError, match=r"holds values beyond 1e\+29 in most of its pixels"):
+        split_missing(huge)
+    most = np.where(np.arange(30) < 20, np.array(-3.4e38, kind), IMAGE)
+    assert split_missing(most)[1].values.size == 2 * 24 * 20
 
 
 def test_nothing_is_missing_in_a_sound_image():

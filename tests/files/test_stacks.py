@@ -37,6 +37,8 @@ KINDS = {
     "tifffile": (PIXELS, {"photometric": "minisblack", "compression": "lzw", "metadata": {"axes": "TZYX"}}),
     "tifffile of one page": (PIXELS, {"photometric": "minisblack", "truncate": True}),
     "zstd floats": (PIXELS / 7, {"photometric": "minisblack", "compression": "zstd", "predictor": True}),
+    "planar RGB": (PIXELS, {"photometric": "rgb", "planarconfig": "separate"}),
+    "planar RGB packed": (PIXELS, {"photometric": "rgb", "planarconfig": "separate", "compression": "zlib"}),
     "signed": (
         PIXELS.astype(np.int16),
         {"photometric": "minisblack", "description": "scale 3 nm", "metadata": None},
@@ -76,18 +78,29 @@ def described(path):
 def test_a_stack_is_copied_page_by_page_with_all_that_tifffile_reads_in_it(tmp_path, kind):
     pixels, options = KINDS[kind]
     tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
-    pages = pixels.reshape(-1, *pixels.shape[-3:]) if kind == "ImageJ RGB" else pixels.reshape(-1, 1, 10, 12)
+    pages = pixels.reshape(-1, *pixels.shape[-3:]) if "RGB" in kind else pixels.reshape(-1, 1, 10, 12)
     places = images_in(tmp_path / "a.tif")
     assert [place.page for place in places] == [*range(len(pages))]
     for place, page in zip(reversed(places), reversed(pages), strict=True):
         read = read_image(*place).pixels
-        np.testing.assert_array_equal(read, np.moveaxis(page, 2, 0) if "RGB" in kind else page, strict=True)
+        np.testing.assert_array_equal(
+            read, np.moveaxis(page, 2, 0) if kind == "ImageJ RGB" else page, strict=True
+        )
     copied(tmp_path / "a.tif", tmp_path / "b.tif")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "b.tif"]
     np.testing.assert_array_equal(
         tifffile.imread(tmp_path / "b.tif"), tifffile.imread(tmp_path / "a.tif"), strict=True
     )
     assert described(tmp_path / "b.tif") == described(tmp_path / "a.tif")
+
+
+def test_levels_of_a_pyramid_are_left_out_with_a_note(tmp_path, capsys):
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        writer.write(PIXELS[0], subifds=1, photometric="minisblack")
+        writer.write(PIXELS[0, :, ::2, ::2], subfiletype=1, photometric="minisblack")
+    places = images_in(tmp_path / "a.ome.tif")
+    np.testing.assert_array_equal([read_image(*place).pixels[0] for place in places], PIXELS[0])
+    assert capsys.readouterr().err.count("levels of a pyramid") == 1
 
 
 def test_pages_of_their_own_sizes_keep_their_own_descriptions(tmp_path):

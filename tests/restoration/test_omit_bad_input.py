@@ -1,14 +1,17 @@
 """What `sagd omit` refuses: one sentence, the right exit code, and nothing written."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image
+from PIL import Image as Picture
 
 from sagd_cli.config.layers import resolve
+from sagd_cli.data.images import Image
+from sagd_cli.restoration.prepared import saturated_share
 from sagd_cli.system.console import Output
 from sagd_cli.training.train import run_training
 
@@ -152,7 +155,7 @@ def test_images_too_small_to_learn_from(refused, tmp_path):
 @pytest.mark.parametrize("noise", ["stripe:horizontal,0,0", "stripe:90,0,0+notch:0.25,0.1,0.02"])
 def test_noise_that_is_not_certain_stays_unless_the_band_is_emptied(sagd, tmp_path, noise):
     smooth = np.add.outer(np.linspace(60, 150, 64), np.linspace(0, 40, 80)).astype(np.uint8)
-    Image.fromarray(smooth).save(tmp_path / "a.png")
+    Picture.fromarray(smooth).save(tmp_path / "a.png")
     omit = ("omit", tmp_path / "a.png", "--noise", noise, "--output", tmp_path / "o", "--estimate")
     refused = sagd(*omit, "wiener")
     assert refused.code == 1 and "is certain in the images" in refused.err
@@ -160,3 +163,9 @@ def test_noise_that_is_not_certain_stays_unless_the_band_is_emptied(sagd, tmp_pa
     emptied = sagd(*omit, "notch")
     assert emptied.code == 0 and (tmp_path / "o" / "a.png").exists()
     assert "may be of the images alone" in emptied.err and "othing was changed" not in emptied.err
+
+
+def test_constant_images_hold_no_clipped_noise():
+    grey = np.random.default_rng(0).integers(0, 2, (1, 8, 8)).astype(np.uint8) * 255
+    images = [Image(pixels, None, Path("a.png")) for pixels in (np.full((1, 8, 8), 255, np.uint8), grey)]
+    assert saturated_share(images[:1]) == 0 and saturated_share(images) == 1

@@ -59,6 +59,19 @@ def test_a_stack_and_a_folder_have_equal_pixels(sagd, planes, inputs, tmp_path):
     assert [path.name for path in (tmp_path / "s").iterdir()] == ["stack.tif"]
 
 
+@pytest.mark.parametrize("name", ["weird.png", "noext"])
+def test_a_stack_of_another_name_is_written_as_tiff(sagd, planes, tmp_path, name):
+    place = tmp_path / name
+    tifffile.imwrite(tmp_path / "a.tif", planes[:2], photometric="minisblack")
+    (tmp_path / "a.tif").rename(place)
+    expected = f"{place.stem}.tif"
+    for command in (("omit", place, *OMIT), ("corrupt", place, *NOISE, "--clip")):
+        done = sagd(*command, "--output", tmp_path / "o", "--force", "--json")
+        assert done.code == 0, done.err
+        assert [file.name for file in (tmp_path / "o").iterdir()] == [expected]
+        assert tifffile.imread(tmp_path / "o" / expected).shape == planes[:2].shape
+
+
 def test_a_stack_that_cannot_be_read_to_its_end_fails_as_a_whole(sagd, planes, inputs, tmp_path):
     source = tmp_path / "in"
     source.mkdir()

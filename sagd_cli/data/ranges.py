@@ -40,9 +40,7 @@ class Range:
     def __post_init__(self) -> None:
         """Raise UsageError unless white is above black."""
         if not self.is_sound(self.low, self.high):
-            raise UsageError(
-                f"a range goes from a number to a larger one, not from {self.low!r} to {self.high!r}"
-            )
+            raise UsageError(f"a range goes from a number to a larger one, not {self.low!r} to {self.high!r}")
 
     @staticmethod
     def is_sound(low: float, high: float) -> bool:
@@ -202,14 +200,14 @@ class _Seen:
         if self.high - self.low <= rounding * max(-self.low, self.high):
             return type_range(dtype)
         if not Range.is_sound(self.low, self.high):
-            kind = f"the values go from {self.low!r} to {self.high!r}, beyond what can be told apart in 32-bit floats"
-            raise DataError(kind, "Scale them first, or take an offset from them.")
+            beyond = f"the values go from {self.low!r} to {self.high!r}, beyond what 32-bit floats tell apart"
+            raise DataError(beyond, "Scale them first, or take an offset from them.")
         return Range(self.low, self.high, found=True)
 
     def _is_near(self, values: Range, most: float) -> bool:
         """Whether the values fill this range, but for some beyond, as resampling and noise leave them.
 
-        Resampling goes a little beyond; noise does on both sides, at most by `most` times the range. One value fills any.
+        Resampling goes a little beyond; noise on both sides, at most by `most` times the range. One value fills any.
         """
         if 0 < self.high - self.low < LEAST_FILLED * values.span:
             return False

@@ -22,6 +22,10 @@ WIDEST_LINE = 8  # bins on either side of 0 that a stripe may fill
 FAINTEST_OFFSET = 0.9 / 127.5  # a standard deviation that hardly shows
 SAMPLED = 4  # of so many lines, one tells offsets from gains
 SURE = 0.1  # cycles/line from which on the effects of lines are known well
+PATTERN = (
+    0.8  # share of the power, beyond chance, that one frequency and its harmonics hold in a regular pattern
+)
+SEGMENT = 256  # lines in which that is looked at
 BELOW_BLACK = 1e-3  # share of the pixels up to which an image counts as positive
 
 COMMON = 2.7  # the image's own steps from line to line, in variances of their errors
@@ -49,11 +53,16 @@ class Line:
 def find_line(signals: Sequence[NDArray[np.float32]]) -> Line | None:
     """Return the offsets or gains of the rows of images (C, H, W), None where there are none for certain.
 
-    The strength is that of all images together. The width is that of the shortest windows in which rows differ.
+    The strength is that of all images together. The width is that of the shortest windows in which rows differ. Rows
+    that differ by a regular pattern, as those of a mosaic do, are the image's.
     """
-    taken = [strength for strength, is_taken in _levels(_planes(signals), WIDEST_LINE) if is_taken]
+    planes = _planes(signals)
+    given = list(planes)
+    taken = [strength for strength, is_taken in _levels(planes, WIDEST_LINE) if is_taken]
     # Parts of rows differ in images as well; whole rows do not.
     if not taken or taken[0].value < FAINTEST_OFFSET:
+        return None
+    if _is_pattern([np.mean(first - last, axis=1) for first, last in zip(given, planes, strict=True)]):
         return None
     half_width = 2 ** (len(taken) - 1) // 2
     return Line(_per_bin(_joined(taken), half_width), half_width)
@@ -147,6 +156,21 @@ def _levels(planes: list[Plane], half_width: int) -> Iterator[tuple[Strength, bo
             lines = (each @ one.windows).astype(np.float32)
             planes[index] = _without(planes[index], lines, are_gains[index], cut_off[index])
         yield strength.scaled(sqrt(np.mean(np.square(seen))) / strength.value), True
+
+
+def _is_pattern(effects: Sequence[Plane]) -> bool:
+    """Tell whether one frequency and its harmonics make up most of the effects of lines, given for each plane.
+
+    Random effects have about the same power at all frequencies.
+    """
+    length = min(SEGMENT, *map(len, effects))
+    power = np.mean([scipy.signal.welch(each, nperseg=length)[1] for each in effects], axis=0)
+    bins = np.arange(len(power))
+    lowest = np.arange(4, len(power), 1 / 8)[:, None]
+    # The taper spreads each frequency over three bins.
+    near = np.abs(bins - lowest * np.maximum(1, np.round(bins / lowest))) <= 1.5
+    held, chance = near @ (power / power.sum()), near.mean(axis=1)
+    return bool(np.max((held - chance) / (1 - chance)) > PATTERN)
 
 
 def _deviation(effects: Array) -> float:

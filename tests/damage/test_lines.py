@@ -85,6 +85,22 @@ def test_stripes_at_an_angle_and_parts_of_an_axis_are_no_whole_lines(stripe):
         assert np.array_equal(kept, image) and left == noise
 
 
+def grain(rows):
+    return 0.01 * np.random.default_rng(0).standard_normal((1, rows, 160)).astype(np.float32)
+
+
+@pytest.mark.parametrize("period", [2, 3, 4, 5])
+def test_a_regular_pattern_of_rows_is_the_images_own_unless_told(period):
+    image = grain(192)
+    image[:, ::period] += 0.1
+    assert find_line([image]) is None and find_line([image, image[:, :, :61]]) is None
+    assert without_lines(image, 0) is not None
+
+
+def test_random_offsets_of_few_rows_are_no_regular_pattern():
+    assert all(find_line([grain(96) + offsets(0.05, seed, 96)]) for seed in range(5))
+
+
 def test_gains_are_told_from_offsets_where_an_image_has_dark_and_bright_parts():
     image = edges()
     damaged = (image + 1) * np.exp(offsets(0.06)) - 1

@@ -102,7 +102,7 @@ class RestoringModel:
         bands, band, strengths = self.settings.bands, noise.band, self._strengths(noise)
         if not strengths:
             raise UsageError(
-                f"{self.name} was trained for the bands {', '.join(bands)}, not for {band or noise.shown}",
+                f"{self.name} was trained for the bands {', '.join(bands)}, not for {(band or noise).shown}",
                 "Give one of them, or another model.",
             )
         low, high = self.settings.strengths

@@ -257,7 +257,9 @@ def _text(result: dict[str, Any]) -> str:
 
 def _found(result: dict[str, Any]) -> str:
     if result["band"]:
-        return f"band {result['band']}"
+        from sagd_cli.spectral.band import Band
+
+        return f"band {Band.parse(result['band']).shown}"
     if result["noise"]:
         return f"noise {result['noise']}"
     count = sum(file["noise"] is None for file in result["files"])

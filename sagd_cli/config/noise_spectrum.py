@@ -15,7 +15,7 @@ from sagd_cli.config.arguments import check_filter_file, is_path, parse_filter
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.errors import ConfigError, UsageError, suggest
 from sagd_cli.plugin.registry import registry
-from sagd_cli.spectral.band import KINDS, Band
+from sagd_cli.spectral.band import KINDS, Band, joined
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.region import PRESETS
 from sagd_cli.system.files import has_suffix
@@ -172,8 +172,8 @@ class NoiseSpectrum:
 
     @property
     def shown(self) -> str:
-        """Its text for people, with levels of three digits."""
-        return str(self.with_levels([level and float(f"{level:.3g}") for level in self.levels]))
+        """Its text for people, with levels of three digits: the first parts of many."""
+        return joined(self.with_levels([level and float(f"{level:.3g}") for level in self.levels]).parts)
 
     def with_levels(self, levels: Sequence[float | None]) -> "NoiseSpectrum":
         """Return it with these levels, one for each part."""

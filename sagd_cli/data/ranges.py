@@ -16,8 +16,11 @@ from sagd_cli.files.layout import IMAGE_TYPES, INTEGER_TYPES
 
 Signal = NDArray[np.floating]  # an image (C, H, W), of which black is -1 and white is 1
 
-# White minus black: as a share of their size, and in itself.
-SMALLEST_SHARE, SMALLEST_SPAN, LARGEST_SPAN = 1e-12, 1e-35, 1e30
+SMALLEST_SHARE, SMALLEST_SPAN, LARGEST_SPAN = (
+    1e-12,
+    1e-35,
+    1e30,
+)  # white minus black, by their size and in itself
 FEW_BITS = 14  # cameras have 10, 12 or 14
 # How far values may lie beyond a range they are on, in lengths of the range, and how unevenly on its two sides.
 SLIGHT, LARGEST_NOISE, UNEVEN = 0.25, 8, 6
@@ -77,10 +80,7 @@ _TYPES |= {name: UNIT for name in IMAGE_TYPES if name not in INTEGER_TYPES}
 
 
 def type_range(dtype: np.dtype) -> Range:
-    """Return the range of a type of image files: all of an integer type, [0, 1] for floats.
-
-    Raises KeyError on a type that is none of IMAGE_TYPES.
-    """
+    """Return all of an integer type, [0, 1] for floats; raise KeyError on a type that is none of IMAGE_TYPES."""
     return _TYPES[dtype.name]
 
 

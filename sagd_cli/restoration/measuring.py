@@ -17,7 +17,7 @@ from sagd_cli.data.images import Image
 from sagd_cli.detection.find_band import find_thin
 from sagd_cli.errors import DataError
 from sagd_cli.restoration.options import AUTO, Omission
-from sagd_cli.spectral.band import Band
+from sagd_cli.spectral.band import MOST_SHOWN, Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output
 
@@ -95,16 +95,28 @@ class Measuring:
             self._say(str(noise), found)
             return noise.with_levels([found.level]), found
         measured = noise_levels([image.signal for image in self.images], noise.units)
-        for part, strength, level in zip(noise.parts, measured, levels, strict=True):
-            if level is None:
-                self._say(str(part), strength)
+        unknown = [
+            (str(part), m)
+            for part, m, level in zip(noise.parts, measured, levels, strict=True)
+            if level is None
+        ]
+        certain = [(text, m) for text, m in unknown if m.found]
+        for text, strength in (certain if len(unknown) > MOST_SHOWN else unknown)[:MOST_SHOWN]:
+            self._say(text, strength)
+        if len(unknown) > MOST_SHOWN:
+            self.output.note(f"{len(unknown) - len(certain)} of {len(unknown)} parts are not certain")
         # What nobody told may be no noise at all: the smaller strength then.
         values = [m.cautious if self.omission.noise == AUTO else m.value for m in measured]
         known = [value if level is None else level for level, value in zip(levels, values, strict=True)]
         if not any(m.found or level for level, m in zip(levels, measured, strict=True)):
             raise DataError(
+<<<<<<< HEAD
                 f"no noise {noise} is certain in the images",
                 "Nothing was changed. If there is noise, give its --strength, or a --reference like the images.",
+=======
+                f"no noise {noise.shown} is certain in the images: nothing was changed",
+                "If there is noise, give its --strength, or a --reference like the images.",
+>>>>>>> work-f2
             )
         return noise.with_levels(known), measured[0] if len(measured) == 1 else None
 

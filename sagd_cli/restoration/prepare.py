@@ -162,7 +162,7 @@ class Preparation:
         model = self.omission.model
         if learns and inf in noise.levels:
             raise DataError(
-                f"the band {noise.band or noise.shown} is lost in all images, and they cannot say what was there",
+                f"the band {(noise.band or noise).shown} is lost in all images, and they cannot say what was there",
                 "Give clean images of their kind with --reference or --model, or use --estimate notch.",
             )
         if model is not None:

@@ -1,6 +1,6 @@
 """Bands as the command line takes them: rings, notches, stripes and their unions (docs/theory.md, section 1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -15,6 +15,7 @@ STRIPE_ANGLES = {"horizontal": 0.0, "vertical": 90.0}  # of the lines, in degree
 WIDEST_ANGLE = 90.0  # between the lines of one part
 STRIPE_WIDTH = 0.01
 STRIPE_GUARD = 0.05
+MOST_SHOWN = 12  # parts of a band or of noise, in messages
 # In the list of bands that a network is trained for: rings between random radii, and noise of any kind.
 RINGS, ANY = "rings", "any"
 
@@ -156,9 +157,21 @@ class Band:
             )
         return np.asarray(inside)
 
+    @property
+    def shown(self) -> str:
+        """Its text for people: the first parts of many."""
+        return joined(self.parts)
+
     def __str__(self) -> str:
         """The band as the command line takes it."""
         return "+".join(map(str, self.parts))
+
+
+def joined(parts: Sequence[object]) -> str:
+    """Return parts joined by `+` for people: the first ones of more than `MOST_SHOWN`, and how many more there are."""
+    more = len(parts) - MOST_SHOWN
+    text = "+".join(map(str, parts[:MOST_SHOWN]))
+    return f"{text} and {more} more" if more > 0 else text
 
 
 def band_forms() -> str:

@@ -362,6 +362,37 @@ def test_a_band_is_found_and_omitted_from_striped_images(sagd, tmp_path, broken)
     assert (left - left.mean()).std() < 0.7 * lines.std()
 
 
+def test_of_many_parts_those_that_were_found_are_said(sagd, tmp_path):
+    path = tmp_path / "tone.png"
+    rows, columns = np.mgrid[:128, :128]
+    field = np.random.default_rng(0).normal(128, 5, (128, 128)) + 30 * np.cos(np.pi * (rows + columns) / 4)
+    Image.fromarray(field.astype(np.uint8)).save(path)
+    noise = "+".join(f"notch:{0.125 + k % 4 / 10:g},{0.125 + k // 4 / 10:g},0.02" for k in range(15))
+    result = sagd("omit", path, "--noise", noise, "--estimate", "notch", "--output", tmp_path / "o")
+    assert result.code == 0 and "notch:0.125,0.125,0.02: strength" in result.err
+    assert result.err.count("strength") == 1 and "14 of 15 parts are not certain" in result.err
+    assert "and 3 more" in result.out
+
+
+def test_what_is_taken_for_a_halftone_is_said(sagd, tmp_path):
+    rows, columns = np.mgrid[:128, :128]
+    screen = np.cos(np.pi * (rows + columns) / 6) + np.cos(np.pi * (rows - columns) / 6)
+    field = 0.8 * np.sin(rows / 25) + 0.6 * np.cos(columns / 30)
+    Image.fromarray(255 * (screen > field).astype(np.uint8)).save(tmp_path / "print.png")
+    omit = (
+        "omit",
+        tmp_path / "print.png",
+        "--band",
+        "auto",
+        "--estimate",
+        "notch",
+        "--output",
+        tmp_path / "o",
+    )
+    result = sagd(*omit)
+    assert result.code == 0 and "taken for a halftone: all beyond rho 0.09" in result.err
+
+
 def test_the_bare_command_finds_the_noise_of_each_image_and_leaves_clean_ones(sagd, tmp_path):
     """Photographs of scikit-learn: rows of one are offset, the other is clean."""
     from sklearn.datasets import load_sample_images

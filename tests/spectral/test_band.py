@@ -5,6 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.band import KINDS, Band, Notch, PartKind, Ring, Stripe, band_forms
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -352,3 +353,10 @@ def test_a_band_without_frequencies_is_refused(text):
 def test_a_part_that_does_not_fit_the_field_is_refused(text, shape, message):
     with pytest.raises(ConfigError, match=message):
         Band.parse(text).mask(FrequencyGrid(shape))
+
+
+@pytest.mark.parametrize("kind", [Band, NoiseSpectrum])
+def test_messages_show_the_first_of_many_parts(kind):
+    parts = [f"{(10 + k) / 500:g}:0.9" for k in range(160)]
+    assert kind.parse("+".join(parts[:12])).shown == "+".join(parts[:12])
+    assert kind.parse("+".join(parts)).shown == "+".join(parts[:12]) + " and 148 more"

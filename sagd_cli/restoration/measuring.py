@@ -110,13 +110,8 @@ class Measuring:
         known = [value if level is None else level for level, value in zip(levels, values, strict=True)]
         if not any(m.found or level for level, m in zip(levels, measured, strict=True)):
             raise DataError(
-<<<<<<< HEAD
-                f"no noise {noise} is certain in the images",
+                f"no noise {noise.shown} is certain in the images",
                 "Nothing was changed. If there is noise, give its --strength, or a --reference like the images.",
-=======
-                f"no noise {noise.shown} is certain in the images: nothing was changed",
-                "If there is noise, give its --strength, or a --reference like the images.",
->>>>>>> work-f2
             )
         return noise.with_levels(known), measured[0] if len(measured) == 1 else None
 

@@ -102,12 +102,8 @@ class RestoringModel:
         fitting = self._strengths(noise.merged)
         if not fitting:
             raise UsageError(
-<<<<<<< HEAD
                 f"{self.name} was trained for the bands {', '.join(self.settings.bands)}, "
-                f"not for {noise.band or noise.shown}",
-=======
-                f"{self.name} was trained for the bands {', '.join(bands)}, not for {(band or noise).shown}",
->>>>>>> work-f2
+                f"not for {(noise.band or noise).shown}",
                 "Give one of them, or another model.",
             )
         errors = [self._misfit(strengths, walks_path) for strengths in fitting]

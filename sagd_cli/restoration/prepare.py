@@ -142,11 +142,12 @@ class Preparation:
 
     def _check_self_supervision(self) -> None:
         """Raise UsageError for what needs a model of clean images; warn of peaks and stripes."""
-        option = self._beyond_damage()
+        option, omission = self._beyond_damage(), self.omission
         if option is not None:
+            learns = "--learn" if omission.learns else "--save-model" if omission.keeps_model else "--model"
             raise UsageError(
                 f"{option} needs to know what clean images are like",
-                "Leave out --learn, or give a --reference or a --model of clean images.",
+                f"Leave out {learns}, or give a --reference or a --model of clean images.",
             )
         if self._measuring.is_thin:
             self.output.warn(
@@ -191,7 +192,12 @@ class Preparation:
         is_clipped = saturated_share(self._measuring.images) > SATURATED_SHARE if reference else None
         task = restoration_task(clean or damaged, data, lesson, is_clipped, omission)
         path = self.run or folder_of(task, self.workspace)
-        model = learned(task, path, self.device, self.output)
+        try:
+            model = learned(task, path, self.device, self.output)
+        except UsageError as error:
+            if "--output" not in (error.hint or ""):
+                raise
+            raise UsageError(error.message, "Choose another --save-model.") from None
         if self.run is not None:
             self.output.note(f"the model is kept in {self.run}")
         return model, path if self.run is None else None

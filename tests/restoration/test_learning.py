@@ -103,8 +103,9 @@ def test_a_model_that_is_kept_goes_on_too_and_serves_again_but_for_nothing_else(
     assert np.array_equal(omitted(damaged, tmp_path / "o", run=run), at_once)
     assert np.array_equal(omitted(damaged, tmp_path / "p", run=run), at_once)
     assert open_model(run, CPU, QUIET).settings.damage == 0.2
-    with pytest.raises(UsageError, match="other settings: restoration"):
+    with pytest.raises(UsageError, match="other settings: restoration") as other:
         omitted(damaged, tmp_path / "q", run=run, noise="mid:level=0.2")
+    assert other.value.hint == "Choose another --save-model."
     assert not (tmp_path / "q").exists()
 
 

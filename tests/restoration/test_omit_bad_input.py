@@ -90,6 +90,14 @@ def test_settings_that_mean_nothing_or_do_not_go_together(refused, fragment, arg
     refused(2, fragment, *arguments.split())
 
 
+@pytest.mark.parametrize("option", ["--learn", "--save-model"])
+def test_the_hint_names_the_option_that_was_given(sagd, clean, tmp_path, option):
+    value = [tmp_path / "run"] if option == "--save-model" else []
+    omit = ("omit", clean, "--band", "mid", "--estimate", "sample", "--output", tmp_path / "o")
+    result = sagd(*omit, option, *value)
+    assert result.code == 2 and f"Leave out {option}, or give a --reference" in result.err
+
+
 def test_models_that_do_not_fit(refused, restorer, tiny_run, tmp_path):
     model = ("--model", restorer, "--strength", 0.5)
     refused(2, "trained for the bands mid, not for 0.5:1", "--band", "high", *model)

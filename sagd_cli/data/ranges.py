@@ -16,11 +16,8 @@ from sagd_cli.files.layout import IMAGE_TYPES, INTEGER_TYPES
 
 Signal = NDArray[np.floating]  # an image (C, H, W), of which black is -1 and white is 1
 
-SMALLEST_SHARE, SMALLEST_SPAN, LARGEST_SPAN = (
-    1e-12,
-    1e-35,
-    1e30,
-)  # white minus black, by their size and in itself
+# White minus black: as a share of their size, and in itself.
+SMALLEST_SHARE, SMALLEST_SPAN, LARGEST_SPAN = 1e-12, 1e-35, 1e30
 FEW_BITS = 14  # cameras have 10, 12 or 14
 # How far values may lie beyond a range they are on, in lengths of the range, and how unevenly on its two sides.
 SLIGHT, LARGEST_NOISE, UNEVEN = 0.25, 8, 6

@@ -204,7 +204,9 @@ def test_a_folder_is_read_one_image_at_a_time(tmp_path, monkeypatch):
 
     data = write_pngs(tmp_path / "many", np.zeros((30, 1, 6, 6), np.uint8) + np.arange(6, dtype=np.uint8))
     read, original = [], plugin.read_image
-    monkeypatch.setattr(plugin, "read_image", lambda path: read.append(path.name) or original(path))
+    monkeypatch.setattr(
+        plugin, "read_image", lambda path, *page: read.append(path.name) or original(path, *page)
+    )
     images = stream_images(parse_dataset(data))
     assert len(images) == 30 and read == []
     stream = iter(images)

@@ -106,6 +106,8 @@ def test_a_new_estimate_is_a_row_and_a_function(sagd, tmp_path, monkeypatch):
         "high",
         "--estimate",
         "halve",
+        "--strength",
+        0.5,
         "--output",
         tmp_path / "out",
         "--json",

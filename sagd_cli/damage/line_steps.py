@@ -18,6 +18,7 @@ FREEDOM = 3.0  # degrees of freedom of the Student law that differences of pixel
 REWEIGHTED = 4
 NEIGHBOURS = (3, 9)  # pixels, across and along the lines, that tell how much a pixel differs from the next
 CURVATURE = 1.5  # by how much the weights overstate how well normal noise lets a shift be known
+LEAST_SCALE = 1e-6  # of a signal on [-1, 1], far below a step of 16 bits: no power of it is beyond float32
 COMMON_SCALE = 0.3  # of the mean difference, which is added to that
 LINE_BLOCKS = 12  # of a line, which are taken to be independent
 DARKEST = 0.02  # brightness, where white has 2: what is darker tells nothing of gains
@@ -69,7 +70,7 @@ def line_steps(plane: Plane, windows: Plane, is_gain: bool, every: int = 1) -> L
     for _ in range(REWEIGHTED):
         rest = changes - (values @ windows if len(windows) > 1 else values) * unit
         scale = scipy.ndimage.uniform_filter(np.abs(rest), NEIGHBOURS, mode="nearest")
-        scale += COMMON_SCALE * scale.mean() + TINY
+        scale += COMMON_SCALE * scale.mean() + LEAST_SCALE
         weights = counted * (FREEDOM + 1) / (FREEDOM * scale * scale + rest * rest)
         weights *= unit
         pull = weights * rest

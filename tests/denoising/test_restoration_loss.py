@@ -35,10 +35,13 @@ def objectives(loss, network, x0, seed=0):
 
 @pytest.mark.parametrize("bands", BANDS, ids=str)
 def test_a_silent_network_has_the_objective_one(bands):
-    """About: of fields that follow the law, whose spectrum is found through the noise of any level."""
-    shape = (32, 32)
-    found = objectives(loss_of(bands, shape=shape), silent, fields(500, law(shape), shape=shape))
-    assert float(found.mean()) == pytest.approx(1, abs=0.06)
+    """About: of fields that follow the law, whose spectrum is found through the noise of any level.
+
+    Noise in few frequencies makes the root smaller on average: by 0.05 at 32x32 for `any`, by 0.02 at 96x96.
+    """
+    shape = (64, 64)
+    found = objectives(loss_of(bands, shape=shape), silent, fields(300, law(shape), shape=shape))
+    assert float(found.mean()) == pytest.approx(1, abs=0.05)
     assert (
         float(found.max()) < 2**0.5 + 1e-5
     )  # it is measured against half of itself and half of its expectation
@@ -47,10 +50,10 @@ def test_a_silent_network_has_the_objective_one(bands):
 @pytest.mark.parametrize("bands", BANDS, ids=str)
 def test_a_network_that_says_noise_of_unit_variance_doubles_the_mean_square_error(bands):
     """Such an output is as wrong as the Wiener filter, at each frequency."""
-    shape, loss = (32, 32), loss_of(bands, shape=(32, 32))
-    x0 = fields(500, law(shape), shape=shape)
+    shape, loss = (64, 64), loss_of(bands, shape=(64, 64))
+    x0 = fields(300, law(shape), shape=shape)
     squares = [objectives(loss, network, x0).square().mean() for network in (silent, Whisper())]
-    assert float(squares[1] / squares[0]) == pytest.approx(2, rel=0.12)
+    assert float(squares[1] / squares[0]) == pytest.approx(2, rel=0.1)
 
 
 def test_the_objective_is_the_mean_of_the_root_mean_squares():

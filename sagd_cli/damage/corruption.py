@@ -100,9 +100,9 @@ def corrupt_files(
     with output.progress("corrupt", len(images.places)) as bar, ImageWriter() as writer:
         for image in images.read(outcome, output, bar.advance):
             if outcome.has_frequencies(image, corruption.spectrum.units, output):
-                folder.mkdir(parents=True, exist_ok=True)
                 target = folder / name(image.path)
                 changed, pixels, clipped = _corrupted(corruption, image, clip)
+                folder.mkdir(parents=True, exist_ok=True)
                 writer.write(changed, pixels, target)
                 record: dict[str, Any] = {
                     "input": str(image.path),

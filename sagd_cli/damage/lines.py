@@ -22,9 +22,7 @@ WIDEST_LINE = 8  # bins on either side of 0 that a stripe may fill
 FAINTEST_OFFSET = 0.9 / 127.5  # a standard deviation that hardly shows
 SAMPLED = 4  # of so many lines, one tells offsets from gains
 SURE = 0.1  # cycles/line from which on the effects of lines are known well
-PATTERN = (
-    0.8  # share of the power, beyond chance, that one frequency and its harmonics hold in a regular pattern
-)
+PATTERN = 0.8  # share of the power, beyond chance, that one frequency and its harmonics hold in a pattern
 SEGMENT = 256  # lines in which that is looked at
 BELOW_BLACK = 1e-3  # share of the pixels up to which an image counts as positive
 

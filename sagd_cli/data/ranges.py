@@ -84,7 +84,7 @@ def type_range(dtype: np.dtype) -> Range:
 def image_signal(pixels: np.ndarray, values: Range | None = None) -> NDArray[np.float32]:
     """Map the pixels of an image file, of any shape, from `values` to [-1, 1]; keep what is outside.
 
-    `values` are those of the type where none are given. Raises KeyError on a type that images do not have, DataError
+    `values` are those of the type where none are given. Raises KeyError on a type that images do not have, UsageError
     where all pixels are so far from `values` that signals do not tell them apart.
     """
     values = values or type_range(pixels.dtype)
@@ -94,7 +94,7 @@ def image_signal(pixels: np.ndarray, values: Range | None = None) -> NDArray[np.
     signal *= np.float32(2 / values.span)
     signal -= np.float32(1)
     if signal.size and (signal.min() > UNTOLD or signal.max() < -UNTOLD):
-        raise DataError(
+        raise UsageError(
             f"all values lie far outside the range {values}", "Give their own with --range LO:HI."
         )
     return signal

@@ -434,19 +434,7 @@ def test_what_float32_cannot_hold_is_wrong_use(sagd, digits, tmp_path):
     for option in (
         ["--strength", "1e300"],
         ["--strength", 1, "--range", "0:1e-300"],
+        ["--strength", 1, "--range", "1e9:1000000001"],
     ):
         result = sagd("corrupt", digits, "--band", "high", *option, "--output", tmp_path / "o")
         assert result.code == 2 and not (tmp_path / "o").exists()
-    far = sagd(
-        "corrupt",
-        digits,
-        "--band",
-        "high",
-        "--strength",
-        1,
-        "--range",
-        "1e9:1000000001",
-        "--output",
-        tmp_path / "o",
-    )
-    assert far.code == 1 and "far outside the range" in far.err and not list(tmp_path.glob("o/*"))

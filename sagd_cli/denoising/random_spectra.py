@@ -30,7 +30,7 @@ PowerOn = Callable[[FrequencyGrid], Array]
 class RandomSpectra:
     """Power spectra N of noise, drawn for each image of a batch.
 
-    `kinds` are BANDs; functions of a grid, which return the power of noise of level 1; `rings`, which stands for rings
+    `kinds` are functions of a grid, which return the power of noise of level 1; `rings`, which stands for rings
     between random radii; and `any`, which stands for rings, white noise, power laws, stripes, tones, and sums of two of
     them, where a band may also be lost.
     """
@@ -48,7 +48,7 @@ class RandomSpectra:
     def draw(self, grid: FrequencyGrid, draw: DrawUniform, device: torch.device) -> Tensor:
         """Return N (B, 1, *half spectrum), infinite where a frequency is lost; `draw` gives (B,) in [0, 1).
 
-        Raises ConfigError for a BAND that holds no frequency on `grid`.
+        Raises what the functions raise.
         """
         here = _Here(grid, draw, device)
         kinds = [self._kind(kind, here) for kind in self._kinds]
@@ -59,10 +59,8 @@ class RandomSpectra:
         """Return the power (*half spectrum) of noise of level 1 of the first kind, not `any` or `rings`."""
         return tensor_on(device, self._units(self._kinds[0], grid.shape))
 
-    def _unit(self, kind: str | PowerOn, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        grid = FrequencyGrid(shape)
-        power = Band.parse(kind).mask(grid) if isinstance(kind, str) else kind(grid)
-        return np.asarray(power, dtype=np.float32)
+    def _unit(self, kind: PowerOn, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return np.asarray(kind(FrequencyGrid(shape)), dtype=np.float32)
 
     def _kind(self, kind: str | PowerOn, here: "_Here") -> Tensor:
         if kind == ANY:

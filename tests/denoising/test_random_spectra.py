@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.noise_kinds import kinds_of
 
 from sagd_cli.denoising.random_spectra import LOST, WIDEST_LOST, RandomSpectra, _Here
 from sagd_cli.errors import ConfigError
@@ -20,7 +21,9 @@ CPU = torch.device("cpu")
 def drawn(bands, count, grid=GRID, levels=(0.1, 0.1), seed=0):
     """Powers (count, *half spectrum)."""
     stream = torch.Generator().manual_seed(seed)
-    return RandomSpectra(bands, levels).draw(grid, lambda: torch.rand(count, generator=stream), CPU)[:, 0]
+    return RandomSpectra(kinds_of(bands), levels).draw(
+        grid, lambda: torch.rand(count, generator=stream), CPU
+    )[:, 0]
 
 
 def mask(name, grid=GRID):
@@ -160,7 +163,8 @@ def test_an_image_has_the_same_noise_in_any_batch():
 
     def spectra(images):
         rows = iter(numbers)
-        return RandomSpectra(["any", "rings", "low"], (0.02, 2.0)).draw(GRID, lambda: next(rows)[images], CPU)
+        spectra = RandomSpectra(kinds_of(["any", "rings", "low"]), (0.02, 2.0))
+        return spectra.draw(GRID, lambda: next(rows)[images], CPU)
 
     whole = spectra(slice(None))
     assert torch.equal(torch.cat([spectra(slice(0, 3)), spectra(slice(3, 8))]), whole)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from support.gaussian_fields import SHAPE, Whisper, convolution, fields, silent
+from support.noise_kinds import kinds_of
 
 from sagd_cli.denoising.planes import from_planes
 from sagd_cli.denoising.preconditioning import INPUTS
@@ -20,7 +21,7 @@ BANDS = [["low"], ["mid"], ["high"], ["stripe:vertical,0.1"], ["rings"], ["any"]
 
 
 def loss_of(bands, levels=(0.1, 1.0), variety=None, damage=None, shape=SHAPE, multiple=4):
-    return RestorationLoss(RandomSpectra(bands, levels), shape, CPU, variety, damage, multiple)
+    return RestorationLoss(RandomSpectra(kinds_of(bands), levels), shape, CPU, variety, damage, multiple)
 
 
 def law(shape):

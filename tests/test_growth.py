@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sagd_cli.restoration.catalogue import ESTIMATES, EstimateChoice
+from sagd_cli.restorer.catalogue import ESTIMATES, EstimateChoice
 
 ROOT = Path(__file__).resolve().parent.parent
 # What is added to diffusion's tables before anything reads them, as a new row would be. Each is another one's twin.

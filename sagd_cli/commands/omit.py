@@ -17,7 +17,7 @@ from sagd_cli.commands.common import (
     single,
 )
 from sagd_cli.errors import UsageError
-from sagd_cli.restoration.catalogue import ESTIMATES
+from sagd_cli.restorer.catalogue import ESTIMATES
 from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
@@ -147,10 +147,11 @@ def omit(
     """
     from sagd_cli.data.folders import raise_if_failed
     from sagd_cli.data.ranges import Range
-    from sagd_cli.restoration.omission import Places, omit_files
+    from sagd_cli.restoration.folder_work import Places
+    from sagd_cli.restoration.omission import omit_files
     from sagd_cli.restoration.options import Omission
-    from sagd_cli.restoration.restoring_model import open_model
     from sagd_cli.restoration.truth import clean_images
+    from sagd_cli.restorer.restoring_model import open_model
     from sagd_cli.system.files import refuse_existing, write_json
 
     refuse_read({"--figure": figure, "--record": record}, [source, reference, model, truth])

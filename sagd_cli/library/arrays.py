@@ -17,8 +17,8 @@ from sagd_cli.data.ranges import Range, RangeSurvey
 from sagd_cli.errors import DataError, UsageError, suggest
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepare import Preparation
-from sagd_cli.restoration.restoring_model import open_model
 from sagd_cli.restoration.truth import clean_images
+from sagd_cli.restorer.restoring_model import open_model
 from sagd_cli.spectral.band import Band
 from sagd_cli.system.console import Output
 from sagd_cli.system.devices import choose_device
@@ -77,7 +77,7 @@ def restore(
 
     Images are uint8, uint16 or float32. `noise` is a NoiseSpectrum, a Band, or a text as --noise takes it. The text
     auto finds stripes and peaks of all images, and None all noise of each. `estimate` is a key of
-    `restoration.catalogue.ESTIMATES`. Frequencies without noise come back unchanged, except for rounding to their type.
+    `restorer.catalogue.ESTIMATES`. Frequencies without noise come back unchanged, except for rounding to their type.
     Raises DataError for other arrays, and when there is nothing to omit. Raises UsageError for an unknown setting, and
     for settings that do not go together. What looks doubtful is a
     Python warning.

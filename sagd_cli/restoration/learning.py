@@ -18,7 +18,7 @@ from sagd_cli.damage.strength import FINEST, STRONGEST
 from sagd_cli.model.network import resolve_backbone, seen_shape
 from sagd_cli.plugin.records import ImageSet
 from sagd_cli.restoration.options import Omission
-from sagd_cli.restoration.restoring_model import RestoringModel, open_model
+from sagd_cli.restorer.restoring_model import RestoringModel, open_model
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.noise import BatchStream

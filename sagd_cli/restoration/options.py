@@ -7,10 +7,10 @@ from typing import Literal
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.ranges import Range
 from sagd_cli.errors import UsageError
-from sagd_cli.restoration.catalogue import ESTIMATES, EstimateChoice
-from sagd_cli.restoration.restorer import Restoring
-from sagd_cli.restoration.restoring_model import RestoringModel
 from sagd_cli.restoration.truth import CleanImages
+from sagd_cli.restorer.catalogue import ESTIMATES, EstimateChoice
+from sagd_cli.restorer.restorer import Restoring
+from sagd_cli.restorer.restoring_model import RestoringModel
 from sagd_cli.system.choices import chosen, listing
 
 AUTO: Literal["auto"] = "auto"  # for `noise`: find peaks and stripes

@@ -15,12 +15,12 @@ from sagd_cli.damage.strength import Strength
 from sagd_cli.damage.thin import is_thin
 from sagd_cli.data.images import Image
 from sagd_cli.errors import DataError, UsageError
-from sagd_cli.restoration.calibration import calibrated
 from sagd_cli.restoration.measuring import Measuring
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepared import SATURATED_SHARE, Prepared, saturated_share, warn_of_clipping
-from sagd_cli.restoration.restorer import Restorer
-from sagd_cli.restoration.restoring_model import RestoringModel, packaged_model
+from sagd_cli.restorer.calibration import calibrated
+from sagd_cli.restorer.restorer import Restorer
+from sagd_cli.restorer.restoring_model import RestoringModel, packaged_model
 from sagd_cli.system.console import Output
 
 SMALLEST_RESTORED = 48  # pixels, the side from which on images are left to the model in the package

@@ -16,7 +16,7 @@ from sagd_cli.damage.strength import FINEST, Strength
 from sagd_cli.data.images import Image
 from sagd_cli.detection.find_noise import found_noise
 from sagd_cli.restoration.options import Omission
-from sagd_cli.restoration.restorer import Restorer
+from sagd_cli.restorer.restorer import Restorer
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output
 

@@ -15,9 +15,10 @@ from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.errors import Interrupted, UsageError
 from sagd_cli.restoration import estimates, learning
 from sagd_cli.restoration.learning import Turned, views_of
-from sagd_cli.restoration.omission import Places, omit_files
+from sagd_cli.restoration.folder_work import Places
+from sagd_cli.restoration.omission import omit_files
 from sagd_cli.restoration.options import Omission
-from sagd_cli.restoration.restoring_model import open_model
+from sagd_cli.restorer.restoring_model import open_model
 from sagd_cli.run.manifest import has_run
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid

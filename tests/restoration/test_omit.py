@@ -308,7 +308,7 @@ def photographs(folder, **sizes):
 
 
 def test_the_bare_command_writes_beside_its_input_in_colour_and_any_sizes(sagd, tmp_path, monkeypatch):
-    monkeypatch.setattr("sagd_cli.restoration.estimates.DRAWS", 4)
+    monkeypatch.setattr("sagd_cli.restorer.estimates.DRAWS", 4)
     folder, photos = photographs(tmp_path / "clean", a=(40, 56), b=(49, 44)), tmp_path / "photos"
     assert sagd("corrupt", folder, "--band", "0.6:1", "--strength", 0.6, "--output", photos).code == 0
     result = sagd("omit", "--band", "0.6:1", photos, "--steps", 5, "--json")
@@ -320,7 +320,7 @@ def test_the_bare_command_writes_beside_its_input_in_colour_and_any_sizes(sagd, 
 
 def test_grey_colour_transparent_small_and_damaged_files_go_together(sagd, tmp_path, monkeypatch):
     """Learned from plane by plane, written as they came; a file that is none is named and the others are done."""
-    monkeypatch.setattr("sagd_cli.restoration.estimates.DRAWS", 2)
+    monkeypatch.setattr("sagd_cli.restorer.estimates.DRAWS", 2)
     folder = photographs(tmp_path / "in", a=(40, 56), b=(49, 44))
     random = np.random.default_rng(0)
     Image.fromarray(random.integers(0, 256, (40, 40), dtype=np.uint8)).save(folder / "grey.png")

@@ -23,7 +23,7 @@ from sagd_cli.denoising.image_law import image_power
 from sagd_cli.denoising.spectral_denoiser import SpectralDenoiser
 from sagd_cli.errors import DataError
 from sagd_cli.model.model import Model
-from sagd_cli.restoration.estimates import (
+from sagd_cli.restorer.estimates import (
     Drawing,
     mean_estimate,
     noisier_posterior_mean,
@@ -32,8 +32,8 @@ from sagd_cli.restoration.estimates import (
     sample_estimate,
     wiener,
 )
-from sagd_cli.restoration.restorer import Restorer, Restoring
-from sagd_cli.restoration.restoring_model import RestoringModel
+from sagd_cli.restorer.restorer import Restorer, Restoring
+from sagd_cli.restorer.restoring_model import RestoringModel
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import band_noise, multiply_spectrum
@@ -152,7 +152,7 @@ def test_noisier_to_noise_tends_to_its_closed_form(ratio, monkeypatch):
     With the exact E[m | z] = tau^2 / (S + gamma^2 + tau^2) z, z - (1 + gamma^2/tau^2) E[m | z] is that very gain.
     """
     draws, tau, band = 400, 0.5, SPECTRA["ring"] > 0
-    monkeypatch.setattr("sagd_cli.restoration.estimates.DRAWS", draws)
+    monkeypatch.setattr("sagd_cli.restorer.estimates.DRAWS", draws)
     gamma = ratio * tau
     y = damaged(gamma**2 * band)
     denoiser = exact_denoiser(tau**2 * band, POWER + gamma**2 * band)

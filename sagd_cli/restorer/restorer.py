@@ -9,9 +9,9 @@ from torch import Tensor
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.denoising.planes import from_planes, to_planes
 from sagd_cli.errors import DataError
-from sagd_cli.restoration.catalogue import ESTIMATES, EstimateChoice
-from sagd_cli.restoration.estimates import Drawing, noisier_posterior_mean
-from sagd_cli.restoration.restoring_model import RestoringModel
+from sagd_cli.restorer.catalogue import ESTIMATES, EstimateChoice
+from sagd_cli.restorer.estimates import Drawing, noisier_posterior_mean
+from sagd_cli.restorer.restoring_model import RestoringModel
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import support_noise
 

@@ -25,7 +25,7 @@ class EstimateChoice(Choice):
     has_deviation: bool = False
 
 
-_MODULE = "sagd_cli.restoration.estimates"
+_MODULE = "sagd_cli.restorer.estimates"
 
 ESTIMATES = choices(
     EstimateChoice("mean", "expected clean image", f"{_MODULE}:mean_estimate", has_deviation=True),

@@ -7,7 +7,7 @@ import torch
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.fields import Fields
-from sagd_cli.restoration.restorer import Restorer
+from sagd_cli.restorer.restorer import Restorer
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import multiply_spectrum, random_stream, tensor_on, white_noise
 

@@ -10,8 +10,8 @@ from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.measured_noise import MeasuredNoise
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.quality import psnr
-from sagd_cli.restoration.restorer import Restorer, Restoring
-from sagd_cli.restoration.restoring_model import pack, packaged_model, packed_model
+from sagd_cli.restorer.restorer import Restorer, Restoring
+from sagd_cli.restorer.restoring_model import pack, packaged_model, packed_model
 from sagd_cli.spectral.grid import FrequencyGrid
 
 CPU, SIDE = torch.device("cpu"), 128

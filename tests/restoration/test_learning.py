@@ -14,8 +14,8 @@ from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.errors import Interrupted, UsageError
 from sagd_cli.restoration import estimates, learning
-from sagd_cli.restoration.learning import Turned, views_of
 from sagd_cli.restoration.folder_work import Places
+from sagd_cli.restoration.learning import Turned, views_of
 from sagd_cli.restoration.omission import omit_files
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restorer.restoring_model import open_model

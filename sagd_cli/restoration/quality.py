@@ -1,5 +1,7 @@
 """How good an estimate is: power left in the band, PSNR and SSIM, and the JSON record of a file."""
 
+from typing import Any
+
 import numpy as np
 import scipy
 from numpy.typing import NDArray
@@ -17,14 +19,14 @@ K1, K2 = 0.01, 0.03
 
 def file_report(
     before: Signal, after: Signal, truth: Truth | None, inside: NDArray[np.bool_] | None
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Return what the JSON record of a restored image says of its quality.
 
     `before` and `after` are (C, H, W) on the [-1, 1] range. The record holds the `band_power` before and after, at the
     frequencies `inside` (half spectrum) that had noise, if there are any. With a true image it also holds the PSNR (dB)
     and the SSIM before and after, on the range of the true image.
     """
-    record: dict[str, float] = {}
+    record: dict[str, Any] = {}
     if inside is not None:
         record |= {
             f"band_power_{when}": band_power(x, inside) for when, x in (("before", before), ("after", after))

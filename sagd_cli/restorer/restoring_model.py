@@ -208,7 +208,7 @@ def packed_model(path: Path, device: torch.device) -> RestoringModel:
     network = build_backbone(config.backbone, seen_shape(config, shape))
     network.load_state_dict(weights)
     # Channels last, this network takes a sixth to a third less time, on the CPU as well.
-    network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     white = config.filter.weights(shape[1:])
     return RestoringModel(
         Model(PACKAGED_NAME, config, network, 0, white, shape, np.dtype(np.uint8), None, {})

@@ -118,7 +118,7 @@ def restoration_task(
         None,
         config.filter.weights(shape[1:]),
         held_out if len(held_out) else None,
-        Turned(views=views_of(lesson.noise.units(grid), grid)),
+        Turned(crops=crops, views=views_of(lesson.noise.units(grid), grid)),
         lesson.measured,
     )
 
@@ -166,12 +166,13 @@ def views_of(powers: Sequence[Array], grid: FrequencyGrid) -> list[View]:
 
 @dataclass(frozen=True)
 class Turned(Views):
-    """Some of `views`, at random, of each of two thirds of the images (B, C, H, W)."""
+    """The images as `Views` cuts them; some of `views`, at random, of each of two thirds (B, C, H, W)."""
 
     views: Sequence[View] = ()
 
     def at(self, images: Tensor, places: range, seed: int, step: int) -> Tensor:
         """Return the images, which are at `places` of the batch of `step`, as they are seen there."""
+        images = super().at(images, places, seed, step)
         stream = BatchStream(torch.device("cpu"), places, seed, "turn", step)
         touched, *turns = (stream.rand().to(images.device) for _ in range(4))
         for chosen, view in zip(turns, self.views, strict=False):

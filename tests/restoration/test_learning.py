@@ -11,14 +11,17 @@ import torch
 from support.interruption import stop_at
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
+from sagd_cli.config.run import DatasetConfig
+from sagd_cli.damage.fields import make_fields
 from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.errors import Interrupted, UsageError
+from sagd_cli.model import ema
 from sagd_cli.restoration import estimates, learning
-from sagd_cli.restoration.learning import Turned, views_of
+from sagd_cli.restoration.learning import Lesson, Turned, restoration_task, views_of
 from sagd_cli.restoration.omission import Places, omit_files
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.restoring_model import open_model
-from sagd_cli.run.manifest import has_run
+from sagd_cli.run.manifest import has_run, newest
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import band_noise
@@ -164,6 +167,29 @@ def test_images_are_only_turned_into_views_with_the_same_noise(bands, shape, cou
         eps = noise.draw((16, 1, *shape), torch.Generator().manual_seed(0))
         for view in views:
             torch.testing.assert_close(noise.project(view(eps)), view(eps))
+
+
+def test_a_learning_that_no_longer_gained_is_finished(damaged, tmp_path, monkeypatch, capsys):
+    """It ended before the last step, and the same command does not say that it goes on."""
+    run = tmp_path / "run"
+    monkeypatch.setattr(ema, "PATIENCE", 2)
+    monkeypatch.setattr(ema.Best, "offer", lambda best, average, loss: best.misses.add_(1))
+    first = omitted(damaged, tmp_path / "o", run=run)
+    assert newest(run / "checkpoints", QUIET).step == 3 < STEPS
+    capsys.readouterr()
+    assert np.array_equal(omitted(damaged, tmp_path / "p", Output(), run=run), first)
+    said = capsys.readouterr().err
+    assert f"{run} is finished" in said and "resuming" not in said
+
+
+def test_fields_are_cut_to_the_squares_that_are_recorded():
+    """Fields of 24 pixels are learned from as squares of 16."""
+    fields = make_fields([np.zeros((1, 24, width), np.float32) for width in (24, 40)])
+    noise = NoiseSpectrum.parse("white:level=0.1")
+    data = DatasetConfig(name="digits")
+    task = restoration_task(fields, data, Lesson.of(noise, [], False), False, Omission(noise=noise))
+    assert fields.shape == (24, 24) and task.config.training.crops == (16,)
+    assert task.batches(CPU, [range(8)]).at(0, range(8)).images.shape == (8, 1, 16, 16)
 
 
 def test_turning_keeps_pixels_and_leaves_a_third_alone():

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sagd_cli.config.noise_spectrum import MEASURED, MeasuredSpectrum, NoiseSpectrum
+from sagd_cli.config.noise_spectrum import MeasuredSpectrum, NoiseSpectrum
+from sagd_cli.config.noise_text import MEASURED, path_text
 from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import Array, FrequencyGrid
@@ -19,7 +20,7 @@ class _Unread:
         raise ConfigError(f"{self} was not measured", "Give the noise to `sagd omit`, which measures it.")
 
     def __str__(self) -> str:
-        return MEASURED + self.path
+        return MEASURED + path_text(self.path)
 
 
 def trained_noise(text: str, measured: Mapping[str, MeasuredSpectrum] | None = None) -> NoiseSpectrum:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
+from sagd_cli.config.noise_text import MEASURED, as_typed, path_text
 from sagd_cli.data.folders import Outcome, collect, list_images
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range
@@ -56,7 +57,15 @@ class MeasuredNoise:
 
     def __str__(self) -> str:
         """The noise as the command line takes it."""
-        return f"from:{self.path}"
+        return MEASURED + path_text(self.path)
+
+
+def typed_noise(text: str, given: Range | None = None) -> NoiseSpectrum:
+    """Read noise that a person typed, and measure what it names by from:PATH.
+
+    Raises what `NoiseSpectrum.parse` and `measured_noise` raise.
+    """
+    return NoiseSpectrum.parse(as_typed(text), lambda path: measured_noise(path, given))
 
 
 def measured_noise(path: str, given: Range | None = None) -> MeasuredNoise:

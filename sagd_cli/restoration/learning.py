@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sagd_cli.config.noise_spectrum import MeasuredSpectrum, NoiseSpectrum
+from sagd_cli.config.noise_spectrum import WEAKEST_LEVEL, MeasuredSpectrum, NoiseSpectrum
 from sagd_cli.config.run import BackboneConfig, DatasetConfig, RestorationConfig, RunConfig, TrainingConfig
 from sagd_cli.config.validation import digest_of
 from sagd_cli.damage.fields import Fields
@@ -51,14 +51,15 @@ class Lesson:
     def of(cls, noise: NoiseSpectrum, others: Sequence[float], walks_path: bool) -> "Lesson":
         """Return what has to be known of `noise`: at its levels, and at `others`, levels of its only part.
 
-        With `walks_path`, at all levels on the way down.
+        With `walks_path`, at all levels on the way down. Parts of a millionth of the strongest are none.
         """
         parts = noise.merged
         levels = [min(level or 0.0, STRONGEST) for level in parts.levels]
         top = max(levels)
         found = [min(max(level, FINEST), STRONGEST) for level in (top, *others)]
         unit = parts.with_levels([level / top for level in levels])
-        return cls(unit, FINEST if walks_path else min(found), max(found))
+        told = tuple(part for part in unit.parts if part.level and part.level >= WEAKEST_LEVEL)
+        return cls(NoiseSpectrum(told), FINEST if walks_path else min(found), max(found))
 
     @property
     def measured(self) -> dict[str, MeasuredSpectrum]:

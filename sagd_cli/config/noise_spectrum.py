@@ -11,7 +11,7 @@ import numpy as np
 
 from sagd_cli.config.arguments import check_filter_file, is_path, parse_filter
 from sagd_cli.config.filter import FilterConfig
-from sagd_cli.config.noise_text import MEASURED, parts_of, path_of, path_text, without_level
+from sagd_cli.config.noise_text import MEASURED, named_path, parts_of, path_text, without_level
 from sagd_cli.errors import ConfigError, UsageError, suggest
 from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.band import KINDS, Band, joined
@@ -204,7 +204,9 @@ def _filter_text(config: FilterConfig) -> str:
 def _parse_part(part: str, read_measured: Callable[[str], MeasuredSpectrum] | None) -> NoisePart:
     spec, level = without_level(part)
     if spec.startswith(MEASURED) and read_measured is not None:
-        return NoisePart(read_measured(path_of(spec.removeprefix(MEASURED))), 1.0 if level is None else level)
+        return NoisePart(
+            read_measured(named_path(spec.removeprefix(MEASURED))), 1.0 if level is None else level
+        )
     try:
         return NoisePart(_source(spec), level)
     except UsageError as error:
@@ -224,7 +226,7 @@ def _source(spec: str) -> Band | FilterConfig:
     # `notch` and `stripe` are both: numbers or a direction say a BAND, key=value a family.
     if name in PRESETS or _is_number(name) or (name in KINDS and not (name in families and "=" in options)):
         return Band.parse(spec)
-    path = path_of(spec)
+    path = named_path(spec)
     if name in families or spec == "-" or has_suffix(path, ".yaml", ".yml"):
         return _without_source(parse_filter(path))
     if is_path(Path.exists, path):

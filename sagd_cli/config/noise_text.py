@@ -31,7 +31,7 @@ def path_text(path: str) -> str:
     return path if is_plain else json.dumps(path, ensure_ascii=False)
 
 
-def path_of(text: str) -> str:
+def named_path(text: str) -> str:
     """Return the path that `text` names, the inverse of `path_text`; raise ConfigError on quotes that do not end."""
     text = text.strip()
     if not text.startswith('"'):

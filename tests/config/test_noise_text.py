@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sagd_cli.config.layers import resolve
-from sagd_cli.config.noise_text import as_typed, parts_of, path_of, path_text, without_level
+from sagd_cli.config.noise_text import as_typed, named_path, parts_of, path_text, without_level
 from sagd_cli.config.run import RunConfig
 
 
@@ -18,7 +18,7 @@ def test_any_name_of_a_file_comes_back(path, level):
     first, second, third = parts_of(f"white+from:{path_text(path)}{level}+high:level=1")
     assert (first, third) == ("white", "high:level=1")
     spec, found = without_level(second)
-    assert path_of(spec.removeprefix("from:")) == path and found == (0.5 if level else None)
+    assert named_path(spec.removeprefix("from:")) == path and found == (0.5 if level else None)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.noise_spectrum import MeasuredSpectrum, NoiseSpectrum
 from sagd_cli.config.noise_text import MEASURED, path_text
 from sagd_cli.errors import ConfigError
@@ -35,3 +38,46 @@ def trained_noise(text: str, measured: Mapping[str, MeasuredSpectrum] | None = N
     except ConfigError:
         noise = NoiseSpectrum.parse(text, lambda path: known.get(path) or _Unread(path))
     return noise.with_default(1.0)
+
+
+def strengths_of(
+    noise: NoiseSpectrum, known: NoiseSpectrum, grid: FrequencyGrid
+) -> tuple[float, float] | None:
+    """Return the least and the largest factor by which the amplitude of `noise` exceeds that of `known`.
+
+    It is taken at every frequency of `grid` but DC; None where only one of the two has noise there. So noises are the
+    same whatever their text. Those that were measured go by their path. Their levels are known and not all 0.
+    """
+    ours, theirs = _amplitudes(noise, grid), _amplitudes(known, grid)
+    if ours.keys() != theirs.keys():
+        return None
+    told, trained = (np.concatenate([kind[name] for name in ours]) for kind in (ours, theirs))
+    inside = trained > 0
+    return None if np.any((told > 0) != inside) else _ends(told[inside] / trained[inside])
+
+
+def ring_strengths(noise: NoiseSpectrum, narrowest: float, grid: FrequencyGrid) -> tuple[float, float] | None:
+    """Return the least and the largest amplitude of `noise` in a ring on `grid` at least `narrowest` wide, in rho.
+
+    None where it is in no such ring, or only in a part of one.
+    """
+    amplitudes = _amplitudes(noise, grid)
+    if amplitudes.keys() != {""}:
+        return None
+    amplitude, rho = amplitudes[""], grid.rho.flat[1:]
+    inside = amplitude > 0
+    low, high = _ends(rho[inside])
+    is_whole = np.array_equal((rho >= low) & (rho <= high), inside)
+    return _ends(amplitude[inside]) if is_whole and high - low >= narrowest - 2 / min(grid.shape) else None
+
+
+def _amplitudes(noise: NoiseSpectrum, grid: FrequencyGrid) -> dict[str, Array]:
+    """Return the level of each measured part by its name, and by "" the amplitudes of the others together."""
+    spectra = [part for part in noise.parts if not isinstance(part.source, Band | FilterConfig)]
+    levels = {str(part.source): np.array([part.level or 0.0]) for part in spectra}
+    others = NoiseSpectrum(tuple(part for part in noise.parts if part not in spectra))
+    return levels | ({"": np.sqrt(others.power(grid).flat[1:])} if others.parts else {})
+
+
+def _ends(values: Array) -> tuple[float, float]:
+    return float(values.min()), float(values.max())

@@ -1,12 +1,13 @@
 """Noise that a run is trained for, as its settings name it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 from sagd_cli.config.filter import FilterConfig
-from sagd_cli.config.noise_spectrum import MeasuredSpectrum, NoiseSpectrum
+from sagd_cli.config.noise_spectrum import MeasuredSpectrum, NoisePart, NoiseSpectrum
 from sagd_cli.config.noise_text import MEASURED, path_text
 from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.band import Band
@@ -73,10 +74,21 @@ def ring_strengths(noise: NoiseSpectrum, narrowest: float, grid: FrequencyGrid) 
 
 def _amplitudes(noise: NoiseSpectrum, grid: FrequencyGrid) -> dict[str, Array]:
     """Return the level of each measured part by its name, and by "" the amplitudes of the others together."""
-    spectra = [part for part in noise.parts if not isinstance(part.source, Band | FilterConfig)]
-    levels = {str(part.source): np.array([part.level or 0.0]) for part in spectra}
-    others = NoiseSpectrum(tuple(part for part in noise.parts if part not in spectra))
-    return levels | ({"": np.sqrt(others.power(grid).flat[1:])} if others.parts else {})
+    levels, power = dict[str, Array](), np.zeros(1)
+    for part in noise.parts:
+        level = part.level or 0.0
+        if isinstance(part.source, Band | FilterConfig):
+            unit = _unit(replace(part, level=None), grid)
+            power = power + np.multiply(unit, level * level, where=unit > 0, out=np.zeros(unit.shape))
+        else:
+            levels[str(part.source)] = np.array([level])
+    return levels | ({"": np.sqrt(power)} if power.size > 1 else {})
+
+
+@lru_cache(maxsize=8)
+def _unit(part: NoisePart, grid: FrequencyGrid) -> Array:
+    """Return the power of level 1 at each frequency but DC, which is asked for with every image."""
+    return part.unit(grid).flat[1:]
 
 
 def _ends(values: Array) -> tuple[float, float]:

@@ -157,7 +157,7 @@ class RestoringModel:
         return None
 
     def as_trained(self, noise: NoiseSpectrum) -> NoiseSpectrum:
-        """Return the noise that the images of a self-taught model were given in training; `noise` has what was measured."""
+        """Return the noise that a self-taught model was trained with, and what was measured of it in `noise`."""
         (known,), high = self._noises, self.settings.strengths[1]
         measured = {source: part.source for source, part in zip(noise.sources, noise.parts, strict=True)}
         parts = zip(known.sources, known.parts, strict=True)

@@ -17,6 +17,7 @@ from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.band import KINDS, Band, joined
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.region import PRESETS
+from sagd_cli.spectral.smoothed import spread_power
 from sagd_cli.system.files import has_suffix
 from sagd_cli.system.yaml import parse_yaml
 
@@ -158,6 +159,10 @@ class NoiseSpectrum:
             )
         return total
 
+    def of_crops(self, extent: tuple[int, ...]) -> "NoiseSpectrum":
+        """Return the noise of crops, of any size, of images of the shape `extent` that have this noise."""
+        return NoiseSpectrum((NoisePart(_Cropped(self, FrequencyGrid(extent)), 1.0),))
+
     def check_told(self) -> None:
         """Raise ConfigError on a level below WEAKEST_LEVEL: measured noise may have it, but not noise that is told."""
         for level in self.levels:
@@ -181,6 +186,20 @@ class NoiseSpectrum:
     def __str__(self) -> str:
         """The noise as the command line takes it."""
         return "+".join(map(str, self.parts))
+
+
+@dataclass(frozen=True)
+class _Cropped:
+    """The noise of images of `grid`, as crops of them have it; `str` returns that of the whole images."""
+
+    noise: NoiseSpectrum
+    grid: FrequencyGrid
+
+    def power(self, grid: FrequencyGrid) -> Array:
+        return spread_power(self.noise.power(self.grid), self.grid, grid)
+
+    def __str__(self) -> str:
+        return str(self.noise)
 
 
 def check_level(level: float, weakest: float = WEAKEST_LEVEL) -> None:

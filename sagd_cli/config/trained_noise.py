@@ -1,7 +1,7 @@
 """Noise that a run is trained for, as its settings name it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,6 +25,18 @@ class _Unread:
 
     def __str__(self) -> str:
         return MEASURED + path_text(self.path)
+
+
+@dataclass(frozen=True)
+class NoiseContext:
+    """What the settings of a run do not say of the noise that it is trained for.
+
+    `measured` are the spectra that they name by a path. `extent` is the shape of the images that those of the data set
+    are cut from (None: these are whole).
+    """
+
+    measured: Mapping[str, MeasuredSpectrum] = field(default_factory=dict)
+    extent: tuple[int, ...] | None = None
 
 
 def trained_noise(text: str, measured: Mapping[str, MeasuredSpectrum] | None = None) -> NoiseSpectrum:

@@ -187,9 +187,53 @@ def test_fields_are_cut_to_the_squares_that_are_recorded():
     fields = make_fields([np.zeros((1, 24, width), np.float32) for width in (24, 40)])
     noise = NoiseSpectrum.parse("white:level=0.1")
     data = DatasetConfig(name="digits")
-    task = restoration_task(fields, data, Lesson.of(noise, [], False), False, Omission(noise=noise))
+    lesson = Lesson.of(noise, [], False)
+    task = restoration_task(fields, fields.extent, data, lesson, False, Omission(noise=noise))
     assert fields.shape == (24, 24) and task.config.training.crops == (16,)
     assert task.batches(CPU, [range(8)]).at(0, range(8)).images.shape == (8, 1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "stripe:horizontal,0,0",
+        "stripe:30",
+        "notch:0.17,0.09,0.002",
+        "0.3:0.34",
+        "high",
+        "white",
+        "powerlaw:alpha=-1",
+    ],
+)
+@pytest.mark.parametrize("learns", [False, True])
+def test_crops_are_learned_from_with_the_noise_that_whole_images_have_there(monkeypatch, noise, learns):
+    """Of 200 x 256 pixels, in squares of 32: as much of it as in any crop of noise of the whole."""
+    whole, told = FrequencyGrid((200, 256)), NoiseSpectrum.parse(f"{noise}:level=0.5")
+    signals = [np.zeros((1, *shape), np.float32) for shape in (whole.shape, (32, 40))]
+    fields, lesson = make_fields(signals), Lesson.of(told, [], False)
+    task = restoration_task(
+        fields,
+        whole.shape,
+        DatasetConfig(name="digits"),
+        lesson,
+        None if learns else False,
+        Omission(noise=told),
+    )
+    loss, drawn = task.start(CPU)[1], []
+    assert task.config.training.crops == (32,) == fields.shape[:1]
+    if learns:
+        own = 0.5**2 * loss._spectra.unit(FrequencyGrid((32, 32)), CPU)
+        assert FrequencyGrid((32, 32)).mean(own.numpy()) == pytest.approx(
+            whole.mean(told.power(whole)), rel=1e-5
+        )
+    kept = loss._damaged
+    monkeypatch.setattr(loss, "_damaged", lambda x, added, draw: drawn.append(added) or kept(x, added, draw))
+    loss.errors(lambda x, t: 0 * x[:, :1], torch.zeros(600, 1, 32, 32), torch.Generator().manual_seed(0))
+    variance, expected = drawn[0].square().mean((1, 2, 3)), whole.mean(told.power(whole))
+    assert abs(float(variance.mean()) - expected) < 5 * float(variance.std()) / 600**0.5
+    assert float(variance.std()) < 2 * expected
+    if noise == "stripe:horizontal,0,0":
+        assert float(drawn[0].std(-1).max()) < 1e-5
 
 
 def test_turning_keeps_pixels_and_leaves_a_third_alone():

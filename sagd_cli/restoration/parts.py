@@ -20,8 +20,8 @@ from sagd_cli.spectral.peaks import LOBE, REACH
 from sagd_cli.spectral.spectrum import hann_taper
 
 GREY_LEVELS = 127.5  # of 255, for 1 on the [-1, 1] range
-SEEN_SIDE, MOST_TILES = 512, 9
-SURE = 0.1  # cycles/pixel from which on lines stand out from the image
+SEEN_SIDE, TILES_SEEN = 512, 9
+LINES_FROM = 0.1  # cycles/pixel from which on lines stand out from the image
 DIGITS = 4
 
 Thin = Notch | Stripe
@@ -69,7 +69,7 @@ class _Measured:
         """Return where it is measured on `grid`; stripes are from where they stand out of the image."""
         lobe, reach = ((LOBE + 0.5) / min(grid.shape), REACH[2] / min(grid.shape))
         own, inside, around = (_widened(piece, more).mask(grid) for more in (0, lobe, lobe + reach))
-        seen = (grid.radius > SURE) if isinstance(piece, Stripe) else (grid.radius > lobe)
+        seen = (grid.radius > LINES_FROM) if isinstance(piece, Stripe) else (grid.radius > lobe)
         seen = seen if (own & seen).any() else grid.radius > 0
         inside, around = inside & seen, around & ~inside & seen
         scale = grid.total(own) / max(grid.total(own & seen), 1.0) / grid.size
@@ -127,7 +127,7 @@ def named_parts(noise: NoiseSpectrum, shape: tuple[int, int], tile: tuple[int, i
     """
     grids = FrequencyGrid(shape), FrequencyGrid(tile)
     wide, tones, stripes = list[NamedPart](), list[Notch](), dict[str, list[Stripe]]()
-    for part in noise.parts:
+    for part in noise.merged.parts:
         for piece in part.source.parts if isinstance(part.source, Band) else (None,):
             if isinstance(piece, Stripe):
                 stripes.setdefault(_kind_of(piece), []).append(piece)
@@ -200,7 +200,7 @@ def _tapered_power(signal: Signal, shape: tuple[int, ...]) -> Array:
         for top in range(0, signal.shape[1] - height + 1, height)
         for left in range(0, signal.shape[2] - width + 1, width)
     ]
-    chosen = np.unique(np.linspace(0, len(corners) - 1, MOST_TILES).astype(int))
+    chosen = np.unique(np.linspace(0, len(corners) - 1, TILES_SEEN).astype(int))
     total = np.zeros((height, width // 2 + 1), np.float32)
     for top, left in (corners[index] for index in chosen):
         for plane in signal[:, top : top + height, left : left + width]:

@@ -5,8 +5,17 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.data.images import Image
+from sagd_cli.data.ranges import Range
+from sagd_cli.detection.find_noise import found_noise
+from sagd_cli.errors import DataError
+from sagd_cli.restoration.measuring import Measuring
+from sagd_cli.restoration.prepared import Prepared
+from sagd_cli.restorer.restoring import Estimates
 from sagd_cli.spectral.band import Band, Notch, Stripe
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.peaks import LOBE
@@ -50,8 +59,55 @@ def look_again(
     return seen
 
 
-def middles(images: Sequence[Image]) -> Iterator[Image]:
-    """Yield the middles of the first images, which stand for all in which the same noise is expected."""
+def look_again_at(
+    prepared: Prepared, signal: NDArray[np.float32], first: Looked[Estimates], name: str, is_clipped: bool
+) -> Looked[Estimates]:
+    """Look again at one image (C, H, W), in which noise was found."""
+
+    def restore(noise: NoiseSpectrum) -> Estimates:
+        (estimates,) = prepared.restored([signal], [noise], [name], is_clipped)
+        return estimates
+
+    def find(estimates: Estimates) -> NoiseSpectrum | None:
+        return found_noise([estimates.draws[0]])
+
+    return look_again(first, restore, find, FrequencyGrid(signal.shape[1:]))
+
+
+def look_again_at_some(prepared: Prepared, measuring: Measuring) -> Prepared:
+    """Return `prepared` with the noise that comes up when some of the images are restored, for all of them."""
+    images, output = [*_middles(measuring.images)], prepared.output
+
+    def restore(noise: NoiseSpectrum) -> list[Image]:
+        signals = [image.signal for image in images]
+        restored = [
+            prepared.restored([signal], [noise], [image.place.name], image.pixels.dtype.kind == "u")
+            for image, signal in zip(images, signals, strict=True)
+        ]
+        return [
+            replace(image, pixels=one.draws[0], range=Range(-1, 1))
+            for image, (one,) in zip(images, restored, strict=True)
+        ]
+
+    def find(restored: list[Image]) -> NoiseSpectrum | None:
+        try:
+            return replace(measuring, given=restored, output=replace(output, quiet=True)).levels()[0]
+        except DataError:
+            return None
+
+    assert prepared.noise is not None
+    shape = max((image.pixels.shape[1:] for image in images), key=np.prod)
+    seen = look_again(Looked(prepared.noise, restore(prepared.noise)), restore, find, FrequencyGrid(shape))
+    if seen.left is not None:
+        output.note(f"left after it: {seen.left.shown}")
+    if seen.noise is prepared.noise:
+        return replace(prepared, left=seen.left)
+    output.note(f"found behind it, all in all: {seen.noise.shown}")
+    return replace(prepared, noise=seen.noise, strength=None, left=seen.left)
+
+
+def _middles(images: Sequence[Image]) -> Iterator[Image]:
+    """Yield the middles of the first images, which stand for all."""
     for image in images[:SEEN_IMAGES]:
         rows, columns = (
             slice((side - min(side, SEEN_SIDE)) // 2, (side + min(side, SEEN_SIDE)) // 2)

@@ -76,7 +76,7 @@ def look_again_at(
 
 def look_again_at_some(prepared: Prepared, measuring: Measuring) -> Prepared:
     """Return `prepared` with the noise that comes up when some of the images are restored, for all of them."""
-    images, output = [*_middles(measuring.images)], prepared.output
+    images, output = [*_middles(measuring.measured)], prepared.output
 
     def restore(noise: NoiseSpectrum) -> list[Image]:
         signals = [image.signal for image in images]
@@ -107,8 +107,8 @@ def look_again_at_some(prepared: Prepared, measuring: Measuring) -> Prepared:
 
 
 def _middles(images: Sequence[Image]) -> Iterator[Image]:
-    """Yield the middles of the first images, which stand for all."""
-    for image in images[:SEEN_IMAGES]:
+    """Yield the middles of a few images, which stand for all."""
+    for image in images[:: -(-len(images) // SEEN_IMAGES)]:
         rows, columns = (
             slice((side - min(side, SEEN_SIDE)) // 2, (side + min(side, SEEN_SIDE)) // 2)
             for side in image.pixels.shape[1:]

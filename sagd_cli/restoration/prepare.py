@@ -18,6 +18,7 @@ from sagd_cli.errors import DataError, UsageError
 from sagd_cli.restoration.measuring import Measuring
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepared import SATURATED_SHARE, Prepared, saturated_share, warn_of_clipping
+from sagd_cli.restoration.second_look import look_again_at_some
 from sagd_cli.system.console import Output
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ class Preparation:
 
         Raises ConfigError when the noise that was told has no frequency, or all of them, in the largest image.
         """
+        prepared = self._prepared()
+        if prepared.noise is None or not prepared.looks_again:
+            return prepared
+        return look_again_at_some(prepared, self._measuring)
+
+    def _prepared(self) -> Prepared:
         warn_of_clipping(self._measuring.images, self.output)
         if self.omission.noise is None:
             return self._finding()

@@ -35,7 +35,10 @@ class ImageWriter:
             self._open.pop(path).give_up()
 
     def write(self, image_like: Image, pixels: np.ndarray, path: Path) -> None:
-        """Write `pixels` as `write_image` does; those of a stack are its next image, which come in their order."""
+        """Write `pixels` as `write_image` does; those of a stack are its next image, which come in their order.
+
+        Raises DataError besides when an image of the stack was left out.
+        """
         if image_like.stack is None:
             write_image(image_like, pixels, path)
             return
@@ -45,8 +48,8 @@ class ImageWriter:
             if path not in self._open:
                 self._open[path] = _OpenStack(path, image_like.stack, pixels.nbytes)
             stack = self._open[path]
-            if image_like.page != stack.written:  # one before it was not restored
-                return
+            if image_like.page != stack.written:
+                raise DataError(f"{shown_path(path)} cannot be written without its image {stack.written + 1}")
             stack.add(samples_of(image_like, pixels), metadata_of_image(image_like))
             if stack.written == image_like.stack.count:
                 self._open.pop(path).finish()

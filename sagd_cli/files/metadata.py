@@ -52,7 +52,8 @@ class Metadata:
     """What is carried from a file to the one that is written for it.
 
     `density` is in pixels per inch, across and down. `chunks` are those of a PNG file, without what the others say.
-    `values` are black and white, where a TIFF file that was written here states them.
+    `values` are black and white, where a TIFF file that was written here states them. `has_copies`: the file holds
+    smaller copies of the image too, which are not carried.
     """
 
     icc: bytes = b""
@@ -60,6 +61,7 @@ class Metadata:
     density: tuple[float, float] | None = None
     chunks: tuple[tuple[bytes, bytes], ...] = ()
     values: tuple[float, float] | None = None
+    has_copies: bool = False
 
     @property
     def no_data(self) -> float | None:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
-from sagd_cli.data.folders import Outcome, output_name
+from sagd_cli.data.folders import output_name
 from sagd_cli.data.image_writer import ImageWriter
 from sagd_cli.data.images import Image
+from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.restoration.prepared import Prepared
@@ -107,7 +108,7 @@ class FolderWork:
         for image in images:
             signal = image.signal
             try:
-                noise = self.prepared.noise_of(signal)
+                noise = None if image.is_empty else self.prepared.noise_of(signal)
             except SagdError as error:
                 self._fail(image, error)
                 continue
@@ -116,7 +117,8 @@ class FolderWork:
             yield image, signal, noise
 
     def _fail(self, image: Image, error: SagdError) -> None:
-        self.outcome.fail(image.path, SagdError(f"{image.path}: {error.message}", error.hint), self.output)
+        shown = SagdError(f"{image.place.shown}: {error.message}", error.hint)
+        self.outcome.fail(image.place, shown, self.output)
 
     def _restored(
         self, images: list[Image], signals: list[NDArray[np.float32]], noises: list[NoiseSpectrum | None]
@@ -134,10 +136,12 @@ class FolderWork:
                 self._fail(image, error)
             return
         for i, image in enumerate(images):
+            if self.outcome.has_failed(image.path):  # what is left of a stack
+                continue
             try:
                 restored = self._written(image, signals[i], noises[i], batch, i)
             except DataError as error:
-                self.outcome.fail(image.path, error, self.output)
+                self.outcome.fail(image.place, error, self.output)
                 continue
             if self.prepared.noise is None or self.prepared.omission.per_image:
                 restored.record.update(_told(noises[i]))
@@ -159,13 +163,14 @@ class FolderWork:
         names = draw_names(image.path, len(draws))
         for name, draw in zip(names, draws, strict=True):
             self.writer.write(image, draw, _folder(self.places.folder) / name)
-        truth = self.truths.of(image)
+        truth = None if image.is_empty else self.truths.of(image)
         # The report is about the image as written, that is rounded and clipped.
         after = replace(image, pixels=draws[0]).signal
         record = file_report(image.path, self.places.folder / names[0], signal, after, truth, noise)
         record |= {"range": image.values.ends, "clipped": image.clipped(estimate)}
         record |= {} if image.page is None else {"page": image.page}
         record |= {} if image.missing is None else {"missing": image.missing.values.size}
+        record |= {"copied": True} if image.is_empty else {}
         deviation = None
         if batch.deviation is not None and self.places.uncertainty is not None:
             deviation = _array(batch.deviation[i])

@@ -49,6 +49,7 @@ def omit_files(
         for restored in work.restored(images.read(work.outcome, output, bar.advance)):
             kept.extend([restored] if len(kept) < shown else [])
     work.outcome.say_clipped(output)
+    work.outcome.say_copied(output)
     if prepared.learned_in is not None and work.outcome.failed:
         output.note(
             f"what was learned is kept in {places.workspace}, for the same command again, with --force"

@@ -152,7 +152,6 @@ def read_image(path: Path, page: int | None = None) -> Image:
     """Read an image file of any format at its own depth, upright as its EXIF says, or image `page` of a stack.
 
     Palettes and fewer than 8 bits become grey, RGB or RGBA of 8 bits. Missing data are filled, which a note says.
-
     Its content says which format it is in, whatever its suffix. Raises `DataError` on what `formats.decode` refuses,
     and when it is not a regular file, cannot be opened, is in no known format or holds no data.
     """
@@ -190,9 +189,8 @@ def _image(place: ImagePlace, samples: np.ndarray, metadata: Metadata) -> Image:
             "smaller copies of images in their files, such as the levels of a pyramid, are left out"
         )
     if missing is not None and not missing.is_whole:
-        output().once(
-            f"missing data ({missing.shown}) are filled from what lies around them, and written back as they were"
-        )
+        what = f"missing data ({missing.shown})"
+        output().once(f"{what} are filled from what lies around them, and written back as they were")
     stated = Range(*metadata.values) if metadata.values and Range.is_sound(*metadata.values) else None
     return Image(pixels, alpha, place.path, stated, metadata, missing)
 

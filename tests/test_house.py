@@ -55,7 +55,21 @@ TORCH_FREE = [
     ),
     "sagd_cli.diffusion.catalogue",
     "sagd_cli.diffusion.schedule_tables",
-    "sagd_cli.restorer.catalogue",
+    *(f"sagd_cli.restorer.{name}" for name in ("catalogue", "restoring", "untrained")),
+    *(
+        f"sagd_cli.restoration.{name}"
+        for name in (
+            "folder_work",
+            "measuring",
+            "omission",
+            "options",
+            "prepare",
+            "prepared",
+            "quality",
+            "truth",
+        )
+    ),
+    "sagd_cli.library.arrays",
     "sagd_cli.metrics.catalogue",
     *(f"sagd_cli.design.{name}" for name in ("advice", "describe", "fit", "measure", "plot", "words")),
     "sagd_cli.run.manifest",

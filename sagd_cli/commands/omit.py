@@ -1,5 +1,6 @@
 """`sagd omit`."""
 
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,12 +19,15 @@ from sagd_cli.commands.common import (
 )
 from sagd_cli.errors import UsageError
 from sagd_cli.restorer.catalogue import ESTIMATES
-from sagd_cli.system.console import output
+from sagd_cli.system.console import Output, output
 
 if TYPE_CHECKING:
+    import torch
+
     from sagd_cli.config.noise_spectrum import NoiseSpectrum
     from sagd_cli.data.ranges import Range
     from sagd_cli.data.restored import RestoredImage
+    from sagd_cli.restorer.restoring_model import RestoringModel
 
 app = single()
 
@@ -151,7 +155,7 @@ def omit(
     from sagd_cli.restoration.omission import omit_files
     from sagd_cli.restoration.options import Omission
     from sagd_cli.restoration.truth import clean_images
-    from sagd_cli.restorer.restoring_model import open_model
+    from sagd_cli.system.devices import check_device
     from sagd_cli.system.files import refuse_existing, write_json
 
     refuse_read({"--figure": figure, "--record": record}, [source, reference, model, truth])
@@ -163,12 +167,13 @@ def omit(
         refuse_existing(record, force)
     out, given = output(), None if values is None else Range.parse(values)
     told = _noise(band, noise, _strength(strength), given)
-    chosen = announced_device(device)
+    check_device(device)
+    chosen = cache(partial(announced_device, device))
     clean = None if reference is None else clean_images(reference)
     omission = Omission(
         noise=told,
         reference=clean,
-        model=None if model is None else open_model(model, chosen, out),
+        model=None if model is None else _opened(model, chosen(), out),
         learns=learn,
         per_image=per_image,
         estimate=estimate,
@@ -197,6 +202,12 @@ def omit(
     if drawn is not None:
         _draw(result, shown, drawn, force)
     raise_if_failed(result)
+
+
+def _opened(path: Path, device: "torch.device", out: Output) -> "RestoringModel":
+    from sagd_cli.restorer.restoring_model import open_model  # torch, which untrained estimates do not need
+
+    return open_model(path, device, out)
 
 
 def _strength(text: str) -> float | None:

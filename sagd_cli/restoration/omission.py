@@ -1,12 +1,10 @@
 """Omission: restore image files whose corruption lies in a known band (docs/theory.md, section 6)."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from sagd_cli.data.folders import check_names, check_output_folder, collect, list_images
 from sagd_cli.data.image_writer import ImageWriter
@@ -20,17 +18,25 @@ from sagd_cli.run.manifest import has_run
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import refuse_existing
 
+if TYPE_CHECKING:
+    import torch
+
 
 def omit_files(
-    omission: Omission, places: Places, device: torch.device, force: bool, output: Output, shown: int = 0
+    omission: Omission,
+    places: Places,
+    device: "Callable[[], torch.device]",
+    force: bool,
+    output: Output,
+    shown: int = 0,
 ) -> tuple[dict[str, Any], list[RestoredImage]]:
     """Restore the images of one folder into another, as `omission` says.
 
     Return the JSON object of `sagd omit` and the first `shown` restored images. Outside the band the images come back
     unchanged, except for rounding to their bit depth. A file that cannot be read is noted and skipped. Images are read
-    one batch at a time, so memory does not grow with their number. An existing output is replaced only with `force`.
-    Raises UsageError, before any work, when an output or a true image does not fit. Raises DataError when there is
-    nothing to omit.
+    a few at a time, so memory does not grow with their number. `device` gives the device of the model, if one is used.
+    An existing output is replaced only with `force`. Raises UsageError, before any work, when an output or a true image
+    does not fit. Raises DataError when there is nothing to omit.
     """
     paths = list_images(places.source)
     truths = TrueImages.found(paths, places.truth, omission.given)
@@ -45,7 +51,7 @@ def omit_files(
     images = images.trimmed()
     kept = list[RestoredImage]()
     with output.progress("omit", len(images.places)) as bar, ImageWriter() as writer:
-        work = FolderWork(prepared, places, truths, device, output, writer)
+        work = FolderWork(prepared, places, truths, output, writer)
         for restored in work.restored(images.read(work.outcome, output, bar.advance)):
             kept.extend([restored] if len(kept) < shown else [])
     work.outcome.say_clipped(output)

@@ -13,11 +13,12 @@ from support.interruption import stop_at
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.errors import Interrupted, UsageError
-from sagd_cli.restoration import estimates, learning
+from sagd_cli.restoration import learning
 from sagd_cli.restoration.folder_work import Places
 from sagd_cli.restoration.learning import Turned, views_of
 from sagd_cli.restoration.omission import omit_files
 from sagd_cli.restoration.options import Omission
+from sagd_cli.restorer import estimates
 from sagd_cli.restorer.restoring_model import open_model
 from sagd_cli.run.manifest import has_run
 from sagd_cli.spectral.band import Band
@@ -61,7 +62,7 @@ def omitted(damaged, folder, output=QUIET, noise="high:level=0.2", **options):
         "steps": STEPS,
         "keeps_model": "run" in options,
     }
-    omit_files(Omission(**told), Places(damaged, folder, **options), CPU, False, output)
+    omit_files(Omission(**told), Places(damaged, folder, **options), (lambda: CPU), False, output)
     return np.stack([tifffile.imread(path) for path in sorted(folder.iterdir())])
 
 
@@ -129,7 +130,7 @@ def test_noise_of_several_levels_is_learned_and_its_model_serves_at_these(damage
     assert np.array_equal(omitted(damaged, tmp_path / "p", run=run, noise=told()), first)
     noise = NoiseSpectrum.parse(told(), measured_noise)
     omission = Omission(noise=noise, model=open_model(run, CPU, QUIET))
-    omit_files(omission, Places(damaged, tmp_path / "q"), CPU, False, QUIET)
+    omit_files(omission, Places(damaged, tmp_path / "q"), (lambda: CPU), False, QUIET)
     again = np.stack([tifffile.imread(path) for path in sorted((tmp_path / "q").iterdir())])
     np.testing.assert_allclose(again, first, rtol=0, atol=1e-6)
     if measures:
@@ -138,7 +139,7 @@ def test_noise_of_several_levels_is_learned_and_its_model_serves_at_these(damage
             omitted(damaged, tmp_path / "r", run=run, noise=told())
         other = replace(omission, noise=NoiseSpectrum.parse(told(), measured_noise))
         with pytest.raises(UsageError, match="trained for other noise than what was measured now"):
-            omit_files(other, Places(damaged, tmp_path / "r"), CPU, False, QUIET)
+            omit_files(other, Places(damaged, tmp_path / "r"), (lambda: CPU), False, QUIET)
         assert not (tmp_path / "r").exists()
 
 

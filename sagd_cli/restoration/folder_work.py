@@ -16,6 +16,7 @@ from sagd_cli.data.images import Image
 from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError
+from sagd_cli.restoration.journal import Journal, Restored, State, file_state
 from sagd_cli.restoration.prepared import Prepared, noisy_bins
 from sagd_cli.restoration.quality import file_report
 from sagd_cli.restoration.truth import TrueImages, Truth
@@ -46,9 +47,9 @@ class Places:
 
     @property
     def workspace(self) -> Path:
-        """The folder beside the output for what is learned, until the images are written."""
+        """The folder beside the output for what is learned, and for the journal, until the images are written."""
         folder = self.folder.resolve()
-        return folder.with_name(f".{folder.name}-learning")
+        return folder.with_name(f".{folder.name}-omission")
 
 
 def draw_names(path: Path, draws: int) -> list[str]:
@@ -91,6 +92,7 @@ class FolderWork:
     truths: TrueImages
     output: Output
     writer: ImageWriter
+    journal: Journal | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     def restored(self, images: Iterable[Image]) -> Iterator[RestoredImage]:
@@ -99,6 +101,7 @@ class FolderWork:
         Several threads compute. Reading, writing and notes are this one's, in the order of the images.
         """
         for batch, found in in_order(self._computed, self._batches(images), _load):
+            kept = list[Restored]()
             for job, done in zip(batch, found, strict=True):
                 if self.outcome.has_failed(job.image.path):  # another image of its stack
                     continue
@@ -107,22 +110,27 @@ class FolderWork:
                     self.outcome.fail(job.image.place, error, self.output)
                     continue
                 try:
-                    restored = self._written(job, done)
+                    restored, files = self._written(job, done)
                 except DataError as error:
                     self.outcome.fail(job.image.place, error, self.output)
                     continue
                 self.outcome.files.append(restored.record)
+                kept.append(Restored(str(job.image.path), job.image.page, restored.record, files))
                 yield restored
+            if self.journal is not None:
+                self.journal.add(kept)
 
     def _batches(self, images: Iterable[Image]) -> Iterator[list[_Job]]:
-        """Yield groups of successive images of one shape and kind: one, or several of `PIXELS_AT_ONCE` pixels."""
+        """Yield groups of successive images of one shape and kind: one, or several of `PIXELS_AT_ONCE` pixels.
+
+        Images of a stack are in groups of their own.
+        """
         batch: list[_Job] = []
         for image in images:
             job = self._job(image)
             if job is None:
                 continue
-            like = batch[0].image.pixels if batch else image.pixels
-            alike = (like.shape, like.dtype.kind) == (image.pixels.shape, image.pixels.dtype.kind)
+            alike = not batch or _kind(batch[0].image) == _kind(image)
             if batch and (not alike or (len(batch) + 1) * image.pixels.size > PIXELS_AT_ONCE):
                 yield batch
                 batch = []
@@ -175,30 +183,36 @@ class FolderWork:
         report |= {"range": image.values.ends, "clipped": image.clipped(estimates.draws[0])}
         return _Done(before, after, noise, estimates, pixels, report)
 
-    def _written(self, job: _Job, done: _Done) -> RestoredImage:
-        """Write an image, its further draws and its deviation; return it with its record."""
-        image, deviation = job.image, done.estimates.deviation
+    def _written(self, job: _Job, done: _Done) -> tuple[RestoredImage, dict[str, State | None]]:
+        """Write an image, its further draws and its deviation; return it with its record, and the files."""
+        image, deviation, files = job.image, done.estimates.deviation, dict[str, State | None]()
+
+        def write(like: Image, pixels: np.ndarray, path: Path) -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_whole = self.writer.write(like, pixels, path)
+            files[str(path)] = file_state(path) if is_whole else None
+
         names = draw_names(image.path, len(done.pixels))
         for name, pixels in zip(names, done.pixels, strict=True):
-            self.writer.write(image, pixels, _folder(self.places.folder) / name)
+            write(image, pixels, self.places.folder / name)
         record = {"input": str(image.path), "output": str(self.places.folder / names[0]), **done.report}
         record |= {} if image.page is None else {"page": image.page}
         record |= {} if image.missing is None else {"missing": image.missing.values.size}
         record |= {"copied": True} if image.is_empty else {}
         if deviation is not None and self.places.uncertainty is not None:
-            file = _folder(self.places.uncertainty) / deviation_name(image.path)
+            file = self.places.uncertainty / deviation_name(image.path)
             # Deviations are in the units of the image's values, as floats.
             pixels = (deviation * (image.float_values.span / 2)).astype(np.float32)
             if image.missing is not None:
                 pixels[image.missing.where] = np.nan
-            self.writer.write(image.alone(pixels), pixels, file)
+            write(image.alone(pixels), pixels, file)
             record["uncertainty"] = str(file)
         if self.prepared.noise is None:
             self.output.note(f"{image.place.name}: {done.noise.shown if done.noise else 'no noise found'}")
         if self.prepared.noise is None or self.prepared.omission.per_image:
             record |= _told(done.noise)
         true = None if job.truth is None else job.truth.signal
-        return RestoredImage(image.place.name, done.before, done.after, record, true, deviation)
+        return RestoredImage(image.place.name, done.before, done.after, record, true, deviation), files
 
     def result(self) -> dict[str, Any]:
         """Return the JSON object of `sagd omit`; for a lost band, `strength` is null and `lost` is true.
@@ -242,6 +256,6 @@ def _load(batch: list[_Job]) -> float:
     return sum(job.image.pixels.size for job in batch) / PIXELS_IN_WORK
 
 
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def _kind(image: Image) -> tuple[Any, ...]:
+    """Return what images that are restored together have in common."""
+    return image.pixels.shape, image.pixels.dtype.kind, None if image.stack is None else image.path

@@ -1,9 +1,10 @@
 """The noise of the images of an omission: as it was told or found, and how strong it is in all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +25,16 @@ from sagd_cli.system.console import Output
 
 @dataclass(frozen=True)
 class Measuring:
-    """Measures the noise that `omission` names, on some images of `source`; `given` may be of very different sizes."""
+    """Measures the noise that `omission` names, on some images of `source`; `given` may be of very different sizes.
+
+    `known` is what was measured before: text and levels of the noise, and its strength. It is not measured again.
+    """
 
     omission: Omission
     source: Path
     given: Sequence[Image]
     output: Output
+    known: Mapping[str, Any] | None = None
 
     @cached_property
     def images(self) -> Sequence[Image]:
@@ -56,7 +61,9 @@ class Measuring:
         image.
         """
         noise = self.omission.noise
-        if noise == AUTO:
+        if noise == AUTO and self.known is not None:
+            noise = NoiseSpectrum.parse(self.known["noise"])
+        elif noise == AUTO:
             noise = find_thin(self.images, self.source)
             self.output.note(f"found {noise.shown}")
             for ring in (
@@ -88,6 +95,9 @@ class Measuring:
         Raises DataError when there is no noise.
         """
         noise, levels = self.noise, self.noise.levels
+        if self.known is not None:
+            strength = self.known["strength"]
+            return noise.with_levels(self.known["levels"]), None if strength is None else Strength(**strength)
         if None not in levels:
             return noise, Strength.told(levels[0]) if len(levels) == 1 and levels[0] is not None else None
         if self.gauge is not None:

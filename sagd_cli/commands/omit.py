@@ -224,7 +224,7 @@ def _noise(
 ) -> "NoiseSpectrum | Literal['auto'] | None":
     """Return the noise that is to be removed; raise UsageError when options do not go together."""
     from sagd_cli.config.noise_spectrum import NoiseSpectrum
-    from sagd_cli.damage.measured_noise import measured_noise
+    from sagd_cli.damage.measured_noise import typed_noise
     from sagd_cli.spectral.band import Band
 
     if band is not None and noise is not None:
@@ -232,7 +232,7 @@ def _noise(
             "--band and --noise both say what to remove", "Give one; a BAND may be a part of --noise."
         )
     if noise is not None:
-        told = NoiseSpectrum.parse(noise, lambda path: measured_noise(path, given))
+        told = typed_noise(noise, given)
         if strength is not None and None not in told.levels:
             raise UsageError(
                 f"each part of the noise {told.shown} has its own level", "Leave out --strength, or a level."

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.restoration.journal import Journal, Restored, State, file_state
-from sagd_cli.restoration.prepared import Prepared, noisy_bins
+from sagd_cli.restoration.prepared import Prepared, check_frequencies, noisy_bins
 from sagd_cli.restoration.quality import file_report
 from sagd_cli.restoration.truth import TrueImages, Truth
 from sagd_cli.restorer.restoring import Estimates
@@ -141,8 +142,10 @@ class FolderWork:
     def _job(self, image: Image) -> _Job | None:
         """Return what is to be done; the image fails where it is too small for the noise or has no such truth."""
         noise = self.prepared.noise
-        if noise is not None and not self.outcome.has_frequencies(image, noise.units, self.output):
-            return None
+        if noise is not None:
+            check = partial(check_frequencies, noise)
+            if not self.outcome.has_frequencies(image, check, self.output):
+                return None
         try:
             return _Job(image, None if image.is_empty else self.truths.of(image))
         except DataError as error:

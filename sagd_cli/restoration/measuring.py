@@ -22,6 +22,8 @@ from sagd_cli.spectral.band import MOST_SHOWN, Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output
 
+MEASURED_VALUES = 1 << 23  # of images: more make the noise of all of them no surer
+
 
 @dataclass(frozen=True)
 class Measuring:
@@ -45,6 +47,12 @@ class Measuring:
         return large or self.given
 
     @cached_property
+    def measured(self) -> Sequence[Image]:
+        """Some of them, evenly spread, on which noise is looked for and measured."""
+        size = sum(image.pixels.size for image in self.images)
+        return self.images[:: -(-size // MEASURED_VALUES)]
+
+    @cached_property
     def fields(self) -> tuple[Fields, Fields | None]:
         """Fields of the damaged images and of the clean ones (None without any), all of one shape."""
         omission = self.omission
@@ -64,7 +72,7 @@ class Measuring:
         if noise == AUTO and self.known is not None:
             noise = NoiseSpectrum.parse(self.known["noise"])
         elif noise == AUTO:
-            noise = find_thin(self.images, self.source)
+            noise = find_thin(self.measured, self.source)
             self.output.note(f"found {noise.shown}")
             for ring in (
                 ring for part in noise.parts if isinstance(part.source, Band) for ring in part.source.rings
@@ -104,7 +112,7 @@ class Measuring:
             found = self.gauge.all()
             self._say(str(noise), found)
             return noise.with_levels([found.level]), found
-        measured = noise_levels([image.signal for image in self.images], noise.units)
+        measured = noise_levels([image.signal for image in self.measured], noise.units)
         unknown = [
             (str(part), m)
             for part, m, level in zip(noise.parts, measured, levels, strict=True)

@@ -195,7 +195,7 @@ class Preparation:
         folder = DatasetConfig(name="folder", options={"path": str(self.source.absolute())})
         data = reference.data if reference else folder
         is_clipped = saturated_share(self._measuring.images) > SATURATED_SHARE if reference else None
-        task = restoration_task(clean or damaged, data, lesson, is_clipped, omission)
+        task = restoration_task(clean or damaged, damaged.extent, data, lesson, is_clipped, omission)
         path = self.run or folder_of(task, self.workspace)
         try:
             model = learned(task, path, self.device(), self.output)
@@ -220,11 +220,11 @@ class Preparation:
         from sagd_cli.restoration.learning import split_of  # see above
         from sagd_cli.restorer.calibration import calibrated
 
-        _, clean = self._measuring.fields
+        damaged, clean = self._measuring.fields
         assert clean is not None
         _, held_out = split_of(clean, self.omission.seed)
         chosen = held_out if len(held_out) else np.arange(len(clean.values))
-        found = calibrated(prepared.restorer, clean, chosen, prepared.noise)
+        found = calibrated(prepared.restorer, clean, chosen, prepared.noise.of_crops(damaged.extent))
         self.output.note(
             f"deviations have a floor of {found.floor:.3g}, the model's own error (range [-1, 1])"
         )

@@ -36,6 +36,12 @@ def noisy_bins(noise: NoiseSpectrum, shape: tuple[int, ...]) -> NDArray[np.bool_
     return np.asarray(noise.power(FrequencyGrid(shape)) > 0)
 
 
+@lru_cache(maxsize=8)
+def check_frequencies(noise: NoiseSpectrum, grid: FrequencyGrid) -> None:
+    """Raise ConfigError when a part of `noise` has no frequency on `grid`."""
+    noise.units(grid)
+
+
 @dataclass(frozen=True)
 class Prepared:
     """All that restoring needs.

@@ -12,6 +12,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sagd_cli.errors import ConfigError, SagdError
+from sagd_cli.system.environment import variable
 
 COLLECTIVE_PATIENCE = timedelta(minutes=30)  # the first process writes checkpoints while the others wait
 
@@ -93,12 +94,12 @@ def unsynchronised(module: nn.Module) -> AbstractContextManager[None]:
 
 def is_launched() -> bool:
     """Whether `torchrun` has started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return int(variable("WORLD_SIZE") or 1) > 1
 
 
 def speaks() -> bool:
     """Whether this process is the one that prints results."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return int(variable("RANK") or 0) == 0
 
 
 def own_device(device: torch.device) -> torch.device:

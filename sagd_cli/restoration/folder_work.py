@@ -18,8 +18,10 @@ from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.restoration.journal import Journal, Restored, State, file_state
+from sagd_cli.restoration.parts import part_records
 from sagd_cli.restoration.prepared import Prepared, check_frequencies, noisy_bins
 from sagd_cli.restoration.quality import file_report
+from sagd_cli.restoration.second_look import Looked, look_again_at
 from sagd_cli.restoration.truth import TrueImages, Truth
 from sagd_cli.restorer.restoring import Estimates
 from sagd_cli.system.console import Output
@@ -34,17 +36,25 @@ class Places:
     """Where `sagd omit` reads and writes.
 
     The images of `source` are restored into `folder`. `truth` holds the true images, under the same names.
-    `uncertainty` is the folder for the deviations, `run` the folder for the learned model. `inputs` are further files
-    and folders whose folder must not be written to. `extras` are further files that are written, by their options.
+    `uncertainty` and `removed` are folders for the deviations and for what was taken away, `run` the folder for the
+    learned model. `inputs` are further files and folders whose folder must not be written to. `extras` are further
+    files that are written, by their options.
     """
 
     source: Path
     folder: Path
     truth: Path | None = None
     uncertainty: Path | None = None
+    removed: Path | None = None
     run: Path | None = None
     inputs: Sequence[Path] = ()
     extras: Mapping[str, Path | None] = field(default_factory=dict)
+
+    @property
+    def beside(self) -> dict[str, Path]:
+        """The folders of float images that are written beside the restored ones, by the keys of the JSON record."""
+        both = {"uncertainty": self.uncertainty, "removed": self.removed}
+        return {key: folder for key, folder in both.items() if folder is not None}
 
     @property
     def workspace(self) -> Path:
@@ -59,8 +69,8 @@ def draw_names(path: Path, draws: int) -> list[str]:
     return [name.name, *(f"{name.stem}.{k}{name.suffix}" for k in range(2, draws + 1))]
 
 
-def deviation_name(path: Path) -> str:
-    """Return the file name of the deviations of an image."""
+def beside_name(path: Path) -> str:
+    """Return the file name of the float images that belong to an image."""
     return f"{path.stem}.tiff"
 
 
@@ -82,6 +92,15 @@ class _Done:
     estimates: Estimates
     pixels: list[np.ndarray]
     report: dict[str, Any]
+    left: NoiseSpectrum | None
+
+    def beside(self, image: Image) -> dict[str, NDArray[np.float32]]:
+        """Return what is written beside it, in the units of the image's values."""
+        removed = np.subtract(self.before, self.estimates.draws[0], dtype=np.float64)
+        values: dict[str, np.ndarray] = {"removed": removed * (image.values.span / 2)}
+        if self.estimates.deviation is not None:
+            values["uncertainty"] = self.estimates.deviation * (image.float_values.span / 2)
+        return {key: value.astype(np.float32) for key, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -106,11 +125,9 @@ class FolderWork:
             for job, done in zip(batch, found, strict=True):
                 if self.outcome.has_failed(job.image.path):  # another image of its stack
                     continue
-                if isinstance(done, SagdError):
-                    error = SagdError(f"{job.image.place.shown}: {done.message}", done.hint)
-                    self.outcome.fail(job.image.place, error, self.output)
-                    continue
                 try:
+                    if isinstance(done, SagdError):
+                        raise DataError(f"{job.image.place.shown}: {done.message}", done.hint)
                     restored, files = self._written(job, done)
                 except DataError as error:
                     self.outcome.fail(job.image.place, error, self.output)
@@ -122,10 +139,7 @@ class FolderWork:
                 self.journal.add(kept)
 
     def _batches(self, images: Iterable[Image]) -> Iterator[list[_Job]]:
-        """Yield groups of successive images of one shape and kind: one, or several of `PIXELS_AT_ONCE` pixels.
-
-        Images of a stack are in groups of their own.
-        """
+        """Yield groups of successive images of one `_kind`: one, or several of `PIXELS_AT_ONCE` pixels."""
         batch: list[_Job] = []
         for image in images:
             job = self._job(image)
@@ -170,21 +184,40 @@ class FolderWork:
                 else []
             )
             for (i, noise), estimates in zip(noises.items(), all_estimates, strict=True):
-                found[i] = self._reported(batch[i], signals[i], noise, estimates)
+                seen = self._looked_at(signals[i], noise, estimates, batch[i].image)
+                found[i] = self._reported(batch[i], signals[i], *seen)
         except SagdError as error:
             found |= {i: error for i in noises if i not in found}
         return [found[i] for i in range(len(batch))]
 
+    def _looked_at(
+        self, signal: NDArray[np.float32], noise: NoiseSpectrum | None, estimates: Estimates, image: Image
+    ) -> tuple[NoiseSpectrum | None, Estimates, NoiseSpectrum | None]:
+        """Look again at an image in which noise was found; return the noise, the estimates, and what is left."""
+        if noise is None or self.prepared.noise is not None or not self.prepared.looks_again:
+            return noise, estimates, self.prepared.left
+        is_clipped = image.pixels.dtype.kind == "u"
+        seen = look_again_at(self.prepared, signal, Looked(noise, estimates), image.place.name, is_clipped)
+        return seen.noise, seen.restored, seen.left
+
     def _reported(
-        self, job: _Job, before: NDArray[np.float32], noise: NoiseSpectrum | None, estimates: Estimates
+        self,
+        job: _Job,
+        before: NDArray[np.float32],
+        noise: NoiseSpectrum | None,
+        estimates: Estimates,
+        left: NoiseSpectrum | None,
     ) -> _Done:
         image = job.image
         pixels = [image.changed(before, draw) for draw in estimates.draws]
         after = replace(image, pixels=pixels[0]).signal
         inside = None if noise is None else noisy_bins(noise, before.shape[1:])
-        report = file_report(before, after, job.truth, inside)
+        report: dict[str, Any] = {**file_report(before, after, job.truth, inside), "method": estimates.method}
         report |= {"range": image.values.ends, "clipped": image.clipped(estimates.draws[0])}
-        return _Done(before, after, noise, estimates, pixels, report)
+        looks_again = self.prepared.looks_again
+        report["parts"] = [] if noise is None else part_records(noise, before, after, left, looks_again)
+        report |= {"left": None if left is None else str(left)} if looks_again else {}
+        return _Done(before, after, noise, estimates, pixels, report, left)
 
     def _written(self, job: _Job, done: _Done) -> tuple[RestoredImage, dict[str, State | None]]:
         """Write an image, its further draws and its deviation; return it with its record, and the files."""
@@ -202,16 +235,18 @@ class FolderWork:
         record |= {} if image.page is None else {"page": image.page}
         record |= {} if image.missing is None else {"missing": image.missing.values.size}
         record |= {"copied": True} if image.is_empty else {}
-        if deviation is not None and self.places.uncertainty is not None:
-            file = self.places.uncertainty / deviation_name(image.path)
-            # Deviations are in the units of the image's values, as floats.
-            pixels = (deviation * (image.float_values.span / 2)).astype(np.float32)
+        beside = done.beside(image) if self.places.beside else {}
+        for key, folder in self.places.beside.items():
+            file, pixels = folder / beside_name(image.path), beside[key]
             if image.missing is not None:
                 pixels[image.missing.where] = np.nan
             write(image.alone(pixels), pixels, file)
-            record["uncertainty"] = str(file)
+            record[key] = str(file)
         if self.prepared.noise is None:
-            self.output.note(f"{image.place.name}: {done.noise.shown if done.noise else 'no noise found'}")
+            rest = f"; {done.left.shown} is left" if done.left else ""
+            self.output.note(
+                f"{image.place.name}: {done.noise.shown if done.noise else 'no noise found'}{rest}"
+            )
         if self.prepared.noise is None or self.prepared.omission.per_image:
             record |= _told(done.noise)
         true = None if job.truth is None else job.truth.signal

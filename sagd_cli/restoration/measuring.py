@@ -29,7 +29,8 @@ MEASURED_VALUES = 1 << 23  # of images: more make the noise of all of them no su
 class Measuring:
     """Measures the noise that `omission` names, on some images of `source`; `given` may be of very different sizes.
 
-    `known` is what was measured before: text and levels of the noise, and its strength. It is not measured again.
+    `known` is what was measured before, which is not measured again: the text of the noise that was found, and of all
+    the noise in the end, its levels and its strength.
     """
 
     omission: Omission
@@ -70,7 +71,7 @@ class Measuring:
         """
         noise = self.omission.noise
         if noise == AUTO and self.known is not None:
-            noise = NoiseSpectrum.parse(self.known["noise"])
+            noise = NoiseSpectrum.parse(self.known["found"])
         elif noise == AUTO:
             noise = find_thin(self.measured, self.source)
             self.output.note(f"found {noise.shown}")
@@ -104,8 +105,9 @@ class Measuring:
         """
         noise, levels = self.noise, self.noise.levels
         if self.known is not None:
-            strength = self.known["strength"]
-            return noise.with_levels(self.known["levels"]), None if strength is None else Strength(**strength)
+            found, strength = NoiseSpectrum.parse(self.known["noise"]), self.known["strength"]
+            noise = found if self.omission.noise == AUTO else noise.with_levels(self.known["levels"])
+            return noise, None if strength is None else Strength(**strength)
         if None not in levels:
             return noise, Strength.told(levels[0]) if len(levels) == 1 and levels[0] is not None else None
         if self.gauge is not None:

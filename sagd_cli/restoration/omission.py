@@ -11,7 +11,7 @@ from sagd_cli.data.folders import check_names, check_output_folder, collect, lis
 from sagd_cli.data.image_writer import ImageWriter, NoWriter
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import UsageError
-from sagd_cli.restoration.folder_work import FolderWork, Places, deviation_name, draw_names
+from sagd_cli.restoration.folder_work import FolderWork, Places, beside_name, draw_names
 from sagd_cli.restoration.journal import Journal, told_by
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.prepare import Preparation
@@ -89,13 +89,15 @@ def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], fo
     names = check_names(paths, lambda path: draw_names(path, omission.draws_written))
     check_output_folder(places.folder, names, force, inputs)
     written = {places.folder.resolve(), *(places.folder.resolve() / name for name in names)}
-    if places.uncertainty is not None:
-        if places.uncertainty.resolve() == places.folder.resolve():
-            raise UsageError("the uncertainty would lie among the images", "Choose another folder for it.")
-        deviations = check_names(paths, lambda path: [deviation_name(path)])
-        check_output_folder(places.uncertainty, deviations, force, inputs)
-        folder = places.uncertainty.resolve()
-        written |= {folder, *(folder / name for name in deviations)}
+    for option, chosen in places.beside.items():
+        folder = chosen.resolve()
+        if folder in written:
+            raise UsageError(
+                f"what --{option} writes would lie among the images", "Choose another folder for it."
+            )
+        names = check_names(paths, lambda path: [beside_name(path)])
+        check_output_folder(folder, names, force, inputs)
+        written |= {folder, *(folder / name for name in names)}
     for option, path in places.extras.items():
         if path is not None and path.parent.resolve() / path.name in written:
             raise UsageError(

@@ -18,6 +18,7 @@ from sagd_cli.errors import DataError, UsageError
 from sagd_cli.restoration.measuring import Measuring
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepared import SATURATED_SHARE, Prepared, saturated_share, warn_of_clipping
+from sagd_cli.restoration.second_look import look_again_at_some
 from sagd_cli.system.console import Output
 
 if TYPE_CHECKING:
@@ -55,6 +56,15 @@ class Preparation:
 
         Raises ConfigError when the noise that was told has no frequency, or all of them, in the largest image.
         """
+        prepared = self._prepared()
+        if prepared.noise is None or not prepared.looks_again:
+            return prepared
+        if self.known is not None:
+            left = self.known["left"]
+            return replace(prepared, left=None if left is None else NoiseSpectrum.parse(left))
+        return look_again_at_some(prepared, self._measuring)
+
+    def _prepared(self) -> Prepared:
         warn_of_clipping(self._measuring.images, self.output)
         if self.omission.noise is None:
             return self._finding()
@@ -71,9 +81,14 @@ class Preparation:
         """Return what was measured for all images, as JSON has it."""
         if prepared.noise is None:
             return {"floor": prepared.floor}
-        strength = None if prepared.strength is None else asdict(prepared.strength)
-        found = {"noise": str(self._measuring.noise), "levels": prepared.noise.levels, "strength": strength}
-        return {**found, "floor": prepared.floor}
+        return {
+            "found": str(self._measuring.noise),
+            "noise": str(prepared.noise),
+            "levels": prepared.noise.levels,
+            "strength": None if prepared.strength is None else asdict(prepared.strength),
+            "left": None if prepared.left is None else str(prepared.left),
+            "floor": prepared.floor,
+        }
 
     def _without_model(self, noise: NoiseSpectrum | None, strength: Strength | None) -> Prepared:
         gauge = None if noise is None else self._measuring.gauge

@@ -157,7 +157,7 @@ def omit(
 
       sagd omit --band 0.25:0.5 more-damaged --model runs/mid --uncertainty deviations
     """
-    from sagd_cli.data.folders import raise_if_failed
+    from sagd_cli.data.outcome import raise_if_failed
     from sagd_cli.data.ranges import Range
     from sagd_cli.restoration.folder_work import Places
     from sagd_cli.restoration.omission import omit_files

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
-from sagd_cli.data.folders import Outcome, output_name
+from sagd_cli.data.folders import output_name
 from sagd_cli.data.image_writer import ImageWriter
 from sagd_cli.data.images import Image
+from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError
+from sagd_cli.restoration.journal import Journal, Restored, State, file_state
 from sagd_cli.restoration.parts import part_records
 from sagd_cli.restoration.prepared import Prepared, check_frequencies, noisy_bins
 from sagd_cli.restoration.quality import file_report
@@ -56,9 +58,9 @@ class Places:
 
     @property
     def workspace(self) -> Path:
-        """The folder beside the output for what is learned, until the images are written."""
+        """The folder beside the output for what is learned, and for the journal, until the images are written."""
         folder = self.folder.resolve()
-        return folder.with_name(f".{folder.name}-learning")
+        return folder.with_name(f".{folder.name}-omission")
 
 
 def draw_names(path: Path, draws: int) -> list[str]:
@@ -110,6 +112,7 @@ class FolderWork:
     truths: TrueImages
     output: Output
     writer: ImageWriter
+    journal: Journal | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     def restored(self, images: Iterable[Image]) -> Iterator[RestoredImage]:
@@ -118,30 +121,31 @@ class FolderWork:
         Several threads compute. Reading, writing and notes are this one's, in the order of the images.
         """
         for batch, found in in_order(self._computed, self._batches(images), _load):
+            kept = list[Restored]()
             for job, done in zip(batch, found, strict=True):
                 if self.outcome.has_failed(job.image.path):  # another image of its stack
                     continue
-                if isinstance(done, SagdError):
-                    error = SagdError(f"{job.image.path}: {done.message}", done.hint)
-                    self.outcome.fail(job.image.path, error, self.output)
-                    continue
                 try:
-                    restored = self._written(job, done)
+                    if isinstance(done, SagdError):
+                        raise DataError(f"{job.image.place.shown}: {done.message}", done.hint)
+                    restored, files = self._written(job, done)
                 except DataError as error:
-                    self.outcome.fail(job.image.path, error, self.output)
+                    self.outcome.fail(job.image.place, error, self.output)
                     continue
                 self.outcome.files.append(restored.record)
+                kept.append(Restored(str(job.image.path), job.image.page, restored.record, files))
                 yield restored
+            if self.journal is not None:
+                self.journal.add(kept)
 
     def _batches(self, images: Iterable[Image]) -> Iterator[list[_Job]]:
-        """Yield groups of successive images of one shape and kind: one, or several of `PIXELS_AT_ONCE` pixels."""
+        """Yield groups of successive images of one `_kind`: one, or several of `PIXELS_AT_ONCE` pixels."""
         batch: list[_Job] = []
         for image in images:
             job = self._job(image)
             if job is None:
                 continue
-            like = batch[0].image.pixels if batch else image.pixels
-            alike = (like.shape, like.dtype.kind) == (image.pixels.shape, image.pixels.dtype.kind)
+            alike = not batch or _kind(batch[0].image) == _kind(image)
             if batch and (not alike or (len(batch) + 1) * image.pixels.size > PIXELS_AT_ONCE):
                 yield batch
                 batch = []
@@ -157,9 +161,9 @@ class FolderWork:
             if not self.outcome.has_frequencies(image, check, self.output):
                 return None
         try:
-            return _Job(image, self.truths.of(image))
+            return _Job(image, None if image.is_empty else self.truths.of(image))
         except DataError as error:
-            self.outcome.fail(image.path, error, self.output)
+            self.outcome.fail(image.place, error, self.output)
             return None
 
     def _computed(self, batch: list[_Job]) -> list[_Done | SagdError]:
@@ -168,7 +172,7 @@ class FolderWork:
         signals, noises = [job.image.signal for job in batch], dict[int, NoiseSpectrum | None]()
         for i, signal in enumerate(signals):
             try:
-                noises[i] = self.prepared.noise_of(signal)
+                noises[i] = None if batch[i].image.is_empty else self.prepared.noise_of(signal)
             except SagdError as error:
                 found[i] = error
         names = [batch[i].image.place.name for i in noises]
@@ -215,21 +219,28 @@ class FolderWork:
         report |= {"left": None if left is None else str(left)} if looks_again else {}
         return _Done(before, after, noise, estimates, pixels, report, left)
 
-    def _written(self, job: _Job, done: _Done) -> RestoredImage:
-        """Write an image, its further draws and its deviation; return it with its record."""
-        image, deviation = job.image, done.estimates.deviation
+    def _written(self, job: _Job, done: _Done) -> tuple[RestoredImage, dict[str, State | None]]:
+        """Write an image, its further draws and its deviation; return it with its record, and the files."""
+        image, deviation, files = job.image, done.estimates.deviation, dict[str, State | None]()
+
+        def write(like: Image, pixels: np.ndarray, path: Path) -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_whole = self.writer.write(like, pixels, path)
+            files[str(path)] = file_state(path) if is_whole else None
+
         names = draw_names(image.path, len(done.pixels))
         for name, pixels in zip(names, done.pixels, strict=True):
-            self.writer.write(image, pixels, _folder(self.places.folder) / name)
+            write(image, pixels, self.places.folder / name)
         record = {"input": str(image.path), "output": str(self.places.folder / names[0]), **done.report}
         record |= {} if image.page is None else {"page": image.page}
         record |= {} if image.missing is None else {"missing": image.missing.values.size}
+        record |= {"copied": True} if image.is_empty else {}
         beside = done.beside(image) if self.places.beside else {}
         for key, folder in self.places.beside.items():
-            file, pixels = _folder(folder) / beside_name(image.path), beside[key]
+            file, pixels = folder / beside_name(image.path), beside[key]
             if image.missing is not None:
                 pixels[image.missing.where] = np.nan
-            self.writer.write(image.alone(pixels), pixels, file)
+            write(image.alone(pixels), pixels, file)
             record[key] = str(file)
         if self.prepared.noise is None:
             rest = f"; {done.left.shown} is left" if done.left else ""
@@ -239,7 +250,7 @@ class FolderWork:
         if self.prepared.noise is None or self.prepared.omission.per_image:
             record |= _told(done.noise)
         true = None if job.truth is None else job.truth.signal
-        return RestoredImage(image.place.name, done.before, done.after, record, true, deviation)
+        return RestoredImage(image.place.name, done.before, done.after, record, true, deviation), files
 
     def result(self) -> dict[str, Any]:
         """Return the JSON object of `sagd omit`; for a lost band, `strength` is null and `lost` is true.
@@ -283,6 +294,6 @@ def _load(batch: list[_Job]) -> float:
     return sum(job.image.pixels.size for job in batch) / PIXELS_IN_WORK
 
 
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def _kind(image: Image) -> tuple[Any, ...]:
+    """Return what images that are restored together have in common."""
+    return image.pixels.shape, image.pixels.dtype.kind, None if image.stack is None else image.path

@@ -1,11 +1,11 @@
 """Which model restores the images of an omission, and what speaks against it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,7 +34,8 @@ class Preparation:
     """Finds the noise and its strength, and learns a model where one is needed.
 
     `images` are some of the images of `source`. What is learned is the run `run`, or without it a run in the folder
-    `workspace`. `device` gives the device of the model; nothing calls it where none is used.
+    `workspace`. `device` gives the device of the model; nothing calls it where none is used. `known` is what an earlier
+    command, which this one goes on with, has `measured`.
     """
 
     omission: Omission
@@ -44,10 +45,11 @@ class Preparation:
     output: Output
     workspace: Path
     run: Path | None = None
+    known: Mapping[str, Any] | None = None
 
     @cached_property
     def _measuring(self) -> Measuring:
-        return Measuring(self.omission, self.source, self.images, self.output)
+        return Measuring(self.omission, self.source, self.images, self.output, self.known)
 
     def prepared(self) -> Prepared:
         """Return what restoring needs; raise DataError when there is nothing to omit.
@@ -57,6 +59,9 @@ class Preparation:
         prepared = self._prepared()
         if prepared.noise is None or not prepared.looks_again:
             return prepared
+        if self.known is not None:
+            left = self.known["left"]
+            return replace(prepared, left=None if left is None else NoiseSpectrum.parse(left))
         return look_again_at_some(prepared, self._measuring)
 
     def _prepared(self) -> Prepared:
@@ -71,6 +76,19 @@ class Preparation:
         noise, strength = self._measuring.levels()
         prepared = self._with_model(noise, strength, learns)
         return self._with_uncertainty(prepared) if self.omission.uncertain else prepared
+
+    def measured(self, prepared: Prepared) -> dict[str, Any]:
+        """Return what was measured for all images, as JSON has it."""
+        if prepared.noise is None:
+            return {"floor": prepared.floor}
+        return {
+            "found": str(self._measuring.noise),
+            "noise": str(prepared.noise),
+            "levels": prepared.noise.levels,
+            "strength": None if prepared.strength is None else asdict(prepared.strength),
+            "left": None if prepared.left is None else str(prepared.left),
+            "floor": prepared.floor,
+        }
 
     def _without_model(self, noise: NoiseSpectrum | None, strength: Strength | None) -> Prepared:
         gauge = None if noise is None else self._measuring.gauge
@@ -212,6 +230,8 @@ class Preparation:
                 "with --reference it is calibrated on clean images"
             )
             return prepared
+        if self.known is not None:
+            return replace(prepared, floor=self.known["floor"])
         from sagd_cli.restoration.learning import split_of  # see above
         from sagd_cli.restorer.calibration import calibrated
 

@@ -79,7 +79,7 @@ def test_the_same_command_goes_on_where_it_was_stopped(damaged, at_once, tmp_pat
     with pytest.raises(Interrupted, match=f"stopped at step 4 of {STEPS}; the state is saved") as stop:
         omitted(damaged, tmp_path / "o", stop_at(4))
     assert stop.value.exit_code == 128 + signal.SIGTERM and "same command" in stop.value.hint
-    assert [path.name for path in tmp_path.iterdir()] == [".o-learning"]
+    assert [path.name for path in tmp_path.iterdir()] == [".o-omission"]
     assert np.array_equal(omitted(damaged, tmp_path / "o"), at_once)
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
 
@@ -87,9 +87,9 @@ def test_the_same_command_goes_on_where_it_was_stopped(damaged, at_once, tmp_pat
 def test_another_noise_is_learned_anew(damaged, at_once, tmp_path):
     with pytest.raises(Interrupted):
         omitted(damaged, tmp_path / "o", stop_at(1), noise="mid:level=0.2")
-    (stopped,) = (tmp_path / ".o-learning").iterdir()
+    (stopped,) = (tmp_path / ".o-omission").iterdir()
     assert np.array_equal(omitted(damaged, tmp_path / "o"), at_once)
-    assert list((tmp_path / ".o-learning").iterdir()) == [stopped], "and what was stopped is still there"
+    assert list((tmp_path / ".o-omission").iterdir()) == [stopped], "and what was stopped is still there"
     assert has_run(stopped)
 
 
@@ -97,8 +97,8 @@ def test_what_was_learned_is_kept_where_an_image_failed(damaged, tmp_path, capsy
     shutil.copytree(damaged, tmp_path / "in")
     (tmp_path / "in" / "b.tiff").write_bytes(b"no image")
     omitted(tmp_path / "in", tmp_path / "o", Output())
-    assert "for the same command again, with --force" in capsys.readouterr().err
-    assert len(list((tmp_path / ".o-learning").iterdir())) == 1
+    assert "the same command tries again what failed" in capsys.readouterr().err
+    assert len([path for path in (tmp_path / ".o-omission").iterdir() if path.is_dir()]) == 1
 
 
 def test_a_model_that_is_kept_goes_on_too_and_serves_again_but_for_nothing_else(damaged, at_once, tmp_path):

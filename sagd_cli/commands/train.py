@@ -17,6 +17,7 @@ from sagd_cli.commands.common import (
 )
 from sagd_cli.config.arguments import as_pictures, parse_dataset, parse_filter
 from sagd_cli.config.layers import resolve
+from sagd_cli.config.noise_text import as_typed
 from sagd_cli.config.run import RunConfig
 from sagd_cli.diffusion.catalogue import LOSSES, PREDICTIONS, SCHEDULES
 from sagd_cli.errors import SagdError, UsageError
@@ -156,7 +157,7 @@ def train(
         "backbone.name": backbone,
         "blind": blind,
         "class_conditional": class_conditional,
-        "restoration.bands": restore,
+        "restoration.bands": restore and [as_typed(text) for text in restore],
         "schedule": schedule,
         "prediction": prediction,
         "loss": loss,
@@ -220,7 +221,7 @@ def _estimate(config: RunConfig, device: str) -> dict[str, Any] | None:
     from sagd_cli.system.devices import available_memory, choose_device
     from sagd_cli.training.cost import estimate_cost
 
-    chosen = choose_device(device)
+    chosen = choose_device(device, must_exist=False)  # a run may be planned for another machine
     estimate = estimate_cost(config, data, chosen)
     if estimate is None:
         output().note(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
-from sagd_cli.damage.measured_noise import measured_noise
+from sagd_cli.damage.measured_noise import typed_noise
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range, RangeSurvey
 from sagd_cli.errors import DataError, UsageError, suggest
@@ -130,7 +130,7 @@ def _noise(
         return NoiseSpectrum.of_band(noise, known.strength)
     given = None if known.range is None else Range(*known.range)
     if isinstance(noise, str):
-        noise = NoiseSpectrum.parse(noise, lambda path: measured_noise(path, given))
+        noise = typed_noise(noise, given)
     return noise.with_default(known.strength)
 
 

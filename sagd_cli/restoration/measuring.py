@@ -1,9 +1,10 @@
 """The noise of the images of an omission: as it was told or found, and how strong it is in all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +27,17 @@ MEASURED_VALUES = 1 << 23  # of images: more make the noise of all of them no su
 
 @dataclass(frozen=True)
 class Measuring:
-    """Measures the noise that `omission` names, on some images of `source`; `given` may be of very different sizes."""
+    """Measures the noise that `omission` names, on some images of `source`; `given` may be of very different sizes.
+
+    `known` is what was measured before, which is not measured again: the text of the noise that was found, and of all
+    the noise in the end, its levels and its strength.
+    """
 
     omission: Omission
     source: Path
     given: Sequence[Image]
     output: Output
+    known: Mapping[str, Any] | None = None
 
     @cached_property
     def images(self) -> Sequence[Image]:
@@ -64,7 +70,9 @@ class Measuring:
         image.
         """
         noise = self.omission.noise
-        if noise == AUTO:
+        if noise == AUTO and self.known is not None:
+            noise = NoiseSpectrum.parse(self.known["found"])
+        elif noise == AUTO:
             noise = find_thin(self.measured, self.source)
             self.output.note(f"found {noise.shown}")
             for ring in (
@@ -96,6 +104,10 @@ class Measuring:
         Raises DataError when there is no noise.
         """
         noise, levels = self.noise, self.noise.levels
+        if self.known is not None:
+            found, strength = NoiseSpectrum.parse(self.known["noise"]), self.known["strength"]
+            noise = found if self.omission.noise == AUTO else noise.with_levels(self.known["levels"])
+            return noise, None if strength is None else Strength(**strength)
         if None not in levels:
             return noise, Strength.told(levels[0]) if len(levels) == 1 and levels[0] is not None else None
         if self.gauge is not None:

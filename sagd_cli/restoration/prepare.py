@@ -1,11 +1,11 @@
 """Which model restores the images of an omission, and what speaks against it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from sagd_cli.errors import DataError, UsageError
 from sagd_cli.restoration.measuring import Measuring
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepared import SATURATED_SHARE, Prepared, saturated_share, warn_of_clipping
+from sagd_cli.restoration.second_look import look_again_at_some
 from sagd_cli.system.console import Output
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Preparation:
     """Finds the noise and its strength, and learns a model where one is needed.
 
     `images` are some of the images of `source`. What is learned is the run `run`, or without it a run in the folder
-    `workspace`. `device` gives the device of the model; nothing calls it where none is used.
+    `workspace`. `device` gives the device of the model; nothing calls it where none is used. `known` is what an earlier
+    command, which this one goes on with, has `measured`.
     """
 
     omission: Omission
@@ -43,16 +45,26 @@ class Preparation:
     output: Output
     workspace: Path
     run: Path | None = None
+    known: Mapping[str, Any] | None = None
 
     @cached_property
     def _measuring(self) -> Measuring:
-        return Measuring(self.omission, self.source, self.images, self.output)
+        return Measuring(self.omission, self.source, self.images, self.output, self.known)
 
     def prepared(self) -> Prepared:
         """Return what restoring needs; raise DataError when there is nothing to omit.
 
         Raises ConfigError when the noise that was told has no frequency, or all of them, in the largest image.
         """
+        prepared = self._prepared()
+        if prepared.noise is None or not prepared.looks_again:
+            return prepared
+        if self.known is not None:
+            left = self.known["left"]
+            return replace(prepared, left=None if left is None else NoiseSpectrum.parse(left))
+        return look_again_at_some(prepared, self._measuring)
+
+    def _prepared(self) -> Prepared:
         warn_of_clipping(self._measuring.images, self.output)
         if self.omission.noise is None:
             return self._finding()
@@ -64,6 +76,19 @@ class Preparation:
         noise, strength = self._measuring.levels()
         prepared = self._with_model(noise, strength, learns)
         return self._with_uncertainty(prepared) if self.omission.uncertain else prepared
+
+    def measured(self, prepared: Prepared) -> dict[str, Any]:
+        """Return what was measured for all images, as JSON has it."""
+        if prepared.noise is None:
+            return {"floor": prepared.floor}
+        return {
+            "found": str(self._measuring.noise),
+            "noise": str(prepared.noise),
+            "levels": prepared.noise.levels,
+            "strength": None if prepared.strength is None else asdict(prepared.strength),
+            "left": None if prepared.left is None else str(prepared.left),
+            "floor": prepared.floor,
+        }
 
     def _without_model(self, noise: NoiseSpectrum | None, strength: Strength | None) -> Prepared:
         gauge = None if noise is None else self._measuring.gauge
@@ -185,7 +210,7 @@ class Preparation:
         folder = DatasetConfig(name="folder", options={"path": str(self.source.absolute())})
         data = reference.data if reference else folder
         is_clipped = saturated_share(self._measuring.images) > SATURATED_SHARE if reference else None
-        task = restoration_task(clean or damaged, data, lesson, is_clipped, omission)
+        task = restoration_task(clean or damaged, damaged.extent, data, lesson, is_clipped, omission)
         path = self.run or folder_of(task, self.workspace)
         try:
             model = learned(task, path, self.device(), self.output)
@@ -205,14 +230,16 @@ class Preparation:
                 "with --reference it is calibrated on clean images"
             )
             return prepared
+        if self.known is not None:
+            return replace(prepared, floor=self.known["floor"])
         from sagd_cli.restoration.learning import split_of  # see above
         from sagd_cli.restorer.calibration import calibrated
 
-        _, clean = self._measuring.fields
+        damaged, clean = self._measuring.fields
         assert clean is not None
         _, held_out = split_of(clean, self.omission.seed)
         chosen = held_out if len(held_out) else np.arange(len(clean.values))
-        found = calibrated(prepared.restorer, clean, chosen, prepared.noise)
+        found = calibrated(prepared.restorer, clean, chosen, prepared.noise.of_crops(damaged.extent))
         self.output.note(
             f"deviations have a floor of {found.floor:.3g}, the model's own error (range [-1, 1])"
         )

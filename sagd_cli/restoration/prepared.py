@@ -1,7 +1,7 @@
 """What is known of the noise and of the images before they are restored, and of the noise of each."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import inf
 from pathlib import Path
@@ -19,7 +19,7 @@ from sagd_cli.damage.strength import FINEST, Strength
 from sagd_cli.data.images import Image
 from sagd_cli.detection.find_noise import found_noise
 from sagd_cli.restoration.options import Omission
-from sagd_cli.restorer.restoring import Estimates
+from sagd_cli.restorer.restoring import UNCHANGED, Estimates
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output
 
@@ -49,7 +49,8 @@ class Prepared:
     `noise`: that of all images (None: each image has its own, which is found in it). `strength`: that of `noise`, where
     it was measured or told as one number. `knowledge`: what the restorer knows images from, for the JSON object.
     `learned_in`: the folder of what was learned for this call alone, which keeps nothing. `model` gives the model, and
-    is not called before an image needs it (None: an estimate without a model). Its deviations have a `floor`.
+    is not called before an image needs it (None: an estimate without a model). Its deviations have a `floor`. `left` is
+    what was still found in restored images.
     """
 
     omission: Omission
@@ -62,7 +63,14 @@ class Prepared:
     floor: float = 0.0
     gauge: Gauge | None = None
     learned_in: Path | None = None
+    left: NoiseSpectrum | None = None
     _one_at_a_time: Lock = field(default_factory=Lock)  # its model uses all cores, or the only device
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether noise is looked for again in what was restored: nobody told it, and more of it can be taken away."""
+        is_told = isinstance(self.omission.noise, NoiseSpectrum)
+        return not is_told and self.knows_any_noise and not self.omission.walks_path
 
     @property
     def method(self) -> str:
@@ -102,12 +110,22 @@ class Prepared:
         given = [self.without_lines(*pair) for pair in zip(signals, noises, strict=True)]
         ready, left = zip(*given, strict=True)
         if self.model is None:
-            return [Estimates((self._untrained(signal, noise),)) for signal, noise in given]
-        if not any(left) and not self.omission.walks_path:
-            return [Estimates((signal,)) for signal in ready]
-        stacked = ready[0][None] if len(ready) == 1 else np.stack(ready)  # a copy of a large image less
-        with self._one_at_a_time:
-            return self.restorer.restored(stacked, left, names, is_clipped)
+            found = [Estimates((self._untrained(signal, noise),)) for signal, noise in given]
+        elif not any(left) and not self.omission.walks_path:
+            found = [Estimates((signal,)) for signal in ready]
+        else:
+            stacked = ready[0][None] if len(ready) == 1 else np.stack(ready)  # a copy of a large image less
+            with self._one_at_a_time:
+                found = self.restorer.restored(stacked, left, names, is_clipped)
+        methods = map(self._method_of, noises, left)
+        return [replace(one, method=method) for one, method in zip(found, methods, strict=True)]
+
+    def _method_of(self, noise: NoiseSpectrum | None, left: NoiseSpectrum | None) -> str:
+        """Return what was done to an image with `noise`, of which `left` was there when lines had been taken away."""
+        if noise is None:
+            return UNCHANGED
+        has_lines = left is None or len(left.parts) < len(noise.parts)
+        return "+".join(["lines"] * has_lines + [self.method] * (left is not None))
 
     @cached_property
     def restorer(self) -> "Restorer":

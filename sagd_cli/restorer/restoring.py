@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+UNCHANGED = "unchanged"
+
 
 @dataclass(frozen=True)
 class Restoring:
@@ -27,8 +29,9 @@ class Restoring:
 class Estimates:
     """The estimates of one image, `draws` (C, H, W) on [-1, 1], and their `deviation` if it was asked for.
 
-    There is one estimate, or as many as posterior samples were drawn.
+    There is one estimate, or as many as posterior samples were drawn. `method` says what was done.
     """
 
     draws: tuple[NDArray[np.float32], ...]
     deviation: NDArray[np.float32] | None = None
+    method: str = UNCHANGED

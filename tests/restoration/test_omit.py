@@ -180,7 +180,7 @@ def test_a_reference_makes_the_digits_better_and_says_by_how_much(damaged, learn
         *("psnr_before_mean", "psnr_mean", "ssim_before_mean", "ssim_mean", "failed"),
     }
     assert set(result["files"][0]) == {
-        *("input", "output", "band_power_before", "band_power_after", "range", "clipped"),
+        *("input", "output", "method", "band_power_before", "band_power_after", "range", "clipped", "parts"),
         *("psnr_before", "psnr", "ssim_before", "ssim"),
     }
     assert [record["input"] for record in result["files"]] == [str(p) for p in sorted(damaged.iterdir())]

@@ -287,7 +287,7 @@ def test_a_model_of_damaged_images_adds_noise_of_the_spectrum_that_they_have():
     made = restorer(bands=("white:level=0.2+mid:level=1",), strengths=(0.5, 0.5), damage=0.5)
     told = noise_of("mid:level=0.45+white:level=0.11")
     made.model.check(told)
-    assert made.model.as_trained(told) == noise_of("mid:level=0.5+white:level=0.1")
+    assert made.model.as_trained(told) == noise_of("white:level=0.1+mid:level=0.5")
     found = made.restore(y, [told] * 2, ["a", "b"]).estimate
     denoiser = made.model.denoiser(y, noise_of("mid:level=0.5+white:level=0.1"))
     torch.testing.assert_close(found, noisier_posterior_mean(y, denoiser, 1.0, Drawing(1, 0, ["a", "b"])))

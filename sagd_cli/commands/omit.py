@@ -164,7 +164,7 @@ def omit(
     from sagd_cli.restoration.options import Omission
     from sagd_cli.restoration.truth import clean_images
     from sagd_cli.restoration.words import omission_text
-    from sagd_cli.system.devices import check_device
+    from sagd_cli.system.devices import check_device, keep_freed_memory
     from sagd_cli.system.files import refuse_existing, write_json
 
     refuse_read({"--figure": figure, "--record": record}, [source, reference, model, truth])
@@ -177,6 +177,7 @@ def omit(
     out, given = output(), None if values is None else Range.parse(values)
     told = _noise(band, noise, _strength(strength), given)
     check_device(device)
+    keep_freed_memory()
     chosen = cache(partial(announced_device, device))
     clean = None if reference is None else clean_images(reference)
     omission = Omission(

@@ -15,7 +15,7 @@ SignalArray = NDArray[np.float32]  # (..., C, H, W) on [-1, 1]
 NoisyBins = NDArray[np.bool_]  # on the half spectrum of (H, W)
 
 NEAREST = 2.0  # distance in bins from which on the spectrum around a band counts less
-KEPT_SHAPES = 8
+KEPT_SHAPES = 2  # a folder has few, and an array of a large one takes 100 MB
 
 
 def notch(y: SignalArray, inside: NoisyBins) -> SignalArray:

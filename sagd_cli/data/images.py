@@ -177,7 +177,7 @@ def _image(place: ImagePlace, samples: np.ndarray, metadata: Metadata) -> Image:
     pixels, missing = split_missing(pixels, metadata.no_data)
     if missing is not None:
         output().once(
-            f"missing data ({missing.shown}) are filled from what lies around them, and written back as they were"
+            f"missing data ({missing.shown}) are filled from what lies around them; images that are written keep them"
         )
     stated = Range(*metadata.values) if metadata.values and Range.is_sound(*metadata.values) else None
     return Image(pixels, alpha, place.path, stated, metadata, missing)

@@ -3,6 +3,8 @@
 import shutil
 import signal
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from sagd_cli.damage.fields import make_fields
 from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.errors import Interrupted, UsageError
 from sagd_cli.model import ema
-from sagd_cli.restoration import estimates, learning
+from sagd_cli.restoration import estimates, learning, prepare
 from sagd_cli.restoration.learning import Lesson, Turned, restoration_task, views_of
 from sagd_cli.restoration.omission import Places, omit_files
 from sagd_cli.restoration.options import Omission
@@ -234,6 +236,25 @@ def test_crops_are_learned_from_with_the_noise_that_whole_images_have_there(monk
     assert float(variance.std()) < 2 * expected
     if noise == "stripe:horizontal,0,0":
         assert float(drawn[0].std(-1).max()) < 1e-5
+
+
+def test_deviations_are_calibrated_with_the_noise_that_whole_images_have(monkeypatch):
+    """Of 200 x 256 pixels, on clean images of 32 x 40."""
+    whole, told, seen = FrequencyGrid((200, 256)), NoiseSpectrum.parse("stripe:horizontal,0,0:level=0.5"), []
+    damaged, clean = (np.zeros((1, *shape), np.float32) for shape in (whole.shape, (32, 40)))
+    reference = SimpleNamespace(signals=lambda images: [clean])
+    omission = Omission(noise=told, reference=reference, uncertain=True)
+    images = [SimpleNamespace(signal=damaged, pixels=damaged)]
+
+    def calibrated(restorer, fields, chosen, noise):
+        seen.append((FrequencyGrid(fields.shape), noise))
+        return SimpleNamespace(floor=0.0)
+
+    monkeypatch.setattr(prepare, "calibrated", calibrated)
+    preparation = prepare.Preparation(omission, Path(), images, CPU, QUIET, Path())
+    preparation._with_uncertainty(preparation._with(told, None, None, ""))
+    ((grid, noise),) = seen
+    assert grid.mean(noise.power(grid)) == pytest.approx(whole.mean(told.power(whole)))
 
 
 def test_turning_keeps_pixels_and_leaves_a_third_alone():

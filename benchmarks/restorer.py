@@ -52,7 +52,7 @@ from sagd_cli.diffusion.prediction import Network
 from sagd_cli.errors import DataError
 from sagd_cli.library.arrays import Knowledge, restore
 from sagd_cli.restoration.quality import psnr
-from sagd_cli.restoration.restoring_model import PACKAGED, packaged_model, packed_model
+from sagd_cli.restorer.restoring_model import PACKAGED, packaged_model, packed_model
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 

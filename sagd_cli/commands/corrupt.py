@@ -66,7 +66,7 @@ def corrupt(
     """
     from sagd_cli.config.arguments import parse_dataset
     from sagd_cli.damage.corruption import Corruption, corrupt_dataset, corrupt_files
-    from sagd_cli.data.folders import raise_if_failed
+    from sagd_cli.data.outcome import raise_if_failed
     from sagd_cli.data.ranges import Range
     from sagd_cli.system.files import has_suffix
 

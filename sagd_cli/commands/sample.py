@@ -125,8 +125,8 @@ def sample(
       sagd sample runs/omitted --fill prior --prior runs/band  (of one trained with --restore BAND)
     """
     from sagd_cli.config.arguments import parse_filter
-    from sagd_cli.restoration.prior import band_prior
-    from sagd_cli.restoration.restoring_model import open_model
+    from sagd_cli.restorer.prior import band_prior
+    from sagd_cli.restorer.restoring_model import open_model
     from sagd_cli.run.folder import check_same_filter, open_run
     from sagd_cli.sampling.generator import ImageGenerator, sampling_of
     from sagd_cli.sampling.samples import (

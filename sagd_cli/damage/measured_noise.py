@@ -10,8 +10,9 @@ import numpy as np
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.config.noise_text import MEASURED, as_typed, path_text
-from sagd_cli.data.folders import Outcome, collect, list_images
+from sagd_cli.data.folders import collect, list_images
 from sagd_cli.data.images import Image
+from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.ranges import Range
 from sagd_cli.errors import ConfigError, DataError
 from sagd_cli.spectral.grid import Array, FrequencyGrid, format_shape
@@ -81,7 +82,7 @@ def measured_noise(path: str, given: Range | None = None) -> MeasuredNoise:
     """
     outcome = Outcome()
     files = collect(list_images(Path(path)), given, output())
-    images = [*files.read(outcome, output())]
+    images = [image for image in files.read(outcome, output()) if not image.is_empty]
     if outcome.failed:
         raise DataError(outcome.failed[0]["error"], f"All images of {path} are to be examples of the noise.")
     if any(image.values.found for image in images):

@@ -106,6 +106,11 @@ class Image:
         return Image(pixels, None, self.path, page=self.page, stack=self.stack)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it holds nothing but missing data in one of its channels, which are 0 here."""
+        return self.missing is not None and self.missing.is_whole
+
+    @property
     def float_values(self) -> Range:
         """Black and white of this image as floats: [0, 1] for integers with the range of their type, else its own."""
         return UNIT if self.values == type_range(self.pixels.dtype) else self.values
@@ -147,10 +152,17 @@ def read_image(path: Path, page: int | None = None) -> Image:
     """Read an image file of any format at its own depth, upright as its EXIF says, or image `page` of a stack.
 
     Palettes and fewer than 8 bits become grey, RGB or RGBA of 8 bits. Missing data are filled, which a note says.
-
     Its content says which format it is in, whatever its suffix. Raises `DataError` on what `formats.decode` refuses,
-    and when it is not a regular file, cannot be opened or is in no known format.
+    and when it is not a regular file, cannot be opened, is in no known format or holds no data.
     """
+    image = read_even_empty(path, page)
+    if image.is_empty:
+        raise DataError(f"{image.place.shown} holds nothing but missing data in one of its channels")
+    return image
+
+
+def read_even_empty(path: Path, page: int | None = None) -> Image:
+    """Read an image as `read_image` does, also one that holds nothing but missing data."""
     place = ImagePlace(path, page)
     try:
         if page is None:
@@ -160,10 +172,7 @@ def read_image(path: Path, page: int | None = None) -> Image:
         from sagd_cli.files.stacks import decode_stack
 
         samples, metadata = decoded("TIFF", partial(decode_stack, path, page))
-        form = _stack_form(path)
-        if form is not None and form.has_levels:
-            output().once("smaller copies of the images of a stack, the levels of a pyramid, are left out")
-        return replace(_image(place, samples, metadata), page=page, stack=form)
+        return replace(_image(place, samples, metadata), page=page, stack=_stack_form(path))
     except DataError as error:
         raise DataError(f"{place.shown} {error.message}", error.hint) from error
 
@@ -175,10 +184,13 @@ def _image(place: ImagePlace, samples: np.ndarray, metadata: Metadata) -> Image:
     if alpha is not None and alpha.dtype.kind == "f" and not np.isfinite(alpha).all():
         raise DataError("has alpha that is no finite number", "Replace its NaN and infinite values.")
     pixels, missing = split_missing(pixels, metadata.no_data)
-    if missing is not None:
+    if metadata.has_copies:
         output().once(
-            f"missing data ({missing.shown}) are filled from what lies around them; images that are written keep them"
+            "smaller copies of images in their files, such as the levels of a pyramid, are left out"
         )
+    if missing is not None and not missing.is_whole:
+        what = f"missing data ({missing.shown})"
+        output().once(f"{what} are filled from what lies around them; images that are written keep them")
     stated = Range(*metadata.values) if metadata.values and Range.is_sound(*metadata.values) else None
     return Image(pixels, alpha, place.path, stated, metadata, missing)
 

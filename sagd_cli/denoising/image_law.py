@@ -9,10 +9,9 @@ from torch import Tensor
 from sagd_cli.denoising.preconditioning import NO_POWER
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import power_of, tensor_on
+from sagd_cli.spectral.power_law import OFFSET, SLOPE, SLOPE_DEVIATION
 
-OFFSET = 0.005  # cycles/sample: keeps the law finite at DC
 MIDDLE = 0.1  # cycles/sample, where the level of a law is given: level and slope are nearly independent there
-SLOPE, SLOPE_DEVIATION = 2.9, 0.5  # of natural images: the fit's prior
 # The prior of the level is level^RAISED: where noise hides the image, the level is the largest that it could hide.
 RAISED = 2.0
 STEPS = 12
@@ -49,7 +48,7 @@ def fitted_law(y: Tensor, noise: Tensor, grid: FrequencyGrid) -> ImageLaw:
     power |F y|^2 / N at a frequency is taken as exponential with the mean S + N (Whittle's likelihood; Whittle 1953),
     and slopes have a normal prior about 2.9. Multiplying image and noise by a number multiplies S by its square.
     """
-    chosen = _chosen(grid).to(y.device)
+    chosen = _chosen(grid).to(y.device, non_blocking=True)
     planes = [power_of(plane, grid.shape).flatten(1)[:, chosen] for plane in y.unbind(1)]
     power, place = torch.stack(planes, dim=1), _places(grid, y.device).flatten()[chosen]
     noise = noise.expand(*noise.shape[:2], *grid.half_shape).flatten(2)[..., chosen]

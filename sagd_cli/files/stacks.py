@@ -14,7 +14,7 @@ import tifffile
 
 from sagd_cli.errors import DataError
 from sagd_cli.files.metadata import Metadata, Tag, range_tag, read_tags
-from sagd_cli.files.tiff import REDUCED_OR_MASK, decode_page, metadata_in, planes_behind
+from sagd_cli.files.tiff import REDUCED, REDUCED_OR_MASK, decode_page, metadata_in, planes_behind
 
 _DESCRIPTION, _RESOLUTION = 270, (282, 283, 296)
 _IMAGEJ = (50838, 50839)  # what ImageJ keeps: display ranges, tables of colours, labels, overlays
@@ -40,7 +40,7 @@ class StackForm:
     """How a TIFF file of `count` images is stored; `values` is the number of values of its first one.
 
     `contiguous`: one image directly behind the other, as ImageJ expects it. `planar`: one colour behind the other.
-    `has_levels`: smaller copies of the images lie in their SubIFDs.
+    `has_levels`: smaller copies of the images lie in their SubIFDs or beside them.
     """
 
     count: int
@@ -85,7 +85,7 @@ def decode_stack(path: Path, number: int) -> tuple[np.ndarray, Metadata]:
     kept = [*metadata.tags, *(tag for tag in tags if tag.code in _IMAGEJ)]
     if is_behind and number:
         kept = [tag for tag in kept if tag.code not in _OF_FIRST]
-    return samples, replace(metadata, tags=tuple(kept))
+    return samples, replace(metadata, tags=tuple(kept), has_copies=index.form.has_levels)
 
 
 def _plane(page: Any, tiff: tifffile.TiffFile, number: int) -> np.ndarray:
@@ -130,7 +130,7 @@ def _read_index(path: Path, *_: int) -> _Index:
             has_predictor=first.predictor != 1,
             contiguous=bool(is_plain and (planes > 1 or tiff.is_imagej)),
             planar=first.planarconfig == tifffile.PLANARCONFIG.SEPARATE,
-            has_levels=bool(first.subifds),
+            has_levels=bool(first.subifds) or any(kind & REDUCED for _, kind in found),
         )
     return _Index(form, tuple(offsets))
 

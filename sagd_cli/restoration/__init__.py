@@ -1,1 +1,1 @@
-"""Removing noise in a band of images: options, preparation, model, estimates (docs/theory.md, section 6)."""
+"""`sagd omit`: its options, the noise and its strength, which model, and the files (docs/theory.md, section 6)."""

@@ -19,7 +19,7 @@ from sagd_cli.damage.strength import FINEST, STRONGEST
 from sagd_cli.model.network import resolve_backbone, seen_shape
 from sagd_cli.plugin.records import ImageSet
 from sagd_cli.restoration.options import Omission
-from sagd_cli.restoration.restoring_model import RestoringModel, open_model
+from sagd_cli.restorer.restoring_model import RestoringModel, open_model
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.noise import BatchStream
@@ -190,7 +190,8 @@ class Turned(Views):
         """Return the images, which are at `places` of the batch of `step`, as they are seen there."""
         images = super().at(images, places, seed, step)
         stream = BatchStream(torch.device("cpu"), places, seed, "turn", step)
-        touched, *turns = (stream.rand().to(images.device) for _ in range(4))
+        drawn = torch.stack([stream.rand() for _ in range(4)])
+        touched, *turns = drawn.to(images.device, non_blocking=True)
         for chosen, view in zip(turns, self.views, strict=False):
             turn = (touched >= UNTURNED) & (chosen < 0.5)
             images = torch.where(turn.view(-1, 1, 1, 1), view(images), images)

@@ -1,120 +1,103 @@
 """Omission: restore image files whose corruption lies in a known band (docs/theory.md, section 6)."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from math import isfinite
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from sagd_cli.config.noise_spectrum import NoiseSpectrum
-from sagd_cli.data.folders import (
-    Outcome,
-    check_names,
-    check_output_folder,
-    collect,
-    list_images,
-    output_name,
-)
-from sagd_cli.data.image_writer import ImageWriter
-from sagd_cli.data.images import Image
+from sagd_cli.data.folders import check_names, check_output_folder, collect, list_images
+from sagd_cli.data.image_writer import ImageWriter, NoWriter
 from sagd_cli.data.restored import RestoredImage
-from sagd_cli.errors import DataError, SagdError, UsageError
+from sagd_cli.errors import UsageError
+from sagd_cli.restoration.folder_work import FolderWork, Places, beside_name, draw_names
+from sagd_cli.restoration.journal import Journal, told_by
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.prepare import Preparation
-from sagd_cli.restoration.prepared import Prepared
-from sagd_cli.restoration.quality import file_report
-from sagd_cli.restoration.restorer import RestoredBatch
 from sagd_cli.restoration.truth import TrueImages
 from sagd_cli.run.manifest import has_run
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import refuse_existing
 
-PIXELS_AT_ONCE = 1 << 18
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where `sagd omit` reads and writes.
-
-    The images of `source` are restored into `folder`. `truth` holds the true images, under the same names.
-    `uncertainty` is the folder for the deviations, `run` the folder for the learned model. `inputs` are further files
-    and folders whose folder must not be written to. `extras` are further files that are written, by their options.
-    """
-
-    source: Path
-    folder: Path
-    truth: Path | None = None
-    uncertainty: Path | None = None
-    run: Path | None = None
-    inputs: Sequence[Path] = ()
-    extras: Mapping[str, Path | None] = field(default_factory=dict)
-
-    @property
-    def workspace(self) -> Path:
-        """The folder beside the output for what is learned, until the images are written."""
-        folder = self.folder.resolve()
-        return folder.with_name(f".{folder.name}-learning")
+if TYPE_CHECKING:
+    import torch
 
 
 def omit_files(
-    omission: Omission, places: Places, device: torch.device, force: bool, output: Output, shown: int = 0
+    omission: Omission,
+    places: Places,
+    device: "Callable[[], torch.device]",
+    force: bool,
+    output: Output,
+    shown: int = 0,
 ) -> tuple[dict[str, Any], list[RestoredImage]]:
     """Restore the images of one folder into another, as `omission` says.
 
     Return the JSON object of `sagd omit` and the first `shown` restored images. Outside the band the images come back
     unchanged, except for rounding to their bit depth. A file that cannot be read is noted and skipped. Images are read
-    one batch at a time, so memory does not grow with their number. An existing output is replaced only with `force`.
-    Raises UsageError, before any work, when an output or a true image does not fit. Raises DataError when there is
-    nothing to omit.
+    a few at a time, so memory does not grow with their number. `device` gives the device of the model, if one is used.
+    The same command goes on where one was stopped; other existing output is replaced only with `force`, and so is all
+    of it. Raises UsageError, before any work, when an output or a true image does not fit. Raises DataError when there
+    is nothing to omit.
     """
     paths = list_images(places.source)
     truths = TrueImages.found(paths, places.truth, omission.given)
-    _check_outputs(omission, places, paths, force)
+    told = told_by(omission, places, [*paths, *truths.paths.values()])
+    journal = Journal.opened(places.workspace, places.folder, told, force)
+    _check_outputs(omission, places, paths, force or journal.goes_on)
     images = collect(paths, omission.given, output)
     truths.check(images.some)
     for remark in truths.ranges.remarks:
         output.note(f"true images: {remark}")
-    prepared = Preparation(
-        omission, places.source, images.some, device, output, places.workspace, places.run
-    ).prepared()
+    preparation = Preparation(
+        omission, places.source, images.some, device, output, places.workspace, places.run, journal.measured
+    )
+    prepared = preparation.prepared()
     images = images.trimmed()
     kept = list[RestoredImage]()
-    with output.progress("omit", len(images.places)) as bar, ImageWriter() as writer:
-        work = _Work(prepared, places, truths, device, output, writer)
-        for restored in work.restored(images.read(work.outcome, output, bar.advance)):
-            kept.extend([restored] if len(kept) < shown else [])
+    if journal.done:
+        output.note(f"{len(journal.done)} of {len(images.places)} images were restored before")
+        again = FolderWork(prepared, places, truths, Output(quiet=True), NoWriter())
+        kept = [*islice(again.restored(images.read(again.outcome, again.output)), shown)]
+        shown = 0
+    with (
+        journal.writing(preparation.measured(prepared)),
+        output.progress("omit", len(images.places), len(journal.done)) as bar,
+        ImageWriter(journal.folder if journal.writes else None, journal.begun) as writer,
+    ):
+        work = FolderWork(prepared, places, truths, output, writer, journal)
+        work.outcome.files.extend(one.record for one in journal.done)
+        for run in journal.left(images.places):
+            some = replace(images, places=run)
+            for restored in work.restored(some.read(work.outcome, output, bar.advance)):
+                kept.extend([restored] if len(kept) < shown else [])
     work.outcome.say_clipped(output)
-    if prepared.learned_in is not None and work.outcome.failed:
-        output.note(
-            f"what was learned is kept in {places.workspace}, for the same command again, with --force"
-        )
-    elif prepared.learned_in is not None:
+    work.outcome.say_copied(output)
+    if work.outcome.failed:
+        output.note(f"what was done is kept in {places.workspace}: the same command tries again what failed")
+        return work.result(), kept
+    if prepared.learned_in is not None:
         shutil.rmtree(prepared.learned_in, ignore_errors=True)
-        with suppress(OSError):  # what another command learns may lie there too
-            places.workspace.rmdir()
+    journal.remove()  # but not what another command learns there
     return work.result(), kept
 
 
 def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], force: bool) -> None:
     """Raise UsageError when an output would overwrite something, or would lie in a folder of inputs."""
     inputs = [places.source, *places.inputs, *([places.truth] if places.truth else [])]
-    names = check_names(paths, lambda path: _draw_names(path, omission.draws_written))
+    names = check_names(paths, lambda path: draw_names(path, omission.draws_written))
     check_output_folder(places.folder, names, force, inputs)
     written = {places.folder.resolve(), *(places.folder.resolve() / name for name in names)}
-    if places.uncertainty is not None:
-        if places.uncertainty.resolve() == places.folder.resolve():
-            raise UsageError("the uncertainty would lie among the images", "Choose another folder for it.")
-        deviations = check_names(paths, lambda path: [_deviation_name(path)])
-        check_output_folder(places.uncertainty, deviations, force, inputs)
-        folder = places.uncertainty.resolve()
-        written |= {folder, *(folder / name for name in deviations)}
+    for option, chosen in places.beside.items():
+        folder = chosen.resolve()
+        if folder in written:
+            raise UsageError(
+                f"what --{option} writes would lie among the images", "Choose another folder for it."
+            )
+        names = check_names(paths, lambda path: [beside_name(path)])
+        check_output_folder(folder, names, force, inputs)
+        written |= {folder, *(folder / name for name in names)}
     for option, path in places.extras.items():
         if path is not None and path.parent.resolve() / path.name in written:
             raise UsageError(
@@ -123,177 +106,3 @@ def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], fo
             )
     if places.run is not None and not has_run(places.run):
         refuse_existing(places.run, False)
-
-
-def _draw_names(path: Path, draws: int) -> list[str]:
-    """Return the file names of the `draws` results of an image: a.png, a.2.png and so on."""
-    name = Path(output_name(path))
-    return [name.name, *(f"{name.stem}.{k}{name.suffix}" for k in range(2, draws + 1))]
-
-
-def _deviation_name(path: Path) -> str:
-    return f"{path.stem}.tiff"
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Restores the images of one command and writes them; `outcome` says what became of each."""
-
-    prepared: Prepared
-    places: Places
-    truths: TrueImages
-    device: torch.device
-    output: Output
-    writer: ImageWriter
-    outcome: Outcome = field(default_factory=Outcome)
-
-    def restored(self, images: Iterable[Image]) -> Iterator[RestoredImage]:
-        """Restore `images`, write them and yield them with their records; note each image that fails."""
-        for batch in self._batches(images):
-            measured = list(self._measured(batch))
-            if measured:
-                yield from self._restored(*map(list, zip(*measured, strict=True)))
-
-    def _batches(self, images: Iterable[Image]) -> Iterator[list[Image]]:
-        """Yield groups of successive images of one shape and kind: one, or several of `PIXELS_AT_ONCE` pixels."""
-        batch: list[Image] = []
-        for image in images:
-            if not self._has_noise(image):
-                continue
-            kind = image.pixels.shape, image.pixels.dtype.kind
-            alike = not batch or (batch[0].pixels.shape, batch[0].pixels.dtype.kind) == kind
-            if batch and (not alike or (len(batch) + 1) * image.pixels.size > PIXELS_AT_ONCE):
-                yield batch
-                batch = []
-            batch.append(image)
-        if batch:
-            yield batch
-
-    def _has_noise(self, image: Image) -> bool:
-        """Whether an image is large enough for the noise; it fails if not."""
-        noise = self.prepared.noise
-        return noise is None or self.outcome.has_frequencies(image, noise.units, self.output)
-
-    def _measured(
-        self, images: list[Image]
-    ) -> Iterator[tuple[Image, NDArray[np.float32], NoiseSpectrum | None]]:
-        """Yield each image with its signal and noise; an image with other noise than the model knows fails."""
-        for image in images:
-            signal = image.signal
-            try:
-                noise = self.prepared.noise_of(signal)
-            except SagdError as error:
-                self._fail(image, error)
-                continue
-            if self.prepared.noise is None:
-                self.output.note(f"{image.place.name}: {noise.shown if noise else 'no noise found'}")
-            yield image, signal, noise
-
-    def _fail(self, image: Image, error: SagdError) -> None:
-        self.outcome.fail(image.path, SagdError(f"{image.path}: {error.message}", error.hint), self.output)
-
-    def _restored(
-        self, images: list[Image], signals: list[NDArray[np.float32]], noises: list[NoiseSpectrum | None]
-    ) -> Iterator[RestoredImage]:
-        """Restore images of one shape."""
-        ready, left = zip(*map(self.prepared.without_lines, signals, noises), strict=True)
-        stacked = ready[0][None] if len(ready) == 1 else np.stack(ready)  # a copy of a large image less
-        y = torch.from_numpy(stacked).to(self.device)
-        try:
-            names = [image.place.name for image in images]
-            is_clipped = images[0].pixels.dtype.kind == "u"
-            batch = self.prepared.restorer.restore(y, left, names, is_clipped)
-        except SagdError as error:
-            for image in images:
-                self._fail(image, error)
-            return
-        for i, image in enumerate(images):
-            try:
-                restored = self._written(image, signals[i], noises[i], batch, i)
-            except DataError as error:
-                self.outcome.fail(image.path, error, self.output)
-                continue
-            if self.prepared.noise is None or self.prepared.omission.per_image:
-                restored.record.update(_told(noises[i]))
-            self.outcome.files.append(restored.record)
-            yield restored
-
-    def _written(
-        self,
-        image: Image,
-        signal: NDArray[np.float32],
-        noise: NoiseSpectrum | None,
-        batch: RestoredBatch,
-        i: int,
-    ) -> RestoredImage:
-        """Write image `i` of a batch, its further draws and its deviation; return it with its record."""
-        estimate = _array(batch.estimate[i])
-        drawn = (estimate, *(_array(draw[i]) for draw in batch.draws))
-        draws = [image.changed(signal, after) for after in drawn]
-        names = _draw_names(image.path, len(draws))
-        for name, draw in zip(names, draws, strict=True):
-            self.writer.write(image, draw, _folder(self.places.folder) / name)
-        truth = self.truths.of(image)
-        # The report is about the image as written, that is rounded and clipped.
-        after = replace(image, pixels=draws[0]).signal
-        record = file_report(image.path, self.places.folder / names[0], signal, after, truth, noise)
-        record |= {"range": image.values.ends, "clipped": image.clipped(estimate)}
-        record |= {} if image.page is None else {"page": image.page}
-        record |= {} if image.missing is None else {"missing": image.missing.values.size}
-        deviation = None
-        if batch.deviation is not None and self.places.uncertainty is not None:
-            deviation = _array(batch.deviation[i])
-            file = _folder(self.places.uncertainty) / _deviation_name(image.path)
-            # Deviations are in the units of the image's values, as floats.
-            pixels = (deviation * (image.float_values.span / 2)).astype(np.float32)
-            if image.missing is not None:
-                pixels[image.missing.where] = np.nan
-            self.writer.write(image.alone(pixels), pixels, file)
-            record["uncertainty"] = str(file)
-        true = None if truth is None else truth.signal
-        return RestoredImage(image.place.name, signal, after, record, true, deviation)
-
-    def result(self) -> dict[str, Any]:
-        """Return the JSON object of `sagd omit`; for a lost band, `strength` is null and `lost` is true.
-
-        `band` and `noise` are null where each image has its own noise.
-        """
-        prepared, strength = self.prepared, self.prepared.strength
-        is_told = strength is None or strength.low == strength.high
-        ends = [] if strength is None or is_told else [strength.low, strength.high]
-        files = sorted(self.outcome.done, key=lambda record: (str(record["input"]), record.get("page", 0)))
-        band = None if prepared.noise is None else prepared.noise.band
-        result: dict[str, Any] = {
-            "band": None if band is None else str(band),
-            "noise": None if prepared.noise is None else str(prepared.noise),
-            "strength": strength.value if strength is not None and isfinite(strength.value) else None,
-            "strength_interval": ends if ends and all(map(isfinite, ends)) else None,
-            "lost": strength is not None and strength.lost,
-            "method": prepared.method,
-            "output": str(self.places.folder),
-            "files": files,
-        }
-        if self.places.run is not None:
-            result["run"] = str(self.places.run)
-        for key in ("psnr_before", "psnr", "ssim_before", "ssim"):
-            values = [record[key] for record in files if key in record]
-            if values:
-                result[f"{key}_mean"] = float(np.mean(values))
-        return {**result, "failed": self.outcome.failed}
-
-
-def _told(noise: NoiseSpectrum | None) -> dict[str, Any]:
-    """Return what a file's record says of the noise of its own."""
-    if noise is None:
-        return {"noise": None, "strength": 0.0}
-    level = noise.parts[0].level if len(noise.parts) == 1 else None
-    return {"noise": str(noise), "strength": level if level is not None and isfinite(level) else None}
-
-
-def _array(field: Tensor) -> NDArray[np.float32]:
-    return np.asarray(field.cpu().numpy())
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path

@@ -18,11 +18,13 @@ from sagd_cli.damage.fields import make_fields
 from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.errors import Interrupted, UsageError
 from sagd_cli.model import ema
-from sagd_cli.restoration import estimates, learning, prepare
+from sagd_cli.restoration import learning, prepare
+from sagd_cli.restoration.folder_work import Places
 from sagd_cli.restoration.learning import Lesson, Turned, restoration_task, views_of
-from sagd_cli.restoration.omission import Places, omit_files
+from sagd_cli.restoration.omission import omit_files
 from sagd_cli.restoration.options import Omission
-from sagd_cli.restoration.restoring_model import open_model
+from sagd_cli.restorer import estimates
+from sagd_cli.restorer.restoring_model import open_model
 from sagd_cli.run.manifest import has_run, newest
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -65,7 +67,7 @@ def omitted(damaged, folder, output=QUIET, noise="high:level=0.2", **options):
         "steps": STEPS,
         "keeps_model": "run" in options,
     }
-    omit_files(Omission(**told), Places(damaged, folder, **options), CPU, False, output)
+    omit_files(Omission(**told), Places(damaged, folder, **options), (lambda: CPU), False, output)
     return np.stack([tifffile.imread(path) for path in sorted(folder.iterdir())])
 
 
@@ -79,7 +81,7 @@ def test_the_same_command_goes_on_where_it_was_stopped(damaged, at_once, tmp_pat
     with pytest.raises(Interrupted, match=f"stopped at step 4 of {STEPS}; the state is saved") as stop:
         omitted(damaged, tmp_path / "o", stop_at(4))
     assert stop.value.exit_code == 128 + signal.SIGTERM and "same command" in stop.value.hint
-    assert [path.name for path in tmp_path.iterdir()] == [".o-learning"]
+    assert [path.name for path in tmp_path.iterdir()] == [".o-omission"]
     assert np.array_equal(omitted(damaged, tmp_path / "o"), at_once)
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
 
@@ -87,9 +89,9 @@ def test_the_same_command_goes_on_where_it_was_stopped(damaged, at_once, tmp_pat
 def test_another_noise_is_learned_anew(damaged, at_once, tmp_path):
     with pytest.raises(Interrupted):
         omitted(damaged, tmp_path / "o", stop_at(1), noise="mid:level=0.2")
-    (stopped,) = (tmp_path / ".o-learning").iterdir()
+    (stopped,) = (tmp_path / ".o-omission").iterdir()
     assert np.array_equal(omitted(damaged, tmp_path / "o"), at_once)
-    assert list((tmp_path / ".o-learning").iterdir()) == [stopped], "and what was stopped is still there"
+    assert list((tmp_path / ".o-omission").iterdir()) == [stopped], "and what was stopped is still there"
     assert has_run(stopped)
 
 
@@ -97,8 +99,8 @@ def test_what_was_learned_is_kept_where_an_image_failed(damaged, tmp_path, capsy
     shutil.copytree(damaged, tmp_path / "in")
     (tmp_path / "in" / "b.tiff").write_bytes(b"no image")
     omitted(tmp_path / "in", tmp_path / "o", Output())
-    assert "for the same command again, with --force" in capsys.readouterr().err
-    assert len(list((tmp_path / ".o-learning").iterdir())) == 1
+    assert "the same command tries again what failed" in capsys.readouterr().err
+    assert len([path for path in (tmp_path / ".o-omission").iterdir() if path.is_dir()]) == 1
 
 
 def test_a_model_that_is_kept_goes_on_too_and_serves_again_but_for_nothing_else(damaged, at_once, tmp_path):
@@ -133,7 +135,7 @@ def test_noise_of_several_levels_is_learned_and_its_model_serves_at_these(damage
     assert np.array_equal(omitted(damaged, tmp_path / "p", run=run, noise=told()), first)
     noise = NoiseSpectrum.parse(told(), measured_noise)
     omission = Omission(noise=noise, model=open_model(run, CPU, QUIET))
-    omit_files(omission, Places(damaged, tmp_path / "q"), CPU, False, QUIET)
+    omit_files(omission, Places(damaged, tmp_path / "q"), (lambda: CPU), False, QUIET)
     again = np.stack([tifffile.imread(path) for path in sorted((tmp_path / "q").iterdir())])
     np.testing.assert_allclose(again, first, rtol=0, atol=1e-6)
     if measures:
@@ -142,7 +144,7 @@ def test_noise_of_several_levels_is_learned_and_its_model_serves_at_these(damage
             omitted(damaged, tmp_path / "r", run=run, noise=told())
         other = replace(omission, noise=NoiseSpectrum.parse(told(), measured_noise))
         with pytest.raises(UsageError, match="trained for other noise than what was measured now"):
-            omit_files(other, Places(damaged, tmp_path / "r"), CPU, False, QUIET)
+            omit_files(other, Places(damaged, tmp_path / "r"), (lambda: CPU), False, QUIET)
         assert not (tmp_path / "r").exists()
 
 

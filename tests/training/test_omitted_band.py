@@ -24,8 +24,8 @@ from sagd_cli.diffusion.prediction import make_prediction
 from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import Interrupted, UsageError
-from sagd_cli.restoration.prior import band_prior
-from sagd_cli.restoration.restoring_model import RestoringModel
+from sagd_cli.restorer.prior import band_prior
+from sagd_cli.restorer.restoring_model import RestoringModel
 from sagd_cli.run.folder import open_run
 from sagd_cli.sampling.generator import ImageGenerator, sampling_of
 from sagd_cli.sampling.samples import default_folder

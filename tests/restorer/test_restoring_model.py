@@ -10,8 +10,9 @@ from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.measured_noise import MeasuredNoise
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.quality import psnr
-from sagd_cli.restoration.restorer import Restorer, Restoring
-from sagd_cli.restoration.restoring_model import pack, packaged_model, packed_model
+from sagd_cli.restorer.restorer import Restorer
+from sagd_cli.restorer.restoring import Restoring
+from sagd_cli.restorer.restoring_model import pack, packaged_model, packed_model
 from sagd_cli.spectral.grid import FrequencyGrid
 
 CPU, SIDE = torch.device("cpu"), 128
@@ -106,7 +107,7 @@ def test_what_is_packed_is_what_comes_back(tmp_path, photographs):
     again = packed_model(tmp_path / "again.safetensors", CPU)
     assert again.settings == model.settings and again.shape == model.shape
     y = damaged(photographs[:1], told)
-    same = Restorer(again).restore(y, [told], ["0"]).estimate
+    same = Restorer(again, Restoring()).restore(y, [told], ["0"]).estimate
     assert torch.equal(same, restored(y, told).estimate)
     assert (tmp_path / "again.safetensors").stat().st_size < 4 << 20
     assert b"/" not in (tmp_path / "again.safetensors").read_bytes()[8:200]

@@ -18,12 +18,13 @@ from sagd_cli.damage.fields import make_fields
 from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.errors import Interrupted, UsageError
 from sagd_cli.model import ema
-from sagd_cli.restoration import learning, prepare
+from sagd_cli.restoration import learning
 from sagd_cli.restoration.folder_work import Places
 from sagd_cli.restoration.learning import Lesson, Turned, restoration_task, views_of
 from sagd_cli.restoration.omission import omit_files
 from sagd_cli.restoration.options import Omission
-from sagd_cli.restorer import estimates
+from sagd_cli.restoration.prepare import Preparation
+from sagd_cli.restorer import calibration, estimates
 from sagd_cli.restorer.restoring_model import open_model
 from sagd_cli.run.manifest import has_run, newest
 from sagd_cli.spectral.band import Band
@@ -252,9 +253,11 @@ def test_deviations_are_calibrated_with_the_noise_that_whole_images_have(monkeyp
         seen.append((FrequencyGrid(fields.shape), noise))
         return SimpleNamespace(floor=0.0)
 
-    monkeypatch.setattr(prepare, "calibrated", calibrated)
-    preparation = prepare.Preparation(omission, Path(), images, CPU, QUIET, Path())
-    preparation._with_uncertainty(preparation._with(told, None, None, ""))
+    monkeypatch.setattr(calibration, "calibrated", calibrated)
+    preparation = Preparation(omission, Path(), images, CPU, QUIET, Path())
+    preparation._with_uncertainty(
+        replace(preparation._without_model(told, None), model=lambda: SimpleNamespace())
+    )
     ((grid, noise),) = seen
     assert grid.mean(noise.power(grid)) == pytest.approx(whole.mean(told.power(whole)))
 

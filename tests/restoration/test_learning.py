@@ -255,9 +255,7 @@ def test_deviations_are_calibrated_with_the_noise_that_whole_images_have(monkeyp
 
     monkeypatch.setattr(calibration, "calibrated", calibrated)
     preparation = Preparation(omission, Path(), images, CPU, QUIET, Path())
-    preparation._with_uncertainty(
-        replace(preparation._without_model(told, None), model=lambda: SimpleNamespace())
-    )
+    preparation._with_uncertainty(replace(preparation._without_model(told, None), model=SimpleNamespace))
     ((grid, noise),) = seen
     assert grid.mean(noise.power(grid)) == pytest.approx(whole.mean(told.power(whole)))
 

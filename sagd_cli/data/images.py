@@ -190,7 +190,7 @@ def _image(place: ImagePlace, samples: np.ndarray, metadata: Metadata) -> Image:
         )
     if missing is not None and not missing.is_whole:
         what = f"missing data ({missing.shown})"
-        output().once(f"{what} are filled from what lies around them, and written back as they were")
+        output().once(f"{what} are filled from what lies around them; images that are written keep them")
     stated = Range(*metadata.values) if metadata.values and Range.is_sound(*metadata.values) else None
     return Image(pixels, alpha, place.path, stated, metadata, missing)
 

@@ -115,7 +115,7 @@ def own_device(device: torch.device) -> torch.device:
     """
     if device.type != "cuda" or not is_launched():
         return device
-    here, count = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    here, count = int(variable("LOCAL_WORLD_SIZE") or 1), torch.cuda.device_count()
     if device.index is not None and here > 1 and count > 1:
         raise UsageError(
             f"{here} processes of this machine cannot share {device}",

@@ -4,13 +4,18 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 
+from sagd_cli.damage.measured_noise import typed_noise
 from sagd_cli.restoration import folder_work, journal, measuring
+from sagd_cli.restoration.measuring import Measuring
+from sagd_cli.restoration.options import Omission
 from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.system.console import Output
 from sagd_cli.system.files import try_lock
 
 SIDE, COUNT, TOGETHER = 32, 7, 2
@@ -33,6 +38,16 @@ def inputs(tmp_path_factory):
         for folder in ("folder", "both")[: 2 if k != 3 else 1]:
             tifffile.imwrite(place / folder / f"{k}.tif", plane)
     return place
+
+
+def test_a_command_that_goes_on_knows_what_was_measured_on_a_file(tmp_path):
+    """The noise that it names is the one that is told again, at the levels that were kept."""
+    tifffile.imwrite(tmp_path / "dark.tif", np.random.default_rng(0).random((SIDE, SIDE), np.float32))
+    told = typed_noise(f"from:{tmp_path}/dark.tif:level=0.5+white")
+    kept = {"noise": f"{told}:level=0.1", "levels": [0.5, 0.1], "strength": None}
+    images = [SimpleNamespace(pixels=np.zeros((1, SIDE, SIDE)))]
+    noise, strength = Measuring(Omission(noise=told), tmp_path, images, Output(quiet=True), kept).levels()
+    assert (noise, strength) == (told.with_levels([0.5, 0.1]), None)
 
 
 @pytest.fixture(autouse=True)

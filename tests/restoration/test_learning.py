@@ -3,6 +3,8 @@
 import shutil
 import signal
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +23,8 @@ from sagd_cli.restoration.folder_work import Places
 from sagd_cli.restoration.learning import Lesson, Turned, restoration_task, views_of
 from sagd_cli.restoration.omission import omit_files
 from sagd_cli.restoration.options import Omission
-from sagd_cli.restorer import estimates
+from sagd_cli.restoration.prepare import Preparation
+from sagd_cli.restorer import calibration, estimates
 from sagd_cli.restorer.restoring_model import open_model
 from sagd_cli.run.manifest import has_run, newest
 from sagd_cli.spectral.band import Band
@@ -236,6 +239,25 @@ def test_crops_are_learned_from_with_the_noise_that_whole_images_have_there(monk
     assert float(variance.std()) < 2 * expected
     if noise == "stripe:horizontal,0,0":
         assert float(drawn[0].std(-1).max()) < 1e-5
+
+
+def test_deviations_are_calibrated_with_the_noise_that_whole_images_have(monkeypatch):
+    """Of 200 x 256 pixels, on clean images of 32 x 40."""
+    whole, told, seen = FrequencyGrid((200, 256)), NoiseSpectrum.parse("stripe:horizontal,0,0:level=0.5"), []
+    damaged, clean = (np.zeros((1, *shape), np.float32) for shape in (whole.shape, (32, 40)))
+    reference = SimpleNamespace(signals=lambda images: [clean])
+    omission = Omission(noise=told, reference=reference, uncertain=True)
+    images = [SimpleNamespace(signal=damaged, pixels=damaged)]
+
+    def calibrated(restorer, fields, chosen, noise):
+        seen.append((FrequencyGrid(fields.shape), noise))
+        return SimpleNamespace(floor=0.0)
+
+    monkeypatch.setattr(calibration, "calibrated", calibrated)
+    preparation = Preparation(omission, Path(), images, CPU, QUIET, Path())
+    preparation._with_uncertainty(replace(preparation._without_model(told, None), model=SimpleNamespace))
+    ((grid, noise),) = seen
+    assert grid.mean(noise.power(grid)) == pytest.approx(whole.mean(told.power(whole)))
 
 
 def test_turning_keeps_pixels_and_leaves_a_third_alone():

@@ -81,7 +81,7 @@ def line_steps(plane: Plane, inside: Plane, windows: Plane, is_gain: bool, every
     counted = (inside[:-1] + inside[1:] == 2)[::every].astype(np.float32)
     changes = below - above
     unit = np.maximum((above + below) / 2 + 1, DARKEST) if is_gain else None
-    relative: Plane = changes if unit is None else changes / unit
+    relative = changes if unit is None else (changes / unit).astype(np.float32)
     values, across = _medians(relative, windows), windows.T.copy()
     for _ in range(REWEIGHTED):
         shifts = values @ windows if len(windows) > 1 else values

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import inf, log2, sqrt
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
@@ -31,6 +32,17 @@ SURE = 0.1  # cycles/line from which on the effects of lines are known well
 BELOW_BLACK = 1e-3  # share of the pixels up to which an image counts as positive
 WIDEST_STRIPE = 8  # rows that are taken together, at most: soft stripes are wide
 PASSES = 2  # over all widths
+BROKEN_WINDOWS, BROKEN_AMONG, BROKEN_EDGE = (
+    8,
+    21,
+    3,
+)  # along a row; rows to compare with; at the ends, not looked at
+BEYOND, BROKEN_LEAST, SHARP = (
+    2.5,
+    0.3 / 127.5,
+    5.0,
+)  # what broken rows have more: deviations, a trace, the others' steps
+BROKEN_ALONG, MENDED = 9, 3  # pixels along them that are mended together; times
 
 
 def line_strength(signals: Sequence[NDArray[np.float32]], half_width: int) -> Strength | None:
@@ -111,7 +123,7 @@ def per_bin(strength: Strength, half_width: int) -> Strength:
 
 @dataclass(frozen=True)
 class LineLevel:
-    """What blocks of `scale` rows have in windows that are the row, halved so many times."""
+    """What blocks of `scale` rows have in windows that are the row, halved so many times; 0 is for broken rows."""
 
     scale: int
     halvings: int
@@ -139,6 +151,19 @@ class _Work:
         cut_off = (plane == plane.min()) | (plane == plane.max()) | (np.abs(plane) == 1)
         inside = (~cut_off).astype(np.float32)
         return cls(plane, cut_off, _is_gain(plane, inside), 1, plane, inside)
+
+    def mend(self) -> float:
+        """Take away what broken rows have more than those beside them, and return its deviation in the plane."""
+        before = self.plane
+        for _ in range(MENDED):
+            rows = broken_lines(self.plane)
+            if not len(rows):
+                break
+            more = self.plane[rows] - (self.plane[rows - 1] + self.plane[rows + 1]) / 2
+            changed = self.plane.copy()
+            changed[rows] -= scipy.ndimage.median_filter(more, (1, BROKEN_ALONG), mode="nearest")
+            self.plane = self.blocks = changed
+        return float(np.std(self.plane - before)) if self.plane is not before else 0.0
 
     def again(self) -> "_Work":
         """Begin again with what is left."""
@@ -175,6 +200,10 @@ def line_levels(planes: list[Plane], half_width: int, owners: Sequence[int]) -> 
     with those that `half_width` asks for. `owners` tells which planes are from one image.
     """
     works = [_Work.of(plane) for plane in planes]
+    mended = [work.mend() for work in works]
+    if any(mended):
+        planes[:] = [work.plane for work in works]
+        yield LineLevel(0, 0, Strength.told(sqrt(np.mean(np.square(mended)))), True)
     halvings = 1 + (round(log2(2 * half_width)) if half_width else 0)
     for _ in range(PASSES):
         hid = False
@@ -210,6 +239,26 @@ def _windows(works: Sequence[_Work], most: int, owners: Sequence[int]) -> Iterat
             work.take(effects, halvings)
         taken = strength.scaled(sqrt(np.mean(squares)) / strength.value)
         yield LineLevel(works[0].scale, halvings, taken, True)
+
+
+def broken_lines(plane: Plane) -> NDArray[np.int64]:
+    """Return the numbers of the rows that stand out all along, as those of broken detectors do.
+
+    They are darker or brighter than both rows beside them, in all windows along them, far beyond what other rows are,
+    and these do not differ: no lens draws so sharp a line. Images with more lines that are less sharp drew them all.
+    """
+    starts = np.arange(BROKEN_WINDOWS) * plane.shape[1] // BROKEN_WINDOWS
+    sums = np.add.reduceat(plane, starts, axis=1) * (BROKEN_WINDOWS / plane.shape[1])
+    more = np.abs(sums[1:-1] - (sums[:-2] + sums[2:]) / 2)
+    usual = scipy.ndimage.median_filter(more, (BROKEN_AMONG, 1), mode="nearest") / 0.6745
+    stands_out = np.all(more > BEYOND * (usual + BROKEN_LEAST), axis=1)
+    stands_out[:BROKEN_EDGE] = stands_out[-BROKEN_EDGE:] = False
+    outer = np.abs(np.diff(np.pad(sums, ((1, 1), (0, 0)), mode="edge"), axis=0)).sum(axis=1)
+    beside = np.maximum(np.maximum(outer[:-3], outer[3:]), np.abs(sums[2:] - sums[:-2]).sum(axis=1))
+    sharp = stands_out & (2 * more.sum(axis=1) > SHARP * beside)
+    if 2 * np.count_nonzero(sharp) <= np.count_nonzero(stands_out):
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(sharp) + 1
 
 
 def _deviation(effects: Array, windows: Plane) -> float:

@@ -42,7 +42,10 @@ def find_line(signals: Sequence[NDArray[np.float32]]) -> Line | None:
     given = list(planes)
     taken = [level for level in line_levels(planes, WIDEST_LINE, owners_of(signals)) if level.is_taken]
     # Parts of rows differ in images as well; whole rows do not.
-    if not taken or max(level.strength.value for level in taken if level.halvings == 0) < FAINTEST_OFFSET:
+    if not any(
+        level.scale == 0 or (level.halvings == 0 and level.strength.value >= FAINTEST_OFFSET)
+        for level in taken
+    ):
         return None
     effects = [np.mean(first - last, axis=1) for first, last in zip(given, planes, strict=True)]
     if _is_pattern(effects, alternates=all(map(_is_mosaic, given, effects))):

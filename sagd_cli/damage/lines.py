@@ -37,11 +37,12 @@ BROKEN_WINDOWS, BROKEN_AMONG, BROKEN_EDGE = (
     21,
     3,
 )  # along a row; rows to compare with; at the ends, not looked at
-BEYOND, BROKEN_LEAST, SHARP = (
+BROKEN_BEYOND, BROKEN_LEAST, SHARP = (
     2.5,
     0.3 / 127.5,
     5.0,
 )  # what broken rows have more: deviations, a trace, the others' steps
+BROKEN_WINDOW = 16  # pixels of each of the windows
 BROKEN_ALONG, MENDED = 9, 3  # pixels along them that are mended together; times
 
 
@@ -197,13 +198,10 @@ def line_levels(planes: list[Plane], half_width: int, owners: Sequence[int]) -> 
 
     Then the same of blocks of 2, 4 and 8 rows, and of all once more where wide stripes hid narrow ones. What is there
     for sure is taken away from `planes`, and told so. The windows end with the first strength that is not sure, and
-    with those that `half_width` asks for. `owners` tells which planes are from one image.
+    with those that `half_width` asks for. At last broken rows are mended. `owners` tells which planes are from one
+    image.
     """
     works = [_Work.of(plane) for plane in planes]
-    mended = [work.mend() for work in works]
-    if any(mended):
-        planes[:] = [work.plane for work in works]
-        yield LineLevel(0, 0, Strength.told(sqrt(np.mean(np.square(mended)))), True)
     halvings = 1 + (round(log2(2 * half_width)) if half_width else 0)
     for _ in range(PASSES):
         hid = False
@@ -216,9 +214,13 @@ def line_levels(planes: list[Plane], half_width: int, owners: Sequence[int]) -> 
                 work.halve()
             if min(min(work.blocks.shape) for work in works) < SMALLEST:
                 break
-        if not hid:
-            return
         works = [work.again() for work in works]
+        if not hid:
+            break
+    mended = [work.mend() for work in works]
+    if any(mended):
+        planes[:] = [work.plane for work in works]
+        yield LineLevel(0, 0, Strength.told(sqrt(np.mean(np.square(mended)))), True)
 
 
 def _windows(works: Sequence[_Work], most: int, owners: Sequence[int]) -> Iterator[LineLevel]:
@@ -247,16 +249,19 @@ def broken_lines(plane: Plane) -> NDArray[np.int64]:
     They are darker or brighter than both rows beside them, in all windows along them, far beyond what other rows are,
     and these do not differ: no lens draws so sharp a line. Images with more lines that are less sharp drew them all.
     """
+    if min(plane.shape) < SMALLEST or plane.shape[1] < BROKEN_WINDOWS * BROKEN_WINDOW:
+        return np.zeros(0, np.int64)
     starts = np.arange(BROKEN_WINDOWS) * plane.shape[1] // BROKEN_WINDOWS
     sums = np.add.reduceat(plane, starts, axis=1) * (BROKEN_WINDOWS / plane.shape[1])
     more = np.abs(sums[1:-1] - (sums[:-2] + sums[2:]) / 2)
     usual = scipy.ndimage.median_filter(more, (BROKEN_AMONG, 1), mode="nearest") / 0.6745
-    stands_out = np.all(more > BEYOND * (usual + BROKEN_LEAST), axis=1)
+    stands_out = np.all(more > BROKEN_BEYOND * (usual + BROKEN_LEAST), axis=1)
     stands_out[:BROKEN_EDGE] = stands_out[-BROKEN_EDGE:] = False
     outer = np.abs(np.diff(np.pad(sums, ((1, 1), (0, 0)), mode="edge"), axis=0)).sum(axis=1)
     beside = np.maximum(np.maximum(outer[:-3], outer[3:]), np.abs(sums[2:] - sums[:-2]).sum(axis=1))
     sharp = stands_out & (2 * more.sum(axis=1) > SHARP * beside)
-    if 2 * np.count_nonzero(sharp) <= np.count_nonzero(stands_out):
+    others = stands_out & ~scipy.ndimage.binary_dilation(sharp)
+    if np.count_nonzero(sharp) <= np.count_nonzero(others):
         return np.zeros(0, np.int64)
     return np.flatnonzero(sharp) + 1
 

@@ -43,7 +43,8 @@ def find_line(signals: Sequence[NDArray[np.float32]]) -> Line | None:
     taken = [level for level in line_levels(planes, WIDEST_LINE, owners_of(signals)) if level.is_taken]
     # Parts of rows differ in images as well; whole rows do not.
     if not any(
-        level.scale == 0 or (level.halvings == 0 and level.strength.value >= FAINTEST_OFFSET)
+        level.scale == 0
+        or (level.halvings == 0 and level.strength.certain and level.strength.value >= FAINTEST_OFFSET)
         for level in taken
     ):
         return None

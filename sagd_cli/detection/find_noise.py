@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.fields import Signals
-from sagd_cli.damage.lines import find_line, without_line_noise
+from sagd_cli.damage.lines import without_line_noise
 from sagd_cli.damage.noise_levels import NONE, floor_levels
 from sagd_cli.damage.strength import TINY, Strength
 from sagd_cli.damage.thin import kind_strengths
+from sagd_cli.detection.find_lines import find_line
 from sagd_cli.detection.rings import find_rings
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import STRIPE_ANGLES, Band, Notch, Part, Stripe

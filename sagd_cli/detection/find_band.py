@@ -23,7 +23,8 @@ from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage
 
 CARRIED = 0.25  # share of the variance that the lattice of a screen holds if it carries the images
 MOST_HELD = 0.8  # share of the power of all peaks that it holds then
-DISCS = (0.25, 0.5, 1.0, sqrt(2))  # radii about its points, in those of a disc as large as its cell
+SCREEN_DISCS = (0.25, 0.5, 1.0, sqrt(2))  # radii about its points, in those of a disc as large as its cell
+OVER = 1.25  # of the amplitude that is measured: dots are not independent of the image, as noise is
 LOCAL_SIDE = 128  # pixels of a block in which the frequency of a tone that drifts hardly changes
 FAINTEST_DRIFT = (
     3e-4  # share of the variance: ten times that of rounding, which blocks show (see `peaks.FAINTEST`)
@@ -32,7 +33,7 @@ FAINTEST_DRIFT = (
 TONES = (0.5, 99.5)  # percentiles: the two
 MID_TONES, MID_TONED = (0.25, 0.75), 0.25  # of the range between them; share of the local means there
 VARIED = 0.08  # standard deviation of the local means, of the range
-ALIKE = 0.85  # correlation of the local variance with what two tones would have
+TWO_TONED = 0.85  # correlation of the local variance with what two tones would have
 HELD = 0.9  # share of a tone's power that its disc has to hold
 
 
@@ -79,13 +80,13 @@ def _screen(
     points = [tuple(float(f"{f:.4g}") for f in point) for point in lattice.points]
     bands = [
         Band(tuple(Notch(point, float(f"{share * sqrt(cell / pi):.4g}")) for point in points))
-        for share in DISCS
+        for share in SCREEN_DISCS
     ]
     masks = [band.mask(spectrum.grid) for band in bands]
     rings = [outer & ~inner for outer, inner in zip(masks, [~np.any(masks, axis=0), *masks], strict=False)]
     powers = np.minimum.accumulate([float(np.mean(spectrum.power[ring])) for ring in rings])
     steps = -np.diff([*powers, 0.0])
-    return [NoisePart(band, sqrt(step)) for band, step in zip(bands, steps, strict=True) if step > 0]
+    return [NoisePart(band, OVER * sqrt(step)) for band, step in zip(bands, steps, strict=True) if step > 0]
 
 
 def _carries(lattice: Lattice, peaks: Sequence[Notch], spectrum: Spectrum) -> bool:
@@ -115,7 +116,7 @@ def _are_halftones(signals: Signals, period: float) -> bool:
         middle = (mean > MID_TONES[0]) & (mean < MID_TONES[1])
         alike = np.corrcoef(variance.ravel(), np.maximum(mean * (1 - mean), 0.0).ravel())[0, 1]
         seen.append((alike, np.mean(middle), np.std(mean)))
-    return bool(np.all(np.mean(seen, axis=0) >= (ALIKE, MID_TONED, VARIED)))
+    return bool(np.all(np.mean(seen, axis=0) >= (TWO_TONED, MID_TONED, VARIED)))
 
 
 def _peaks(signals: Signals, spectrum: Spectrum) -> tuple[list[Notch | Stripe], Lattice | None]:

@@ -123,18 +123,17 @@ def two_toned_tiles():
     return np.where((rows % 8 < 4) ^ (columns % 8 < 4), 40.0, 200.0) + grain
 
 
-def is_halftone(path):
-    """Whether levels are told: those of a screen are, those of other peaks are not."""
-    try:
-        return all(level is not None for level in find_thin([read_image(path)], path).levels)
-    except DataError:
-        return False
-
-
 @pytest.mark.parametrize("clean", [graph_paper, knit, two_toned_tiles])
-def test_graph_paper_and_textures_are_no_halftones(tmp_path, clean):
-    assert not is_halftone(save(clean(), tmp_path / "clean.png"))
+def test_graph_paper_and_textures_are_the_image_s_own(tmp_path, clean):
+    with pytest.raises(DataError, match="nothing was changed"):
+        band_of(save(clean(), tmp_path / "clean.png"))
+
+
+def test_a_texture_of_bricks_is_let_alone(data_root):
+    with pytest.raises(DataError, match="no isolated peaks"):
+        band_of(data_root / "kodak" / "kodim01.png")
 
 
 def test_a_print_is_a_halftone(data_root):
-    assert is_halftone(data_root / "damaged" / "david_halftone.png")
+    path = data_root / "damaged" / "david_halftone.png"
+    assert None not in find_thin([read_image(path)], path).levels

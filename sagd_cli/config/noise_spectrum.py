@@ -172,7 +172,9 @@ class NoiseSpectrum:
     @property
     def shown(self) -> str:
         """Its text for people, with levels of three digits: the first parts of many."""
-        return joined(self.with_levels([level and float(f"{level:.3g}") for level in self.levels]).parts)
+        rounded = self.with_levels([level and float(f"{level:.3g}") for level in self.levels]).parts
+        bands = [(str(part), part.source) for part in rounded]
+        return joined([text.replace(str(b), b.shown) if isinstance(b, Band) else text for text, b in bands])
 
     def with_levels(self, levels: Sequence[float | None]) -> "NoiseSpectrum":
         """Return it with these levels, one for each part."""

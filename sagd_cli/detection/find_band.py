@@ -12,18 +12,19 @@ from sagd_cli.damage.fields import Signals
 from sagd_cli.damage.strength import TINY
 from sagd_cli.damage.texture import texture
 from sagd_cli.data.images import Image
-from sagd_cli.detection.find_noise import find_offsets
+from sagd_cli.detection.find_noise import find_offsets, is_drawn, is_steady
 from sagd_cli.detection.short_lines import are_parallel, find_short_lines
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Band, Notch, Stripe
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.lattice import Lattice
-from sagd_cli.spectral.peaks import find_peaks
+from sagd_cli.spectral.peaks import LOBE, Peak, find_peaks
 from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage
 
 CARRIED = 0.25  # share of the variance that the lattice of a screen holds if it carries the images
 MOST_HELD = 0.8  # share of the power of all peaks that it holds then
-DISCS = (0.25, 0.5, 1.0, sqrt(2))  # radii about its points, in those of a disc as large as its cell
+SCREEN_DISCS = (0.25, 0.5, 1.0, sqrt(2))  # radii about its points, in those of a disc as large as its cell
+OVER = 1.25  # of the amplitude that is measured: dots are not independent of the image, as noise is
 LOCAL_SIDE = 128  # pixels of a block in which the frequency of a tone that drifts hardly changes
 FAINTEST_DRIFT = (
     3e-4  # share of the variance: ten times that of rounding, which blocks show (see `peaks.FAINTEST`)
@@ -32,7 +33,9 @@ FAINTEST_DRIFT = (
 TONES = (0.5, 99.5)  # percentiles: the two
 MID_TONES, MID_TONED = (0.25, 0.75), 0.25  # of the range between them; share of the local means there
 VARIED = 0.08  # standard deviation of the local means, of the range
-ALIKE = 0.85  # correlation of the local variance with what two tones would have
+TWO_TONED = 0.85  # correlation of the local variance with what two tones would have
+ALL_HELD = 0.8  # share of the variance of an image that is a pattern itself
+CERTAIN_DB = 14.0  # of a peak; bricks and windows reach 13 dB
 HELD = 0.9  # share of a tone's power that its disc has to hold
 
 
@@ -49,12 +52,21 @@ def find_thin(images: Sequence[Image], path: Path) -> NoiseSpectrum:
     signals = [image.signal for image in images]
     offsets = find_offsets(signals)
     peaks, lattice = _peaks(signals, spectrum)
-    found = _screen([part for part in peaks if isinstance(part, Notch)], lattice, spectrum, signals)
+    isolated = [part for part in peaks if isinstance(part, Notch)]
+    found = _screen(isolated, lattice, spectrum, signals)
+    is_pattern = not found and _is_pattern(isolated, lattice, spectrum, signals)
+    if is_pattern:
+        peaks = [part for part in peaks if isinstance(part, Stripe)]
     if not found:
         lines = [piece for pieces in find_short_lines(signals, spectrum) for piece in pieces]
         found = [NoisePart(Band((part,))) for part in [*lines, *_others(peaks, lines, spectrum.grid)]]
         found = [part for part in found if not _is_parallel_to(part, [stripe for stripe, _ in offsets])]
     known = [NoisePart(Band((stripe,)), strength.cautious) for stripe, strength in offsets]
+    if is_pattern and not (known or found):
+        raise DataError(
+            f"a pattern was found in {path} that seems to be the image's own: nothing was changed",
+            f"If it is damage, give the --band: `sagd spectrum {path} --peaks` lists it.",
+        )
     if not (known or found):
         raise DataError(
             f"no isolated peaks or stripes were found in {path}: nothing was changed",
@@ -79,13 +91,13 @@ def _screen(
     points = [tuple(float(f"{f:.4g}") for f in point) for point in lattice.points]
     bands = [
         Band(tuple(Notch(point, float(f"{share * sqrt(cell / pi):.4g}")) for point in points))
-        for share in DISCS
+        for share in SCREEN_DISCS
     ]
     masks = [band.mask(spectrum.grid) for band in bands]
     rings = [outer & ~inner for outer, inner in zip(masks, [~np.any(masks, axis=0), *masks], strict=False)]
     powers = np.minimum.accumulate([float(np.mean(spectrum.power[ring])) for ring in rings])
     steps = -np.diff([*powers, 0.0])
-    return [NoisePart(band, sqrt(step)) for band, step in zip(bands, steps, strict=True) if step > 0]
+    return [NoisePart(band, OVER * sqrt(step)) for band, step in zip(bands, steps, strict=True) if step > 0]
 
 
 def _carries(lattice: Lattice, peaks: Sequence[Notch], spectrum: Spectrum) -> bool:
@@ -115,21 +127,21 @@ def _are_halftones(signals: Signals, period: float) -> bool:
         middle = (mean > MID_TONES[0]) & (mean < MID_TONES[1])
         alike = np.corrcoef(variance.ravel(), np.maximum(mean * (1 - mean), 0.0).ravel())[0, 1]
         seen.append((alike, np.mean(middle), np.std(mean)))
-    return bool(np.all(np.mean(seen, axis=0) >= (ALIKE, MID_TONED, VARIED)))
+    return bool(np.all(np.mean(seen, axis=0) >= (TWO_TONED, MID_TONED, VARIED)))
 
 
 def _peaks(signals: Signals, spectrum: Spectrum) -> tuple[list[Notch | Stripe], Lattice | None]:
     """Return the peaks and stripes of a spectrum and their lattice; those that drift are found in blocks."""
     peaks, lattice = find_peaks(spectrum.power, spectrum.grid, spectrum.fields)
-    parts = [peak.part for peak in peaks]
     if min(spectrum.grid.shape) < 2 * LOCAL_SIDE:
-        return parts, lattice
+        return _certain(peaks, peaks, signals), lattice
     average = SpectrumAverage((LOCAL_SIDE, LOCAL_SIDE), hann=True, replicates=0)
     for signal in signals:
         average.add(signal.astype(np.float64))
     local = average.result()
-    total = spectrum.grid.total(spectrum.power)
-    for wide in (peak.part for peak in find_peaks(local.power, local.grid, local.fields)[0]):
+    drifting = find_peaks(local.power, local.grid, local.fields)[0]
+    parts, total = _certain(peaks, [*peaks, *drifting], signals), spectrum.grid.total(spectrum.power)
+    for wide in _certain(drifting, [*peaks, *drifting], signals):
         if not isinstance(wide, Notch):
             continue
         inside = [part for part in parts if isinstance(part, Notch) and _meet(part, wide)]
@@ -137,6 +149,28 @@ def _peaks(signals: Signals, spectrum: Spectrum) -> tuple[list[Notch | Stripe], 
         if whole > FAINTEST_DRIFT * total and _power_within(inside, wide, spectrum) < HELD * whole:
             parts = [*(part for part in parts if part not in inside), wide]
     return parts, lattice
+
+
+def _certain(peaks: Sequence[Peak], every: Sequence[Peak], signals: Signals) -> list[Notch | Stripe]:
+    """Return the parts of some peaks; without the isolated ones where none of `every` is certainly no texture."""
+    isolated = [peak for peak in every if isinstance(peak.part, Notch)]
+    certain = any(p.excess_db > CERTAIN_DB for p in isolated) or any(
+        is_steady(signals, peak.part.center) for peak in isolated if isinstance(peak.part, Notch)
+    )
+    return [peak.part for peak in peaks if certain or isinstance(peak.part, Stripe)]
+
+
+def _is_pattern(
+    peaks: Sequence[Notch], lattice: Lattice | None, spectrum: Spectrum, signals: Signals
+) -> bool:
+    """Tell whether what repeats is the image itself: it is drawn, or hardly anything is off the lattice."""
+    if lattice is None or not np.mean(lattice.holds(np.array([peak.center for peak in peaks]))) > MOST_HELD:
+        return False
+    grid = spectrum.grid
+    radius = (LOBE + 0.5) / min(grid.shape)
+    on = np.any([Notch(tuple(point), radius).mask(grid) for point in lattice.points.tolist()], axis=0)
+    held = grid.total(np.where(on, spectrum.power, 0.0)) / grid.total(spectrum.power)
+    return held > ALL_HELD or all(is_drawn(signal) for signal in signals)
 
 
 def _meet(part: Notch, wide: Notch) -> bool:

@@ -84,10 +84,10 @@ def find_offsets(signals: Signals) -> list[tuple[Stripe, Strength]]:
 
 
 def _usable(signals: Signals) -> Signals:
-    return [s for s in signals if min(s.shape[1:]) >= SMALLEST_IMAGE and not _is_drawn(s)]
+    return [s for s in signals if min(s.shape[1:]) >= SMALLEST_IMAGE and not is_drawn(s)]
 
 
-def _is_drawn(signal: NDArray[np.float32]) -> bool:
+def is_drawn(signal: NDArray[np.float32]) -> bool:
     """Tell whether an image has few values, or mostly neighbours of exactly the same value along both axes."""
     if len(np.unique(signal.ravel()[:MOST_VALUES])) <= FEW_VALUES:
         return True
@@ -133,7 +133,7 @@ def _peaks(signals: Signals, spectrum: Spectrum, spared: NDArray[np.bool_]) -> l
     for peak in peaks if len(peaks) <= MOST_TONES else ():
         part = peak.part
         assert isinstance(part, Notch)
-        if spared[Notch(part.center, 0.0).mask(grid)].any() or not _is_steady(signals, part.center):
+        if spared[Notch(part.center, 0.0).mask(grid)].any() or not is_steady(signals, part.center):
             continue
         try:
             unit = part.mask(grid).astype(np.float64)
@@ -145,7 +145,7 @@ def _peaks(signals: Signals, spectrum: Spectrum, spared: NDArray[np.bool_]) -> l
     return found
 
 
-def _is_steady(signals: Signals, frequency: tuple[float, ...]) -> bool:
+def is_steady(signals: Signals, frequency: tuple[float, ...]) -> bool:
     """Tell whether what images have at a frequency is one wave all over: texture loses its phase."""
     products, powers, sums = np.zeros(2, complex), np.zeros((2, 2)), np.zeros(2)
     for plane in (plane for signal in signals for plane in signal):

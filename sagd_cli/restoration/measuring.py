@@ -75,10 +75,8 @@ class Measuring:
         elif noise == AUTO:
             noise = find_thin(self.measured, self.source)
             self.output.note(f"found {noise.shown}")
-            for ring in (
-                ring for part in noise.parts if isinstance(part.source, Band) for ring in part.source.rings
-            ):
-                self.output.note(f"taken for a halftone: all beyond rho {ring.low:g} is replaced")
+            if any(isinstance(part.source, Band) and len(part.source.parts) > 1 for part in noise.parts):
+                self.output.note("taken for a halftone: its screen is noise about the points of a lattice")
         assert isinstance(noise, NoiseSpectrum)
         look = noise.units if None in noise.levels else noise.power
         look(FrequencyGrid(max((image.pixels.shape[1:] for image in self.images), key=np.prod)))

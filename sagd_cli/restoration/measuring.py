@@ -105,8 +105,12 @@ class Measuring:
         """
         noise, levels = self.noise, self.noise.levels
         if self.known is not None:
-            found, strength = NoiseSpectrum.parse(self.known["noise"]), self.known["strength"]
-            noise = found if self.omission.noise == AUTO else noise.with_levels(self.known["levels"])
+            is_found, strength = self.omission.noise == AUTO, self.known["strength"]
+            noise = (
+                NoiseSpectrum.parse(self.known["noise"])
+                if is_found
+                else noise.with_levels(self.known["levels"])
+            )
             return noise, None if strength is None else Strength(**strength)
         if None not in levels:
             return noise, Strength.told(levels[0]) if len(levels) == 1 and levels[0] is not None else None

@@ -67,15 +67,18 @@ OutputFile = Annotated[Path | None, typer.Option("--output", help="File to write
 
 
 def announced_device(name: str) -> "torch.device":
-    """Return the device for `name`, and print a note that names it for auto.
+    """Return the device for `name`, and print a note that names it for auto, or a warning where a GPU is of no use.
 
     On the CPU, also let the process keep freed memory.
     """
     from sagd_cli.system.devices import choose_device, keep_freed_memory
+    from sagd_cli.system.gpus import unusable_gpu
 
     chosen = choose_device(name)
     if chosen.type == "cpu":
         keep_freed_memory()
+    if name == "auto" and (why := unusable_gpu()):
+        output().warn(f"{why}; the CPU is used, which is many times slower. See `sagd doctor`.")
     if name == "auto":
         output().note(f"device: {chosen}")
     return chosen

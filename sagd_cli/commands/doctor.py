@@ -62,13 +62,18 @@ def doctor(
         raise UsageError("--device is for the checks of --numerics", "Add --numerics, or leave it out.")
     import torch
 
+    from sagd_cli.system.gpus import cuda_facts, gpu_facts
+
     problems = [f"{e.kind} {e.name}: {e.detail}" for e in registry().entries if e.status != "ok"]
+    gpus = {f"cuda:{i}": gpu_facts(torch.device("cuda", i)) for i in range(torch.cuda.device_count())}
     result: dict[str, Any] = {
         "sagd": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "engines": {name: _version(name) for name in ENGINES},
-        "devices": ["cpu", *(_cuda(i) for i in range(torch.cuda.device_count()))],
+        "devices": ["cpu", *gpus],
+        "cuda": cuda_facts(),
+        "gpus": gpus,
         "threads": torch.get_num_threads(),
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "plugins": {
@@ -77,7 +82,8 @@ def doctor(
         "plugin_problems": problems,
         "free_disk_gib": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
     }
-    output().result(result, _text(result))
+    told = {key: value for key, value in result.items() if key != "gpus"}
+    output().result(result, _text({**told, **gpus}))
 
 
 def _numerics(device: str) -> None:
@@ -118,18 +124,13 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def _cuda(index: int) -> str:
-    import torch
-
-    properties = torch.cuda.get_device_properties(index)
-    return f"cuda:{index} {properties.name} ({properties.total_memory / 2**30:.0f} GiB)"
-
-
 def _text(result: dict[str, Any]) -> str:
     lines = []
     for key, value in result.items():
         if isinstance(value, dict):
-            items = [f"{k} {', '.join(v) if isinstance(v, list) else v}" for k, v in value.items()]
+            items = [
+                f"{k} {', '.join(v) if isinstance(v, list) else v}" for k, v in value.items() if v is not None
+            ]
             lines += [f"{key if i == 0 else '':<16} {item}" for i, item in enumerate(items)]
         elif isinstance(value, list):
             lines += [f"{key if i == 0 else '':<16} {item}" for i, item in enumerate(value or ["none"])]

@@ -221,7 +221,7 @@ def _estimate(config: RunConfig, device: str) -> dict[str, Any] | None:
     from sagd_cli.system.devices import available_memory, choose_device
     from sagd_cli.training.cost import estimate_cost
 
-    chosen = choose_device(device)
+    chosen = choose_device(device, must_exist=False)  # a run may be planned for another machine
     estimate = estimate_cost(config, data, chosen)
     if estimate is None:
         output().note(

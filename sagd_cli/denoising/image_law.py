@@ -48,7 +48,7 @@ def fitted_law(y: Tensor, noise: Tensor, grid: FrequencyGrid) -> ImageLaw:
     power |F y|^2 / N at a frequency is taken as exponential with the mean S + N (Whittle's likelihood; Whittle 1953),
     and slopes have a normal prior about 2.9. Multiplying image and noise by a number multiplies S by its square.
     """
-    chosen = _chosen(grid).to(y.device)
+    chosen = _chosen(grid).to(y.device, non_blocking=True)
     planes = [power_of(plane, grid.shape).flatten(1)[:, chosen] for plane in y.unbind(1)]
     power, place = torch.stack(planes, dim=1), _places(grid, y.device).flatten()[chosen]
     noise = noise.expand(*noise.shape[:2], *grid.half_shape).flatten(2)[..., chosen]

@@ -104,7 +104,8 @@ class _Here:
 
     def rings(self) -> Tensor:
         """Rings between random radii, widened to radii of the grid; so none is empty, and DC can be part of one."""
-        radii = torch.unique(self.rho)
+        # Not torch.unique: the host would wait for a GPU to know how many there are.
+        radii = tensor_on(self.device, np.unique(self.grid.rho.astype(np.float32)))
         low = self.draw() * (1 - NARROWEST_RING)
         high = low + NARROWEST_RING + self.draw() * (1 - NARROWEST_RING - low)
         first = torch.searchsorted(radii, low, right=True) - 1

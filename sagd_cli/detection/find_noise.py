@@ -128,9 +128,9 @@ def _lobe(stripe: Stripe, grid: FrequencyGrid) -> NDArray[np.bool_]:
 def _peaks(signals: Signals, spectrum: Spectrum, spared: NDArray[np.bool_]) -> list[tuple[Part, Strength]]:
     grid = spectrum.grid
     found: list[tuple[Part, Strength]] = []
-    peaks = [peak for peak in find_peaks(spectrum.power, grid, spectrum.fields) if peak.kind == "notch"]
+    peaks = [peak for peak in find_peaks(spectrum.power, grid, spectrum.fields)[0] if peak.kind == "notch"]
     for peak in peaks if len(peaks) <= MOST_TONES else ():
-        (part,) = Band.parse(peak.band).parts
+        part = peak.part
         assert isinstance(part, Notch)
         if spared[Notch(part.center, 0.0).mask(grid)].any() or not _is_steady(signals, part.center):
             continue

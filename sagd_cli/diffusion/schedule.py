@@ -35,21 +35,23 @@ class Schedule:
         self._log_snr = torch.as_tensor(table, device=device)
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """Return log(alpha_t^2 / sigma_t^2), with the shape of `t`, float64."""
-        position = t.double().clamp(0, 1) * (len(self._log_snr) - 1)
-        below = position.floor().long().clamp(max=len(self._log_snr) - 2)
-        return torch.lerp(self._log_snr[below], self._log_snr[below + 1], position - below)
+        """Return log(alpha_t^2 / sigma_t^2), with the shape of `t`, float64, on the schedule's device."""
+        table = self._log_snr
+        position = t.to(table).clamp(0, 1) * (len(table) - 1)
+        below = position.floor().long().clamp(max=len(table) - 2)
+        # Not table[below]: an index without axes is read by the host, which waits for the device and breaks a graph.
+        return torch.lerp(table.take(below), table.take(below + 1), position - below)
 
     def times_of(self, log_snr: Tensor) -> Tensor:
         """Return the t of each log-SNR, the inverse of `log_snr`: the same shape, float64, clamped to [0, 1]."""
-        rising = -self._log_snr
-        above = torch.searchsorted(rising, -log_snr.double()).clamp(1, len(rising) - 1)
-        low, high = rising[above - 1], rising[above]
-        return ((above - 1 + (-log_snr - low) / (high - low)) / (len(rising) - 1)).clamp(0, 1)
+        rising, wanted = -self._log_snr, -log_snr.to(self._log_snr)
+        above = torch.searchsorted(rising, wanted).clamp(1, len(rising) - 1)
+        low, high = rising.take(above - 1), rising.take(above)
+        return ((above - 1 + (wanted - low) / (high - low)) / (len(rising) - 1)).clamp(0, 1)
 
     def time_of(self, log_snr: float) -> float:
         """Return `times_of` one number."""
-        return float(self.times_of(torch.tensor(log_snr, dtype=torch.float64, device=self._log_snr.device)))
+        return float(self.times_of(torch.tensor(log_snr, dtype=torch.float64)))
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (alpha_t, sigma_t), float32 of the shape of `t`."""

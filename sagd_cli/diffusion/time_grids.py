@@ -33,14 +33,18 @@ def karras_times(schedule: Schedule, steps: int, first: float) -> Array:
     """Equal steps in (sigma / alpha)^(1/7), from the first level to that at t = 0 (Karras et al. 2206.00364, eq. 5)."""
     ends = schedule.log_snr(torch.tensor([first, 0.0], dtype=torch.float64)).tolist()
     high, low = (math.exp(-log_snr / 2 / KARRAS_RHO) for log_snr in ends)
-    noise = np.linspace(high, low, steps) ** KARRAS_RHO
-    return np.array([schedule.time_of(-2 * math.log(s)) for s in noise])
+    return _times(schedule, -2 * KARRAS_RHO * np.log(np.linspace(high, low, steps)))
 
 
 def log_snr_times(schedule: Schedule, steps: int, first: float) -> Array:
     """Equal steps in log-SNR, from the first level to that at t = 0 (Lu et al. 2206.00927, section 3.4)."""
     high, low = schedule.log_snr(torch.tensor([first, 0.0], dtype=torch.float64)).tolist()
-    return np.array([schedule.time_of(value) for value in np.linspace(high, low, steps)])
+    return _times(schedule, np.linspace(high, low, steps))
+
+
+def _times(schedule: Schedule, log_snr: Array) -> Array:
+    """Return the time of each log-SNR (steps,)."""
+    return schedule.times_of(torch.from_numpy(log_snr)).cpu().numpy()
 
 
 def sampling_levels(

@@ -190,7 +190,8 @@ class Turned(Views):
         """Return the images, which are at `places` of the batch of `step`, as they are seen there."""
         images = super().at(images, places, seed, step)
         stream = BatchStream(torch.device("cpu"), places, seed, "turn", step)
-        touched, *turns = (stream.rand().to(images.device) for _ in range(4))
+        drawn = torch.stack([stream.rand() for _ in range(4)])
+        touched, *turns = drawn.to(images.device, non_blocking=True)
         for chosen, view in zip(turns, self.views, strict=False):
             turn = (touched >= UNTURNED) & (chosen < 0.5)
             images = torch.where(turn.view(-1, 1, 1, 1), view(images), images)

@@ -46,7 +46,7 @@ class NamedPart:
     frequency: tuple[float, ...] | None = None
     pieces: tuple["_Measured", ...] = ()
 
-    def deviation(self, power: Array) -> float | None:
+    def deviation(self, power: NDArray[np.float32]) -> float | None:
         """Return the standard deviation of what stands out of its surroundings in a spectrum; None for wide parts."""
         if not self.pieces:
             return None
@@ -76,7 +76,7 @@ class _Measured:
         weights = scale * np.broadcast_to(grid.multiplicity, grid.half_shape)[inside]
         return cls(np.flatnonzero(inside), weights, np.flatnonzero(around))
 
-    def variance(self, power: Array) -> float:
+    def variance(self, power: NDArray[np.float32]) -> float:
         """Return the variance of what stands out of the power around."""
         if not len(self.around):
             return 0.0
@@ -191,10 +191,10 @@ def _joined(
     return replace(part, direction=direction, period=1 / hypot(f_y, f_x), frequency=(f_y, f_x))
 
 
-def _tapered_power(signal: Signal, shape: tuple[int, ...]) -> Array:
+def _tapered_power(signal: Signal, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return the mean power of a few tapered tiles of `shape` and of all colours of an image (C, H, W)."""
     height, width = shape
-    taper = np.outer(hann_taper(height), hann_taper(width)).astype(np.float32)
+    taper = _unit_taper(shape)
     corners = [
         (top, left)
         for top in range(0, signal.shape[1] - height + 1, height)
@@ -204,10 +204,17 @@ def _tapered_power(signal: Signal, shape: tuple[int, ...]) -> Array:
     total = np.zeros((height, width // 2 + 1), np.float32)
     for top, left in (corners[index] for index in chosen):
         for plane in signal[:, top : top + height, left : left + width]:
-            wave = scipy.fft.rfft2((plane - plane.mean(dtype=np.float64)).astype(np.float32) * taper)
-            total += wave.real**2 + wave.imag**2
-    scale = float(np.sum(taper.astype(np.float64) ** 2)) * len(chosen) * len(signal)
-    return np.asarray(total, np.float64) / scale
+            tile = np.subtract(plane, plane.mean(), dtype=np.float32)
+            wave = scipy.fft.rfft2(np.multiply(tile, taper, out=tile), overwrite_x=True)
+            total += np.square(wave.real) + np.square(wave.imag)
+    return total / np.float32(len(chosen) * len(signal))
+
+
+@lru_cache(maxsize=4)
+def _unit_taper(shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the taper of tiles of `shape`, of unit sum of squares."""
+    taper = np.outer(*map(hann_taper, shape))
+    return np.asarray(taper / np.linalg.norm(taper), np.float32)
 
 
 def _rounded(value: float | None) -> float | None:

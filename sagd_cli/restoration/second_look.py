@@ -44,8 +44,11 @@ def look_again(
     """Find noise in what was restored, and restore anew with the sum of all that was found, three passes at most.
 
     `restore` restores the damaged images, not the restored ones: a filter that is used twice takes from the image
-    twice. A pass counts only if less noise is left than before, on the frequencies of `grid`.
+    twice. A pass counts only if less noise is left than before, on the frequencies of `grid`. Where some is lost, there
+    is no second look: what was put in its place is no image that noise could be told from.
     """
+    if inf in first.noise.levels:
+        return first
     seen = replace(first, left=_beyond_lines(find(first.restored), first.noise, grid))
     for _ in range(MOST_PASSES - 1):
         if seen.left is None:
@@ -145,7 +148,5 @@ def _pieces(noise: NoiseSpectrum) -> Iterator[object]:
 
 
 def _power(noise: NoiseSpectrum | None, grid: FrequencyGrid) -> float:
-    """Return the variance of noise, infinite where some is lost."""
-    if noise is None:
-        return 0.0
-    return inf if inf in noise.levels else grid.mean(noise.power(grid))
+    """Return the variance of noise."""
+    return 0.0 if noise is None else grid.mean(noise.power(grid))

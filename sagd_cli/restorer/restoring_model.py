@@ -28,7 +28,7 @@ from sagd_cli.diffusion.denoiser import as_network
 from sagd_cli.diffusion.prediction import Network
 from sagd_cli.errors import UsageError
 from sagd_cli.model.model import Model
-from sagd_cli.model.network import build_backbone, laid_out, seen_shape, side_multiple
+from sagd_cli.model.network import build_backbone, seen_shape, side_multiple
 from sagd_cli.run.folder import open_run
 from sagd_cli.spectral.band import ANY, RINGS
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -208,7 +208,8 @@ def packed_model(path: Path, device: torch.device) -> RestoringModel:
     shape = tuple(about["shape"])
     network = build_backbone(config.backbone, seen_shape(config, shape))
     network.load_state_dict(weights)
-    network = laid_out(network.to(device), device).eval().requires_grad_(False)
+    # Channels last, this network takes a sixth to a third less time, on the CPU as well.
+    network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     white = config.filter.weights(shape[1:])
     return RestoringModel(
         Model(PACKAGED_NAME, config, network, 0, white, shape, np.dtype(np.uint8), None, {})

@@ -56,8 +56,8 @@ Streams = torch.Generator | Sequence[torch.Generator] | BatchStream | None
 
 
 def tensor_on(device: torch.device | str, values: NDArray[np.generic]) -> Tensor:
-    """Return a float32 copy of `values` on `device`."""
-    return torch.as_tensor(np.array(values, dtype=np.float32), device=device)
+    """Return a float32 copy of `values` on `device`; the host does not wait until a GPU has it."""
+    return torch.from_numpy(np.array(values, dtype=np.float32)).to(device, non_blocking=True)
 
 
 def white_noise(shape: tuple[int, ...], streams: Streams, device: torch.device | str) -> Tensor:

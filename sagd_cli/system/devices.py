@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sagd_cli.errors import UsageError
+from sagd_cli.system.gpus import AMPERE, unusable_gpu
 
 if TYPE_CHECKING:
     import torch
@@ -37,17 +38,21 @@ def check_device(name: str) -> None:
         raise UsageError(f"unknown device {name!r}", "Devices are auto, cpu, cuda and cuda:N.")
 
 
-def choose_device(name: str) -> "torch.device":
-    """Return the device for auto | cpu | cuda | cuda:N; raise UsageError for one that is not there."""
+def choose_device(name: str, must_exist: bool = True) -> "torch.device":
+    """Return the device for auto | cpu | cuda | cuda:N.
+
+    Raises UsageError for another name, and for a device that is not there if it `must_exist`.
+    """
     check_device(name)
     import torch
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError("this machine or this build of torch has no CUDA", "Use --device auto or cpu.")
-    if index and int(index) >= torch.cuda.device_count():
+    if must_exist and kind == "cuda" and not torch.cuda.is_available():
+        why = unusable_gpu() or "this machine or this build of torch has no CUDA"
+        raise UsageError(why, "Use --device auto or cpu.")
+    if must_exist and index and int(index) >= torch.cuda.device_count():
         raise UsageError(f"there is no {name}: this machine has {torch.cuda.device_count()} CUDA devices")
     return torch.device(name)
 
@@ -64,11 +69,18 @@ def peak_memory(device: "torch.device") -> int:
 
 
 def autocast_dtype(precision: str, device: "torch.device") -> "torch.dtype | None":
-    """Return bfloat16 for bf16, or for auto on CUDA; None means float32 throughout."""
+    """Return bfloat16 for bf16, or for auto on a GPU that computes with it; None means float32 throughout."""
     import torch
 
-    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda" and _has_bfloat16(device))
     return torch.bfloat16 if wanted else None
+
+
+def _has_bfloat16(device: "torch.device") -> bool:
+    """Whether a GPU computes with bfloat16. Those before Ampere only imitate it; one that is not here counts as new."""
+    import torch
+
+    return not torch.cuda.is_available() or torch.cuda.get_device_capability(device) >= AMPERE
 
 
 def available_memory(device: "torch.device") -> int | None:
@@ -76,8 +88,11 @@ def available_memory(device: "torch.device") -> int | None:
     if device.type == "cuda":
         import torch
 
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + cached
+        try:
+            free = int(torch.cuda.mem_get_info(device)[0])
+        except (RuntimeError, AssertionError):  # there is no GPU, or torch was built without CUDA
+            return None
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     groups = Path("/sys/fs/cgroup")
     known = [
         _free_of_machine(Path("/proc/meminfo")),

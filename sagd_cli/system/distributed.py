@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sagd_cli.errors import ConfigError, SagdError
+from sagd_cli.errors import ConfigError, SagdError, UsageError
 from sagd_cli.system.environment import variable
 
 COLLECTIVE_PATIENCE = timedelta(minutes=30)  # the first process writes checkpoints while the others wait
@@ -48,12 +48,17 @@ class World:
         first = self.rank * accumulate
         return [range(k * size, (k + 1) * size) for k in range(first, first + accumulate)]
 
-    def wrapped(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """Return `module`, with gradients averaged over the processes where there are several."""
+    def wrapped(self, module: nn.Module, device: torch.device, has_idle: bool = False) -> nn.Module:
+        """Return `module`, with gradients averaged over the processes where there are several.
+
+        `has_idle`: some of its parameters get no gradient, so each step looks which.
+        """
         if self.size == 1:
             return module
         ids = [device] if device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
+        return DistributedDataParallel(
+            module, device_ids=ids, gradient_as_bucket_view=True, find_unused_parameters=has_idle
+        )
 
     def average(self, *tensors: Tensor | None) -> None:
         """Replace each tensor by its mean over the processes."""
@@ -103,10 +108,33 @@ def speaks() -> bool:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """Return `device`; for "cuda" without a number under `torchrun`, the CUDA device of this process."""
-    if str(device) == "cuda" and is_launched():
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    return device
+    """Return `device`; for "cuda" without a number under `torchrun`, the CUDA device of this process.
+
+    Where a launcher shows each process one device alone, it is that one. Raises UsageError when several processes of a
+    machine would share a device, and when there is none for this process.
+    """
+    if device.type != "cuda" or not is_launched():
+        return device
+    here, count = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if device.index is not None and here > 1 and count > 1:
+        raise UsageError(
+            f"{here} processes of this machine cannot share {device}",
+            "Give --device cuda: each process then takes a device of its own.",
+        )
+    if device.index is not None or (count == 1 and os.environ.get("CUDA_VISIBLE_DEVICES")):
+        return torch.device("cuda", device.index or 0)
+    rank = os.environ.get("LOCAL_RANK", "")
+    if not rank.isdecimal():
+        raise UsageError(
+            "WORLD_SIZE says that there are several processes, and there is no LOCAL_RANK",
+            "Start them with torchrun, or unset WORLD_SIZE.",
+        )
+    if int(rank) >= count:
+        raise UsageError(
+            f"process {rank} of this machine has no device of its own: there are {count}",
+            f"Start at most {count} with --nproc-per-node, or use --device cpu.",
+        )
+    return torch.device("cuda", int(rank))
 
 
 @contextmanager

@@ -25,8 +25,9 @@ def in_order(
     """Yield each of `items` with work(item), in their order, while `threads` work on the next ones.
 
     An item is taken when there is room for it: one more than there are threads are worked on or wait, and no more than
-    fit when each takes the share `load(item)` of the memory. One is always taken. What `work` raises is raised at its
-    place. When this ends early, nothing more is begun.
+    fit when each takes the share `load(item)` of the memory. One of more than half is worked on alone, and in this
+    thread, which a signal stops at once. What `work` raises is raised at its place. When this ends early, nothing more
+    is begun.
     """
     threads = threads or thread_count()
     with ThreadPoolExecutor(threads) as pool:
@@ -34,11 +35,15 @@ def in_order(
         try:
             for item in items:
                 share = load(item)
+                is_large = share > 1 / 2
                 while waiting and (
-                    len(waiting) > threads or share + sum(other for _, other, _ in waiting) > 1
+                    is_large or len(waiting) > threads or share + sum(other for _, other, _ in waiting) > 1
                 ):
                     yield _done(waiting)
-                waiting.append((item, share, pool.submit(work, item)))
+                if is_large:
+                    yield item, work(item)
+                else:
+                    waiting.append((item, share, pool.submit(work, item)))
             while waiting:
                 yield _done(waiting)
         finally:

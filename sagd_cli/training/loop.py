@@ -69,8 +69,8 @@ def run_loop(
     gradient is not finite, or when weights to be saved are not. Raises ConfigError when the batch does not divide
     evenly.
     """
-    trainer = _Trainer(state, batch_at, loss, settings, world or World())
     with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
+        trainer = _Trainer(state, batch_at, loss, settings, world or World())
         while state.step < settings.steps:
             trainer.step()
             callbacks.step_done()
@@ -113,9 +113,12 @@ class _Trainer:
         self._state, self._batch_at, self._loss, self._settings = state, batch_at, loss, settings
         self.world = world
         self._parts = world.parts(settings.batch_size, settings.accumulate)
-        self._wrapped = module = world.wrapped(state.network, state.device)
-        self._module: nn.Module = torch.compile(module) if settings.compile else module  # type: ignore[assignment]
         self._autocast = autocast_dtype(settings.precision, state.device)
+        self._module: nn.Module = state.network
+        self._wrapped = module = world.wrapped(
+            state.network, state.device, world.size > 1 and self._has_idle()
+        )
+        self._module = torch.compile(module) if settings.compile else module  # type: ignore[assignment]
         # The first checkpoint comes soon, after a tenth of the time between two: until then, all can be lost.
         self.saved = time.monotonic() - 0.9 * 60 * settings.checkpoint_minutes
         self._start_sums()
@@ -127,6 +130,13 @@ class _Trainer:
             self._loss.noise.grid.half_shape, device=device
         )  # of the whitened error
         self._steps, self._started = 0, time.monotonic()
+
+    def _has_idle(self) -> bool:
+        """Whether some weights get no gradient: one pass shows it. It changes nothing."""
+        self._pass(self._parts[0])
+        found = any(p.requires_grad and p.grad is None for p in self._state.network.parameters())
+        self._state.optimizer.zero_grad()
+        return found
 
     def is_late(self) -> bool:
         """Whether the clock of the first process asks for a checkpoint."""

@@ -1,5 +1,7 @@
 """Contact sheets of samples while a run trains, always with the same seeds and the averaged network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,15 +46,18 @@ class ContactSheets:
             )
             return False
         sheets = sum(map(self.is_due, range(state.step + 1, settings.steps + 1)))
-        generator = ImageGenerator(model, self.task.config.sampling)
-        evaluations = sheets * len(SEEDS) * generator.network_evaluations
+        evaluations = 0
+        with self._warned("no contact sheets"):
+            generator = ImageGenerator(model, self.task.config.sampling)
+            evaluations = sheets * len(SEEDS) * generator.network_evaluations
+        if not evaluations:
+            return False
         training = max(1, (settings.steps - state.step) * settings.batch_size)
-        if sheets:
-            self.output.note(
-                f"{sheets} contact sheets of {len(SEEDS)} images: {evaluations:,} network evaluations, "
-                f"{evaluations / training:.1%} of training's {training:,}"
-                + ("" if model.has_pixels else "; values beyond black and white are clipped in them")
-            )
+        self.output.note(
+            f"{sheets} contact sheets of {len(SEEDS)} images: {evaluations:,} network evaluations, "
+            f"{evaluations / training:.1%} of training's {training:,}"
+            + ("" if model.has_pixels else "; values beyond black and white are clipped in them")
+        )
         return True
 
     def is_due(self, step: int) -> bool:
@@ -62,20 +67,21 @@ class ContactSheets:
         return step % every == 0 or step == settings.steps
 
     def draw(self, state: TrainingState) -> None:
-        """Draw and write the sheet of this step; an error becomes a warning, so that the training goes on."""
+        """Draw and write the sheet of this step."""
         path = self.run / "samples" / f"step-{state.step:08d}.png"
         devices = [state.device] if state.device.type == "cuda" else []
-        try:
-            with torch.random.fork_rng(devices=devices):
-                generator = ImageGenerator(self.task.model(state, str(self.run)), self.task.config.sampling)
-                parts = generator.batches(SEEDS, self.at_once, Output(quiet=True))
-                images = np.concatenate([pixels for _, pixels in parts])
+        with self._warned(f"no contact sheet of step {state.step}"), torch.random.fork_rng(devices=devices):
+            generator = ImageGenerator(self.task.model(state, str(self.run)), self.task.config.sampling)
+            parts = generator.batches(SEEDS, self.at_once, Output(quiet=True))
+            images = np.concatenate([pixels for _, pixels in parts])
             path.parent.mkdir(exist_ok=True)
             write_array(contact_sheet(ToBytes()(0, images)), path)
-        except (
-            OSError,
-            SagdError,
-            RuntimeError,
-            MemoryError,
-        ) as error:  # torch raises a RuntimeError when memory is short
-            self.output.warn(f"no contact sheet of step {state.step}: {error}")
+
+    @contextmanager
+    def _warned(self, what: str) -> Iterator[None]:
+        """Make an error a warning that begins with `what`, so that the training goes on."""
+        try:
+            yield
+        # torch raises a RuntimeError when memory is short
+        except (OSError, SagdError, RuntimeError, MemoryError) as error:
+            self.output.warn(f"{what}: {error}")

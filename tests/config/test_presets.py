@@ -37,6 +37,8 @@ def test_a_preset_builds_the_network_the_page_describes(name):
     assert config.class_conditional == (data.classes > 0)
     assert config.training.batch_size == int(row["batch"])
     assert config.training.images / 1e6 == float(row["budget (M images)"])
+    room = 48 if "for a large GPU" in presets()[name].read_text() else 24
+    assert estimate_cost(config, data, torch.device("cuda")).memory < 0.9 * room * 2**30
 
 
 @pytest.mark.parametrize("name", presets())

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from sagd_cli.data.images import read_image
-from sagd_cli.detection.find_band import find_band, find_thin
+from sagd_cli.detection.find_band import find_thin
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Notch, Ring, Stripe
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -27,7 +27,7 @@ def save(levels, path):
 
 
 def band_of(path):
-    return find_band([read_image(path)], path)
+    return find_thin([read_image(path)], path).band
 
 
 def test_planted_tones_and_stripes_are_the_band(tmp_path):

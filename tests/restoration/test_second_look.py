@@ -46,6 +46,11 @@ def test_what_was_restored_stays_as_it_is_where_nothing_is_found():
     assert look_again(first, pytest.fail, lambda _: None, GRID) == first
 
 
+def test_there_is_no_second_look_at_what_was_put_in_place_of_what_is_lost():
+    first = Looked(NoiseSpectrum.parse("0.3:1:level=inf"), "first")
+    assert look_again(first, pytest.fail, pytest.fail, GRID) == first
+
+
 @pytest.mark.parametrize("level", [0.5, 0.6])
 def test_a_pass_that_leaves_as_much_is_not_done(level):
     first, found = Looked(notch(0.25, 0.125, 1), "first"), iter([0.5, level])

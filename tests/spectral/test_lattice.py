@@ -55,10 +55,10 @@ def test_all_harmonics_of_a_pattern_are_listed_however_many():
     dots = np.exp(3 * (phases[0] + phases[1]) - 6)
     field = natural((256, 256), 0, 1, 2.0)[0] + 4 * dots
     grid = FrequencyGrid(field.shape)
-    peaks = find_peaks(power_spectrum((field - field.mean())[None], grid, hann=True), grid, 1)
+    peaks, lattice = find_peaks(power_spectrum((field - field.mean())[None], grid, hann=True), grid, 1)
     orders = np.array([(m, n) for m in range(-3, 4) for n in range(-3, 4) if 0 < m * m + n * n <= 9])
     expected = orders @ generators
     found = np.array([peak.center for peak in peaks])
     off = np.abs(expected[:, None] - np.concatenate([found, -found]))
     assert np.max(np.abs(off - np.round(off)), axis=2).min(axis=1).max() < 1.5 / 256
-    assert len(found) > 20 and find_lattice(found, grid.shape).holds(found).all()
+    assert len(found) > 20 and lattice.holds(found).all()

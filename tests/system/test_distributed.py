@@ -10,17 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.interruption import hashes, stop_at
+from torch import distributed
 
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.layers import resolve
 from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
-from sagd_cli.errors import ConfigError, Interrupted
+from sagd_cli.errors import ConfigError, Interrupted, UsageError
 from sagd_cli.model.state import TrainingState
 from sagd_cli.spectral.noise import BLOCK_IMAGES, BatchStream, SpectralNoise
 from sagd_cli.system.console import Output
-from sagd_cli.system.distributed import World
+from sagd_cli.system.distributed import World, own_device
 from sagd_cli.training import loop
 from sagd_cli.training.batches import Batch
 from sagd_cli.training.train import run_training
@@ -130,6 +131,78 @@ def test_gradients_are_exchanged_once_a_step_also_when_compiled(monkeypatch, tin
     )
     trainer.step()
     assert asked == [state.network] * 3
+
+
+class HalfIdle(torch.nn.Module):
+    """A network of which one layer is never used."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.idle = torch.nn.Conv2d(1, 1, 3, padding=1), torch.nn.Conv2d(1, 1, 1)
+
+    def forward(self, x_t, timestep):
+        return self.used(x_t)
+
+
+def test_a_network_with_idle_weights_trains_on_several_processes(tiny_settings):
+    """One process with a group of its own stands for several: the wrapper does not know the difference."""
+    settings = resolve({**tiny_settings, "training.accumulate": 2}).training
+    process = DiffusionLoss(
+        ForwardProcess(make_schedule("linear"), SpectralNoise(FilterConfig(type="white").weights((8, 8))))
+    )
+    alone, together = (TrainingState(HalfIdle(), settings, CPU) for _ in range(2))
+    together.network.load_state_dict(alone.network.state_dict())
+
+    def images(step, places):
+        return Batch(torch.zeros(len(places), 1, 8, 8))
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        trainers = [
+            loop._Trainer(state, images, process, settings, world)
+            for state, world in ((alone, World()), (together, World(0, 2)))
+        ]
+        # A world of two takes half of the batch.
+        trainers[1]._parts = trainers[0]._parts
+        for _ in range(3):
+            for trainer in trainers:
+                trainer.step()
+    finally:
+        distributed.destroy_process_group()
+    for one, two in zip(alone.network.parameters(), together.network.parameters(), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "count", "wanted"),
+    [
+        ("cuda", {}, 4, "cuda"),
+        ("cuda:1", {}, 4, "cuda:1"),
+        ("cpu", {"WORLD_SIZE": "2"}, 0, "cpu"),
+        ("cuda", {"WORLD_SIZE": "4", "LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "4"}, 4, "cuda:3"),
+        ("cuda", {"WORLD_SIZE": "8", "LOCAL_RANK": "3", "CUDA_VISIBLE_DEVICES": "3"}, 1, "cuda:0"),
+        ("cuda:0", {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}, 4, "cuda:0"),
+        ("cuda:0", {"WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, 4, "cannot share cuda:0"),
+        (
+            "cuda",
+            {"WORLD_SIZE": "4", "LOCAL_RANK": "2", "LOCAL_WORLD_SIZE": "4"},
+            2,
+            "process 2 .* there are 2",
+        ),
+        ("cuda", {"WORLD_SIZE": "4"}, 2, "no LOCAL_RANK"),
+    ],
+)
+def test_each_process_has_a_device_of_its_own_or_is_refused(monkeypatch, name, environment, count, wanted):
+    for key in ("WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(key, raising=False)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    if wanted.startswith(("cuda", "cpu")):
+        assert own_device(torch.device(name)) == torch.device(wanted)
+    else:
+        with pytest.raises(UsageError, match=wanted):
+            own_device(torch.device(name))
 
 
 @pytest.mark.parametrize(("size", "accumulate"), [(1, 1), (3, 1), (1, 4), (2, 3)])

@@ -26,7 +26,7 @@ def test_results_come_in_the_order_of_the_items(threads):
     assert list(in_order(squared, range(20), light, threads)) == [(n, n * n) for n in range(20)]
 
 
-@pytest.mark.parametrize(("share", "most"), [(0.0, 4), (0.3, 4), (0.4, 3), (2.0, 2)])
+@pytest.mark.parametrize(("share", "most"), [(0.0, 4), (0.3, 4), (0.4, 3), (0.6, 1), (2.0, 1)])
 def test_only_so_many_items_are_taken_ahead(share, most):
     """One more than there are threads, or as many as fit, and the one that waits for room."""
     taken = []
@@ -38,6 +38,12 @@ def test_only_so_many_items_are_taken_ahead(share, most):
 
     ahead = [len(taken) - n for n, _ in in_order(int, items(), lambda _: share, 2)]
     assert max(ahead) == most
+
+
+def test_a_large_item_is_worked_on_by_the_thread_that_asks():
+    here = threading.get_ident()
+    found = in_order(lambda _: threading.get_ident(), [0.1, 0.9, 0.1, 0.1, 3.0], lambda item: item, 2)
+    assert [one == here for _, one in found] == [False, True, False, False, True]
 
 
 def test_an_error_comes_at_its_place_and_nothing_more_is_begun():

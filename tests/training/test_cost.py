@@ -68,6 +68,30 @@ def test_activations_follow_the_batch_and_the_precision_and_the_rest_does_not():
     assert large.flops == small.flops
 
 
+def test_a_compiled_network_keeps_less_and_a_gpu_need_not_be_there():
+    settings = {"training.batch_size": 32}
+    eager, compiled = (estimated((1, 28, 28), **settings, **{"training.compile": on}) for on in (False, True))
+    assert compiled.activations == pytest.approx(cost.COMPILED_SHARE * eager.activations)
+    assert compiled.fixed == eager.fixed
+    full, half = (
+        estimate_cost(
+            resolve({**settings, "training.precision": precision}),
+            DataSize(9, (1, 28, 28), 0),
+            torch.device("cuda:3"),
+        )
+        for precision in ("fp32", "auto")
+    )
+    # CUDA computes norms in float32 also under autocast, and they keep more than convolutions do.
+    assert 0.5 < half.activations / full.activations < 0.9
+
+
+def test_a_run_on_cuda_can_be_planned_where_there_is_none(sagd):
+    told = sagd("train", "--dry-run", "--device", "cuda", "--json")
+    assert told.code == 0 and told.json["estimate"]["device"] == "cuda"
+    assert told.json["estimate"]["available_bytes"] is None
+    assert "free        unknown" in sagd("train", "--dry-run", "--device", "cuda").err
+
+
 def test_what_is_kept_is_what_real_tensors_keep():
     """The same network trained for real on the CPU keeps as many bytes as its shadow."""
     config = resolve({"training.batch_size": 8})

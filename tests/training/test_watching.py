@@ -20,6 +20,7 @@ from sagd_cli.run.folder import open_run
 from sagd_cli.run.log import scalars
 from sagd_cli.sampling.generator import ImageGenerator
 from sagd_cli.system.console import Output
+from sagd_cli.training import sheets as sheets_module
 from sagd_cli.training.loop import BACKWARD, FORWARD
 from sagd_cli.training.profiling import MARKS, _kernel_times, _parts, profile_training
 from sagd_cli.training.train import Conduct, run_training
@@ -101,6 +102,17 @@ def test_data_that_cannot_be_drawn_trains_with_one_warning(tiny_settings, tmp_pa
     assert run_training(config, tmp_path / "run", CPU, QUIET)["step"] == 8
     assert capfd.readouterr().err.count("no contact sheets") == 1
     assert not (tmp_path / "run" / "samples").exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), UsageError("no such class")])
+def test_sheets_that_cannot_be_prepared_stop_no_training(tiny_settings, tmp_path, capfd, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(sheets_module, "ImageGenerator", fails)
+    config = resolve({**tiny_settings, "training.sample_images": 24})
+    assert run_training(config, tmp_path / "run", CPU, QUIET)["step"] == 8
+    assert f"no contact sheets: {error}" in capfd.readouterr().err
 
 
 def test_a_sheet_that_cannot_be_written_stops_no_training(tiny_settings, tmp_path, capfd):

@@ -66,9 +66,8 @@ def _metadata(icc: str, tags: list[Any], chunks: list[Any], **others: Any) -> Me
     """Return metadata from what JSON makes of them: bytes are hexadecimal there, and tuples are lists."""
     parts = tuple((bytes.fromhex(kind), bytes.fromhex(content)) for kind, content in chunks)
     found = Metadata(bytes.fromhex(icc), tuple(_tag(*tag) for tag in tags), chunks=parts)
-    return replace(
-        found, **{key: tuple(one) if isinstance(one, list) else one for key, one in others.items()}
-    )
+    rest: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in others.items()}
+    return replace(found, **rest)
 
 
 def _tag(code: int, kind: int, value: str, parts: list[Any]) -> Tag:

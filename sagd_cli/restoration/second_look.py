@@ -44,8 +44,9 @@ def look_again(
     """Find noise in what was restored, and restore anew with the sum of all that was found, three passes at most.
 
     `restore` restores the damaged images, not the restored ones: a filter that is used twice takes from the image
-    twice. A pass counts only if less noise is left than before, on the frequencies of `grid`. Where some is lost, there
-    is no second look: what was put in its place is no image that noise could be told from.
+    twice. A pass counts only if less noise is left than before, on the frequencies of `grid`. One that raises DataError
+    does not count: some estimates cannot take that noise. Where some is lost, there is no second look: what was put in
+    its place is no image that noise could be told from.
     """
     if inf in first.noise.levels:
         return first
@@ -54,7 +55,10 @@ def look_again(
         if seen.left is None:
             break
         noise = NoiseSpectrum((*seen.noise.parts, *seen.left.parts)).merged
-        restored = restore(noise)
+        try:
+            restored = restore(noise)
+        except DataError:
+            break
         left = _beyond_lines(find(restored), noise, grid)
         if _power(left, grid) >= _power(seen.left, grid):
             break
@@ -100,7 +104,11 @@ def look_again_at_some(prepared: Prepared, measuring: Measuring) -> Prepared:
 
     assert prepared.noise is not None
     shape = max((image.pixels.shape[1:] for image in images), key=np.prod)
-    seen = look_again(Looked(prepared.noise, restore(prepared.noise)), restore, find, FrequencyGrid(shape))
+    try:
+        first = Looked(prepared.noise, restore(prepared.noise))
+    except DataError:  # it is said of each image that cannot be restored
+        return prepared
+    seen = look_again(first, restore, find, FrequencyGrid(shape))
     if seen.left is not None:
         output.note(f"left after it: {seen.left.shown}")
     if seen.noise is prepared.noise:

@@ -6,6 +6,7 @@ import tifffile
 from support.synthetic import gaussian_fields, wave
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
+from sagd_cli.errors import DataError
 from sagd_cli.restoration.second_look import Looked, look_again
 from sagd_cli.spectral.grid import FrequencyGrid
 
@@ -57,6 +58,19 @@ def test_a_pass_that_leaves_as_much_is_not_done(level):
     seen = look_again(first, lambda _: "second", lambda _: notch(0.25, 0.25, next(found)), GRID)
     assert (seen.noise, seen.restored) == (first.noise, "first")
     assert seen.left == notch(0.25, 0.25, 0.5)
+
+
+def test_a_pass_that_cannot_be_done_leaves_what_was_restored():
+    def restore(_):
+        raise DataError("the band leaves no frequency to compare it with")
+
+    first = Looked(notch(0.25, 0.125, 1), "first")
+    seen = look_again(first, restore, lambda _: NoiseSpectrum.parse("white:level=0.1"), GRID)
+    assert (seen.noise, seen.restored, seen.left) == (
+        first.noise,
+        "first",
+        NoiseSpectrum.parse("white:level=0.1"),
+    )
 
 
 def test_tones_among_lines_that_were_taken_away_are_the_images_own():

@@ -150,6 +150,8 @@ def _form(file: Path | BytesIO, path: Path) -> FitsForm:
                 raise DataError(
                     f"holds integers of {header['BITPIX']} bits", "Save them as floats of 64 bits."
                 )
+            if header.get("BSCALE", 1) == 0:
+                raise DataError("has BSCALE 0, which makes all its values one")
             check_size(height * width)
             count = math.prod(axes)
             check_size(count)

@@ -134,6 +134,7 @@ def test_a_cube_and_its_pages_are_restored_alike(sagd, tmp_path):
     [
         (lambda path: write(path, None), "holds no image"),
         (lambda path: write(path, PLANES), "holds integers of 64 bits"),
+        (lambda path: write(path, PLANES.astype(np.int16), {"BSCALE": 0.0}), "has BSCALE 0"),
         (lambda path: path.write_bytes(b"SIMPLE  = nonsense"), "is not a readable FITS file"),
     ],
 )

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sagd_cli.data.images import Image, ImagePlace, images_in, is_stack, read_even_empty, read_image
+from sagd_cli.data.images import Image, ImagePlace, images_in, read_even_empty, read_image
 from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey
 from sagd_cli.errors import DataError, SagdError, UsageError
-from sagd_cli.files.formats import accepted_suffixes, format_in, format_of, is_lossless
+from sagd_cli.files.formats import accepted_suffixes, format_in, format_of, is_lossless, stack_form
 from sagd_cli.system.console import Output, output
 from sagd_cli.system.files import reason_of, refuse_existing, remove_left_over, shown_path
 
@@ -27,9 +27,9 @@ DOCUMENTS = frozenset(
 
 def output_name(path: Path) -> str:
     """Return the name to write the processed `path` under: its own if that holds it unchanged, else in .png or .tif."""
-    name, many = format_of(path), is_stack(path)
-    fits = name == "TIFF" if many else name is not None and is_lossless(name)
-    return path.name if fits else f"{path.stem}{'.tif' if many else '.png'}"
+    name, form = format_of(path), stack_form(path)
+    fits = name is not None and is_lossless(name) if form is None else name == form.format
+    return path.name if fits else f"{path.stem}{'.png' if form is None else '.tif'}"
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -5,18 +5,15 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sagd_cli.data.images import Image, known_format, metadata_of_image, naming, samples_of, write_image
 from sagd_cli.data.kept_images import KeptImages
 from sagd_cli.errors import DataError, SagdError
+from sagd_cli.files.layout import StackForm
 from sagd_cli.files.metadata import Metadata
 from sagd_cli.system.files import atomic_path, shown_path
-
-if TYPE_CHECKING:
-    from sagd_cli.files.stacks import StackForm
 
 
 @dataclass
@@ -49,7 +46,7 @@ class ImageWriter:
         if image_like.stack is None:
             write_image(image_like, pixels, path)
             return True
-        if known_format(path) != "TIFF":
+        if known_format(path) not in ("TIFF", image_like.stack.format):
             raise DataError(f"{shown_path(path)} cannot hold a stack", "Name the file .tif.")
         with naming(path):
             if path not in self._open:
@@ -57,7 +54,7 @@ class ImageWriter:
                 self._open[path] = _OpenStack(path, image_like.stack, pixels.nbytes, kept)
                 self._open[path].go_on(self.begun.get(str(path), 0))
             stack = self._open[path]
-            if image_like.page != stack.written:
+            if (image_like.page or 0) != stack.written:
                 raise DataError(f"{shown_path(path)} cannot be written without its image {stack.written + 1}")
             stack.add(samples_of(image_like, pixels), metadata_of_image(image_like))
             is_whole = stack.written == image_like.stack.count
@@ -82,13 +79,15 @@ def kept_images(folder: Path, path: Path) -> KeptImages:
 class _OpenStack:
     """A stack that is being written, of which `written` images are there; they are `kept` elsewhere too."""
 
-    def __init__(self, path: Path, form: "StackForm", image_bytes: int, kept: KeptImages | None) -> None:
-        from sagd_cli.files.stacks import StackWriter
+    def __init__(self, path: Path, form: StackForm, image_bytes: int, kept: KeptImages | None) -> None:
+        if known_format(path) != form.format:
+            from sagd_cli.files.stacks import TiffForm
 
+            form = TiffForm(path, form.count, form.values)
         self.written = 0
         self._kept = kept
         self._place: AbstractContextManager[Path] = atomic_path(path)
-        self._writer: StackWriter = StackWriter(self._place.__enter__(), form, image_bytes)
+        self._writer = form.writer(self._place.__enter__(), image_bytes)
 
     def go_on(self, count: int) -> None:
         """Write the first `count` images that are kept."""

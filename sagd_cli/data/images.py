@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +35,12 @@ from sagd_cli.files.formats import (
     format_in,
     format_of,
     read_metadata,
+    stack_form,
 )
+from sagd_cli.files.layout import StackForm
 from sagd_cli.files.metadata import NOTHING, Metadata
 from sagd_cli.system.console import output
 from sagd_cli.system.files import atomic_path, reason_of, shown_path
-
-if TYPE_CHECKING:
-    from sagd_cli.files.stacks import StackForm
 
 
 class ImagePlace(NamedTuple):
@@ -76,7 +75,7 @@ class Image:
     metadata: Metadata = NOTHING  # what else the file holds and `write_image` carries over
     missing: Missing | None = None  # which pixels were filled, and what the file holds there
     page: int | None = None  # the number in a stack, of the form `stack`
-    stack: "StackForm | None" = None
+    stack: StackForm | None = None  # also of one image, where it is written in such a form
 
     @property
     def place(self) -> ImagePlace:
@@ -138,14 +137,10 @@ class Image:
 
 
 def images_in(path: Path) -> list[ImagePlace]:
-    """Return where the images of a file are: a TIFF file may hold several, and what cannot be read counts as one."""
-    form = _stack_form(path)
-    return [ImagePlace(path)] if form is None else [ImagePlace(path, number) for number in range(form.count)]
-
-
-def is_stack(path: Path) -> bool:
-    """Whether a file is a TIFF file of several images, whatever its suffix."""
-    return _stack_form(path) is not None
+    """Return where the images of a file are: it may hold several, and what cannot be read counts as one."""
+    form = stack_form(path)
+    is_one = form is None or form.count == 1
+    return [ImagePlace(path)] if is_one or form is None else [ImagePlace(path, k) for k in range(form.count)]
 
 
 def read_image(path: Path, page: int | None = None) -> Image:
@@ -165,14 +160,13 @@ def read_even_empty(path: Path, page: int | None = None) -> Image:
     """Read an image as `read_image` does, also one that holds nothing but missing data."""
     place = ImagePlace(path, page)
     try:
-        if page is None:
+        form = stack_form(path)
+        if form is None or (page is None and form.count > 1):
             data = _contents(path)
             name = format_in(data)
             return _image(place, decode(data, name), read_metadata(data, name))
-        from sagd_cli.files.stacks import decode_stack
-
-        samples, metadata = decoded("TIFF", partial(decode_stack, path, page))
-        return replace(_image(place, samples, metadata), page=page, stack=_stack_form(path))
+        samples, metadata = decoded(form.format, partial(form.decode, page or 0))
+        return replace(_image(place, samples, metadata), page=page, stack=form)
     except DataError as error:
         raise DataError(f"{place.shown} {error.message}", error.hint) from error
 
@@ -193,17 +187,6 @@ def _image(place: ImagePlace, samples: np.ndarray, metadata: Metadata) -> Image:
         output().once(f"{what} are filled from what lies around them; images that are written keep them")
     stated = Range(*metadata.values) if metadata.values and Range.is_sound(*metadata.values) else None
     return Image(pixels, alpha, place.path, stated, metadata, missing)
-
-
-def _stack_form(path: Path) -> "StackForm | None":
-    try:
-        with path.open("rb") as file:
-            is_tiff = path.is_file() and format_in(file.read(64)) == "TIFF"
-    except (OSError, ValueError, DataError):
-        return None
-    from sagd_cli.files.stacks import stack_form
-
-    return stack_form(path) if is_tiff else None
 
 
 def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:

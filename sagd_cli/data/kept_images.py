@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,10 @@ class KeptImages:
 
 def _metadata(icc: str, tags: list[Any], chunks: list[Any], **others: Any) -> Metadata:
     """Return metadata from what JSON makes of them: bytes are hexadecimal there, and tuples are lists."""
-    pairs = {key: value if not isinstance(value, list) else tuple(value) for key, value in others.items()}
     parts = tuple((bytes.fromhex(kind), bytes.fromhex(content)) for kind, content in chunks)
-    return Metadata(bytes.fromhex(icc), tuple(_tag(*tag) for tag in tags), chunks=parts, **pairs)
+    found = Metadata(bytes.fromhex(icc), tuple(_tag(*tag) for tag in tags), chunks=parts)
+    rest: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in others.items()}
+    return replace(found, **rest)
 
 
 def _tag(code: int, kind: int, value: str, parts: list[Any]) -> Tag:

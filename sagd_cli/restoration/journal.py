@@ -182,7 +182,9 @@ def told_by(omission: Omission, places: Any, files: Iterable[Path]) -> dict[str,
         sources = [part.source for part in omission.noise.parts]
         read += chain(*(list_images(Path(one.path)) for one in sources if isinstance(one, MeasuredNoise)))
     if omission.reference is not None:
-        pixels = sha256(b"".join(sha256(image.pixels).digest() for image in omission.reference.images))
+        pixels = sha256(
+            b"".join(sha256(image.pixels.tobytes()).digest() for image in omission.reference.images)
+        )
         settings["reference"] = f"{omission.reference.data} {pixels.hexdigest()[:16]}"
     if omission.model is not None:
         weights = omission.model.model.network.state_dict().values()

@@ -81,7 +81,7 @@ def test_what_cuda_refuses_is_refused_and_what_waits_is_noted():
             lambda: x[x > 1],
             lambda: x[[0, 1]],
             lambda: x[torch.tensor(1, device=CUDA)],
-            lambda: x.cpu(),
+            x.cpu,
             lambda: torch.zeros(3).to(CUDA),
             lambda: torch.unique(x),
         ):
@@ -107,7 +107,10 @@ def test_a_step_of_training_never_waits(name):
 
 
 def test_images_that_stay_in_memory_are_fetched_without_waiting():
-    images, labels = torch.zeros(20, 1, 24, 24, dtype=torch.uint8), Labels(torch.zeros(20, dtype=torch.int64), 3, 0.1)
+    images, labels = (
+        torch.zeros(20, 1, 24, 24, dtype=torch.uint8),
+        Labels(torch.zeros(20, dtype=torch.int64), 3, 0.1),
+    )
     with pretended_cuda() as waits:
         labels = labels._replace(values=labels.values.to(CUDA))
         batches = Batches(images, 8, 0, labels, CUDA, Views(flips=True, turns=True, crops=(16,)))
@@ -154,7 +157,11 @@ def test_images_are_restored_on_the_device_as_on_the_cpu(estimate):
     y = torch.arange(2 * 3 * 10 * 12.0).sin().view(2, 3, 10, 12)  # sides that are continued
 
     def restored(device, y):
-        model = RestoringModel(task.model(task.start(device)[0], "run")) if ESTIMATES[estimate].needs_model else None
+        model = (
+            RestoringModel(task.model(task.start(device)[0], "run"))
+            if ESTIMATES[estimate].needs_model
+            else None
+        )
         how = Restoring(estimate, samples=2, uncertain=ESTIMATES[estimate].has_deviation, steps=3)
         return Restorer(model, how).restore(y, [noise, None], ["one", "two"])
 
@@ -186,7 +193,9 @@ def test_the_checks_of_the_numerics_run_on_the_device(monkeypatch):
     """With one sampler for all: each takes an evaluation at a time, and there are thousands."""
     monkeypatch.setattr(self_check, "SAMPLERS", {"dpmpp": SAMPLERS["dpmpp"]})
     monkeypatch.setattr(self_check, "SCHEDULES", {"cosine": SCHEDULES["cosine"]})
-    monkeypatch.setattr(self_check, "WEIGHTS", {name: self_check.WEIGHTS[name] for name in ("falling", "gap")})
+    monkeypatch.setattr(
+        self_check, "WEIGHTS", {name: self_check.WEIGHTS[name] for name in ("falling", "gap")}
+    )
     monkeypatch.setattr(self_check, "CHECK_DRAWS", 512)
     with pretended_cuda():
         assert [check.name for check in self_check.run_checks(CUDA) if not check.ok] == []

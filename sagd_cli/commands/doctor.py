@@ -128,7 +128,9 @@ def _text(result: dict[str, Any]) -> str:
     lines = []
     for key, value in result.items():
         if isinstance(value, dict):
-            items = [f"{k} {', '.join(v) if isinstance(v, list) else v}" for k, v in value.items() if v is not None]
+            items = [
+                f"{k} {', '.join(v) if isinstance(v, list) else v}" for k, v in value.items() if v is not None
+            ]
             lines += [f"{key if i == 0 else '':<16} {item}" for i, item in enumerate(items)]
         elif isinstance(value, list):
             lines += [f"{key if i == 0 else '':<16} {item}" for i, item in enumerate(value or ["none"])]

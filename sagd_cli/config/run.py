@@ -122,7 +122,9 @@ class TrainingConfig(Frozen):
         0.1, ge=0, lt=1, description="Share of images shown without their class, which guidance needs."
     )
     seed: int = Field(0, ge=0, le=LARGEST_INTEGER, description="Seed of the run.")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that have it (compute capability 8.0), else fp32.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 on GPUs that have it (compute capability 8.0), else fp32."
+    )
     compile: bool = Field(False, description="Compile the network with torch.compile.")
     checkpoint_images: int = Field(50_000, ge=1, description="Images between checkpoints.")
     checkpoint_minutes: float = Field(

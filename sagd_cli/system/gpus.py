@@ -26,7 +26,9 @@ def unusable_gpu() -> str | None:
     try:
         torch.cuda.init()
     except Exception as error:  # what a driver says has many types
-        return f"this machine has an NVIDIA GPU that torch cannot use: {str(error).splitlines()[0].rstrip('.')}"
+        return (
+            f"this machine has an NVIDIA GPU that torch cannot use: {str(error).splitlines()[0].rstrip('.')}"
+        )
     return f"this machine has an NVIDIA GPU that torch {torch.__version__} does not find"
 
 
@@ -42,7 +44,9 @@ def cuda_facts() -> dict[str, Any]:
         "runtime": torch.version.cuda,
         "driver": _driver_version(),
         "cudnn": torch.backends.cudnn.version() if is_built else None,
-        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if torch.distributed.is_nccl_available() else None,
+        "nccl": ".".join(map(str, torch.cuda.nccl.version()))
+        if torch.distributed.is_nccl_available()
+        else None,
         "architectures": torch.cuda.get_arch_list(),
         "problem": unusable_gpu(),
     }
@@ -81,7 +85,10 @@ def _problem(device: "torch.device") -> str | None:
 
     matrix = torch.arange(64.0 * 64).sin().view(64, 64)
     image, weight = matrix.view(1, 16, 16, 16), matrix[:36].reshape(16, 16, 3, 3)
-    for name, function, inputs in (("matmul", torch.mm, (matrix, matrix)), ("conv2d", conv2d, (image, weight))):
+    for name, function, inputs in (
+        ("matmul", torch.mm, (matrix, matrix)),
+        ("conv2d", conv2d, (image, weight)),
+    ):
         try:
             found = function(*(x.to(device) for x in inputs)).cpu()
         except RuntimeError as error:

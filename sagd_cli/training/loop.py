@@ -115,7 +115,9 @@ class _Trainer:
         self._parts = world.parts(settings.batch_size, settings.accumulate)
         self._autocast = autocast_dtype(settings.precision, state.device)
         self._module: nn.Module = state.network
-        self._wrapped = module = world.wrapped(state.network, state.device, world.size > 1 and self._has_idle())
+        self._wrapped = module = world.wrapped(
+            state.network, state.device, world.size > 1 and self._has_idle()
+        )
         self._module = torch.compile(module) if settings.compile else module  # type: ignore[assignment]
         # The first checkpoint comes soon, after a tenth of the time between two: until then, all can be lost.
         self.saved = time.monotonic() - 0.9 * 60 * settings.checkpoint_minutes

@@ -157,7 +157,9 @@ def _check(function, args, here, plain, on_cuda, leaves) -> None:
     assert not any(x.is_meta for x in plain), f"C++ has lost values that {place()} uses"
     for generator in leaves:
         if isinstance(generator, _Generator) and generator.made_for != ("cuda" if on_cuda else "cpu"):
-            raise RuntimeError(f"a generator of {generator.made_for} for another device: {function} at {place()}")
+            raise RuntimeError(
+                f"a generator of {generator.made_for} for another device: {function} at {place()}"
+            )
     if not here or function in COPIES:
         return
     others = [x for x in plain if x.dim() > 0]

@@ -183,7 +183,12 @@ def test_a_network_with_idle_weights_trains_on_several_processes(tiny_settings):
         ("cuda", {"WORLD_SIZE": "8", "LOCAL_RANK": "3", "CUDA_VISIBLE_DEVICES": "3"}, 1, "cuda:0"),
         ("cuda:0", {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}, 4, "cuda:0"),
         ("cuda:0", {"WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, 4, "cannot share cuda:0"),
-        ("cuda", {"WORLD_SIZE": "4", "LOCAL_RANK": "2", "LOCAL_WORLD_SIZE": "4"}, 2, "process 2 .* there are 2"),
+        (
+            "cuda",
+            {"WORLD_SIZE": "4", "LOCAL_RANK": "2", "LOCAL_WORLD_SIZE": "4"},
+            2,
+            "process 2 .* there are 2",
+        ),
         ("cuda", {"WORLD_SIZE": "4"}, 2, "no LOCAL_RANK"),
     ],
 )

@@ -75,7 +75,9 @@ def test_a_compiled_network_keeps_less_and_a_gpu_need_not_be_there():
     assert compiled.fixed == eager.fixed
     full, half = (
         estimate_cost(
-            resolve({**settings, "training.precision": precision}), DataSize(9, (1, 28, 28), 0), torch.device("cuda:3")
+            resolve({**settings, "training.precision": precision}),
+            DataSize(9, (1, 28, 28), 0),
+            torch.device("cuda:3"),
         )
         for precision in ("fp32", "auto")
     )

@@ -41,7 +41,7 @@ def cuda_facts() -> dict[str, Any]:
     import torch
 
     is_built, has_nccl = torch.version.cuda is not None, torch.distributed.is_nccl_available()
-    nccl: tuple[int, ...] = torch.cuda.nccl.version() if has_nccl else ()
+    nccl: tuple[int, ...] = torch.cuda.nccl.version() if has_nccl else ()  # type: ignore[no-untyped-call]
     cudnn: int | None = torch.backends.cudnn.version() if is_built else None  # type: ignore[no-untyped-call]
     return {
         "runtime": torch.version.cuda,

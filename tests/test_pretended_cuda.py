@@ -3,19 +3,35 @@
 What that cannot see is in `support/pretended_cuda.py`.
 """
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from support.pretended_cuda import CUDA, pretended_cuda
+from support.sources import array_source
 
 from sagd_cli.config.layers import resolve
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.config.run import SamplingConfig
+from sagd_cli.diffusion import self_check
 from sagd_cli.diffusion.catalogue import SAMPLERS, SCHEDULES, SPACINGS
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.diffusion.time_grids import sampling_levels
+from sagd_cli.evaluation.fidelity import evaluate
+from sagd_cli.evaluation.measures import Measures
+from sagd_cli.restoration.learning import Turned
+from sagd_cli.restorer.catalogue import ESTIMATES
+from sagd_cli.restorer.restorer import Restorer, Restoring
+from sagd_cli.restorer.restoring_model import RestoringModel
 from sagd_cli.sampling.generator import ImageGenerator
+from sagd_cli.system.console import Output
 from sagd_cli.system.distributed import World
+from sagd_cli.training.batches import Batches, Labels, Views
 from sagd_cli.training.loop import _Trainer
 from sagd_cli.training.task import Task
+
+CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 
 TINY = {
     "backbone.options": {"channels": [8, 8], "layers_per_block": 1, "attention": [False, False]},
@@ -35,6 +51,12 @@ TRAININGS = {
 }
 
 
+def task_of(name):
+    task = Task.of(resolve({**TINY, **TRAININGS[name]}))
+    views = [lambda v: v.flip(-1), lambda v: v.flip(-2), lambda v: v.transpose(-1, -2)]
+    return replace(task, views=Turned(views=views)) if name == "damaged" else task  # as omit learns
+
+
 def trainer_of(task):
     state, loss = task.start(CUDA)
     settings = task.config.training
@@ -42,9 +64,38 @@ def trainer_of(task):
     return _Trainer(state, task.batches(CUDA, parts).at, loss, settings, World())
 
 
+def test_what_cuda_refuses_is_refused_and_what_waits_is_noted():
+    with pretended_cuda() as waits:
+        x = torch.arange(6.0).view(2, 3).to(CUDA)
+        waits.clear()
+        for mixed in (
+            lambda: x + torch.zeros(3),
+            lambda: torch.zeros(3)[x[0].long()],
+            lambda: torch.rand(3, generator=torch.Generator("cpu"), device=CUDA),
+        ):
+            with pytest.raises(RuntimeError):
+                mixed()
+        assert waits == {} and torch.equal((2 * x + torch.tensor(1.0)).value, 2 * x.value + 1)
+        for waiting in (
+            lambda: float(x.sum()),
+            lambda: x[x > 1],
+            lambda: x[[0, 1]],
+            lambda: x[torch.tensor(1, device=CUDA)],
+            x.cpu,
+            lambda: torch.zeros(3).to(CUDA),
+            lambda: torch.unique(x),
+        ):
+            waits.clear()
+            waiting()
+            assert sum(waits.values()) > 0
+        waits.clear()
+        torch.zeros(3).to(CUDA, non_blocking=True)
+        assert waits == {}
+
+
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_step_of_training_never_waits(name):
-    task = Task.of(resolve({**TINY, **TRAININGS[name]}))
+    task = task_of(name)
     with pretended_cuda() as waits:
         trainer = trainer_of(task)
         trainer.step()
@@ -53,6 +104,20 @@ def test_a_step_of_training_never_waits(name):
         assert waits == {}
         trainer.check_weights()
         trainer.record()
+
+
+def test_images_that_stay_in_memory_are_fetched_without_waiting():
+    images, labels = (
+        torch.zeros(20, 1, 24, 24, dtype=torch.uint8),
+        Labels(torch.zeros(20, dtype=torch.int64), 3, 0.1),
+    )
+    with pretended_cuda() as waits:
+        labels = labels._replace(values=labels.values.to(CUDA))
+        batches = Batches(images, 8, 0, labels, CUDA, Views(flips=True, turns=True, crops=(16,)))
+        waits.clear()
+        batch = batches.at(1, range(4))
+        assert batch.images.device == batch.labels.device == CUDA and batch.images.shape == (4, 1, 16, 16)
+        assert waits == {}
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -76,3 +141,61 @@ def test_sampling_waits_where_its_images_are_taken_alone(sampler):
         waits.clear()
         generator.draw(range(2))
         assert waits == {"sampling/generator.py signals": 1, "data/tensors.py tensor_pixels": 1}
+
+
+def test_classes_are_guided_on_the_device():
+    task = task_of("classes")
+    with pretended_cuda():
+        state, _ = task.start(CUDA)
+        chosen = SamplingConfig(sampler="ddim", steps=2, guidance=2.0)
+        assert ImageGenerator(task.model(state, "run"), chosen).draw(range(3)).shape == (3, 1, 8, 8)
+
+
+@pytest.mark.parametrize("estimate", ESTIMATES)
+def test_images_are_restored_on_the_device_as_on_the_cpu(estimate):
+    task, noise = task_of("any"), NoiseSpectrum.parse("mid:level=0.3")
+    y = torch.arange(2 * 3 * 10 * 12.0).sin().view(2, 3, 10, 12)  # sides that are continued
+
+    def restored(device, y):
+        model = (
+            RestoringModel(task.model(task.start(device)[0], "run"))
+            if ESTIMATES[estimate].needs_model
+            else None
+        )
+        how = Restoring(estimate, samples=2, uncertain=ESTIMATES[estimate].has_deviation, steps=3)
+        return Restorer(model, how).restore(y, [noise, None], ["one", "two"])
+
+    expected = restored(CPU, y)
+    with pretended_cuda():
+        found = restored(CUDA, y.to(CUDA))
+    assert found.estimate.device == CUDA
+    torch.testing.assert_close(found.estimate.value, expected.estimate)
+
+
+def test_distances_are_computed_on_the_device_as_on_the_cpu():
+    images = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8)).astype(np.uint8)
+    one, two = array_source("one", images[:20]), array_source("two", images[20:] // 2)
+    how = Measures(features="pixels", cache=False, batch_size=20)
+    expected = evaluate(one, two, how, CPU, QUIET)
+    with pretended_cuda() as waits:
+        found = evaluate(one, two, how, CUDA, QUIET)
+        # A batch is taken in, and its features are written; the figures are read at the end.
+        assert set(waits) == {
+            "features/extractor.py __call__",
+            "features/moments.py add",
+            "features/rows.py add",
+            "metrics/frechet.py frechet_distance",
+        }
+    assert found["fd"] == pytest.approx(expected["fd"]) and found["kid"] == pytest.approx(expected["kid"])
+
+
+def test_the_checks_of_the_numerics_run_on_the_device(monkeypatch):
+    """With one sampler for all: each takes an evaluation at a time, and there are thousands."""
+    monkeypatch.setattr(self_check, "SAMPLERS", {"dpmpp": SAMPLERS["dpmpp"]})
+    monkeypatch.setattr(self_check, "SCHEDULES", {"cosine": SCHEDULES["cosine"]})
+    monkeypatch.setattr(
+        self_check, "WEIGHTS", {name: self_check.WEIGHTS[name] for name in ("falling", "gap")}
+    )
+    monkeypatch.setattr(self_check, "CHECK_DRAWS", 512)
+    with pretended_cuda():
+        assert [check.name for check in self_check.run_checks(CUDA) if not check.ok] == []

@@ -116,13 +116,16 @@ def own_device(device: torch.device) -> torch.device:
     if device.type != "cuda" or not is_launched():
         return device
     here, count = int(variable("LOCAL_WORLD_SIZE") or 1), torch.cuda.device_count()
-    if device.index is not None and here > 1 and count > 1:
+    is_numbered = ":" in str(device)
+    if is_numbered and here > 1 and count > 1:
         raise UsageError(
             f"{here} processes of this machine cannot share {device}",
             "Give --device cuda: each process then takes a device of its own.",
         )
-    if device.index is not None or (count == 1 and os.environ.get("CUDA_VISIBLE_DEVICES")):
-        return torch.device("cuda", device.index or 0)
+    if is_numbered:
+        return device
+    if count == 1 and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return torch.device("cuda", 0)
     rank = os.environ.get("LOCAL_RANK", "")
     if not rank.isdecimal():
         raise UsageError(

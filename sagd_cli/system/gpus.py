@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ def unusable_gpu() -> str | None:
     if torch.version.cuda is None:
         return f"this machine has an NVIDIA GPU, and torch {torch.__version__} is a build without CUDA"
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except Exception as error:  # what a driver says has many types
         return (
             f"this machine has an NVIDIA GPU that torch cannot use: {str(error).splitlines()[0].rstrip('.')}"
@@ -39,14 +40,14 @@ def cuda_facts() -> dict[str, Any]:
     """
     import torch
 
-    is_built = torch.version.cuda is not None
+    is_built, has_nccl = torch.version.cuda is not None, torch.distributed.is_nccl_available()
+    nccl: tuple[int, ...] = torch.cuda.nccl.version() if has_nccl else ()  # type: ignore[no-untyped-call]
+    cudnn: int | None = torch.backends.cudnn.version() if is_built else None  # type: ignore[no-untyped-call]
     return {
         "runtime": torch.version.cuda,
         "driver": _driver_version(),
-        "cudnn": torch.backends.cudnn.version() if is_built else None,
-        "nccl": ".".join(map(str, torch.cuda.nccl.version()))
-        if torch.distributed.is_nccl_available()
-        else None,
+        "cudnn": cudnn,
+        "nccl": ".".join(map(str, nccl)) or None,
         "architectures": torch.cuda.get_arch_list(),
         "problem": unusable_gpu(),
     }
@@ -85,10 +86,11 @@ def _problem(device: "torch.device") -> str | None:
 
     matrix = torch.arange(64.0 * 64).sin().view(64, 64)
     image, weight = matrix.view(1, 16, 16, 16), matrix[:36].reshape(16, 16, 3, 3)
-    for name, function, inputs in (
-        ("matmul", torch.mm, (matrix, matrix)),
-        ("conv2d", conv2d, (image, weight)),
-    ):
+    attempts: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, torch.Tensor]]] = {
+        "matmul": (torch.mm, (matrix, matrix)),
+        "conv2d": (conv2d, (image, weight)),
+    }
+    for name, (function, inputs) in attempts.items():
         try:
             found = function(*(x.to(device) for x in inputs)).cpu()
         except RuntimeError as error:

@@ -125,8 +125,8 @@ def estimate_cost(
     """Estimate the cost of training on `device` with `at_once` images per pass (None: as `config` says).
 
     Weights, averages, gradients and moments are exact. Activations are what autograd keeps, less where the network is
-    compiled; on the CPU they include the overhead of its heap. The device need not be there. Return None for a network whose shapes cannot be followed without values. Raises
-    ConfigError when the network does not fit the data.
+    compiled; on the CPU they include the overhead of its heap. The device need not be there. Return None for a network
+    whose shapes cannot be followed without values. Raises ConfigError when the network does not fit the data.
     """
     settings = config.training
     seen = replace(data, shape=seen_shape(config, data.shape))

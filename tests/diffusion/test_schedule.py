@@ -95,6 +95,14 @@ def test_times_of_inverts_log_snr_elementwise(name, times, in_rows):
     )
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_levels_of_one_time_are_one_graph(name):
+    """What the host reads would divide a compiled denoiser; `backend` only traces."""
+    t = torch.tensor(0.3, dtype=torch.float64)
+    levels = torch.compile(SCHEDULES[name].levels, fullgraph=True, backend="eager")
+    assert all(map(torch.equal, levels(t), SCHEDULES[name].levels(t)))
+
+
 @given(schedules, st.floats(0, 1), st.floats(0, 1))
 @laws
 def test_log_snr_falls_in_t(name, a, b):

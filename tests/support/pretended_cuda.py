@@ -64,9 +64,8 @@ class OnCuda(torch.Tensor):
 
     @staticmethod
     def __new__(cls, value: torch.Tensor) -> "OnCuda":
-        with torch.inference_mode(False):  # else there would be no gradients later
-            like = torch.empty_strided(value.size(), value.stride(), dtype=value.dtype, device="meta")
-            self = torch.Tensor._make_subclass(cls, like, False, device_for_backend_keys=CUDA)
+        like = torch.empty_strided(value.size(), value.stride(), dtype=value.dtype, device="meta")
+        self = torch.Tensor._make_subclass(cls, like, False, device_for_backend_keys=CUDA)
         self.value = value
         return self
 
@@ -85,6 +84,12 @@ class OnCuda(torch.Tensor):
     def tolist(self) -> list:
         WAITS.note()
         return self.value.tolist()
+
+    def __getitem__(self, index):
+        return super().__getitem__(_index(index))
+
+    def __setitem__(self, index, values) -> None:
+        super().__setitem__(_index(index), values)
 
     def __repr__(self, **_) -> str:
         return f"OnCuda({tuple(self.shape)}, {self.dtype})"
@@ -114,11 +119,6 @@ def _computed(function, args, kwargs):
         return CUDA
     if function is aten._fused_sdp_choice.default:
         return 0  # attention in single steps
-    if torch.is_inference_mode_enabled():  # operations that are made of others come whole
-        with _Mode():
-            result = function.decompose(*args, **kwargs)
-        if result is not NotImplemented:
-            return result
     leaves = tree_leaves((args, kwargs))
     here = [x for x in leaves if isinstance(x, OnCuda)]
     plain = [x for x in leaves if isinstance(x, torch.Tensor) and not isinstance(x, OnCuda)]
@@ -127,7 +127,7 @@ def _computed(function, args, kwargs):
     asked = None if asked is None else torch.device(asked).type.replace("meta", "cuda")
     on_cuda = asked == "cuda" if asked else bool(here)
     _check(function, args, here, plain, on_cuda, leaves)
-    if here and (function in LOOKING or (function in INDEXING and _is_mask(args[1]))):
+    if here and (function in LOOKING or (function in INDEXING and (plain or _is_mask(args[1])))):
         WAITS.note()
     if function in COPIES:
         target = isinstance(args[0], OnCuda) if function is COPIES[0] else on_cuda
@@ -154,6 +154,7 @@ def _computed(function, args, kwargs):
 
 def _check(function, args, here, plain, on_cuda, leaves) -> None:
     """Raise RuntimeError where CUDA would: tensors, or a generator, of another device."""
+    assert not any(x.is_meta for x in plain), f"C++ has lost values that {place()} uses"
     for generator in leaves:
         if isinstance(generator, _Generator) and generator.made_for != ("cuda" if on_cuda else "cpu"):
             raise RuntimeError(
@@ -168,6 +169,11 @@ def _check(function, args, here, plain, on_cuda, leaves) -> None:
         mixed = bool(others)
     if mixed:
         raise RuntimeError(f"tensors of cuda:0 and of the CPU are mixed: {function} at {place()}")
+
+
+def _index(index):
+    """Return a list as a tensor; C++ would put it on the device meta."""
+    return torch.tensor(index) if isinstance(index, list) else index
 
 
 def _is_mask(indices) -> bool:
@@ -234,6 +240,9 @@ def pretended_cuda(capability: tuple[int, int] = (9, 0), free: int = 64 << 30) -
             mock.patch.object(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
         )
         stack.enter_context(mock.patch.object(torch.Tensor, "pin_memory", lambda self, device=None: self))
+        # In inference mode C++ does not show all that it does. Functions were decorated with it before.
+        for name in ("__enter__", "__exit__"):
+            stack.enter_context(mock.patch.object(torch.inference_mode, name, getattr(torch.no_grad, name)))
         # Weights that are moved to the device become other tensors.
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, False)

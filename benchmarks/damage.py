@@ -187,12 +187,12 @@ def table(cases: dict[str, dict[str, Figures]]) -> str:
         ours = f"{mean(damaged, 'psnr'):.1f} | {mean(programs, 'psnr'):.1f} ({worst:+.1f})"
         cells = [cell(found[method], programs) if method in found else "" for method in columns]
         lines.append(f"| {name} | {ours} | {' | '.join(cells)} |")
-    lines += ["", "| short lines | method | SSIM | energy, dB |", "| --- | --- | --- | --- |"]
+    lines += ["", "| short lines | method | photographs | SSIM | energy, dB |", "| --- |" + " --- |" * 4]
     for name, found in cases.items():
         if CLEAN in found:
             for method in (CLEAN, DAMAGED, PROGRAM, *(column for column in columns if column in found)):
                 ssims, energies = (mean(found[method], of) for of in ("ssim", "lines"))
-                lines.append(f"| {name} | {method} | {ssims:.3f} | {energies:+.1f} |")
+                lines.append(f"| {name} | {method} | {len(found[method])} | {ssims:.3f} | {energies:+.1f} |")
     return "\n".join(lines)
 
 

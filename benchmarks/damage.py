@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from damage_cases import CASES as MADE
 from damage_files import files_table, measure_files
-from damage_rivals import GREY_LEVEL, LINES, RIVALS, Lines, Method, Told, installed
+from damage_rivals import GREY_LEVEL, LINES, RIVALS, Lines, Method, Told, is_there
 from damage_spectrum import line_energy
 from restorer import photographs, quality
 from scipy import ndimage
@@ -128,15 +128,16 @@ def program(planes: np.ndarray, noise: str | None, levels: tuple[float, float]) 
             return planes
 
 
-def methods(case: Case, image: Array) -> dict[str, list[Method]]:
-    """The settings of each method, with what they are told of the damage of an image."""
+def methods(case: Case, image: Array) -> dict[str, Callable[[], list[Method]]]:
+    """The settings of each method, which are told of the damage of an image."""
     told = Told(case.lines, cache(partial(case.power, image)))
-    return {
-        DAMAGED: [lambda y: y],
-        **({CLEAN: [lambda y: image]} if any(one.width > 1 for one in case.lines) else {}),
-        PROGRAM: [lambda y: program(y[None].astype(np.float32), case.noise, (-1, 1))[0].astype(float)],
-        **{name: RIVALS[name].settings(told) for name in installed(case.rivals) if RIVALS[name].can(told)},
+    ours: dict[str, Method] = {
+        DAMAGED: lambda y: y,
+        **({CLEAN: lambda y: image} if any(one.width > 1 for one in case.lines) else {}),
+        PROGRAM: lambda y: program(y[None].astype(np.float32), case.noise, (-1, 1))[0].astype(float),
     }
+    rivals = {name: partial(RIVALS[name].settings, told) for name in case.rivals if RIVALS[name].can(told)}
+    return {name: lambda method=method: [method] for name, method in ours.items()} | rivals
 
 
 def measure(case: Case, images: dict[str, Array], kept: dict[str, Figures], again: set[str]) -> Iterable[str]:
@@ -148,11 +149,10 @@ def measure(case: Case, images: dict[str, Array], kept: dict[str, Figures], agai
             for figures in kept.values():
                 figures.pop(name, None)
         for method, settings in methods(case, truth).items():
-            most = RIVALS[method].most if method in RIVALS else None
             is_known = name in kept.get(method, {}) and method not in again
-            if is_known or (most is not None and place >= most):
+            if is_known or (method in RIVALS and (place >= RIVALS[method].most or not is_there(method))):
                 continue
-            estimates = [setting(y) for setting in settings]
+            estimates = [setting(y) for setting in settings()]
             kept.setdefault(method, {})[name] = case.figures(estimates[0], truth)
             if len(estimates) > 1:
                 best = max(estimates, key=lambda estimate: quality(estimate, truth))
@@ -187,12 +187,12 @@ def table(cases: dict[str, dict[str, Figures]]) -> str:
         ours = f"{mean(damaged, 'psnr'):.1f} | {mean(programs, 'psnr'):.1f} ({worst:+.1f})"
         cells = [cell(found[method], programs) if method in found else "" for method in columns]
         lines.append(f"| {name} | {ours} | {' | '.join(cells)} |")
-    lines += ["", "| short lines | method | SSIM | energy, dB |", "| --- | --- | --- | --- |"]
+    lines += ["", "| short lines | method | photographs | SSIM | energy, dB |", "| --- |" + " --- |" * 4]
     for name, found in cases.items():
         if CLEAN in found:
             for method in (CLEAN, DAMAGED, PROGRAM, *(column for column in columns if column in found)):
                 ssims, energies = (mean(found[method], of) for of in ("ssim", "lines"))
-                lines.append(f"| {name} | {method} | {ssims:.3f} | {energies:+.1f} |")
+                lines.append(f"| {name} | {method} | {len(found[method])} | {ssims:.3f} | {energies:+.1f} |")
     return "\n".join(lines)
 
 

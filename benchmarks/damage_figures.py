@@ -36,7 +36,7 @@ class Crop:
 
 CROPS = {
     "rows": Crop("kodak", "kodim04.png", 250, 150),
-    "curtains": Crop("damaged", "sem_battery_curtain.jpeg", 100, 150),
+    "curtains": Crop("damaged", "sem_battery_curtain.jpeg", 195, 300, 110, 140, 3),
     "halftone": Crop("damaged", "halftone_comic.png", 20, 60, 120, 160, 3),
     "florida": Crop("corrupted", "florida_satellite_scanlines.tif", 330, 200),
     "mariner": Crop("corrupted", "mariner6_mars_interference.png", 200, 220),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from damage_rivals import RIVALS, Lines, Told, installed
+from damage_rivals import RIVALS, Lines, Told, is_there
 from damage_spectrum import line_energy, pattern_energy, peaks, transformed
 from PIL import Image
 from restorer import quality
@@ -86,10 +86,11 @@ def measure_files(
             "sagd": lambda y, pixels=pixels: signal_of(program(pixels[None], "auto", levels_of(pixels))[0]),
         }
         rivals = ("pystripe", "algotom", "vsnr") if file.lines else ("descreen",)
-        for rival in installed([one for one in rivals if RIVALS[one].can(told)]):
-            methods[rival] = RIVALS[rival].settings(told)[0]
+        for rival in rivals:
+            if RIVALS[rival].can(told):
+                methods[rival] = lambda y, rival=rival, told=told: RIVALS[rival].settings(told)[0](y)
         for method, function in methods.items():
-            if method in again or method not in known:
+            if (method in again or method not in known) and (method not in RIVALS or is_there(method)):
                 known[method] = figures(file, y, function(y), truth)
         yield name
 

@@ -21,9 +21,9 @@ import importlib.util
 import itertools
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from types import ModuleType
 from unittest.mock import Mock, patch
 
@@ -214,11 +214,7 @@ class Rival:
     settings: Callable[[Told], list[Method]]
     package: str | None = None
     can: Callable[[Told], bool] = lambda told: True
-    most: int | None = None
-
-    def is_there(self) -> bool:
-        """Whether its package is installed."""
-        return self.package is None or importlib.util.find_spec(self.package) is not None
+    most: float = np.inf
 
 
 SOME, FEW = 4, 2  # photographs, where a method takes long
@@ -236,9 +232,11 @@ RIVALS = {
 LINES = ("median", "pystripe", "algotom", "vsnr", "destripe", "bm3d")
 
 
-def installed(names: Sequence[str]) -> list[str]:
-    """Those that can be run; a sentence on the error stream for each of the others."""
-    for name in names:
-        if not RIVALS[name].is_there():
-            print(f"{name} is skipped: {RIVALS[name].package} is not installed", file=sys.stderr)
-    return [name for name in names if RIVALS[name].is_there()]
+@cache
+def is_there(name: str) -> bool:
+    """Whether the package of a rival is installed; a sentence on the error stream, once, where it is not."""
+    package = RIVALS[name].package
+    found = package is None or importlib.util.find_spec(package) is not None
+    if not found:
+        print(f"{name} is skipped: {package} is not installed", file=sys.stderr)
+    return found

@@ -1,46 +1,54 @@
-"""How good the program is at real kinds of damage, beside other methods: offsets and gains of whole lines.
+"""How good the program is at real kinds of damage, beside other methods: lines, screens, tones and damaged files.
 
-python benchmarks/damage.py --kodak FOLDER [--photographs N] [--cases rows-8 ...] [--bm3d]
-    [--output benchmarks/results/damage.json]
+python benchmarks/damage.py [--kodak FOLDER] [--damaged FOLDER] [--corrupted FOLDER] [--cases rows-8 ...]
+    [--photographs N] [--again [METHOD ...]] [--output benchmarks/results/damage.json]
 
-The first sixteen photographs of the Kodak suite in FOLDER, whole, as grey (Rec. 601 luma) on [-1, 1]; levels are
-standard deviations in grey levels of 255. Noise is drawn by the seed and the name of a photograph, and is not clipped.
-PSNR is on the range [-1, 1], estimates clipped to it.
+--kodak: the first sixteen photographs of the Kodak suite (six for the cases of damage_cases.py), whole, as grey (Rec.
+601 luma) on [-1, 1]; levels are standard deviations in grey levels of 255. Noise is drawn by the seed and the name of a
+photograph, and is not clipped. PSNR is on the range [-1, 1], estimates clipped to it; so is SSIM. The energy of
+lines is that of damage_spectrum.py. --damaged and --corrupted: files that came damaged (damage_files.py).
 
 damaged   the photographs with the damage
-median    the median over a row of its difference to the row above, summed over the rows, less the moving median of 31
-          rows; in windows of 101 pixels where offsets vary along the row; of the logarithm for gains
-lines     what the program finds and takes away of whole lines, told nothing
-sagd      bare `sagd omit`, told nothing: only where there is noise of another kind too
-bm3d      BM3D told the spectrum of the rows' offsets, with --bm3d (seconds to minutes an image)
+sagd      the program, told nothing: bare `sagd omit` for offsets and gains of lines, `--band auto` for all else
+rivals    the methods of damage_rivals.py, by their first setting, and `NAME-best`: by that which the truth shows to be
+          best, for each photograph. Most take only the first four, destripe and bm3d two. What is not installed (extra
+          `bench`; pystripe as is said there) is skipped
+
+Each figure is written as soon as it is known, and those that the file has for the same damage are kept; --again
+measures the named methods again (all, if none is named).
 """
 
 import argparse
 import json
 import statistics
+import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from restorer import bm3d, check_peers, photographs, quality, rows
+from damage_cases import CASES as MADE
+from damage_files import files_table, measure_files
+from damage_rivals import GREY_LEVEL, LINES, RIVALS, Lines, Method, Told, installed
+from damage_spectrum import line_energy
+from restorer import photographs, quality
 from scipy import ndimage
 
-from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
-from sagd_cli.damage.lines import without_line_noise
-from sagd_cli.detection.find_noise import find_offsets
+from sagd_cli.errors import DataError
 from sagd_cli.library.arrays import Knowledge, restore
-from sagd_cli.spectral.band import Band
-from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.restoration.quality import ssim
+from sagd_cli.spectral.grid import Array
 
-SEED, COUNT = 0, 16
-GREY_LEVEL = 2 / 255
+SEED, MANY, FEW = 0, 16, 6
 ALONG = 60  # pixels: sigma of offsets that vary along the row
-TREND, WINDOW = 31, 101
+DRAWS = 16
+DAMAGED, CLEAN, PROGRAM = "damaged", "clean", "sagd"
 
 Random = np.random.Generator
+Figures = dict[str, dict[str, float]]  # by photograph, then psnr, ssim, lines
 
 
 @dataclass(frozen=True)
@@ -66,113 +74,168 @@ class Damage:
         return (image + 1) * gains - 1 + GREY_LEVEL * (self.offsets * offsets + self.white * white)
 
 
+@dataclass(frozen=True)
+class Case:
+    """A damage, its lines and the rivals that know it, what the program is told, and on how many photographs."""
+
+    damaged: Callable[[Array, Random], Array]
+    lines: tuple[Lines, ...] = ()
+    rivals: tuple[str, ...] = LINES
+    noise: str | None = "auto"
+    count: int = FEW
+
+    def power(self, image: Array) -> Array:
+        """The power of the damage of an image on the half spectrum, the mean of some draws."""
+        draws = (self.damaged(image, np.random.default_rng([SEED, draw])) - image for draw in range(DRAWS))
+        return sum(np.abs(np.fft.rfft2(noise)) ** 2 for noise in draws) / (DRAWS * image.size)
+
+    def figures(self, estimate: Array, truth: Array) -> dict[str, float]:
+        """How near an estimate is to the truth, and what is left of short lines."""
+        found = {"psnr": quality(estimate, truth), "ssim": round(ssim(estimate[None], truth[None]), 4)}
+        energies = [line_energy(estimate, one.angle) for one in self.lines if one.width > 1]
+        return found | ({"lines": round(statistics.mean(energies), 2)} if energies else {})
+
+
+def whole(damage: Damage, *lines: Lines) -> Case:
+    """A case of whole lines; BM3D asks for a power that is not zero."""
+    rivals = LINES if damage.offsets or damage.gains else tuple(name for name in LINES if name != "bm3d")
+    return Case(damage.added, lines, rivals, None, MANY)
+
+
+ROWS, VARYING, COLUMNS = Lines(0), Lines(0, ALONG), Lines(90)
+CURTAIN, TILTED = Lines(90, 17, 1.3), Lines(20, 17, 1.3)
+DOTS, WAVES = ("descreen", "blur"), ("notches", "descreen")
 CASES = {
-    **{f"rows-{level}": Damage(level) for level in (0, 2, 8, 16)},
-    "varying-8": Damage(8, varies=True),
-    "gains-6%": Damage(gains=0.06),
-    "varying-8+gains-6%+white-4": Damage(8, True, 0.06, 4),
+    **{f"rows-{level}": whole(Damage(level), ROWS) for level in (0, 2, 8, 16)},
+    "varying-8": whole(Damage(8, varies=True), VARYING),
+    "gains-6%": whole(Damage(gains=0.06), COLUMNS),
+    "varying-8+gains-6%+white-4": whole(Damage(8, True, 0.06, 4), COLUMNS, VARYING),
+    **{name: Case(MADE[name], rivals=DOTS) for name in ("halftone", "one-bit", "grey-screen")},
+    "curtains": Case(MADE["curtains"], (CURTAIN,)),
+    "curtains-20": Case(MADE["curtains-20"], (TILTED,)),
+    "curtains-two": Case(MADE["curtains-two"], (CURTAIN, TILTED)),
+    **{name: Case(MADE[name], rivals=WAVES) for name in ("tone-in-window", "drifting-tone", "lattice")},
 }
 
 
-def median(damage: Damage, y: Array) -> Array:
-    """The rival: running sums of medians of differences."""
-    if damage.gains:
-        floor = np.log(np.maximum(y.T + 1, GREY_LEVEL))
-        y = np.exp(without_medians(floor, None)).T - 1
-    return without_medians(y, WINDOW if damage.varies else None) if damage.offsets else y
+def program(planes: np.ndarray, noise: str | None, levels: tuple[float, float]) -> np.ndarray:
+    """What the program makes of an image (C, H, W), told black and white; the image where it finds nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return restore(planes[None], noise, known=Knowledge(range=levels))[0]
+        except DataError:
+            return planes
 
 
-def without_medians(y: Array, window: int | None) -> Array:
-    """An image less the running sum of the medians, over rows or windows of them, of steps from row to row."""
-    steps = np.diff(y, axis=0, prepend=y[:1])
-    medians = (
-        ndimage.median_filter(steps[:, ::4], (1, window // 4), mode="nearest").repeat(4, axis=1)[
-            :, : y.shape[1]
-        ]
-        if window
-        else np.median(steps, axis=1, keepdims=True)
-    )
-    profile = medians.cumsum(axis=0)
-    return y - profile + ndimage.median_filter(profile, (TREND, 1), mode="nearest")
-
-
-def lines(y: Array) -> Array:
-    """The image without the offsets and gains of lines that the program finds."""
-    signal = y[None].astype(np.float32)
-    found = find_offsets([signal])
-    if not found:
-        return y
-    noise = NoiseSpectrum(tuple(NoisePart(Band((stripe,)), strength.value) for stripe, strength in found))
-    return without_line_noise(signal, noise)[0][0].astype(float)
-
-
-def bare(y: Array) -> Array:
-    """What `sagd omit` makes of it, told nothing."""
-    return restore(y[None, None].astype(np.float32), known=Knowledge(range=(-1, 1)))[0, 0].astype(float)
-
-
-def methods(damage: Damage, with_bm3d: bool) -> dict[str, Callable[[Array], Array]]:
-    """The methods that have something to say about a damage, by their names."""
-    chosen: dict[str, Callable[[Array], Array]] = {
-        "damaged": lambda y: y,
-        "median": partial(median, damage),
-        "lines": lines,
-    }
-    if damage.white:
-        chosen["sagd"] = bare
-    if with_bm3d and damage == Damage(damage.offsets):
-        chosen["bm3d"] = lambda y: bm3d(y, rows(damage.offsets)(FrequencyGrid(y.shape)))
-    return chosen
-
-
-def measured(damage: Damage, images: dict[str, Array], with_bm3d: bool) -> dict[str, dict[str, float]]:
-    """The PSNR by method and photograph."""
-    figures: dict[str, dict[str, float]] = {}
-    for name, image in images.items():
-        y = damage.added(image, np.random.default_rng([SEED, zlib.crc32(name.encode())]))
-        for method, function in methods(damage, with_bm3d).items():
-            figures.setdefault(method, {})[name] = quality(function(y), image)
-    return figures
-
-
-def summary(figures: dict[str, float], damaged: dict[str, float]) -> dict[str, object]:
-    """The mean and the worst gain over the damaged photographs, and each figure."""
-    gains = [figures[name] - damaged[name] for name in figures]
+def methods(case: Case, image: Array) -> dict[str, list[Method]]:
+    """The settings of each method, with what they are told of the damage of an image."""
+    told = Told(case.lines, cache(partial(case.power, image)))
     return {
-        "mean": round(statistics.mean(figures.values()), 2),
-        "worst_gain": round(min(gains), 2),
-        "photographs": len(figures),
-        "psnr": figures,
+        DAMAGED: [lambda y: y],
+        **({CLEAN: [lambda y: image]} if any(one.width > 1 for one in case.lines) else {}),
+        PROGRAM: [lambda y: program(y[None].astype(np.float32), case.noise, (-1, 1))[0].astype(float)],
+        **{name: RIVALS[name].settings(told) for name in installed(case.rivals) if RIVALS[name].can(told)},
     }
+
+
+def measure(case: Case, images: dict[str, Array], kept: dict[str, Figures], again: set[str]) -> Iterable[str]:
+    """Add to the figures by method what is to be measured; say after each photograph and method which it was."""
+    for place, (name, truth) in enumerate(images.items()):
+        y = case.damaged(truth, np.random.default_rng([SEED, zlib.crc32(name.encode())]))
+        before = kept.get(DAMAGED, {}).get(name, {}).get("psnr")
+        if before is not None and abs(before - quality(y, truth)) > 0.002:
+            for figures in kept.values():
+                figures.pop(name, None)
+        for method, settings in methods(case, truth).items():
+            most = RIVALS[method].most if method in RIVALS else None
+            is_known = name in kept.get(method, {}) and method not in again
+            if is_known or (most is not None and place >= most):
+                continue
+            estimates = [setting(y) for setting in settings]
+            kept.setdefault(method, {})[name] = case.figures(estimates[0], truth)
+            if len(estimates) > 1:
+                best = max(estimates, key=lambda estimate: quality(estimate, truth))
+                kept.setdefault(f"{method}-best", {})[name] = case.figures(best, truth)
+            yield method
+
+
+def mean(figures: Figures, of: str) -> float:
+    """The mean over the photographs."""
+    return statistics.mean(one[of] for one in figures.values())
+
+
+def over(figures: Figures, others: Figures) -> list[float]:
+    """How much PSNR is gained over other figures, on the photographs that both have."""
+    return [one["psnr"] - others[name]["psnr"] for name, one in figures.items() if name in others]
+
+
+def cell(figures: Figures, programs: Figures) -> str:
+    """How much better than the program a method is, on how many photographs where it is not all."""
+    gains = over(figures, programs)
+    few = "" if len(gains) == len(programs) else f" of {len(gains)}"
+    return f"{statistics.mean(gains):+.1f}{few}" if gains else ""
+
+
+def table(cases: dict[str, dict[str, Figures]]) -> str:
+    """As Markdown: PSNR with the program's worst gain, and the rivals less the program; then the short lines."""
+    columns = ["pystripe", *(f"{name}-best" for name in RIVALS if name != "bm3d"), "bm3d"]
+    lines = [f"| PSNR | damaged | sagd | {' | '.join(columns)} |", "| --- |" + " --- |" * (len(columns) + 2)]
+    for name, found in cases.items():
+        damaged, programs = (found[method] for method in (DAMAGED, PROGRAM))
+        worst = min(over(programs, damaged))
+        ours = f"{mean(damaged, 'psnr'):.1f} | {mean(programs, 'psnr'):.1f} ({worst:+.1f})"
+        cells = [cell(found[method], programs) if method in found else "" for method in columns]
+        lines.append(f"| {name} | {ours} | {' | '.join(cells)} |")
+    lines += ["", "| short lines | method | SSIM | energy, dB |", "| --- | --- | --- | --- |"]
+    for name, found in cases.items():
+        if CLEAN in found:
+            for method in (CLEAN, DAMAGED, PROGRAM, *(column for column in columns if column in found)):
+                ssims, energies = (mean(found[method], of) for of in ("ssim", "lines"))
+                lines.append(f"| {name} | {method} | {ssims:.3f} | {energies:+.1f} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Print a row for each case, and add the figures to the JSON file of --output."""
+    """Measure what lacks, add it to the JSON file of --output, and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kodak", type=Path, required=True, metavar="FOLDER", help="the PNG files")
-    parser.add_argument("--photographs", type=int, default=COUNT, metavar="N", help="only the first N")
+    parser.add_argument("--kodak", type=Path, metavar="FOLDER", help="the PNG files")
+    parser.add_argument("--damaged", type=Path, metavar="FOLDER", help="damaged files, and truth/")
+    parser.add_argument("--corrupted", type=Path, metavar="FOLDER", help="more damaged files")
+    parser.add_argument("--photographs", type=int, default=MANY, metavar="N", help="only the first N")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=[*CASES], metavar="CASE")
-    parser.add_argument("--bm3d", action="store_true", help="measure BM3D, a package of the extra bench")
+    parser.add_argument("--again", nargs="*", metavar="METHOD", help="measure again what is there")
     parser.add_argument("--output", type=Path, metavar="FILE", help="results, added to those that are there")
     options = parser.parse_args()
-    if options.bm3d:
-        check_peers()
-    images = dict(list(photographs(options.kodak).items())[: options.photographs])
-    if not images:
-        raise SystemExit(f"{options.kodak} holds no PNG files")
     output = options.output
-    results = json.loads(output.read_text()) if output and output.exists() else {"seed": SEED, "cases": {}}
-    for name in options.cases:
-        figures = measured(CASES[name], images, options.bm3d)
-        found = {method: summary(values, figures["damaged"]) for method, values in figures.items()}
-        results["cases"].setdefault(name, {}).update(found)
-        cells = [f"{method} {one['mean']} ({one['worst_gain']:+})" for method, one in found.items()]
-        print(name, *cells, sep=" | ", flush=True)
+    results: dict[str, Any] = {"seed": SEED, "cases": {}, "files": {}}
+    if output and output.exists():
+        results = json.loads(output.read_text())
+    again = {DAMAGED, PROGRAM, *RIVALS} if options.again == [] else set(options.again or ())
+
+    def save(about: str) -> None:
+        print(about, flush=True)
         if output:
             output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(json.dumps(results, indent=1) + "\n")
+            partial_file = output.with_suffix(".part")
+            partial_file.write_text(json.dumps(results, indent=1) + "\n")
+            partial_file.replace(output)
+
+    images = photographs(options.kodak) if options.kodak else {}
+    if options.kodak and not images:
+        raise SystemExit(f"{options.kodak} holds no PNG files")
+    for name in options.cases if images else ():
+        case = CASES[name]
+        chosen = dict(list(images.items())[: min(case.count, options.photographs)])
+        for method in measure(case, chosen, results["cases"].setdefault(name, {}), again):
+            save(f"{name}: {method}")
+    folders = {"damaged": options.damaged, "corrupted": options.corrupted}
+    for name in measure_files(folders, results["files"], again, program):
+        save(name)
+    print(table({name: results["cases"][name] for name in CASES if results["cases"].get(name)}))
+    print(files_table(results["files"]))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 # torch's OpenMP barrier spins by default: beside any other load on the same cores a step takes 30 times
 # longer. The variable is read when torch is first imported, so it is set here, unless the user has set it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY") or "PASSIVE"
 
 # What the library hands out: the one list, name by module.
 _HOMES = {

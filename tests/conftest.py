@@ -61,7 +61,7 @@ def cache_of_its_own(tmp_path_factory):
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """Real data beside the checkout, or where SAGD_DATA says; the test is skipped where there is none."""
-    root = Path(os.environ.get("SAGD_DATA", ROOT.parent / "shared" / "data"))
+    root = Path(os.environ.get("SAGD_DATA") or ROOT.parent / "shared" / "data")
     if not root.is_dir():
         pytest.skip(f"no real data in {root}")
     return root

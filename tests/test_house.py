@@ -55,7 +55,21 @@ TORCH_FREE = [
     ),
     "sagd_cli.diffusion.catalogue",
     "sagd_cli.diffusion.schedule_tables",
-    "sagd_cli.restorer.catalogue",
+    *(f"sagd_cli.restorer.{name}" for name in ("catalogue", "restoring", "untrained")),
+    *(
+        f"sagd_cli.restoration.{name}"
+        for name in (
+            "folder_work",
+            "measuring",
+            "omission",
+            "options",
+            "prepare",
+            "prepared",
+            "quality",
+            "truth",
+        )
+    ),
+    "sagd_cli.library.arrays",
     "sagd_cli.metrics.catalogue",
     *(f"sagd_cli.design.{name}" for name in ("advice", "describe", "fit", "measure", "plot", "words")),
     "sagd_cli.run.manifest",
@@ -254,6 +268,32 @@ def test_light_commands_load_no_torch(arguments):
     code = f"import sys\nfrom sagd_cli.__main__ import main\ntry: main({arguments!r})\nfinally: print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "diffusers"}.isdisjoint(done.stdout.splitlines()[-1].split())
+
+
+def test_images_that_need_no_model_are_restored_without_torch(tmp_path):
+    """By an estimate without one, and by the bare command, which finds offsets of rows or nothing."""
+    import numpy as np
+    import tifffile
+
+    random = np.random.default_rng(0)
+    smooth = np.add.outer(np.linspace(-0.5, 0.4, 96), np.sin(np.arange(96) / 30) / 3)
+    tifffile.imwrite(tmp_path / "clean.tif", smooth.astype(np.float32) / 2 + 0.5)
+    lines = smooth + random.normal(0, 0.1, (96, 1)) + random.normal(0, 0.01, (96, 96))
+    tifffile.imwrite(tmp_path / "lines.tif", lines.astype(np.float32) / 2 + 0.5)
+    told = ["--noise", "stripe:horizontal,0,0", "--estimate", "wiener"]
+    commands = [
+        ["omit", str(tmp_path / "lines.tif"), *told, "--output", str(tmp_path / "wiener")],
+        ["omit", str(tmp_path / "lines.tif"), "--output", str(tmp_path / "lines")],
+        ["omit", str(tmp_path / "clean.tif"), "--output", str(tmp_path / "clean")],
+    ]
+    code = (
+        "import sys\nfrom sagd_cli.__main__ import main\n"
+        f"for command in {commands!r}:\n    try: main(command)\n    except SystemExit as stop: assert not stop.code\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "torch" not in done.stdout.splitlines()[-1].split(), done.stderr
+    assert "lines.tif: stripe:horizontal,0,0" in done.stderr and "clean.tif: no noise found" in done.stderr
 
 
 def test_help_reads_no_third_party_plugin_machinery():

@@ -66,7 +66,7 @@ def corrupt(
     """
     from sagd_cli.config.arguments import parse_dataset
     from sagd_cli.damage.corruption import Corruption, corrupt_dataset, corrupt_files
-    from sagd_cli.data.folders import raise_if_failed
+    from sagd_cli.data.outcome import raise_if_failed
     from sagd_cli.data.ranges import Range
     from sagd_cli.system.files import has_suffix
 
@@ -91,14 +91,14 @@ def _spectrum(
     band: str | None, noise: str | None, strength: float | None, given: "Range | None"
 ) -> "NoiseSpectrum":
     from sagd_cli.config.noise_spectrum import NoiseSpectrum
-    from sagd_cli.damage.measured_noise import measured_noise
+    from sagd_cli.damage.measured_noise import typed_noise
     from sagd_cli.spectral.band import Band
 
     if (band is None) == (noise is None):
         raise UsageError("the noise is given by either --band or --noise", "For example --band high.")
     if band is not None:
         return NoiseSpectrum.of_band(Band.parse(band), strength)
-    spectrum = NoiseSpectrum.parse(str(noise), lambda path: measured_noise(path, given))
+    spectrum = typed_noise(str(noise), given)
     if strength is not None and None not in spectrum.levels:
         raise UsageError(
             f"each part of the noise {spectrum.shown} has its own level", "Leave out --strength, or a level."

@@ -1,5 +1,6 @@
 """`sagd omit`."""
 
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,12 +19,15 @@ from sagd_cli.commands.common import (
 )
 from sagd_cli.errors import UsageError
 from sagd_cli.restorer.catalogue import ESTIMATES
-from sagd_cli.system.console import output
+from sagd_cli.system.console import Output, output
 
 if TYPE_CHECKING:
+    import torch
+
     from sagd_cli.config.noise_spectrum import NoiseSpectrum
     from sagd_cli.data.ranges import Range
     from sagd_cli.data.restored import RestoredImage
+    from sagd_cli.restorer.restoring_model import RestoringModel
 
 app = single()
 
@@ -97,6 +101,14 @@ def omit(
             help="Write the standard deviation of 16 (or --draws) samples for each pixel, as float TIFF.",
         ),
     ] = None,
+    removed: Annotated[
+        Path | None,
+        typer.Option(
+            "--removed",
+            metavar="DIR",
+            help="Write what was taken away, input less output in the units of the input, as float TIFF.",
+        ),
+    ] = None,
     truth: Annotated[
         Path | None,
         typer.Option("--truth", metavar="DIR", help="True images of the same names: print PSNR and SSIM."),
@@ -145,13 +157,14 @@ def omit(
 
       sagd omit --band 0.25:0.5 more-damaged --model runs/mid --uncertainty deviations
     """
-    from sagd_cli.data.folders import raise_if_failed
+    from sagd_cli.data.outcome import raise_if_failed
     from sagd_cli.data.ranges import Range
     from sagd_cli.restoration.folder_work import Places
     from sagd_cli.restoration.omission import omit_files
     from sagd_cli.restoration.options import Omission
     from sagd_cli.restoration.truth import clean_images
-    from sagd_cli.restorer.restoring_model import open_model
+    from sagd_cli.restoration.words import omission_text
+    from sagd_cli.system.devices import check_device, keep_freed_memory
     from sagd_cli.system.files import refuse_existing, write_json
 
     refuse_read({"--figure": figure, "--record": record}, [source, reference, model, truth])
@@ -163,12 +176,14 @@ def omit(
         refuse_existing(record, force)
     out, given = output(), None if values is None else Range.parse(values)
     told = _noise(band, noise, _strength(strength), given)
-    chosen = announced_device(device)
+    check_device(device)
+    keep_freed_memory()
+    chosen = cache(partial(announced_device, device))
     clean = None if reference is None else clean_images(reference)
     omission = Omission(
         noise=told,
         reference=clean,
-        model=None if model is None else open_model(model, chosen, out),
+        model=None if model is None else _opened(model, chosen(), out),
         learns=learn,
         per_image=per_image,
         estimate=estimate,
@@ -184,7 +199,9 @@ def omit(
     target = folder or base.with_name(f"{base.name}-omitted")
     path = None if clean is None else clean.data.options.get("path")
     extras = {"--figure": figure, "--record": record}
-    places = Places(source, target, truth, uncertainty, run, [] if path is None else [Path(path)], extras)
+    places = Places(
+        source, target, truth, uncertainty, removed, run, [] if path is None else [Path(path)], extras
+    )
     result, shown = omit_files(omission, places, chosen, force, out, FIGURE_ROWS if figure else 0)
     drawn = figure if shown else None
     if drawn is not None:
@@ -193,10 +210,18 @@ def omit(
         if record is not None:
             write_json(record, result)
     finally:  # what was done is shown, whether there was room for the record or not
-        out.result(result, _text(result))
+        out.result(result, omission_text(result))
+    if result.get("psnr_mean", 0.0) < result.get("psnr_before_mean", 0.0):
+        out.warn("the restored images are further from the true ones than the damaged images are")
     if drawn is not None:
         _draw(result, shown, drawn, force)
     raise_if_failed(result)
+
+
+def _opened(path: Path, device: "torch.device", out: Output) -> "RestoringModel":
+    from sagd_cli.restorer.restoring_model import open_model  # torch, which untrained estimates do not need
+
+    return open_model(path, device, out)
 
 
 def _strength(text: str) -> float | None:
@@ -213,7 +238,7 @@ def _noise(
 ) -> "NoiseSpectrum | Literal['auto'] | None":
     """Return the noise that is to be removed; raise UsageError when options do not go together."""
     from sagd_cli.config.noise_spectrum import NoiseSpectrum
-    from sagd_cli.damage.measured_noise import measured_noise
+    from sagd_cli.damage.measured_noise import typed_noise
     from sagd_cli.spectral.band import Band
 
     if band is not None and noise is not None:
@@ -221,7 +246,7 @@ def _noise(
             "--band and --noise both say what to remove", "Give one; a BAND may be a part of --noise."
         )
     if noise is not None:
-        told = NoiseSpectrum.parse(noise, lambda path: measured_noise(path, given))
+        told = typed_noise(noise, given)
         if strength is not None and None not in told.levels:
             raise UsageError(
                 f"each part of the noise {told.shown} has its own level", "Leave out --strength, or a level."
@@ -243,25 +268,3 @@ def _draw(result: dict[str, Any], shown: list["RestoredImage"], path: Path, forc
     first, others = band.parts[0], len(band.parts) - 1
     what = f"{first} and {others} more" if others > 2 else result["band"] or result["noise"] or "noise"
     save_figure(omission_figure(f"Omission of {what}", band, shown), path, force)
-
-
-def _text(result: dict[str, Any]) -> str:
-    files = result["files"]
-    lines = [f"{result['output']}: {len(files)} images, {_found(result)}, {result['method']}"]
-    if "psnr_mean" in result:
-        if result["psnr_mean"] < result["psnr_before_mean"]:
-            output().warn("the restored images are further from the true ones than the damaged images are")
-        lines.append(f"PSNR {result['psnr_before_mean']:.2f} dB before, {result['psnr_mean']:.2f} dB after")
-        lines.append(f"SSIM {result['ssim_before_mean']:.4f} before, {result['ssim_mean']:.4f} after")
-    return "\n".join(lines)
-
-
-def _found(result: dict[str, Any]) -> str:
-    if result["band"]:
-        from sagd_cli.spectral.band import Band
-
-        return f"band {Band.parse(result['band']).shown}"
-    if result["noise"]:
-        return f"noise {result['noise']}"
-    count = sum(file["noise"] is None for file in result["files"])
-    return f"no noise found in {count}" if count else "noise found in each"

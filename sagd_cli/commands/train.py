@@ -17,6 +17,7 @@ from sagd_cli.commands.common import (
 )
 from sagd_cli.config.arguments import as_pictures, parse_dataset, parse_filter
 from sagd_cli.config.layers import resolve
+from sagd_cli.config.noise_text import as_typed
 from sagd_cli.config.run import RunConfig
 from sagd_cli.diffusion.catalogue import LOSSES, PREDICTIONS, SCHEDULES
 from sagd_cli.errors import SagdError, UsageError
@@ -156,7 +157,7 @@ def train(
         "backbone.name": backbone,
         "blind": blind,
         "class_conditional": class_conditional,
-        "restoration.bands": restore,
+        "restoration.bands": restore and [as_typed(text) for text in restore],
         "schedule": schedule,
         "prediction": prediction,
         "loss": loss,

@@ -2,10 +2,8 @@
 
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -13,22 +11,21 @@ import numpy as np
 
 from sagd_cli.config.arguments import check_filter_file, is_path, parse_filter
 from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.noise_text import MEASURED, named_path, parts_of, path_text, without_level
 from sagd_cli.errors import ConfigError, UsageError, suggest
 from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.band import KINDS, Band, joined
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.region import PRESETS
+from sagd_cli.spectral.smoothed import spread_power
 from sagd_cli.system.files import has_suffix
 from sagd_cli.system.yaml import parse_yaml
 
 WEAKEST_LEVEL, STRONGEST_LEVEL = 1e-6, 1e6  # that a person can mean
-MEASURED = "from:"
-MOST_JOINTS = 12  # places after a + at which the name of a file that holds it may end
 NOISE_FORM = (
     "A part of the noise is a BAND, a filter (white, powerlaw:alpha=-1, FILE.yaml or -) or from:PATH, each with "
     ":level=F if need be."
 )
-_LEVEL = re.compile(r"([:,])\s*level\s*=([^,:]*)")
 
 
 class MeasuredSpectrum(Protocol):
@@ -52,9 +49,8 @@ class NoisePart:
 
     def __post_init__(self) -> None:
         """Raise ConfigError on a level that is negative, NaN, or above STRONGEST_LEVEL and not infinite."""
-        level = self.level
-        if level is not None and not (0 <= level <= STRONGEST_LEVEL or level == math.inf):
-            raise _no_level(level)
+        if self.level is not None:
+            check_level(self.level, 0.0)
 
     def __hash__(self) -> int:
         """Hash its text: the options of a filter are a mapping, which has no hash."""
@@ -95,11 +91,10 @@ class NoiseSpectrum:
 
         SPEC is a BAND, a filter as `parse_filter` reads it, or from:PATH, which `read_measured` is called with PATH
         for and whose level is 1 unless given. A BAND of several pieces that count once where they overlap is put in
-        parentheses, and a filter file may stand in braces, as JSON. A `+` in brackets, in a number or in the name of a
-        file that exists joins nothing. Raises UsageError, which names the part, on other text, and what
-        `read_measured` raises.
+        parentheses, and a filter file may stand in braces, as JSON. A `+` in brackets, in quotes or in a number joins
+        nothing. Raises UsageError, which names the part, on other text, and what `read_measured` raises.
         """
-        return cls(tuple(_parse_part(part, read_measured) for part in _split(text)))
+        return cls(tuple(_parse_part(part, read_measured) for part in parts_of(text)))
 
     @classmethod
     def of_band(cls, band: Band, level: float | None) -> "NoiseSpectrum":
@@ -164,16 +159,22 @@ class NoiseSpectrum:
             )
         return total
 
+    def of_crops(self, extent: tuple[int, ...]) -> "NoiseSpectrum":
+        """Return the noise of crops, of any size, of images of the shape `extent` that have this noise."""
+        return NoiseSpectrum((NoisePart(_Cropped(self, FrequencyGrid(extent)), 1.0),))
+
     def check_told(self) -> None:
         """Raise ConfigError on a level below WEAKEST_LEVEL: measured noise may have it, but not noise that is told."""
         for level in self.levels:
-            if level is not None and level < WEAKEST_LEVEL:
-                raise _no_level(level)
+            if level is not None:
+                check_level(level)
 
     @property
     def shown(self) -> str:
         """Its text for people, with levels of three digits: the first parts of many."""
-        return joined(self.with_levels([level and float(f"{level:.3g}") for level in self.levels]).parts)
+        rounded = self.with_levels([level and float(f"{level:.3g}") for level in self.levels]).parts
+        bands = [(str(part), part.source) for part in rounded]
+        return joined([text.replace(str(b), b.shown) if isinstance(b, Band) else text for text, b in bands])
 
     def with_levels(self, levels: Sequence[float | None]) -> "NoiseSpectrum":
         """Return it with these levels, one for each part."""
@@ -189,11 +190,27 @@ class NoiseSpectrum:
         return "+".join(map(str, self.parts))
 
 
-def _no_level(level: float) -> ConfigError:
-    return ConfigError(
-        f"the strength must be from {WEAKEST_LEVEL:g} to {STRONGEST_LEVEL:g}, or inf, not {level:g}",
-        "It is the amplitude on the [-1, 1] range; inf says that the frequencies are lost.",
-    )
+@dataclass(frozen=True)
+class _Cropped:
+    """The noise of images of `grid`, as crops of them have it; `str` returns that of the whole images."""
+
+    noise: NoiseSpectrum
+    grid: FrequencyGrid
+
+    def power(self, grid: FrequencyGrid) -> Array:
+        return spread_power(self.noise.power(self.grid), self.grid, grid)
+
+    def __str__(self) -> str:
+        return str(self.noise)
+
+
+def check_level(level: float, weakest: float = WEAKEST_LEVEL) -> None:
+    """Raise ConfigError unless `level` is from `weakest` to STRONGEST_LEVEL or infinite."""
+    if not (weakest <= level <= STRONGEST_LEVEL or level == math.inf):
+        raise ConfigError(
+            f"the strength must be from {WEAKEST_LEVEL:g} to {STRONGEST_LEVEL:g}, or inf, not {level:g}",
+            "It is the amplitude on the [-1, 1] range; inf says that the frequencies are lost.",
+        )
 
 
 def _filter_text(config: FilterConfig) -> str:
@@ -205,57 +222,18 @@ def _filter_text(config: FilterConfig) -> str:
     return ":".join([config.type, ",".join(options)] if options else [config.type])
 
 
-def _split(text: str) -> list[str]:
-    """Split at each `+` that is not in brackets, in a number or in the name of a file that exists."""
-    parts, start, depth = [], 0, 0
-    for i, char in enumerate(text):
-        depth += (char in "[{(") - (char in "]})")
-        if char == "+" and depth == 0 and not _is_sign(text, i) and not _in_file(text, start, i):
-            parts.append(text[start:i])
-            start = i + 1
-    return [part.strip() for part in [*parts, text[start:]]]
-
-
-def _is_sign(text: str, at: int) -> bool:
-    """Whether the `+` at `at` belongs to a number, as in =+1 or 1e+3."""
-    before, after = text[max(0, at - 2) : at], text[at + 1 : at + 3]
-    return bool(re.match(r"\.?\d", after)) and bool(re.search(r"=$|[\d.][eE]$", before))
-
-
-def _in_file(text: str, start: int, at: int) -> bool:
-    """Whether a part that begins at `start` is a file that exists, whose name holds the `+` at `at`."""
-    ends = [match.start() for match in islice(re.finditer(r"[+:,]|$", text[at + 1 :]), MOST_JOINTS)]
-    return any(
-        is_path(Path.exists, text[start : at + 1 + end].strip().removeprefix(MEASURED)) for end in ends
-    )
-
-
 def _parse_part(part: str, read_measured: Callable[[str], MeasuredSpectrum] | None) -> NoisePart:
-    spec, level = _without_level(part)
+    spec, level = without_level(part)
     if spec.startswith(MEASURED) and read_measured is not None:
-        return NoisePart(read_measured(spec.removeprefix(MEASURED)), 1.0 if level is None else level)
+        return NoisePart(
+            read_measured(named_path(spec.removeprefix(MEASURED))), 1.0 if level is None else level
+        )
     try:
         return NoisePart(_source(spec), level)
     except UsageError as error:
         if spec and spec in error.message:
             raise
         raise type(error)(f"the noise {part!r}: {error.message}", error.hint) from None
-
-
-def _without_level(part: str) -> tuple[str, float | None]:
-    found = _LEVEL.search(part)
-    if not found:
-        return part, None
-    head, tail = part[: found.start()], part[found.end() :]
-    spec = head + (found[1] + tail[1:] if tail.startswith(",") else tail)
-    if _LEVEL.search(spec):
-        raise ConfigError(f"the noise {part!r} gives its level twice")
-    try:
-        return spec, float(found[2])
-    except ValueError:
-        raise ConfigError(
-            f"the level of the noise {part!r} is not a number", "For example high:level=0.5."
-        ) from None
 
 
 def _source(spec: str) -> Band | FilterConfig:
@@ -269,12 +247,13 @@ def _source(spec: str) -> Band | FilterConfig:
     # `notch` and `stripe` are both: numbers or a direction say a BAND, key=value a family.
     if name in PRESETS or _is_number(name) or (name in KINDS and not (name in families and "=" in options)):
         return Band.parse(spec)
-    if name in families or spec == "-" or has_suffix(spec, ".yaml", ".yml"):
-        return _without_source(parse_filter(spec))
-    if is_path(Path.exists, spec):
+    path = named_path(spec)
+    if name in families or spec == "-" or has_suffix(path, ".yaml", ".yml"):
+        return _without_source(parse_filter(path))
+    if is_path(Path.exists, path):
         raise ConfigError(
-            f"{spec!r} is not a filter file, which ends in .yaml",
-            f"Noise is measured on images by {MEASURED}{spec}.",
+            f"{path!r} is not a filter file, which ends in .yaml",
+            f"Noise is measured on images by {MEASURED}{path_text(path)}.",
         )
     known = suggest(name, [*PRESETS, *(KINDS.keys() - {"ring"}), *families])
     raise ConfigError(f"unknown noise {spec!r}", f"{known} {NOISE_FORM}")

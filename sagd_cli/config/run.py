@@ -9,7 +9,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
-    PositiveFloat,
     PositiveInt,
     model_validator,
 )
@@ -161,7 +160,7 @@ class RestorationConfig(Frozen):
         description="BANDs and NOISEs; each image is given noise of one of them, at random, whose levels, 1 where none "
         "is given, are multiplied by a strength; rings: random rings; any: noise of any kind.",
     )
-    strengths: tuple[PositiveFloat, PositiveFloat] = Field(
+    strengths: tuple[float, float] = Field(
         (0.02, 2.0),
         description="Least and largest strength, log-uniform between: the noise amplitude on the [-1, 1] range.",
     )
@@ -182,19 +181,22 @@ class RestorationConfig(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        from sagd_cli.config.trained_noise import trained_noise  # filters are read as settings of a run
+        # Filters are read as settings of a run.
+        from sagd_cli.config.noise_spectrum import check_level
+        from sagd_cli.config.trained_noise import trained_noise
 
         noises = {text: trained_noise(text) for text in {*self.bands} - {RINGS, ANY}}
         # What a filter file says is kept, and not where it was read.
         whole = {text: str(noise) for text, noise in noises.items() if noise.band is None}
         object.__setattr__(self, "bands", tuple(whole.get(text, text) for text in self.bands))
         for text, noise in noises.items():
-            if any(level in (0, inf) for level in noise.levels):
-                raise ValueError(
-                    f"levels are finite and above 0, unlike in {text}; strengths of 100 say lost"
-                )
+            noise.check_told()
+            if inf in noise.levels:
+                raise ValueError(f"levels are finite, unlike in {text}; strengths of 100 say lost")
         if self.damage is not None and (len(self.bands) > 1 or self.bands[0] in (RINGS, ANY)):
             raise ValueError("damage is noise of one spectrum: give one band")
+        for strength in self.strengths:
+            check_level(strength)
         if self.strengths[0] > self.strengths[1]:
             raise ValueError("strengths go from the least to the largest")
         return self

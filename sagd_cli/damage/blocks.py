@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from sagd_cli.damage.fields import Fields
 from sagd_cli.damage.strength import TINY, Strength
-from sagd_cli.denoising.image_law import SLOPE, SLOPE_DEVIATION
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.peaks import CORRELATED_BINS
+from sagd_cli.spectral.power_law import SLOPE, SLOPE_DEVIATION
 from sagd_cli.spectral.spectrum import crop_spectrum, periodograms
 
 BLOCK_GRID = FrequencyGrid((32, 32))

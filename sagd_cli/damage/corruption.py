@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.folders import (
-    Outcome,
     check_names,
     check_output_folder,
     collect,
@@ -21,6 +20,7 @@ from sagd_cli.data.folders import (
 )
 from sagd_cli.data.image_writer import ImageWriter
 from sagd_cli.data.images import Image
+from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.ranges import Range, array_signal, image_pixels
 from sagd_cli.data.writing import write_dataset
 from sagd_cli.errors import UsageError

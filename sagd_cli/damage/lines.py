@@ -1,4 +1,4 @@
-"""Offsets and gains of whole lines of images: found, measured and taken away (docs/theory.md, section 7).
+"""Offsets and gains of whole lines of images: measured and taken away (docs/theory.md, section 7).
 
 Lines are rows; columns are the rows of the transposed image.
 """
@@ -12,64 +12,47 @@ import scipy
 from numpy.typing import NDArray
 
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
-from sagd_cli.damage.line_steps import LineSteps, Plane, line_steps, line_windows, step_strength
+from sagd_cli.damage.line_steps import (
+    LineSteps,
+    Plane,
+    halved,
+    line_effects,
+    line_steps,
+    line_windows,
+    step_strength,
+)
 from sagd_cli.damage.strength import Strength
 from sagd_cli.spectral.band import Band, Stripe
 from sagd_cli.spectral.grid import Array
 
 SMALLEST = 48  # rows and columns that are needed, and pixels of the shortest window
 WIDEST_LINE = 8  # bins on either side of 0 that a stripe may fill
-FAINTEST_OFFSET = 0.9 / 127.5  # a standard deviation that hardly shows
 SAMPLED = 4  # of so many lines, one tells offsets from gains
 SURE = 0.1  # cycles/line from which on the effects of lines are known well
-PATTERN = 0.8  # share of the power, beyond chance, that one frequency and its harmonics hold in a pattern
-SEGMENT = 256  # lines in which that is looked at
 BELOW_BLACK = 1e-3  # share of the pixels up to which an image counts as positive
-
-COMMON = 2.7  # the image's own steps from line to line, in variances of their errors
-EXACT = 1e-3  # of the variance of the offsets: no step is known better
-FREEDOM_OF_STEPS, FREEDOM_OF_SLOPES = 2.0, 3.0  # degrees of freedom: horizons are rare and large
-SLOPES = 0.01  # cycles/sample, below which what images have from line to line is a slope, not a step
-ITERATIONS, SHARPER = 14, 0.6  # each iteration trusts the steps more
-
-
-@dataclass(frozen=True)
-class Line:
-    """Effects of lines that fill the bins up to `half_width` on either side of frequency 0.
-
-    Independent offsets of the standard deviation `deviation` for each of these bins make them up.
-    """
-
-    deviation: Strength
-    half_width: int
-
-    def width(self, across: float) -> float:
-        """Return the width in cycles/pixel of its stripe in images that are `across` pixels wide: 0 for one bin."""
-        return float(f"{(2 * self.half_width + 0.5) / across:.4g}") if self.half_width else 0.0
-
-
-def find_line(signals: Sequence[NDArray[np.float32]]) -> Line | None:
-    """Return the offsets or gains of the rows of images (C, H, W), None where there are none for certain.
-
-    The strength is that of all images together. The width is that of the shortest windows in which rows differ. Rows
-    that differ by a regular pattern, as those of a mosaic do, are the image's.
-    """
-    planes = _planes(signals)
-    given = list(planes)
-    taken = [strength for strength, is_taken in _levels(planes, WIDEST_LINE) if is_taken]
-    # Parts of rows differ in images as well; whole rows do not.
-    if not taken or taken[0].value < FAINTEST_OFFSET:
-        return None
-    if _is_pattern([np.mean(first - last, axis=1) for first, last in zip(given, planes, strict=True)]):
-        return None
-    half_width = 2 ** (len(taken) - 1) // 2
-    return Line(_per_bin(_joined(taken), half_width), half_width)
+WIDEST_STRIPE = 8  # rows that are taken together, at most: soft stripes are wide
+PASSES = 2  # over all widths
+BROKEN_WINDOWS, BROKEN_AMONG, BROKEN_EDGE = (
+    8,
+    21,
+    3,
+)  # along a row; rows to compare with; at the ends, not looked at
+BROKEN_BEYOND, BROKEN_LEAST, SHARP = (
+    2.5,
+    0.3 / 127.5,
+    5.0,
+)  # what broken rows have more: deviations, a trace, the others' steps
+BROKEN_WINDOW = 16  # pixels of each of the windows
+BROKEN_ALONG, MENDED = 9, 3  # pixels along them that are mended together; times
 
 
 def line_strength(signals: Sequence[NDArray[np.float32]], half_width: int) -> Strength | None:
     """Return the deviation, for each bin, of offsets of rows of a known width; None if the images are too small."""
-    strengths = [strength for strength, _ in _levels(_planes(signals), half_width)]
-    return _per_bin(_joined(strengths), half_width) if strengths else None
+    levels = list(line_levels(planes_of(signals), half_width, owners_of(signals)))
+    strengths = [level.strength for level in levels if level.is_taken] or [
+        level.strength for level in levels[:1]
+    ]
+    return per_bin(joined_strength(strengths), half_width) if strengths else None
 
 
 def without_lines(signal: NDArray[np.float32], half_width: int) -> NDArray[np.float32] | None:
@@ -77,8 +60,8 @@ def without_lines(signal: NDArray[np.float32], half_width: int) -> NDArray[np.fl
 
     They fill the bins up to `half_width`. What they have in common with the trend of the image stays in it.
     """
-    planes = _planes([signal])
-    taken = [is_taken for _, is_taken in _levels(planes, half_width)]
+    planes = planes_of([signal])
+    taken = [level.is_taken for level in line_levels(planes, half_width, [0] * len(planes))]
     return np.stack(planes) if any(taken) else None
 
 
@@ -113,132 +96,201 @@ def _through(part: NoisePart) -> Stripe | None:
     return piece if isinstance(piece, Stripe) and piece.is_whole else None
 
 
-def _planes(signals: Sequence[NDArray[np.float32]]) -> list[Plane]:
-    return [plane for signal in signals if min(signal.shape[1:]) >= SMALLEST for plane in signal]
+def owners_of(signals: Sequence[NDArray[np.float32]]) -> list[int]:
+    """Return the number of the image that each of `planes_of` is from."""
+    return [i for i, signal in enumerate(signals) if min(signal.shape[1:]) >= SMALLEST for _ in signal]
 
 
-def _joined(strengths: Sequence[Strength]) -> Strength:
+def planes_of(signals: Sequence[NDArray[np.float32]]) -> list[Plane]:
+    """Return the planes of images that are large enough."""
+    return [
+        np.ascontiguousarray(plane)
+        for signal in signals
+        if min(signal.shape[1:]) >= SMALLEST
+        for plane in signal
+    ]
+
+
+def joined_strength(strengths: Sequence[Strength]) -> Strength:
+    """Return the strength of independent effects together."""
     value, low, high = np.sqrt(np.square([(s.value, s.low, s.high) for s in strengths]).sum(axis=0)).tolist()
     return Strength(value, low, high)
 
 
-def _per_bin(strength: Strength, half_width: int) -> Strength:
+def per_bin(strength: Strength, half_width: int) -> Strength:
+    """Return the strength for each of the bins that effects fill."""
     return strength.scaled(1 / sqrt(2 * half_width + 1))
 
 
-def _levels(planes: list[Plane], half_width: int) -> Iterator[tuple[Strength, bool]]:
+@dataclass(frozen=True)
+class LineLevel:
+    """What blocks of `scale` rows have in windows that are the row, halved so many times; 0 is for broken rows."""
+
+    scale: int
+    halvings: int
+    strength: Strength
+    is_taken: bool
+
+
+@dataclass(eq=False)
+class _Work:
+    """A plane from which effects of rows are taken, and the means of its blocks of `scale` x `scale` pixels.
+
+    What is `cut_off`, or no data, says nothing. `inside` is the share of the pixels that do, for each block.
+    """
+
+    plane: Plane
+    cut_off: NDArray[np.bool_]
+    is_gain: bool
+    scale: int
+    blocks: Plane
+    inside: Plane
+
+    @classmethod
+    def of(cls, plane: Plane) -> "_Work":
+        """Begin with blocks of one pixel. Those of the darkest and of the brightest value may be cut off."""
+        cut_off = (plane == plane.min()) | (plane == plane.max()) | (np.abs(plane) == 1)
+        inside = (~cut_off).astype(np.float32)
+        return cls(plane, cut_off, _is_gain(plane, inside), 1, plane, inside)
+
+    def mend(self) -> float:
+        """Take away what broken rows have more than those beside them, and return its deviation in the plane."""
+        before = self.plane
+        for _ in range(MENDED):
+            rows = broken_lines(self.plane)
+            if not len(rows):
+                break
+            more = self.plane[rows] - (self.plane[rows - 1] + self.plane[rows + 1]) / 2
+            changed = self.plane.copy()
+            changed[rows] -= scipy.ndimage.median_filter(more, (1, BROKEN_ALONG), mode="nearest")
+            self.plane = self.blocks = changed
+        return float(np.std(self.plane - before)) if self.plane is not before else 0.0
+
+    def again(self) -> "_Work":
+        """Begin again with what is left."""
+        inside = (~self.cut_off).astype(np.float32)
+        return _Work(self.plane, self.cut_off, self.is_gain, 1, self.plane, inside)
+
+    def halve(self) -> None:
+        """Go on with blocks of twice the size."""
+        self.scale, self.blocks, self.inside = 2 * self.scale, halved(self.blocks), halved(self.inside)
+
+    def steps(self, halvings: int) -> LineSteps:
+        """Measure the steps from block to block."""
+        width = self.blocks.shape[1]
+        return line_steps(self.blocks, self.inside, line_windows(width, width / 2**halvings), self.is_gain)
+
+    def take(self, effects: Array, halvings: int) -> None:
+        """Take away the effects of blocks in windows."""
+        rows, width = self.plane.shape
+        if self.scale > 1:
+            places = (np.arange(rows) + 0.5) / self.scale - 0.5
+            effects = np.stack([np.interp(places, np.arange(len(effects)), e) for e in effects.T], axis=1)
+        fine = effects.astype(np.float32)
+        fine = fine @ line_windows(width, width / 2**halvings) if halvings else fine
+        self.plane = self.blocks = _without(self.plane, fine, self.is_gain, self.cut_off)
+        for _ in range(self.scale.bit_length() - 1):
+            self.blocks = halved(self.blocks)
+
+
+def line_levels(planes: list[Plane], half_width: int, owners: Sequence[int]) -> Iterator[LineLevel]:
     """Yield the strength of what differs from row to row in whole rows, in halves of them, and so on.
 
-    What is there for sure is taken away from `planes`, and told so. It ends with the first strength that is not sure,
-    and with the windows that `half_width` asks for.
+    Then the same of blocks of 2, 4 and 8 rows, and of all once more where wide stripes hid narrow ones. What is there
+    for sure is taken away from `planes`, and told so. The windows end with the first strength that is not sure, and
+    with those that `half_width` asks for. At last broken rows are mended. `owners` tells which planes are from one
+    image.
     """
-    if not planes:
-        return
-    are_gains = [_is_gain(plane) for plane in planes]
-    cut_off = [(plane == plane.min()) | (plane == plane.max()) for plane in planes]
-    for level in range(1 + (round(log2(2 * half_width)) if half_width else 0)):
-        lengths = [plane.shape[1] / 2**level for plane in planes]
-        if level and min(lengths) < SMALLEST:
+    works = [_Work.of(plane) for plane in planes]
+    halvings = 1 + (round(log2(2 * half_width)) if half_width else 0)
+    for _ in range(PASSES):
+        hid = False
+        while works and works[0].scale <= WIDEST_STRIPE:
+            for level in _windows(works, halvings, owners):
+                hid |= level.is_taken and level.scale > 1
+                planes[:] = [work.plane for work in works]
+                yield level
+            for work in works:
+                work.halve()
+            if min(min(work.blocks.shape) for work in works) < SMALLEST:
+                break
+        works = [work.again() for work in works]
+        if not hid:
+            break
+    mended = [work.mend() for work in works]
+    if any(mended):
+        planes[:] = [work.plane for work in works]
+        yield LineLevel(0, 0, Strength.told(sqrt(np.mean(np.square(mended)))), True)
+
+
+def _windows(works: Sequence[_Work], most: int, owners: Sequence[int]) -> Iterator[LineLevel]:
+    """Yield the levels of one scale."""
+    for halvings in range(most):
+        if halvings and min(work.plane.shape[1] for work in works) < SMALLEST * 2**halvings:
             return
-        steps = [
-            line_steps(plane, line_windows(plane.shape[1], length), is_gain)
-            for plane, length, is_gain in zip(planes, lengths, are_gains, strict=True)
-        ]
-        strength = step_strength(steps)
-        if not (strength.certain if level else strength.found):
-            yield strength, False
+        steps = [work.steps(halvings) for work in works]
+        strength = step_strength(steps, owners)
+        # Images have soft stripes, and parts of lines, of their own.
+        if not (strength.certain if halvings or works[0].scale > 1 else strength.found):
+            yield LineLevel(works[0].scale, halvings, strength, False)
             return
-        effects = [line_effects(one, (strength.value / one.size) ** 2) for one in steps]
-        seen = [one.size * _deviation(each @ one.windows) for each, one in zip(effects, steps, strict=True)]
-        for index, (each, one) in enumerate(zip(effects, steps, strict=True)):
-            lines = (each @ one.windows).astype(np.float32)
-            planes[index] = _without(planes[index], lines, are_gains[index], cut_off[index])
-        yield strength.scaled(sqrt(np.mean(np.square(seen))) / strength.value), True
+        squares = []
+        for work, one in zip(works, steps, strict=True):
+            effects = line_effects(one, (strength.value / one.size) ** 2)
+            squares.append((one.size * _deviation(effects, one.windows)) ** 2)
+            work.take(effects, halvings)
+        taken = strength.scaled(sqrt(np.mean(squares)) / strength.value)
+        yield LineLevel(works[0].scale, halvings, taken, True)
 
 
-def _is_pattern(effects: Sequence[Plane]) -> bool:
-    """Tell whether one frequency and its harmonics make up most of the effects of lines, given for each plane.
+def broken_lines(plane: Plane) -> NDArray[np.int64]:
+    """Return the numbers of the rows that stand out all along, as those of broken detectors do.
 
-    Random effects have about the same power at all frequencies.
+    They are darker or brighter than both rows beside them, in all windows along them, far beyond what other rows are,
+    and these do not differ: no lens draws so sharp a line. Images with more lines that are less sharp drew them all.
     """
-    length = min(SEGMENT, *map(len, effects))
-    power = np.mean([scipy.signal.welch(each, nperseg=length)[1] for each in effects], axis=0)
-    bins = np.arange(len(power))
-    lowest = np.arange(4, len(power), 1 / 8)[:, None]
-    # The taper spreads each frequency over three bins.
-    near = np.abs(bins - lowest * np.maximum(1, np.round(bins / lowest))) <= 1.5
-    held, chance = near @ (power / power.sum()), near.mean(axis=1)
-    return bool(np.max((held - chance) / (1 - chance)) > PATTERN)
+    if min(plane.shape) < SMALLEST or plane.shape[1] < BROKEN_WINDOWS * BROKEN_WINDOW:
+        return np.zeros(0, np.int64)
+    starts = np.arange(BROKEN_WINDOWS) * plane.shape[1] // BROKEN_WINDOWS
+    sums = np.add.reduceat(plane, starts, axis=1) * (BROKEN_WINDOWS / plane.shape[1])
+    more = np.abs(sums[1:-1] - (sums[:-2] + sums[2:]) / 2)
+    usual = scipy.ndimage.median_filter(more, (BROKEN_AMONG, 1), mode="nearest") / 0.6745
+    stands_out = np.all(more > BROKEN_BEYOND * (usual + BROKEN_LEAST), axis=1)
+    stands_out[:BROKEN_EDGE] = stands_out[-BROKEN_EDGE:] = False
+    outer = np.abs(np.diff(np.pad(sums, ((1, 1), (0, 0)), mode="edge"), axis=0)).sum(axis=1)
+    beside = np.maximum(np.maximum(outer[:-3], outer[3:]), np.abs(sums[2:] - sums[:-2]).sum(axis=1))
+    sharp = stands_out & (2 * more.sum(axis=1) > SHARP * beside)
+    others = stands_out & ~scipy.ndimage.binary_dilation(sharp)
+    if np.count_nonzero(sharp) <= np.count_nonzero(others):
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(sharp) + 1
 
 
-def _deviation(effects: Array) -> float:
-    """Return the standard deviation of effects (H, W), from the frequencies across where the image adds little."""
-    spectrum = np.fft.rfft(effects, axis=0, norm="ortho")
-    return float(np.sqrt(np.mean(np.abs(spectrum[np.fft.rfftfreq(len(effects)) > SURE]) ** 2)))
+def _deviation(effects: Array, windows: Plane) -> float:
+    """Return the deviation of effects (H, K) in windows, from the frequencies across where the image adds little."""
+    spectrum = np.fft.rfft(effects, axis=0, norm="ortho")[np.fft.rfftfreq(len(effects)) > SURE]
+    overlap = windows @ windows.T / windows.shape[1]
+    return float(np.sqrt(np.sum((spectrum @ overlap) * spectrum.conj()).real / len(spectrum)))
 
 
-def _is_gain(plane: Plane) -> bool:
+def _is_gain(plane: Plane, inside: Plane) -> bool:
     """Tell whether gains explain better than offsets how the rows differ."""
     if np.mean(plane < -1) > BELOW_BLACK:
         return False
     whole = line_windows(plane.shape[1], plane.shape[1])
-    offsets, gains = (line_steps(plane, whole, is_gain, SAMPLED).misfit for is_gain in (False, True))
+    offsets, gains = (line_steps(plane, inside, whole, is_gain, SAMPLED).misfit for is_gain in (False, True))
     return gains < offsets
 
 
 def _without(plane: Plane, effects: Plane, is_gain: bool, cut_off: NDArray[np.bool_]) -> Plane:
     """Return a plane without the effects. What was cut off, or is no data, follows its neighbours as far as it may."""
-    changed = (plane + 1) * np.exp(-effects) - 1 if is_gain else plane - effects
-    kept = np.where(cut_off, plane, changed)
-    padded = np.pad(kept, ((1, 1), (0, 0)), mode="edge")
-    near = (padded[:-2] + padded[2:]) / 2
-    return np.where(cut_off, np.clip(near, np.minimum(plane, changed), np.maximum(plane, changed)), kept)
-
-
-def line_effects(steps: LineSteps, variance: float) -> Array:
-    """Return the effect of each line (H, K) in each window: independent, of the given variance, with these steps.
-
-    The image's own steps add to those of the effects. They follow a Student law about a slope that itself makes such
-    steps: smooth trends and horizons are the image's. The estimate is the posterior mode, which iteratively reweighted
-    least squares climb to (Lange, Little & Taylor, JASA 1989), from a law that is wide at first.
-    """
-    values, own = steps.values.T, COMMON * steps.variances.T + EXACT * variance
-    count, lines = len(values), values.shape[1] + 1
-    slope = np.median(own, axis=1, keepdims=True) * (2 * np.pi * SLOPES) ** 2
-    step_variances, slope_variances = own + variance, np.repeat(slope, lines - 2, axis=1)
-    for iteration in range(ITERATIONS):
-        wide = own + variance * SHARPER**iteration
-        effects, slopes = _solved(values, step_variances, slope_variances, variance)
-        rest = values - np.diff(effects, axis=1) - slopes
-        step_variances = (wide * FREEDOM_OF_STEPS + rest**2) / (FREEDOM_OF_STEPS + 1)
-        turns = np.diff(slopes, axis=1)
-        slope_variances = (slope * FREEDOM_OF_SLOPES + turns**2) / (FREEDOM_OF_SLOPES + 1)
-    return effects.T.reshape(lines, count)
-
-
-def _solved(
-    values: Array, step_variances: Array, slope_variances: Array, variance: float
-) -> tuple[Array, Array]:
-    """Return the effects (K, H) and slopes (K, H - 1) that are likeliest at these variances: least squares.
-
-    Unknowns are an effect and a slope for each line, in turn, so that the system has four bands, stored as LAPACK has
-    them: `bands[3 - d]` holds what couples an unknown with the one d places before it.
-    """
-    count, lines = len(values), values.shape[1] + 1
-    bands, right = np.zeros((4, count, lines, 2)), np.zeros((count, lines, 2))
-    steps, turns = 1 / step_variances, 1 / slope_variances
-    diagonal = bands[3]
-    diagonal[..., 0], diagonal[..., 1] = 1 / variance, 1e-3 / variance
-    diagonal[:, :-1] += steps[..., None]
-    diagonal[:, 1:, 0] += steps
-    bands[1, :, 1:, 0] -= steps
-    bands[2, :, 1:, 0] += steps
-    bands[2, :, :-1, 1] -= steps
-    right[:, 1:, 0] += steps * values
-    right[:, :-1] -= (steps * values)[..., None] * np.array([1, -1])
-    diagonal[:, :-2, 1] += turns
-    diagonal[:, 1:-1, 1] += turns
-    bands[1, :, 1:-1, 1] -= turns
-    solved = scipy.linalg.solveh_banded(bands.reshape(4, -1), right.reshape(-1), check_finite=False)
-    unknowns = np.asarray(solved).reshape(count, lines, 2)
-    return unknowns[..., 0], unknowns[:, :-1, 1]
+    changed: Plane = (plane + 1) * np.exp(-effects) - 1 if is_gain else plane - effects
+    rows, columns = np.nonzero(cut_off)
+    if not len(rows):
+        return changed
+    cut, moved = plane[rows, columns], changed[rows, columns]
+    changed[rows, columns] = cut
+    last = len(plane) - 1
+    near = (changed[np.maximum(rows - 1, 0), columns] + changed[np.minimum(rows + 1, last), columns]) / 2
+    changed[rows, columns] = np.clip(near, np.minimum(cut, moved), np.maximum(cut, moved))
+    return changed

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
-from sagd_cli.data.folders import Outcome, collect, list_images
+from sagd_cli.config.noise_text import MEASURED, as_typed, path_text
+from sagd_cli.data.folders import collect, list_images
 from sagd_cli.data.images import Image
+from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.ranges import Range
 from sagd_cli.errors import ConfigError, DataError
 from sagd_cli.spectral.grid import Array, FrequencyGrid, format_shape
@@ -23,6 +25,7 @@ TILE = 16  # samples a side of tiles, in all of which stationary noise has the s
 # The standard deviation over the tiles of the logarithm of the mean size of whitened values, each cut at 3. In white
 # noise it is 0.05, more in noise of few frequencies, and above 0.25 in nine of ten photographs.
 PATCHY, LARGEST_WHITE = 0.2, 3.0
+FAINTEST_HASHED = 1e-9  # of the largest power
 SHADED = 0.6  # share of the variance that a quadratic surface explains; about 0.2 in noise of power 1/r^2
 
 
@@ -56,7 +59,15 @@ class MeasuredNoise:
 
     def __str__(self) -> str:
         """The noise as the command line takes it."""
-        return f"from:{self.path}"
+        return MEASURED + path_text(self.path)
+
+
+def typed_noise(text: str, given: Range | None = None) -> NoiseSpectrum:
+    """Read noise that a person typed, and measure what it names by from:PATH.
+
+    Raises what `NoiseSpectrum.parse` and `measured_noise` raise.
+    """
+    return NoiseSpectrum.parse(as_typed(text), lambda path: measured_noise(path, given))
 
 
 def measured_noise(path: str, given: Range | None = None) -> MeasuredNoise:
@@ -71,7 +82,7 @@ def measured_noise(path: str, given: Range | None = None) -> MeasuredNoise:
     """
     outcome = Outcome()
     files = collect(list_images(Path(path)), given, output())
-    images = [*files.read(outcome, output())]
+    images = [image for image in files.read(outcome, output()) if not image.is_empty]
     if outcome.failed:
         raise DataError(outcome.failed[0]["error"], f"All images of {path} are to be examples of the noise.")
     if any(image.values.found for image in images):
@@ -98,10 +109,14 @@ def measured_noise(path: str, given: Range | None = None) -> MeasuredNoise:
 
 
 def measured_hash(noise: NoiseSpectrum, grid: FrequencyGrid) -> str | None:
-    """Return a hash of the spectra in `noise` that were measured, on `grid`; None where there is none."""
+    """Return a hash of the spectra in `noise` that were measured, on `grid`; None where there is none.
+
+    It is of three digits of each power, and of none below 1e-9 of the largest: processors differ in the last digits.
+    """
     sources = [part.source for part in noise.parts]
-    found = {source.path: source for source in sources if isinstance(source, MeasuredNoise)}
-    hashed = sha256(b"".join(found[path].power(grid).tobytes() for path in sorted(found)))
+    found = {source.path: source.power(grid) for source in sources if isinstance(source, MeasuredNoise)}
+    powers = (np.maximum(found[path], FAINTEST_HASHED * found[path].max()) for path in sorted(found))
+    hashed = sha256(b"".join(np.rint(1000 * np.log10(power)).astype(np.int64).tobytes() for power in powers))
     return hashed.hexdigest() if found else None
 
 

@@ -21,9 +21,9 @@ from sagd_cli.damage.patches import patch_variances
 from sagd_cli.damage.strength import ITERATIONS, NORMAL_95, TINY, Strength
 from sagd_cli.damage.texture import texture_of
 from sagd_cli.damage.thin import kind_strengths
-from sagd_cli.denoising.image_law import OFFSET, SLOPE, SLOPE_DEVIATION
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.grid import Array, FrequencyGrid
+from sagd_cli.spectral.power_law import OFFSET, SLOPE, SLOPE_DEVIATION
 from sagd_cli.spectral.spectrum import crop_spectrum
 
 UnitPowers = Callable[[FrequencyGrid], Sequence[Array] | Array]

@@ -2,18 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from sagd_cli.data.images import Image, ImagePlace, images_in, is_stack, read_image
+from sagd_cli.data.images import Image, ImagePlace, images_in, read_even_empty, read_image
+from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey
 from sagd_cli.errors import DataError, SagdError, UsageError
-from sagd_cli.files.formats import accepted_suffixes, format_in, format_of, is_lossless
-from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.files.formats import accepted_suffixes, format_in, format_of, is_lossless, stack_form
 from sagd_cli.system.console import Output, output
 from sagd_cli.system.files import reason_of, refuse_existing, remove_left_over, shown_path
 
@@ -28,9 +27,9 @@ DOCUMENTS = frozenset(
 
 def output_name(path: Path) -> str:
     """Return the name to write the processed `path` under: its own if that holds it unchanged, else in .png or .tif."""
-    name, many = format_of(path), is_stack(path)
-    fits = name == "TIFF" if many else name is not None and is_lossless(name)
-    return path.name if fits else f"{path.stem}{'.tif' if many else '.png'}"
+    name, form = format_of(path), stack_form(path)
+    fits = name is not None and is_lossless(name) if form is None else name == form.format
+    return path.name if fits else f"{path.stem}{'.png' if form is None else '.tif'}"
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -155,47 +154,6 @@ def check_output_folder(folder: Path, names: Iterable[str], force: bool, inputs:
             )
 
 
-@dataclass
-class Outcome:
-    """What became of the files of a folder: the records of those that were done, the errors of those that failed."""
-
-    files: list[dict[str, Any]] = field(default_factory=list)
-    failed: list[dict[str, str]] = field(default_factory=list)
-
-    def fail(self, path: Path, error: SagdError, output: Output) -> None:
-        """Note that the file at `path` failed with `error`, and warn of it."""
-        self.failed.append({"input": str(path), "error": error.message})
-        output.warn(error.message)
-
-    def has_failed(self, path: Path) -> bool:
-        """Whether the file at `path` has failed."""
-        return any(record["input"] == str(path) for record in self.failed)
-
-    @property
-    def done(self) -> list[dict[str, Any]]:
-        """The records of the files that were written; a stack of which an image failed was not."""
-        failed = {record["input"] for record in self.failed}
-        return [record for record in self.files if record["input"] not in failed]
-
-    def say_clipped(self, output: Output) -> None:
-        """Say how many values were clipped to the ends of their type, by the `clipped` shares of the records."""
-        shares = [record["clipped"] for record in self.done if record.get("clipped")]
-        if shares:
-            output.note(
-                f"in {len(shares)} of {len(self.done)} images values were beyond the ends of their type and were "
-                f"clipped, at most {max(shares):.2%} of an image"
-            )
-
-    def has_frequencies(self, image: Image, of: Callable[[FrequencyGrid], object], output: Output) -> bool:
-        """Tell whether `of` raises nothing on the image's frequencies; note the file as failed when it does."""
-        try:
-            of(FrequencyGrid(image.pixels.shape[1:]))
-        except SagdError as error:
-            self.fail(image.path, SagdError(f"{image.path}: {error.message}"), output)
-            return False
-        return True
-
-
 def check_names(paths: Iterable[Path], target_names: Callable[[Path], Iterable[str]]) -> list[str]:
     """Return the names that the files of `paths` are written under; `target_names` gives those of one file.
 
@@ -210,13 +168,6 @@ def check_names(paths: Iterable[Path], target_names: Callable[[Path], Iterable[s
                     f"{other.name} and {path.name} would both be written to {name}", "Rename one of them."
                 )
     return list(names)
-
-
-def raise_if_failed(result: dict[str, Any]) -> None:
-    """Raise SagdError, exit code 1, when any file of a command's result failed."""
-    if result["failed"]:
-        message = f"{len(result['files'])} ok, {len(result['failed'])} failed"
-        raise SagdError(message, "The warnings above name the files.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +193,7 @@ class Collection:
     def read(
         self, outcome: Outcome, output: Output, on_image: Callable[[], None] = lambda: None
     ) -> Iterator[Image]:
-        """Yield the images that can be read; note the files of the others as failed in `outcome`.
+        """Yield the images that can be read, also empty ones; note the files of the others as failed in `outcome`.
 
         What is left of a stack that has failed is not read. `on_image` is called once for each image.
         """
@@ -252,9 +203,9 @@ class Collection:
             if outcome.failed and outcome.has_failed(place.path):
                 continue
             try:
-                yield known[place] if place in known else self.of(read_image(*place))
+                yield known[place] if place in known else self.of(read_even_empty(*place))
             except SagdError as error:
-                outcome.fail(place.path, error, output)
+                outcome.fail(place, error, output)
 
 
 def collect(paths: Sequence[Path], given: Range | None, output: Output) -> Collection:

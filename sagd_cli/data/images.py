@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +35,12 @@ from sagd_cli.files.formats import (
     format_in,
     format_of,
     read_metadata,
+    stack_form,
 )
+from sagd_cli.files.layout import StackForm
 from sagd_cli.files.metadata import NOTHING, Metadata
 from sagd_cli.system.console import output
 from sagd_cli.system.files import atomic_path, reason_of, shown_path
-
-if TYPE_CHECKING:
-    from sagd_cli.files.stacks import StackForm
 
 
 class ImagePlace(NamedTuple):
@@ -76,7 +75,7 @@ class Image:
     metadata: Metadata = NOTHING  # what else the file holds and `write_image` carries over
     missing: Missing | None = None  # which pixels were filled, and what the file holds there
     page: int | None = None  # the number in a stack, of the form `stack`
-    stack: "StackForm | None" = None
+    stack: StackForm | None = None  # also of one image, where it is written in such a form
 
     @property
     def place(self) -> ImagePlace:
@@ -106,6 +105,11 @@ class Image:
         return Image(pixels, None, self.path, page=self.page, stack=self.stack)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it holds nothing but missing data in one of its channels, which are 0 here."""
+        return self.missing is not None and self.missing.is_whole
+
+    @property
     def float_values(self) -> Range:
         """Black and white of this image as floats: [0, 1] for integers with the range of their type, else its own."""
         return UNIT if self.values == type_range(self.pixels.dtype) else self.values
@@ -133,36 +137,35 @@ class Image:
 
 
 def images_in(path: Path) -> list[ImagePlace]:
-    """Return where the images of a file are: a TIFF file may hold several, and what cannot be read counts as one."""
-    form = _stack_form(path)
-    return [ImagePlace(path)] if form is None else [ImagePlace(path, number) for number in range(form.count)]
-
-
-def is_stack(path: Path) -> bool:
-    """Whether a file is a TIFF file of several images, whatever its suffix."""
-    return _stack_form(path) is not None
+    """Return where the images of a file are: it may hold several, and what cannot be read counts as one."""
+    form = stack_form(path)
+    is_one = form is None or form.count == 1
+    return [ImagePlace(path)] if is_one or form is None else [ImagePlace(path, k) for k in range(form.count)]
 
 
 def read_image(path: Path, page: int | None = None) -> Image:
     """Read an image file of any format at its own depth, upright as its EXIF says, or image `page` of a stack.
 
     Palettes and fewer than 8 bits become grey, RGB or RGBA of 8 bits. Missing data are filled, which a note says.
-
     Its content says which format it is in, whatever its suffix. Raises `DataError` on what `formats.decode` refuses,
-    and when it is not a regular file, cannot be opened or is in no known format.
+    and when it is not a regular file, cannot be opened, is in no known format or holds no data.
     """
+    image = read_even_empty(path, page)
+    if image.is_empty:
+        raise DataError(f"{image.place.shown} holds nothing but missing data in one of its channels")
+    return image
+
+
+def read_even_empty(path: Path, page: int | None = None) -> Image:
+    """Read an image as `read_image` does, also one that holds nothing but missing data."""
     place = ImagePlace(path, page)
     try:
-        if page is None:
+        form = stack_form(path)
+        if form is None or (page is None and form.count > 1):
             data = _contents(path)
             name = format_in(data)
             return _image(place, decode(data, name), read_metadata(data, name))
-        from sagd_cli.files.stacks import decode_stack
-
-        samples, metadata = decoded("TIFF", partial(decode_stack, path, page))
-        form = _stack_form(path)
-        if form is not None and form.has_levels:
-            output().once("smaller copies of the images of a stack, the levels of a pyramid, are left out")
+        samples, metadata = decoded(form.format, partial(form.decode, page or 0))
         return replace(_image(place, samples, metadata), page=page, stack=form)
     except DataError as error:
         raise DataError(f"{place.shown} {error.message}", error.hint) from error
@@ -175,23 +178,15 @@ def _image(place: ImagePlace, samples: np.ndarray, metadata: Metadata) -> Image:
     if alpha is not None and alpha.dtype.kind == "f" and not np.isfinite(alpha).all():
         raise DataError("has alpha that is no finite number", "Replace its NaN and infinite values.")
     pixels, missing = split_missing(pixels, metadata.no_data)
-    if missing is not None:
+    if metadata.has_copies:
         output().once(
-            f"missing data ({missing.shown}) are filled from what lies around them, and written back as they were"
+            "smaller copies of images in their files, such as the levels of a pyramid, are left out"
         )
+    if missing is not None and not missing.is_whole:
+        what = f"missing data ({missing.shown})"
+        output().once(f"{what} are filled from what lies around them; images that are written keep them")
     stated = Range(*metadata.values) if metadata.values and Range.is_sound(*metadata.values) else None
     return Image(pixels, alpha, place.path, stated, metadata, missing)
-
-
-def _stack_form(path: Path) -> "StackForm | None":
-    try:
-        with path.open("rb") as file:
-            is_tiff = path.is_file() and format_in(file.read(64)) == "TIFF"
-    except (OSError, ValueError, DataError):
-        return None
-    from sagd_cli.files.stacks import stack_form
-
-    return stack_form(path) if is_tiff else None
 
 
 def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:

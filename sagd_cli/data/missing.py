@@ -29,6 +29,11 @@ class Missing:
         return pixels
 
     @property
+    def is_whole(self) -> bool:
+        """Whether nothing is known of a channel."""
+        return bool(self.where.all(axis=(1, 2)).any())
+
+    @property
     def shown(self) -> str:
         """The number of the values and what they are, in words."""
         kinds = np.unique(self.values)
@@ -41,8 +46,8 @@ def split_missing(pixels: np.ndarray, stated: float | None = None) -> tuple[np.n
 
     Missing are NaN and infinity, and the value `stated` for it. Among floats also what is beyond all physics, and their
     ends where these are one of NO_DATA, or of several pixels and far from the others. Filled is by reflection at the
-    edge of what is there. Raises DataError where a channel is missing as a whole, and where most values are beyond all
-    physics and differ.
+    edge of what is there, and with 0 where a channel is missing as a whole. Raises DataError where most values are
+    beyond all physics and differ.
     """
     where = _never_measured(pixels) if pixels.dtype.kind == "f" else np.zeros(pixels.shape, bool)
     if stated is not None and (pixels.dtype.kind == "f" or _is_of(stated, pixels.dtype)):
@@ -53,8 +58,6 @@ def split_missing(pixels: np.ndarray, stated: float | None = None) -> tuple[np.n
         value = _missing_value(pixels[~where])
     if not where.any():
         return pixels, None
-    if where.all(axis=(1, 2)).any():
-        raise DataError("holds nothing but missing data in one of its channels")
     filled = np.stack([_filled(*plane) for plane in zip(pixels, where, strict=True)])
     return filled, Missing(where, pixels[where])
 
@@ -77,6 +80,8 @@ def _filled(plane: np.ndarray, where: NDArray[np.bool_]) -> np.ndarray:
     """
     if not where.any():
         return plane
+    if where.all():
+        return np.zeros_like(plane)
     edge = scipy.ndimage.distance_transform_edt(where, return_distances=False, return_indices=True)[:, where]
     holes = np.nonzero(where)
     sides = zip(edge, holes, plane.shape, strict=True)

@@ -9,10 +9,9 @@ from torch import Tensor
 from sagd_cli.denoising.preconditioning import NO_POWER
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import power_of, tensor_on
+from sagd_cli.spectral.power_law import OFFSET, SLOPE, SLOPE_DEVIATION
 
-OFFSET = 0.005  # cycles/sample: keeps the law finite at DC
 MIDDLE = 0.1  # cycles/sample, where the level of a law is given: level and slope are nearly independent there
-SLOPE, SLOPE_DEVIATION = 2.9, 0.5  # of natural images: the fit's prior
 # The prior of the level is level^RAISED: where noise hides the image, the level is the largest that it could hide.
 RAISED = 2.0
 STEPS = 12

@@ -83,7 +83,7 @@ def analyse(data: str, window: str, peaks: bool, output: Output) -> Analysis:
     if spectrum.power.max() == 0:
         raise DataError(f"the images of {data} are constant: they have no spectrum")
     law = _law(measured, output)
-    found = find_peaks(spectrum.power, spectrum.grid, spectrum.fields) if peaks else None
+    found = find_peaks(spectrum.power, spectrum.grid, spectrum.fields)[0] if peaks else None
     analysis = Analysis(measured, law, found)
     if peaks and not analysis.has_room:
         room = 2 * REACH[spectrum.grid.ndim] + 1

@@ -1,7 +1,7 @@
 """The band that `--band auto` stands for: the peaks and lines of the images' spectrum."""
 
 from collections.abc import Sequence
-from math import inf, pi, sqrt
+from math import pi, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -9,132 +9,168 @@ import scipy
 
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.fields import Signals
+from sagd_cli.damage.strength import TINY
 from sagd_cli.damage.texture import texture
 from sagd_cli.data.images import Image
-from sagd_cli.detection.find_noise import find_offsets
+from sagd_cli.detection.find_noise import find_offsets, is_drawn, is_steady
 from sagd_cli.detection.short_lines import are_parallel, find_short_lines
 from sagd_cli.errors import DataError
-from sagd_cli.spectral.band import Band, Notch, Part, Ring, Stripe
+from sagd_cli.spectral.band import Band, Notch, Stripe
 from sagd_cli.spectral.grid import Array, FrequencyGrid
-from sagd_cli.spectral.lattice import find_lattice
-from sagd_cli.spectral.peaks import find_peaks
+from sagd_cli.spectral.lattice import Lattice
+from sagd_cli.spectral.peaks import LOBE, Peak, find_peaks
 from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage
 
 CARRIED = 0.25  # share of the variance that the lattice of a screen holds if it carries the images
-MOST_PEAKS = 0.8  # share of the peaks that lie on it then
+MOST_HELD = 0.8  # share of the power of all peaks that it holds then
+SCREEN_DISCS = (0.25, 0.5, 1.0, sqrt(2))  # radii about its points, in those of a disc as large as its cell
+OVER = 1.25  # of the amplitude that is measured: dots are not independent of the image, as noise is
 LOCAL_SIDE = 128  # pixels of a block in which the frequency of a tone that drifts hardly changes
 FAINTEST_DRIFT = (
     3e-4  # share of the variance: ten times that of rounding, which blocks show (see `peaks.FAINTEST`)
 )
-# A halftone has two tones, whose local means are mid-tones that vary, as graph paper, drawings and textures have not.
-END, TWO_TONED = 0.1, 0.7  # of the range of values at either end; share of the pixels in both
-MID_TONES, MID_TONED = (0.25, 0.75), 0.25  # of the range; share of the local means in them
+# A halftone shows tones that vary by dots of two, as graph paper, drawings and textures do not.
+TONES = (0.5, 99.5)  # percentiles: the two
+MID_TONES, MID_TONED = (0.25, 0.75), 0.25  # of the range between them; share of the local means there
 VARIED = 0.08  # standard deviation of the local means, of the range
+TWO_TONED = 0.85  # correlation of the local variance with what two tones would have
+ALL_HELD = 0.8  # share of the variance of an image that is a pattern itself
+CERTAIN_DB = 14.0  # of a peak; bricks and windows reach 13 dB
 HELD = 0.9  # share of a tone's power that its disc has to hold
 
 
 def find_thin(images: Sequence[Image], path: Path) -> NoiseSpectrum:
-    """Return the noise that `--band auto` stands for: offsets of rows or columns, and other lines and peaks.
+    """Return the noise that `--band auto` stands for: offsets of rows or columns, other lines, peaks and screens.
 
-    Offsets come with their measured width and level. What a screen hides is lost. The levels of the others are unknown.
-    Raises what `find_band` raises when there are none of them.
-    """
-    offsets = find_offsets([image.signal for image in images])
-    try:
-        peaks = find_band(images, path).parts
-    except DataError:
-        if not offsets:
-            raise
-        peaks = ()
-    known = [stripe for stripe, _ in offsets]
-    others = [
-        part
-        for part in peaks
-        if not (isinstance(part, Stripe) and any(are_parallel(part, stripe) for stripe in known))
-    ]
-    return NoiseSpectrum(
-        (
-            *(NoisePart(Band((stripe,)), strength.cautious) for stripe, strength in offsets),
-            *(NoisePart(Band((part,)), inf if isinstance(part, Ring) else None) for part in others),
-        )
-    )
-
-
-def find_band(images: Sequence[Image], path: Path) -> Band:
-    """Return the isolated peaks of the images' mean spectrum, and the strips of lines at any angle.
-
-    The disc of a peak grows to what is there where its tone drifts. Where a screen carries the images, as in halftones,
-    the band is all beyond the cell of its lattice. `path` is where the images are from. Raises
-    DataError when there are neither, and when the images are constant.
+    The disc of a peak grows to what is there where its tone drifts. Offsets and screens come with their levels; those
+    of the others are unknown. `path` is where the images are from. Raises DataError when nothing is found, and when
+    the images are constant.
     """
     spectrum = texture(images)
     if not spectrum.power.any():
         raise DataError(f"the images of {path} are constant: they have no spectrum")
     signals = [image.signal for image in images]
-    lines = [piece for pieces in find_short_lines(signals, spectrum) for piece in pieces]
-    peaks = _peaks(signals, spectrum)
-    screen = _beyond_screen([part for part in peaks if isinstance(part, Notch)], spectrum, signals)
-    parts: list[Part] = [screen] if screen else [*lines, *_others(peaks, lines, spectrum.grid)]
-    if not parts:
+    offsets = find_offsets(signals)
+    peaks, lattice = _peaks(signals, spectrum)
+    isolated = [part for part in peaks if isinstance(part, Notch)]
+    found = _screen(isolated, lattice, spectrum, signals)
+    is_pattern = not found and _is_pattern(isolated, lattice, spectrum, signals)
+    if is_pattern:
+        peaks = [part for part in peaks if isinstance(part, Stripe)]
+    if not found:
+        lines = [piece for pieces in find_short_lines(signals, spectrum) for piece in pieces]
+        found = [NoisePart(Band((part,))) for part in [*lines, *_others(peaks, lines, spectrum.grid)]]
+        found = [part for part in found if not _is_parallel_to(part, [stripe for stripe, _ in offsets])]
+    known = [NoisePart(Band((stripe,)), strength.cautious) for stripe, strength in offsets]
+    if is_pattern and not (known or found):
+        raise DataError(
+            f"a pattern was found in {path} that seems to be the image's own: nothing was changed",
+            f"If it is damage, give the --band: `sagd spectrum {path} --peaks` lists it.",
+        )
+    if not (known or found):
         raise DataError(
             f"no isolated peaks or stripes were found in {path}: nothing was changed",
             f"Look at `sagd spectrum {path} --plot spectrum.png` and give the --band.",
         )
-    return Band(tuple(parts))
+    return NoiseSpectrum((*known, *found))
 
 
-def _beyond_screen(peaks: Sequence[Notch], spectrum: Spectrum, signals: Signals) -> Ring | None:
-    """Return all beyond the cell of a lattice that carries halftones, None where the images are none.
+def _screen(
+    peaks: Sequence[Notch], lattice: Lattice | None, spectrum: Spectrum, signals: Signals
+) -> list[NoisePart]:
+    """Return the noise of a screen that carries halftones, none where the images are none.
 
-    Each point of the lattice has the image's own spectrum about it. The cell that belongs to DC is taken as a disc.
+    About each point of the lattice but DC lies the spectrum of the image, cut by the screen. As noise it is the same
+    about all of them, in discs each of which is twice as wide as the one before; the widest reach to where cells meet.
     """
-    centers = np.reshape([peak.center for peak in peaks], (-1, spectrum.grid.ndim))
-    lattice = find_lattice(centers, spectrum.grid.shape) if len(centers) and spectrum.grid.ndim == 2 else None
-    if lattice is None or np.mean(on := lattice.holds(centers)) < MOST_PEAKS:
-        return None
-    masks = [peak.mask(spectrum.grid) for peak, is_on in zip(peaks, on, strict=True) if is_on]
-    held = spectrum.grid.total(np.where(np.any(masks, axis=0), spectrum.power, 0.0))
-    if held < CARRIED * spectrum.grid.total(spectrum.power):
-        return None
+    if lattice is None or not _carries(lattice, peaks, spectrum):
+        return []
     cell = abs(float(np.linalg.det(lattice.generators)))
     if not _are_halftones(signals, 1 / sqrt(cell)):
-        return None
-    return Ring(round(sqrt(2 * cell / pi), 3), 1.0)
+        return []
+    points = [tuple(float(f"{f:.4g}") for f in point) for point in lattice.points]
+    bands = [
+        Band(tuple(Notch(point, float(f"{share * sqrt(cell / pi):.4g}")) for point in points))
+        for share in SCREEN_DISCS
+    ]
+    masks = [band.mask(spectrum.grid) for band in bands]
+    rings = [outer & ~inner for outer, inner in zip(masks, [~np.any(masks, axis=0), *masks], strict=False)]
+    powers = np.minimum.accumulate([float(np.mean(spectrum.power[ring])) for ring in rings])
+    steps = -np.diff([*powers, 0.0])
+    return [NoisePart(band, OVER * sqrt(step)) for band, step in zip(bands, steps, strict=True) if step > 0]
+
+
+def _carries(lattice: Lattice, peaks: Sequence[Notch], spectrum: Spectrum) -> bool:
+    """Tell whether the peaks on a lattice hold much of the variance, and most of what all peaks hold."""
+
+    def power(parts: Sequence[Notch]) -> float:
+        inside = np.logical_or.reduce([np.zeros(grid.half_shape, bool), *(part.mask(grid) for part in parts)])
+        return grid.total(np.where(inside, spectrum.power, 0.0))
+
+    grid = spectrum.grid
+    on = lattice.holds(np.array([peak.center for peak in peaks]))
+    held = power([peak for peak, is_on in zip(peaks, on, strict=True) if is_on])
+    return held > max(CARRIED * grid.total(spectrum.power), MOST_HELD * power(peaks))
 
 
 def _are_halftones(signals: Signals, period: float) -> bool:
-    """Tell whether images show mid-tones by the density of two tones: means over about a period, in pixels, tell."""
+    """Tell whether images show mid-tones by the density of two tones, in means over about a period, in pixels.
+
+    Then the variance about a mean m is proportional to (white - m) (m - black), also where dots are blurred.
+    """
     seen = []
     for plane in (plane for signal in signals for plane in signal if np.ptp(plane) > 0):
-        tones = (plane.astype(np.float64) - plane.min()) / np.ptp(plane)
-        local = scipy.ndimage.gaussian_filter(tones, period / 2)
-        middle = (local > MID_TONES[0]) & (local < MID_TONES[1])
-        seen.append((np.mean(np.abs(tones - 0.5) >= 0.5 - END), np.mean(middle), np.std(local)))
+        low, high = np.percentile(plane, TONES)
+        tones = (plane.astype(np.float64) - low) / max(high - low, TINY)
+        mean = scipy.ndimage.gaussian_filter(tones, period / 2)
+        variance = scipy.ndimage.gaussian_filter((tones - mean) ** 2, period / 2)
+        middle = (mean > MID_TONES[0]) & (mean < MID_TONES[1])
+        alike = np.corrcoef(variance.ravel(), np.maximum(mean * (1 - mean), 0.0).ravel())[0, 1]
+        seen.append((alike, np.mean(middle), np.std(mean)))
     return bool(np.all(np.mean(seen, axis=0) >= (TWO_TONED, MID_TONED, VARIED)))
 
 
-def _peaks(signals: Signals, spectrum: Spectrum) -> list[Part]:
-    """Return the peaks and stripes of a spectrum; those that drift, and so fade in it, are found in blocks."""
-    parts = _parts(spectrum)
+def _peaks(signals: Signals, spectrum: Spectrum) -> tuple[list[Notch | Stripe], Lattice | None]:
+    """Return the peaks and stripes of a spectrum and their lattice; those that drift are found in blocks."""
+    peaks, lattice = find_peaks(spectrum.power, spectrum.grid, spectrum.fields)
     if min(spectrum.grid.shape) < 2 * LOCAL_SIDE:
-        return parts
+        return _certain(peaks, peaks, signals), lattice
     average = SpectrumAverage((LOCAL_SIDE, LOCAL_SIDE), hann=True, replicates=0)
     for signal in signals:
         average.add(signal.astype(np.float64))
-    total = spectrum.grid.total(spectrum.power)
-    for wide in _parts(average.result()):
+    local = average.result()
+    drifting = find_peaks(local.power, local.grid, local.fields)[0]
+    parts, total = _certain(peaks, [*peaks, *drifting], signals), spectrum.grid.total(spectrum.power)
+    for wide in _certain(drifting, [*peaks, *drifting], signals):
         if not isinstance(wide, Notch):
             continue
         inside = [part for part in parts if isinstance(part, Notch) and _meet(part, wide)]
         whole = _power_within([wide], wide, spectrum)
         if whole > FAINTEST_DRIFT * total and _power_within(inside, wide, spectrum) < HELD * whole:
             parts = [*(part for part in parts if part not in inside), wide]
-    return parts
+    return parts, lattice
 
 
-def _parts(spectrum: Spectrum) -> list[Part]:
-    peaks = find_peaks(spectrum.power, spectrum.grid, spectrum.fields)
-    return [part for peak in peaks for part in Band.parse(peak.band).parts]
+def _certain(peaks: Sequence[Peak], every: Sequence[Peak], signals: Signals) -> list[Notch | Stripe]:
+    """Return the parts of some peaks; without the isolated ones where none of `every` is certainly no texture."""
+    isolated = [peak for peak in every if isinstance(peak.part, Notch)]
+    certain = any(p.excess_db > CERTAIN_DB for p in isolated) or any(
+        is_steady(signals, peak.part.center) for peak in isolated if isinstance(peak.part, Notch)
+    )
+    return [peak.part for peak in peaks if certain or isinstance(peak.part, Stripe)]
+
+
+def _is_pattern(
+    peaks: Sequence[Notch], lattice: Lattice | None, spectrum: Spectrum, signals: Signals
+) -> bool:
+    """Tell whether what repeats is the image itself: it is drawn, or hardly anything is off the lattice."""
+    if lattice is None or not np.mean(lattice.holds(np.array([peak.center for peak in peaks]))) > MOST_HELD:
+        return False
+    grid = spectrum.grid
+    radius = (LOBE + 0.5) / min(grid.shape)
+    on = np.any([Notch(tuple(point), radius).mask(grid) for point in lattice.points.tolist()], axis=0)
+    held = grid.total(np.where(on, spectrum.power, 0.0)) / grid.total(spectrum.power)
+    return held > ALL_HELD or all(is_drawn(signal) for signal in signals)
 
 
 def _meet(part: Notch, wide: Notch) -> bool:
@@ -143,7 +179,7 @@ def _meet(part: Notch, wide: Notch) -> bool:
     return min(float(np.linalg.norm(d - np.round(d))) for d in both) < wide.radius
 
 
-def _power_within(parts: Sequence[Part], wide: Notch, spectrum: Spectrum) -> float:
+def _power_within(parts: Sequence[Notch | Stripe], wide: Notch, spectrum: Spectrum) -> float:
     """Return the power of a spectrum that some parts hold within a disc, above that around the disc."""
     grid, disc = spectrum.grid, wide.mask(spectrum.grid)
     ring = Notch(wide.center, min(1.5 * wide.radius, 0.5)).mask(grid) & ~disc
@@ -152,7 +188,18 @@ def _power_within(parts: Sequence[Part], wide: Notch, spectrum: Spectrum) -> flo
     return grid.total(np.where(held, spectrum.power - beside, 0.0))
 
 
-def _others(parts: Sequence[Part], lines: Sequence[Stripe], grid: FrequencyGrid) -> list[Part]:
+def _is_parallel_to(part: NoisePart, stripes: Sequence[Stripe]) -> bool:
+    return isinstance(part.source, Band) and any(
+        are_parallel(piece, stripe)
+        for piece in part.source.parts
+        if isinstance(piece, Stripe)
+        for stripe in stripes
+    )
+
+
+def _others(
+    parts: Sequence[Notch | Stripe], lines: Sequence[Stripe], grid: FrequencyGrid
+) -> list[Notch | Stripe]:
     """Return the parts that no strip of lines holds."""
     held = np.logical_or.reduce([np.zeros(grid.half_shape, bool), *(line.mask(grid) for line in lines)])
     return [

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.fields import Signals
-from sagd_cli.damage.lines import find_line, without_line_noise
+from sagd_cli.damage.lines import without_line_noise
 from sagd_cli.damage.noise_levels import NONE, floor_levels
 from sagd_cli.damage.strength import TINY, Strength
 from sagd_cli.damage.thin import kind_strengths
+from sagd_cli.detection.find_lines import find_line
 from sagd_cli.detection.rings import find_rings
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import STRIPE_ANGLES, Band, Notch, Part, Stripe
@@ -83,10 +84,10 @@ def find_offsets(signals: Signals) -> list[tuple[Stripe, Strength]]:
 
 
 def _usable(signals: Signals) -> Signals:
-    return [s for s in signals if min(s.shape[1:]) >= SMALLEST_IMAGE and not _is_drawn(s)]
+    return [s for s in signals if min(s.shape[1:]) >= SMALLEST_IMAGE and not is_drawn(s)]
 
 
-def _is_drawn(signal: NDArray[np.float32]) -> bool:
+def is_drawn(signal: NDArray[np.float32]) -> bool:
     """Tell whether an image has few values, or mostly neighbours of exactly the same value along both axes."""
     if len(np.unique(signal.ravel()[:MOST_VALUES])) <= FEW_VALUES:
         return True
@@ -128,11 +129,11 @@ def _lobe(stripe: Stripe, grid: FrequencyGrid) -> NDArray[np.bool_]:
 def _peaks(signals: Signals, spectrum: Spectrum, spared: NDArray[np.bool_]) -> list[tuple[Part, Strength]]:
     grid = spectrum.grid
     found: list[tuple[Part, Strength]] = []
-    peaks = [peak for peak in find_peaks(spectrum.power, grid, spectrum.fields) if peak.kind == "notch"]
+    peaks = [peak for peak in find_peaks(spectrum.power, grid, spectrum.fields)[0] if peak.kind == "notch"]
     for peak in peaks if len(peaks) <= MOST_TONES else ():
-        (part,) = Band.parse(peak.band).parts
+        part = peak.part
         assert isinstance(part, Notch)
-        if spared[Notch(part.center, 0.0).mask(grid)].any() or not _is_steady(signals, part.center):
+        if spared[Notch(part.center, 0.0).mask(grid)].any() or not is_steady(signals, part.center):
             continue
         try:
             unit = part.mask(grid).astype(np.float64)
@@ -144,7 +145,7 @@ def _peaks(signals: Signals, spectrum: Spectrum, spared: NDArray[np.bool_]) -> l
     return found
 
 
-def _is_steady(signals: Signals, frequency: tuple[float, ...]) -> bool:
+def is_steady(signals: Signals, frequency: tuple[float, ...]) -> bool:
     """Tell whether what images have at a frequency is one wave all over: texture loses its phase."""
     products, powers, sums = np.zeros(2, complex), np.zeros((2, 2)), np.zeros(2)
     for plane in (plane for signal in signals for plane in signal):

@@ -2,7 +2,7 @@
 
 Their spectrum is a strip through DC, across the lines, and widens where they are short or not quite parallel. Houses,
 fences and planks have such strips, too. But damage is alike all over an image, and what was photographed is not: in
-every block of the image the strip has to hold about as much power.
+every block of the image the strip has to hold about as much power, or as much for its brightness.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from sagd_cli.spectral.spectrum import Spectrum, hann_taper
 
 BLOCK_SIDES = (64, 128, 256)  # pixels
 FEWEST_SEEN, MOST_SEEN = 48, 192
+DARK = 0.1  # of the brightest block: in darker ones, lines that multiply the image do not show
 LENGTHS = ((6.4, 14.0), (14.0, 29.0))  # bins from DC of a block between which a strip is seen
 ACROSS, ASIDE = 1, (4, 6)  # bins off the middle of a strip that belong to it, and that tell what is beside it
 RIDGE_DB = 6.0  # of the median over the blocks
@@ -38,12 +39,14 @@ def find_short_lines(signals: Signals, spectrum: Spectrum) -> list[list[Stripe]]
     """
     angles: list[float] = []
     for side in BLOCK_SIDES:
-        powers = _block_powers(signals, side)
-        if len(powers) < FEWEST_SEEN:
-            break
-        for angle in (_refined(spectrum, a) for length in LENGTHS for a in _even_ridges(powers, length)):
-            if all(_turn(angle, other) > APART for other in angles):
-                angles.append(angle)
+        powers, light = _blocks(signals, side)
+        lit = light > DARK * light.max(initial=0.0)
+        for seen in (powers, powers[lit] / light[lit, None, None] ** 2):
+            if len(seen) < FEWEST_SEEN:
+                continue
+            for angle in (_refined(spectrum, a) for length in LENGTHS for a in _even_ridges(seen, length)):
+                if all(_turn(angle, other) > APART for other in angles):
+                    angles.append(angle)
     return [pieces for angle in angles if (pieces := _pieces(spectrum, angle))]
 
 
@@ -56,8 +59,11 @@ def _turn(first: float, second: float) -> float:
     return abs((first - second + 90) % 180 - 90)
 
 
-def _block_powers(signals: Signals, side: int) -> Array:
-    """Return the power (blocks, side, side), DC first, in tapered blocks of images, colours averaged."""
+def _blocks(signals: Signals, side: int) -> tuple[Array, Array]:
+    """Return the power (blocks, side, side), DC first, in tapered blocks of images, and their means above black.
+
+    Colours are averaged.
+    """
     taper = np.outer(hann_taper(side), hann_taper(side))
     places = [
         (k, top, left)
@@ -67,11 +73,12 @@ def _block_powers(signals: Signals, side: int) -> Array:
         for left in _starts(signal.shape[2], side)
     ]
     chosen = np.unique(np.linspace(0, len(places) - 1, MOST_SEEN).astype(int))
-    powers = []
+    powers, light = [], []
     for k, top, left in (places[index] for index in chosen if places):
         block = signals[k][:, top : top + side, left : left + side].mean(axis=0)
         powers.append(np.abs(np.fft.fft2((block - block.mean()) * taper)) ** 2)
-    return np.reshape(powers, (-1, side, side)) + TINY
+        light.append(max(float(block.mean()) + 1, 0.0))
+    return np.reshape(powers, (-1, side, side)) + TINY, np.array(light)
 
 
 def _starts(length: int, side: int) -> NDArray[np.int64]:

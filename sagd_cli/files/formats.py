@@ -18,7 +18,7 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 from sagd_cli.errors import DataError
-from sagd_cli.files.layout import IMAGE_TYPES
+from sagd_cli.files.layout import IMAGE_TYPES, StackForm
 from sagd_cli.files.metadata import NOTHING, Metadata
 from sagd_cli.system.choices import Choice, choices, load_reference
 
@@ -34,6 +34,7 @@ class ImageFormat(Choice):
     bytes that loses nothing; it is empty when images are not written in this format. `depths` and `channels` are what
     the encoder can hold. `metadata` names a function from the bytes of a file to what it holds besides its pixels, and
     `embed` one from a file that the encoder wrote and such metadata to the file with them; empty where there are none.
+    `form` names a function from a path to the `StackForm` of a file that is read and written image by image.
     """
 
     suffixes: tuple[str, ...]
@@ -43,6 +44,7 @@ class ImageFormat(Choice):
     channels: tuple[int, ...] = ()
     metadata: str = ""
     embed: str = ""
+    form: str = ""
 
 
 _PILLOW = "sagd_cli.files.pillow"
@@ -111,6 +113,15 @@ FORMATS = choices(
         channels=(1, 2, 3, 4),
         metadata="sagd_cli.files.tiff:read_tiff_metadata",
         embed="sagd_cli.files.tiff:embed_in_tiff",
+        form="sagd_cli.files.stacks:tiff_form",
+    ),
+    ImageFormat(
+        name="FITS",
+        summary="images of astronomy, with the package astropy, plane by plane",
+        build="sagd_cli.files.fits:decode_fits",
+        suffixes=(".fits", ".fit", ".fts"),
+        magic=rb"SIMPLE  =",
+        form="sagd_cli.files.fits:fits_form",
     ),
     ImageFormat(
         name="BMP",
@@ -194,6 +205,17 @@ def format_in(data: bytes) -> str:
         if re.match(known.magic, data, re.DOTALL):
             return name
     raise DataError("is not an image of an accepted format", f"Accepted are {accepted_suffixes()}.")
+
+
+def stack_form(path: Path) -> StackForm | None:
+    """Return the form of a file that is read image by image; None for others, and where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            known = FORMATS[format_in(file.read(64))] if path.is_file() else None
+        found: StackForm | None = load_reference(known.form)(path) if known and known.form else None
+    except Exception:  # hostile bytes make the decoders raise anything at all
+        return None
+    return found
 
 
 def decode(data: bytes, name: str) -> np.ndarray:

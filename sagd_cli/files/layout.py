@@ -6,10 +6,13 @@ The parts that make the pixels are told from the others, which are then never se
 import re
 import struct
 from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from sagd_cli.errors import DataError
+from sagd_cli.files.metadata import Metadata
 
 INTEGER_TYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32")
 IMAGE_TYPES = (*INTEGER_TYPES, "float16", "float32", "float64")
@@ -178,3 +181,37 @@ def jp2_parts(data: bytes) -> tuple[bytes, bytes, bytes, tuple[float, float] | N
 def bare_avif(data: bytes) -> bytes:
     """Return an AVIF file whose EXIF is under a name that nothing knows: the file's own boxes say how it is turned."""
     return re.sub(rb"(infe[\2\3].{3}(?:..){1,2}..)Exif", rb"\1none", data, flags=re.DOTALL)
+
+
+class StackForm(Protocol):
+    """How the images of a file of some format are stored, where each is read and written by itself."""
+
+    format: ClassVar[str]
+
+    @property
+    def count(self) -> int:
+        """The number of images."""
+        ...
+
+    @property
+    def values(self) -> int:
+        """The number of values of the first one."""
+        ...
+
+    def decode(self, number: int) -> tuple[np.ndarray, Metadata]:
+        """Return the samples (H, W, S) and the metadata of an image, upright; raise DataError on one not accepted."""
+        ...
+
+    def writer(self, path: Path, image_bytes: int) -> "StackWriter":
+        """Return what writes such a file; `image_bytes` is the size of one image."""
+        ...
+
+
+class StackWriter(Protocol):
+    """Writes a file image by image."""
+
+    def add(self, samples: np.ndarray, metadata: Metadata) -> None:
+        """Write the next image (H, W, S) with its metadata."""
+
+    def close(self) -> None:
+        """Write what is left, and close the file."""

@@ -22,7 +22,6 @@ _MOST_TAGS = 4096
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _NUMBER = _BYTES | {5: 4, 10: 4}
 _TEXT, _SHORT, _LONG, _FRACTION, _DOUBLE = 2, 3, 4, 5, 12
-
 _RESOLUTION = (282, 283, 296)  # across, down, unit
 _GEO = {33550, 33922, 34264, 34735, 34736, 34737, 50844}
 _XMP, _DESCRIPTION = 700, 270
@@ -52,7 +51,7 @@ class Metadata:
     """What is carried from a file to the one that is written for it.
 
     `density` is in pixels per inch, across and down. `chunks` are those of a PNG file, without what the others say.
-    `values` are black and white, where a TIFF file that was written here states them.
+    `values` are black and white, where a TIFF file of ours states them. `has_copies`: smaller ones of it are left out.
     """
 
     icc: bytes = b""
@@ -60,6 +59,7 @@ class Metadata:
     density: tuple[float, float] | None = None
     chunks: tuple[tuple[bytes, bytes], ...] = ()
     values: tuple[float, float] | None = None
+    has_copies: bool = False
 
     @property
     def no_data(self) -> float | None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import tifffile
 
 from sagd_cli.errors import DataError
 from sagd_cli.files.metadata import Metadata, Tag, range_tag, read_tags
-from sagd_cli.files.tiff import REDUCED_OR_MASK, decode_page, metadata_in, planes_behind
+from sagd_cli.files.tiff import REDUCED, REDUCED_OR_MASK, decode_page, metadata_in, planes_behind
 
 _DESCRIPTION, _RESOLUTION = 270, (282, 283, 296)
 _IMAGEJ = (50838, 50839)  # what ImageJ keeps: display ranges, tables of colours, labels, overlays
@@ -36,30 +36,37 @@ _OME_TYPES = {"float32": b"float", "float64": b"double"}
 
 
 @dataclass(frozen=True)
-class StackForm:
-    """How a TIFF file of `count` images is stored; `values` is the number of values of its first one.
+class TiffForm:
+    """How the TIFF file at `path` of `count` images is stored; `values` is the number of values of its first one.
 
     `contiguous`: one image directly behind the other, as ImageJ expects it. `planar`: one colour behind the other.
-    `has_levels`: smaller copies of the images lie in their SubIFDs.
+    `has_levels`: smaller copies of the images lie in their SubIFDs or beside them.
     """
 
+    path: Path
     count: int
     values: int
-    byteorder: Literal["<", ">"]
-    is_big: bool
-    compression: str | None
-    has_predictor: bool
-    contiguous: bool
-    planar: bool
-    has_levels: bool
+    byteorder: Literal["<", ">"] = "<"
+    is_big: bool = False
+    compression: str | None = None
+    has_predictor: bool = False
+    contiguous: bool = False
+    planar: bool = False
+    has_levels: bool = False
+    format: ClassVar[str] = "TIFF"
+
+    def decode(self, number: int) -> tuple[np.ndarray, Metadata]:
+        """Return the samples and the metadata of image `number`."""
+        return decode_stack(self.path, number)
+
+    def writer(self, path: Path, image_bytes: int) -> "TiffStackWriter":
+        """Return what writes a file like this one."""
+        return TiffStackWriter(path, self, image_bytes)
 
 
-def stack_form(path: Path) -> StackForm | None:
-    """Return the form of a TIFF file of several images; None for one image, and where that cannot be read."""
-    try:
-        form = _index_of(path).form
-    except Exception:  # hostile bytes make the decoder raise anything at all
-        return None
+def tiff_form(path: Path) -> TiffForm | None:
+    """Return the form of a TIFF file of several images; None for one image."""
+    form = _index_of(path).form
     return form if form.count > 1 else None
 
 
@@ -85,7 +92,7 @@ def decode_stack(path: Path, number: int) -> tuple[np.ndarray, Metadata]:
     kept = [*metadata.tags, *(tag for tag in tags if tag.code in _IMAGEJ)]
     if is_behind and number:
         kept = [tag for tag in kept if tag.code not in _OF_FIRST]
-    return samples, replace(metadata, tags=tuple(kept))
+    return samples, replace(metadata, tags=tuple(kept), has_copies=index.form.has_levels)
 
 
 def _plane(page: Any, tiff: tifffile.TiffFile, number: int) -> np.ndarray:
@@ -102,7 +109,7 @@ def _plane(page: Any, tiff: tifffile.TiffFile, number: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Index:
-    form: StackForm
+    form: TiffForm
     offsets: tuple[int, ...]  # of the directories; one for all where planes lie behind one page
 
 
@@ -121,7 +128,8 @@ def _read_index(path: Path, *_: int) -> _Index:
         first = tifffile.TiffPage(tiff, index=0)
         planes = planes_behind(first, path) if len(found) == 1 and first.imagedepth == 1 else 1
         is_plain = first.compression == 1 and first.is_contiguous
-        form = StackForm(
+        form = TiffForm(
+            path=path,
             count=max(planes, len(offsets)),
             values=math.prod(first.shape),
             byteorder=tiff.byteorder,
@@ -130,15 +138,15 @@ def _read_index(path: Path, *_: int) -> _Index:
             has_predictor=first.predictor != 1,
             contiguous=bool(is_plain and (planes > 1 or tiff.is_imagej)),
             planar=first.planarconfig == tifffile.PLANARCONFIG.SEPARATE,
-            has_levels=bool(first.subifds),
+            has_levels=bool(first.subifds) or any(kind & REDUCED for _, kind in found),
         )
     return _Index(form, tuple(offsets))
 
 
-class StackWriter:
+class TiffStackWriter:
     """Writes a stack that is stored as another one, image by image."""
 
-    def __init__(self, path: Path, form: StackForm, image_bytes: int) -> None:
+    def __init__(self, path: Path, form: TiffForm, image_bytes: int) -> None:
         """Open the file; `image_bytes` is the size of one image."""
         is_big = form.is_big or form.count * image_bytes > _LARGEST_CLASSIC
         self._form = form

@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ _OF_PIXELS = {
     *(338, 339, 32997, 32998),
 }
 _ICC, _SUB_FILES, _METAMORPH = 34675, 330, 33629
-REDUCED_OR_MASK = 1 | 4
+REDUCED = 1
+REDUCED_OR_MASK = REDUCED | 4
 _ASSOCIATED, _STRAIGHT = 1, 2  # kinds of extra samples: alpha that colours are multiplied by, or not
 
 
@@ -65,7 +67,9 @@ def decode_page(page: Any, tags: tuple[Tag, ...], plane: np.ndarray | None = Non
 def read_tiff_metadata(data: bytes) -> Metadata:
     """Return what a TIFF file of one page holds besides its pixels."""
     with _opened(data) as tiff:
-        return metadata_in(read_tags(data, _pages(tiff)[0].offset))
+        tags = read_tags(data, _pages(tiff)[0].offset)
+        is_beside = len(tiff.pages) > 1 and any(page.subfiletype & REDUCED for page in tiff.pages)
+        return replace(metadata_in(tags), has_copies=is_beside or any(tag.code == _SUB_FILES for tag in tags))
 
 
 def metadata_in(tags: tuple[Tag, ...]) -> Metadata:

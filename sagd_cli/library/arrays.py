@@ -2,26 +2,30 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
-from sagd_cli.damage.measured_noise import measured_noise
+from sagd_cli.damage.measured_noise import typed_noise
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range, RangeSurvey
 from sagd_cli.errors import DataError, UsageError, suggest
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepare import Preparation
 from sagd_cli.restoration.truth import clean_images
-from sagd_cli.restorer.restoring_model import open_model
 from sagd_cli.spectral.band import Band
 from sagd_cli.system.console import Output
 from sagd_cli.system.devices import choose_device
+
+if TYPE_CHECKING:
+    import torch
+
+    from sagd_cli.restorer.restoring_model import RestoringModel
 
 SOURCE = Path("the images")
 _TYPES = ("uint8", "uint16", "float32")
@@ -85,11 +89,11 @@ def restore(
     _check(images)
     for name in settings.keys() - RestoreSettings.__annotations__:
         raise UsageError(f"restore has no setting {name!r}", suggest(name, RestoreSettings.__annotations__))
-    known, output, where = known or Knowledge(), _Warnings(), choose_device(device)
+    known, output, where = known or Knowledge(), _Warnings(), cache(partial(choose_device, device))
     omission = Omission(
         noise=_noise(noise, known),
         reference=None if known.reference is None else clean_images(known.reference),
-        model=None if known.model is None else open_model(Path(known.model), where, output),
+        model=None if known.model is None else _opened(known.model, where(), output),
         learns=known.learns,
         estimate=estimate,
         **settings,
@@ -105,12 +109,16 @@ def restore(
     restored = np.empty_like(images)
     for i, image in enumerate(damaged):
         signal = image.signal
-        ready, left = prepared.without_lines(signal, prepared.noise_of(signal))
-        y = torch.from_numpy(ready[None]).to(where)
-        is_clipped = images.dtype.kind == "u"
-        found = prepared.restorer.restore(y, [left], [str(i)], is_clipped)
-        restored[i] = image.changed(signal, found.estimate[0].cpu().numpy())
+        noise = prepared.noise_of(signal)
+        (found,) = prepared.restored([signal], [noise], [str(i)], images.dtype.kind == "u")
+        restored[i] = image.changed(signal, found.draws[0])
     return restored
+
+
+def _opened(path: Path | str, device: "torch.device", output: Output) -> "RestoringModel":
+    from sagd_cli.restorer.restoring_model import open_model  # torch, which many calls do not need
+
+    return open_model(Path(path), device, output)
 
 
 def _noise(
@@ -122,7 +130,7 @@ def _noise(
         return NoiseSpectrum.of_band(noise, known.strength)
     given = None if known.range is None else Range(*known.range)
     if isinstance(noise, str):
-        noise = NoiseSpectrum.parse(noise, lambda path: measured_noise(path, given))
+        noise = typed_noise(noise, given)
     return noise.with_default(known.strength)
 
 

@@ -9,6 +9,7 @@ from sagd_cli.data.restored import RestoredImage
 from sagd_cli.report.embed import Embedding
 from sagd_cli.report.html import Picture, Subsection, Table
 from sagd_cli.report.omissions import OmissionRecord, file_name
+from sagd_cli.restoration.words import PART_HEADINGS, part_rows
 
 LARGEST_IMAGE = 30_000  # bytes
 MOST_TABLE_ROWS = 12
@@ -63,8 +64,12 @@ def _embedded(signal: Signal, embed: Embedding) -> str:
 
 
 def _folded(files: list[dict[str, Any]]) -> list[tuple[str, Table | str]]:
-    """Return the table of the first files, with what was measured on all of them."""
+    """Return the table of the first files, with what was measured on all of them, and the parts of their noise."""
     keys = [key for key in QUALITIES if all(key in file for file in files)]
     rows = [(file_name(file), *(f"{file[key]:.4g}" for key in keys)) for file in files[:MOST_TABLE_ROWS]]
     title = f"The first {len(rows)} of {len(files)} images"
-    return [(title, Table(("image", *keys), rows))] if keys else []
+    parts = [(file_name(file), *row) for file in files[:MOST_TABLE_ROWS] for row in part_rows(file)]
+    return [
+        *([(title, Table(("image", *keys), rows))] if keys else []),
+        *([("The parts of the noise", Table(("image", *PART_HEADINGS), parts))] if parts else []),
+    ]

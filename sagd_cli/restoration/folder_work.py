@@ -1,29 +1,34 @@
-"""The images of one `sagd omit`, restored and written batch by batch, and what is recorded of each."""
+"""The images of one `sagd omit`, restored and written in their order, and what is recorded of each."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
-from sagd_cli.data.folders import Outcome, output_name
+from sagd_cli.data.folders import output_name
 from sagd_cli.data.image_writer import ImageWriter
 from sagd_cli.data.images import Image
+from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError
-from sagd_cli.restoration.prepared import Prepared
+from sagd_cli.restoration.journal import Journal, Restored, State, file_state
+from sagd_cli.restoration.parts import part_records
+from sagd_cli.restoration.prepared import Prepared, check_frequencies, noisy_bins
 from sagd_cli.restoration.quality import file_report
-from sagd_cli.restoration.truth import TrueImages
-from sagd_cli.restorer.restorer import RestoredBatch
+from sagd_cli.restoration.second_look import Looked, look_again_at
+from sagd_cli.restoration.truth import TrueImages, Truth
+from sagd_cli.restorer.restoring import Estimates
 from sagd_cli.system.console import Output
+from sagd_cli.system.threads import in_order
 
 PIXELS_AT_ONCE = 1 << 18
+PIXELS_IN_WORK = 1 << 24  # of images on which several threads work, which take some 50 bytes for each
 
 
 @dataclass(frozen=True)
@@ -31,23 +36,31 @@ class Places:
     """Where `sagd omit` reads and writes.
 
     The images of `source` are restored into `folder`. `truth` holds the true images, under the same names.
-    `uncertainty` is the folder for the deviations, `run` the folder for the learned model. `inputs` are further files
-    and folders whose folder must not be written to. `extras` are further files that are written, by their options.
+    `uncertainty` and `removed` are folders for the deviations and for what was taken away, `run` the folder for the
+    learned model. `inputs` are further files and folders whose folder must not be written to. `extras` are further
+    files that are written, by their options.
     """
 
     source: Path
     folder: Path
     truth: Path | None = None
     uncertainty: Path | None = None
+    removed: Path | None = None
     run: Path | None = None
     inputs: Sequence[Path] = ()
     extras: Mapping[str, Path | None] = field(default_factory=dict)
 
     @property
+    def beside(self) -> dict[str, Path]:
+        """The folders of float images that are written beside the restored ones, by the keys of the JSON record."""
+        both = {"uncertainty": self.uncertainty, "removed": self.removed}
+        return {key: folder for key, folder in both.items() if folder is not None}
+
+    @property
     def workspace(self) -> Path:
-        """The folder beside the output for what is learned, until the images are written."""
+        """The folder beside the output for what is learned, and for the journal, until the images are written."""
         folder = self.folder.resolve()
-        return folder.with_name(f".{folder.name}-learning")
+        return folder.with_name(f".{folder.name}-omission")
 
 
 def draw_names(path: Path, draws: int) -> list[str]:
@@ -56,9 +69,38 @@ def draw_names(path: Path, draws: int) -> list[str]:
     return [name.name, *(f"{name.stem}.{k}{name.suffix}" for k in range(2, draws + 1))]
 
 
-def deviation_name(path: Path) -> str:
-    """Return the file name of the deviations of an image."""
+def beside_name(path: Path) -> str:
+    """Return the file name of the float images that belong to an image."""
     return f"{path.stem}.tiff"
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """An image to restore, and its truth if that is known."""
+
+    image: Image
+    truth: Truth | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Done:
+    """What was computed for an image: its estimates, and their pixels. The report is about the first as written."""
+
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+    noise: NoiseSpectrum | None
+    estimates: Estimates
+    pixels: list[np.ndarray]
+    report: dict[str, Any]
+    left: NoiseSpectrum | None
+
+    def beside(self, image: Image) -> dict[str, NDArray[np.float32]]:
+        """Return what is written beside it, in the units of the image's values."""
+        removed = np.subtract(self.before, self.estimates.draws[0], dtype=np.float64)
+        values: dict[str, np.ndarray] = {"removed": removed * (image.values.span / 2)}
+        if self.estimates.deviation is not None:
+            values["uncertainty"] = self.estimates.deviation * (image.float_values.span / 2)
+        return {key: value.astype(np.float32) for key, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -68,116 +110,147 @@ class FolderWork:
     prepared: Prepared
     places: Places
     truths: TrueImages
-    device: torch.device
     output: Output
     writer: ImageWriter
+    journal: Journal | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     def restored(self, images: Iterable[Image]) -> Iterator[RestoredImage]:
-        """Restore `images`, write them and yield them with their records; note each image that fails."""
-        for batch in self._batches(images):
-            measured = list(self._measured(batch))
-            if measured:
-                yield from self._restored(*map(list, zip(*measured, strict=True)))
+        """Restore `images`, write them and yield them with their records; note each image that fails.
 
-    def _batches(self, images: Iterable[Image]) -> Iterator[list[Image]]:
-        """Yield groups of successive images of one shape and kind: one, or several of `PIXELS_AT_ONCE` pixels."""
-        batch: list[Image] = []
+        Several threads compute. Reading, writing and notes are this one's, in the order of the images.
+        """
+        for batch, found in in_order(self._computed, self._batches(images), _load):
+            kept = list[Restored]()
+            for job, done in zip(batch, found, strict=True):
+                if self.outcome.has_failed(job.image.path):  # another image of its stack
+                    continue
+                try:
+                    if isinstance(done, SagdError):
+                        raise DataError(f"{job.image.place.shown}: {done.message}", done.hint)
+                    restored, files = self._written(job, done)
+                except DataError as error:
+                    self.outcome.fail(job.image.place, error, self.output)
+                    continue
+                self.outcome.files.append(restored.record)
+                kept.append(Restored(str(job.image.path), job.image.page, restored.record, files))
+                yield restored
+            if self.journal is not None:
+                self.journal.add(kept)
+
+    def _batches(self, images: Iterable[Image]) -> Iterator[list[_Job]]:
+        """Yield groups of successive images of one `_kind`: one, or several of `PIXELS_AT_ONCE` pixels."""
+        batch: list[_Job] = []
         for image in images:
-            if not self._has_noise(image):
+            job = self._job(image)
+            if job is None:
                 continue
-            kind = image.pixels.shape, image.pixels.dtype.kind
-            alike = not batch or (batch[0].pixels.shape, batch[0].pixels.dtype.kind) == kind
+            alike = not batch or _kind(batch[0].image) == _kind(image)
             if batch and (not alike or (len(batch) + 1) * image.pixels.size > PIXELS_AT_ONCE):
                 yield batch
                 batch = []
-            batch.append(image)
+            batch.append(job)
         if batch:
             yield batch
 
-    def _has_noise(self, image: Image) -> bool:
-        """Whether an image is large enough for the noise; it fails if not."""
+    def _job(self, image: Image) -> _Job | None:
+        """Return what is to be done; the image fails where it is too small for the noise or has no such truth."""
         noise = self.prepared.noise
-        return noise is None or self.outcome.has_frequencies(image, noise.units, self.output)
-
-    def _measured(
-        self, images: list[Image]
-    ) -> Iterator[tuple[Image, NDArray[np.float32], NoiseSpectrum | None]]:
-        """Yield each image with its signal and noise; an image with other noise than the model knows fails."""
-        for image in images:
-            signal = image.signal
-            try:
-                noise = self.prepared.noise_of(signal)
-            except SagdError as error:
-                self._fail(image, error)
-                continue
-            if self.prepared.noise is None:
-                self.output.note(f"{image.place.name}: {noise.shown if noise else 'no noise found'}")
-            yield image, signal, noise
-
-    def _fail(self, image: Image, error: SagdError) -> None:
-        self.outcome.fail(image.path, SagdError(f"{image.path}: {error.message}", error.hint), self.output)
-
-    def _restored(
-        self, images: list[Image], signals: list[NDArray[np.float32]], noises: list[NoiseSpectrum | None]
-    ) -> Iterator[RestoredImage]:
-        """Restore images of one shape."""
-        ready, left = zip(*map(self.prepared.without_lines, signals, noises), strict=True)
-        stacked = ready[0][None] if len(ready) == 1 else np.stack(ready)  # a copy of a large image less
-        y = torch.from_numpy(stacked).to(self.device)
+        if noise is not None:
+            check = partial(check_frequencies, noise)
+            if not self.outcome.has_frequencies(image, check, self.output):
+                return None
         try:
-            names = [image.place.name for image in images]
-            is_clipped = images[0].pixels.dtype.kind == "u"
-            batch = self.prepared.restorer.restore(y, left, names, is_clipped)
-        except SagdError as error:
-            for image in images:
-                self._fail(image, error)
-            return
-        for i, image in enumerate(images):
-            try:
-                restored = self._written(image, signals[i], noises[i], batch, i)
-            except DataError as error:
-                self.outcome.fail(image.path, error, self.output)
-                continue
-            if self.prepared.noise is None or self.prepared.omission.per_image:
-                restored.record.update(_told(noises[i]))
-            self.outcome.files.append(restored.record)
-            yield restored
+            return _Job(image, None if image.is_empty else self.truths.of(image))
+        except DataError as error:
+            self.outcome.fail(image.place, error, self.output)
+            return None
 
-    def _written(
+    def _computed(self, batch: list[_Job]) -> list[_Done | SagdError]:
+        """Return what is computed for images of one shape, or why that cannot be."""
+        found: dict[int, _Done | SagdError] = {}
+        signals, noises = [job.image.signal for job in batch], dict[int, NoiseSpectrum | None]()
+        for i, signal in enumerate(signals):
+            try:
+                noises[i] = None if batch[i].image.is_empty else self.prepared.noise_of(signal)
+            except SagdError as error:
+                found[i] = error
+        names = [batch[i].image.place.name for i in noises]
+        is_clipped = batch[0].image.pixels.dtype.kind == "u"
+        try:
+            all_estimates = (
+                self.prepared.restored([signals[i] for i in noises], [*noises.values()], names, is_clipped)
+                if noises
+                else []
+            )
+            for (i, noise), estimates in zip(noises.items(), all_estimates, strict=True):
+                seen = self._looked_at(signals[i], noise, estimates, batch[i].image)
+                found[i] = self._reported(batch[i], signals[i], *seen)
+        except SagdError as error:
+            found |= {i: error for i in noises if i not in found}
+        return [found[i] for i in range(len(batch))]
+
+    def _looked_at(
+        self, signal: NDArray[np.float32], noise: NoiseSpectrum | None, estimates: Estimates, image: Image
+    ) -> tuple[NoiseSpectrum | None, Estimates, NoiseSpectrum | None]:
+        """Look again at an image in which noise was found; return the noise, the estimates, and what is left."""
+        if noise is None or self.prepared.noise is not None or not self.prepared.looks_again:
+            return noise, estimates, self.prepared.left
+        is_clipped = image.pixels.dtype.kind == "u"
+        seen = look_again_at(self.prepared, signal, Looked(noise, estimates), image.place.name, is_clipped)
+        return seen.noise, seen.restored, seen.left
+
+    def _reported(
         self,
-        image: Image,
-        signal: NDArray[np.float32],
+        job: _Job,
+        before: NDArray[np.float32],
         noise: NoiseSpectrum | None,
-        batch: RestoredBatch,
-        i: int,
-    ) -> RestoredImage:
-        """Write image `i` of a batch, its further draws and its deviation; return it with its record."""
-        estimate = _array(batch.estimate[i])
-        drawn = (estimate, *(_array(draw[i]) for draw in batch.draws))
-        draws = [image.changed(signal, after) for after in drawn]
-        names = draw_names(image.path, len(draws))
-        for name, draw in zip(names, draws, strict=True):
-            self.writer.write(image, draw, _folder(self.places.folder) / name)
-        truth = self.truths.of(image)
-        # The report is about the image as written, that is rounded and clipped.
-        after = replace(image, pixels=draws[0]).signal
-        record = file_report(image.path, self.places.folder / names[0], signal, after, truth, noise)
-        record |= {"range": image.values.ends, "clipped": image.clipped(estimate)}
+        estimates: Estimates,
+        left: NoiseSpectrum | None,
+    ) -> _Done:
+        image = job.image
+        pixels = [image.changed(before, draw) for draw in estimates.draws]
+        after = replace(image, pixels=pixels[0]).signal
+        inside = None if noise is None else noisy_bins(noise, before.shape[1:])
+        report: dict[str, Any] = {**file_report(before, after, job.truth, inside), "method": estimates.method}
+        report |= {"range": image.values.ends, "clipped": image.clipped(estimates.draws[0])}
+        looks_again = self.prepared.looks_again
+        report["parts"] = [] if noise is None else part_records(noise, before, after, left, looks_again)
+        report |= {"left": None if left is None else str(left)} if looks_again else {}
+        return _Done(before, after, noise, estimates, pixels, report, left)
+
+    def _written(self, job: _Job, done: _Done) -> tuple[RestoredImage, dict[str, State | None]]:
+        """Write an image, its further draws and its deviation; return it with its record, and the files."""
+        image, deviation, files = job.image, done.estimates.deviation, dict[str, State | None]()
+
+        def write(like: Image, pixels: np.ndarray, path: Path) -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_whole = self.writer.write(like, pixels, path)
+            files[str(path)] = file_state(path) if is_whole else None
+
+        names = draw_names(image.path, len(done.pixels))
+        for name, pixels in zip(names, done.pixels, strict=True):
+            write(image, pixels, self.places.folder / name)
+        record = {"input": str(image.path), "output": str(self.places.folder / names[0]), **done.report}
         record |= {} if image.page is None else {"page": image.page}
         record |= {} if image.missing is None else {"missing": image.missing.values.size}
-        deviation = None
-        if batch.deviation is not None and self.places.uncertainty is not None:
-            deviation = _array(batch.deviation[i])
-            file = _folder(self.places.uncertainty) / deviation_name(image.path)
-            # Deviations are in the units of the image's values, as floats.
-            pixels = (deviation * (image.float_values.span / 2)).astype(np.float32)
+        record |= {"copied": True} if image.is_empty else {}
+        beside = done.beside(image) if self.places.beside else {}
+        for key, folder in self.places.beside.items():
+            file, pixels = folder / beside_name(image.path), beside[key]
             if image.missing is not None:
                 pixels[image.missing.where] = np.nan
-            self.writer.write(image.alone(pixels), pixels, file)
-            record["uncertainty"] = str(file)
-        true = None if truth is None else truth.signal
-        return RestoredImage(image.place.name, signal, after, record, true, deviation)
+            write(image.alone(pixels), pixels, file)
+            record[key] = str(file)
+        if self.prepared.noise is None:
+            rest = f"; {done.left.shown} is left" if done.left else ""
+            self.output.note(
+                f"{image.place.name}: {done.noise.shown if done.noise else 'no noise found'}{rest}"
+            )
+        if self.prepared.noise is None or self.prepared.omission.per_image:
+            record |= _told(done.noise)
+        true = None if job.truth is None else job.truth.signal
+        return RestoredImage(image.place.name, done.before, done.after, record, true, deviation), files
 
     def result(self) -> dict[str, Any]:
         """Return the JSON object of `sagd omit`; for a lost band, `strength` is null and `lost` is true.
@@ -216,10 +289,11 @@ def _told(noise: NoiseSpectrum | None) -> dict[str, Any]:
     return {"noise": str(noise), "strength": level if level is not None and isfinite(level) else None}
 
 
-def _array(field: Tensor) -> NDArray[np.float32]:
-    return np.asarray(field.cpu().numpy())
+def _load(batch: list[_Job]) -> float:
+    """Return the share of a batch of what threads work on at one time."""
+    return sum(job.image.pixels.size for job in batch) / PIXELS_IN_WORK
 
 
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def _kind(image: Image) -> tuple[Any, ...]:
+    """Return what images that are restored together have in common."""
+    return image.pixels.shape, image.pixels.dtype.kind, None if image.stack is None else image.path

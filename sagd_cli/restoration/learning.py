@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sagd_cli.config.noise_spectrum import MeasuredSpectrum, NoiseSpectrum
+from sagd_cli.config.noise_spectrum import WEAKEST_LEVEL, MeasuredSpectrum, NoiseSpectrum
 from sagd_cli.config.run import BackboneConfig, DatasetConfig, RestorationConfig, RunConfig, TrainingConfig
+from sagd_cli.config.trained_noise import NoiseContext
 from sagd_cli.config.validation import digest_of
 from sagd_cli.damage.fields import Fields
 from sagd_cli.damage.measured_noise import MeasuredNoise, measured_hash
@@ -37,6 +38,7 @@ SAVED = 1.0  # minutes between checkpoints
 # Share of the images that are left as they are; the others are turned and mirrored at random. Turning keeps the
 # network from learning a small set by heart. The unturned share keeps the most weight on the images as they are.
 UNTURNED = 1 / 3
+UNLIKE = 0.03  # share of the power by which two spectra that count as the same may differ
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,25 @@ class Lesson:
     def of(cls, noise: NoiseSpectrum, others: Sequence[float], walks_path: bool) -> "Lesson":
         """Return what has to be known of `noise`: at its levels, and at `others`, levels of its only part.
 
-        With `walks_path`, at all levels on the way down.
+        With `walks_path`, at all levels on the way down. Parts of a millionth of the strongest are none.
         """
         parts = noise.merged
         levels = [min(level or 0.0, STRONGEST) for level in parts.levels]
         top = max(levels)
         found = [min(max(level, FINEST), STRONGEST) for level in (top, *others)]
         unit = parts.with_levels([level / top for level in levels])
-        return cls(unit, FINEST if walks_path else min(found), max(found))
+        told = tuple(part for part in unit.parts if part.level and part.level >= WEAKEST_LEVEL)
+        return cls(NoiseSpectrum(told), FINEST if walks_path else min(found), max(found))
 
     @property
     def measured(self) -> dict[str, MeasuredSpectrum]:
         """The spectra that were measured, by their path."""
         sources = (part.source for part in self.noise.parts)
         return {source.path: source for source in sources if isinstance(source, MeasuredNoise)}
+
+    def units(self, extent: tuple[int, ...], grid: FrequencyGrid) -> list[Array]:
+        """Return the power of each part on `grid`, in crops of images of the shape `extent`."""
+        return [NoiseSpectrum((part,)).of_crops(extent).power(grid) for part in self.noise.parts]
 
     def settings(self, grid: FrequencyGrid, damaged: bool, clipped: bool) -> RestorationConfig:
         """Return the settings of a run that learns it, on `grid`, from images that are `damaged`, or else clean."""
@@ -80,10 +87,16 @@ class Lesson:
 
 
 def restoration_task(
-    fields: Fields, dataset: DatasetConfig, lesson: Lesson, is_clipped: bool | None, omission: Omission
+    fields: Fields,
+    extent: tuple[int, ...],
+    dataset: DatasetConfig,
+    lesson: Lesson,
+    is_clipped: bool | None,
+    omission: Omission,
 ) -> Task:
     """Return the task of learning from `fields`, which were cut from the images of `dataset`.
 
+    The noise is that of images of the shape `extent`, to which the model is to be applied.
     `is_clipped`: the noise of the clean fields is to be clipped (None: the fields are damaged). Network and batch size
     are chosen to fit the fields. A tenth of the fields is held out, unless that is fewer than 8.
     """
@@ -118,8 +131,8 @@ def restoration_task(
         None,
         config.filter.weights(shape[1:]),
         held_out if len(held_out) else None,
-        Turned(views=views_of(lesson.noise.units(grid), grid)),
-        lesson.measured,
+        Turned(crops=crops, views=views_of(lesson.units(extent, grid), grid)),
+        NoiseContext(lesson.measured, extent),
     )
 
 
@@ -155,23 +168,27 @@ def views_of(powers: Sequence[Array], grid: FrequencyGrid) -> list[View]:
     Not all of them do for every noise: a turn moves a stripe to another direction.
     """
     views: list[View] = []
-    if all(np.allclose(grid.full(power), grid.full(grid.mirrored(power))) for power in powers):
+    if all(_alike(grid.full(power), grid.full(grid.mirrored(power))) for power in powers):
         views += [lambda v: v.flip(-1), lambda v: v.flip(-2)]
-    if len(set(grid.shape)) == 1 and all(
-        np.allclose(grid.full(power), grid.full(power).T) for power in powers
-    ):
+    if len(set(grid.shape)) == 1 and all(_alike(grid.full(power), grid.full(power).T) for power in powers):
         views.append(lambda v: v.transpose(-1, -2))
     return views
 
 
+def _alike(power: Array, other: Array) -> bool:
+    """Whether two spectra are the same; those of crops of oblong images differ a little at the ends of a ring."""
+    return float(np.abs(power - other).sum()) <= UNLIKE * float(power.sum())
+
+
 @dataclass(frozen=True)
 class Turned(Views):
-    """Some of `views`, at random, of each of two thirds of the images (B, C, H, W)."""
+    """The images as `Views` cuts them; some of `views`, at random, of each of two thirds (B, C, H, W)."""
 
     views: Sequence[View] = ()
 
     def at(self, images: Tensor, places: range, seed: int, step: int) -> Tensor:
         """Return the images, which are at `places` of the batch of `step`, as they are seen there."""
+        images = super().at(images, places, seed, step)
         stream = BatchStream(torch.device("cpu"), places, seed, "turn", step)
         drawn = torch.stack([stream.rand() for _ in range(4)])
         touched, *turns = drawn.to(images.device, non_blocking=True)

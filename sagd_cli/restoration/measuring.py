@@ -1,9 +1,10 @@
 """The noise of the images of an omission: as it was told or found, and how strong it is in all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,15 +22,22 @@ from sagd_cli.spectral.band import MOST_SHOWN, Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output
 
+MEASURED_VALUES = 1 << 23  # of images: more make the noise of all of them no surer
+
 
 @dataclass(frozen=True)
 class Measuring:
-    """Measures the noise that `omission` names, on some images of `source`; `given` may be of very different sizes."""
+    """Measures the noise that `omission` names, on some images of `source`; `given` may be of very different sizes.
+
+    `known` is what was measured before, which is not measured again: the text of the noise that was found, and of all
+    the noise in the end, its levels and its strength.
+    """
 
     omission: Omission
     source: Path
     given: Sequence[Image]
     output: Output
+    known: Mapping[str, Any] | None = None
 
     @cached_property
     def images(self) -> Sequence[Image]:
@@ -38,6 +46,12 @@ class Measuring:
         least = max(SMALLEST_SIDE, min(float(np.median(sides)), CROP) / 2)
         large = [image for image, side in zip(self.given, sides, strict=True) if side >= least]
         return large or self.given
+
+    @cached_property
+    def measured(self) -> Sequence[Image]:
+        """Some of them, evenly spread, on which noise is looked for and measured."""
+        size = sum(image.pixels.size for image in self.images)
+        return self.images[:: -(-size // MEASURED_VALUES)]
 
     @cached_property
     def fields(self) -> tuple[Fields, Fields | None]:
@@ -56,13 +70,13 @@ class Measuring:
         image.
         """
         noise = self.omission.noise
-        if noise == AUTO:
-            noise = find_thin(self.images, self.source)
+        if noise == AUTO and self.known is not None:
+            noise = NoiseSpectrum.parse(self.known["found"])
+        elif noise == AUTO:
+            noise = find_thin(self.measured, self.source)
             self.output.note(f"found {noise.shown}")
-            for ring in (
-                ring for part in noise.parts if isinstance(part.source, Band) for ring in part.source.rings
-            ):
-                self.output.note(f"taken for a halftone: all beyond rho {ring.low:g} is replaced")
+            if any(isinstance(part.source, Band) and len(part.source.parts) > 1 for part in noise.parts):
+                self.output.note("taken for a halftone: its screen is noise about the points of a lattice")
         assert isinstance(noise, NoiseSpectrum)
         look = noise.units if None in noise.levels else noise.power
         look(FrequencyGrid(max((image.pixels.shape[1:] for image in self.images), key=np.prod)))
@@ -88,13 +102,22 @@ class Measuring:
         Raises DataError when there is no noise.
         """
         noise, levels = self.noise, self.noise.levels
+        if self.known is not None:
+            is_found, strength = self.omission.noise == AUTO, self.known["strength"]
+            # What was told may name files, whose spectra are here already.
+            noise = (
+                NoiseSpectrum.parse(self.known["noise"])
+                if is_found
+                else noise.with_levels(self.known["levels"])
+            )
+            return noise, None if strength is None else Strength(**strength)
         if None not in levels:
             return noise, Strength.told(levels[0]) if len(levels) == 1 and levels[0] is not None else None
         if self.gauge is not None:
             found = self.gauge.all()
             self._say(str(noise), found)
             return noise.with_levels([found.level]), found
-        measured = noise_levels([image.signal for image in self.images], noise.units)
+        measured = noise_levels([image.signal for image in self.measured], noise.units)
         unknown = [
             (str(part), m)
             for part, m, level in zip(noise.parts, measured, levels, strict=True)

@@ -1,18 +1,18 @@
 """Omission: restore image files whose corruption lies in a known band (docs/theory.md, section 6)."""
 
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from sagd_cli.data.folders import check_names, check_output_folder, collect, list_images
-from sagd_cli.data.image_writer import ImageWriter
+from sagd_cli.data.image_writer import ImageWriter, NoWriter
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import UsageError
-from sagd_cli.restoration.folder_work import FolderWork, Places, deviation_name, draw_names
+from sagd_cli.restoration.folder_work import FolderWork, Places, beside_name, draw_names
+from sagd_cli.restoration.journal import Journal, told_by
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.prepare import Preparation
 from sagd_cli.restoration.truth import TrueImages
@@ -20,43 +20,66 @@ from sagd_cli.run.manifest import has_run
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import refuse_existing
 
+if TYPE_CHECKING:
+    import torch
+
 
 def omit_files(
-    omission: Omission, places: Places, device: torch.device, force: bool, output: Output, shown: int = 0
+    omission: Omission,
+    places: Places,
+    device: "Callable[[], torch.device]",
+    force: bool,
+    output: Output,
+    shown: int = 0,
 ) -> tuple[dict[str, Any], list[RestoredImage]]:
     """Restore the images of one folder into another, as `omission` says.
 
     Return the JSON object of `sagd omit` and the first `shown` restored images. Outside the band the images come back
     unchanged, except for rounding to their bit depth. A file that cannot be read is noted and skipped. Images are read
-    one batch at a time, so memory does not grow with their number. An existing output is replaced only with `force`.
-    Raises UsageError, before any work, when an output or a true image does not fit. Raises DataError when there is
-    nothing to omit.
+    a few at a time, so memory does not grow with their number. `device` gives the device of the model, if one is used.
+    The same command goes on where one was stopped; other existing output is replaced only with `force`, and so is all
+    of it. Raises UsageError, before any work, when an output or a true image does not fit. Raises DataError when there
+    is nothing to omit.
     """
     paths = list_images(places.source)
     truths = TrueImages.found(paths, places.truth, omission.given)
-    _check_outputs(omission, places, paths, force)
+    told = told_by(omission, places, [*paths, *truths.paths.values()])
+    journal = Journal.opened(places.workspace, places.folder, told, force)
+    _check_outputs(omission, places, paths, force or journal.goes_on)
     images = collect(paths, omission.given, output)
     truths.check(images.some)
     for remark in truths.ranges.remarks:
         output.note(f"true images: {remark}")
-    prepared = Preparation(
-        omission, places.source, images.some, device, output, places.workspace, places.run
-    ).prepared()
+    preparation = Preparation(
+        omission, places.source, images.some, device, output, places.workspace, places.run, journal.measured
+    )
+    prepared = preparation.prepared()
     images = images.trimmed()
     kept = list[RestoredImage]()
-    with output.progress("omit", len(images.places)) as bar, ImageWriter() as writer:
-        work = FolderWork(prepared, places, truths, device, output, writer)
-        for restored in work.restored(images.read(work.outcome, output, bar.advance)):
-            kept.extend([restored] if len(kept) < shown else [])
+    if journal.done:
+        output.note(f"{len(journal.done)} of {len(images.places)} images were restored before")
+        again = FolderWork(prepared, places, truths, Output(quiet=True), NoWriter())
+        kept = [*islice(again.restored(images.read(again.outcome, again.output)), shown)]
+        shown = 0
+    with (
+        journal.writing(preparation.measured(prepared)),
+        output.progress("omit", len(images.places), len(journal.done)) as bar,
+        ImageWriter(journal.folder if journal.writes else None, journal.begun) as writer,
+    ):
+        work = FolderWork(prepared, places, truths, output, writer, journal)
+        work.outcome.files.extend(one.record for one in journal.done)
+        for run in journal.left(images.places):
+            some = replace(images, places=run)
+            for restored in work.restored(some.read(work.outcome, output, bar.advance)):
+                kept.extend([restored] if len(kept) < shown else [])
     work.outcome.say_clipped(output)
-    if prepared.learned_in is not None and work.outcome.failed:
-        output.note(
-            f"what was learned is kept in {places.workspace}, for the same command again, with --force"
-        )
-    elif prepared.learned_in is not None:
+    work.outcome.say_copied(output)
+    if work.outcome.failed:
+        output.note(f"what was done is kept in {places.workspace}: the same command tries again what failed")
+        return work.result(), kept
+    if prepared.learned_in is not None:
         shutil.rmtree(prepared.learned_in, ignore_errors=True)
-        with suppress(OSError):  # what another command learns may lie there too
-            places.workspace.rmdir()
+    journal.remove()  # but not what another command learns there
     return work.result(), kept
 
 
@@ -66,13 +89,15 @@ def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], fo
     names = check_names(paths, lambda path: draw_names(path, omission.draws_written))
     check_output_folder(places.folder, names, force, inputs)
     written = {places.folder.resolve(), *(places.folder.resolve() / name for name in names)}
-    if places.uncertainty is not None:
-        if places.uncertainty.resolve() == places.folder.resolve():
-            raise UsageError("the uncertainty would lie among the images", "Choose another folder for it.")
-        deviations = check_names(paths, lambda path: [deviation_name(path)])
-        check_output_folder(places.uncertainty, deviations, force, inputs)
-        folder = places.uncertainty.resolve()
-        written |= {folder, *(folder / name for name in deviations)}
+    for option, chosen in places.beside.items():
+        folder = chosen.resolve()
+        if folder in written:
+            raise UsageError(
+                f"what --{option} writes would lie among the images", "Choose another folder for it."
+            )
+        names = check_names(paths, lambda path: [beside_name(path)])
+        check_output_folder(folder, names, force, inputs)
+        written |= {folder, *(folder / name for name in names)}
     for option, path in places.extras.items():
         if path is not None and path.parent.resolve() / path.name in written:
             raise UsageError(

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.ranges import Range
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.truth import CleanImages
 from sagd_cli.restorer.catalogue import ESTIMATES, EstimateChoice
-from sagd_cli.restorer.restorer import Restoring
-from sagd_cli.restorer.restoring_model import RestoringModel
+from sagd_cli.restorer.restoring import Restoring
 from sagd_cli.system.choices import chosen, listing
+
+if TYPE_CHECKING:
+    from sagd_cli.restorer.restoring_model import RestoringModel
 
 AUTO: Literal["auto"] = "auto"  # for `noise`: find peaks and stripes
 LEARNING_STEPS = 400
@@ -32,7 +34,7 @@ class Omission:
 
     noise: NoiseSpectrum | Literal["auto"] | None
     reference: CleanImages | None = None
-    model: RestoringModel | None = None
+    model: "RestoringModel | None" = None
     learns: bool = False
     per_image: bool = False
     estimate: str = "mean"

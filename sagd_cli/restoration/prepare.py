@@ -1,13 +1,13 @@
 """Which model restores the images of an omission, and what speaks against it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.config.run import DatasetConfig
@@ -18,10 +18,13 @@ from sagd_cli.errors import DataError, UsageError
 from sagd_cli.restoration.measuring import Measuring
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepared import SATURATED_SHARE, Prepared, saturated_share, warn_of_clipping
-from sagd_cli.restorer.calibration import calibrated
-from sagd_cli.restorer.restorer import Restorer
-from sagd_cli.restorer.restoring_model import RestoringModel, packaged_model
+from sagd_cli.restoration.second_look import look_again_at_some
 from sagd_cli.system.console import Output
+
+if TYPE_CHECKING:
+    import torch
+
+    from sagd_cli.restorer.restoring_model import RestoringModel
 
 SMALLEST_RESTORED = 48  # pixels, the side from which on images are left to the model in the package
 
@@ -31,26 +34,37 @@ class Preparation:
     """Finds the noise and its strength, and learns a model where one is needed.
 
     `images` are some of the images of `source`. What is learned is the run `run`, or without it a run in the folder
-    `workspace`.
+    `workspace`. `device` gives the device of the model; nothing calls it where none is used. `known` is what an earlier
+    command, which this one goes on with, has `measured`.
     """
 
     omission: Omission
     source: Path
     images: Sequence[Image]
-    device: torch.device
+    device: "Callable[[], torch.device]"
     output: Output
     workspace: Path
     run: Path | None = None
+    known: Mapping[str, Any] | None = None
 
     @cached_property
     def _measuring(self) -> Measuring:
-        return Measuring(self.omission, self.source, self.images, self.output)
+        return Measuring(self.omission, self.source, self.images, self.output, self.known)
 
     def prepared(self) -> Prepared:
         """Return what restoring needs; raise DataError when there is nothing to omit.
 
         Raises ConfigError when the noise that was told has no frequency, or all of them, in the largest image.
         """
+        prepared = self._prepared()
+        if prepared.noise is None or not prepared.looks_again:
+            return prepared
+        if self.known is not None:
+            left = self.known["left"]
+            return replace(prepared, left=None if left is None else NoiseSpectrum.parse(left))
+        return look_again_at_some(prepared, self._measuring)
+
+    def _prepared(self) -> Prepared:
         warn_of_clipping(self._measuring.images, self.output)
         if self.omission.noise is None:
             return self._finding()
@@ -60,34 +74,36 @@ class Preparation:
         if learns:
             self._check_self_supervision()
         noise, strength = self._measuring.levels()
-        model, knowledge, learned_in = self._model(noise, learns)
-        model.check(noise, self.omission.walks_path)
-        model.check_measured(noise)
-        prepared = replace(self._with(noise, strength, model, knowledge), learned_in=learned_in)
+        prepared = self._with_model(noise, strength, learns)
         return self._with_uncertainty(prepared) if self.omission.uncertain else prepared
 
-    def _with(
-        self,
-        noise: NoiseSpectrum | None,
-        strength: Strength | None,
-        model: RestoringModel | None,
-        knowledge: str,
-    ) -> Prepared:
-        restorer = Restorer(model, self.omission.restoring)
+    def measured(self, prepared: Prepared) -> dict[str, Any]:
+        """Return what was measured for all images, as JSON has it."""
+        if prepared.noise is None:
+            return {"floor": prepared.floor}
+        return {
+            "found": str(self._measuring.noise),
+            "noise": str(prepared.noise),
+            "levels": prepared.noise.levels,
+            "strength": None if prepared.strength is None else asdict(prepared.strength),
+            "left": None if prepared.left is None else str(prepared.left),
+            "floor": prepared.floor,
+        }
+
+    def _without_model(self, noise: NoiseSpectrum | None, strength: Strength | None) -> Prepared:
         gauge = None if noise is None else self._measuring.gauge
-        return Prepared(self.omission, noise, strength, restorer, knowledge, self.output, gauge)
+        return Prepared(self.omission, noise, strength, self.output, gauge=gauge)
 
     def _finding(self) -> Prepared:
         """Prepare to find the noise of each image in it."""
+        prepared, model = self._without_model(None, None), self.omission.model
         if not self.omission.choice.needs_model:
-            return self._with(None, None, None, "")
-        model = self.omission.model
+            return prepared
         if model is not None and not model.knows_any_noise:
             raise UsageError(
                 f"{model.name} was trained for some noise only", "Say which with --band or --noise."
             )
-        known = (model, "model") if model else (self._packaged(), "restorer")
-        prepared = self._with(None, None, *known)
+        prepared = _with(prepared, model, "model") if model else self._with_package(prepared)
         return self._with_uncertainty(prepared) if self.omission.uncertain else prepared
 
     def _removal(self) -> Prepared:
@@ -117,7 +133,7 @@ class Preparation:
                     f"the band {band} carries more of the images (power {signal:.3g}) than damage ({damage:.3g}): "
                     "removing it does more harm than good, which --estimate mean does not"
                 )
-        return self._with(noise, strength, None, "")
+        return self._without_model(noise, strength)
 
     def _learns_from_damage(self) -> bool:
         """Whether what is known of clean images comes from the damaged ones alone."""
@@ -155,31 +171,35 @@ class Preparation:
                 "to them; the restorer of the package removes them"
             )
 
-    def _model(self, noise: NoiseSpectrum, learns: bool) -> tuple[RestoringModel, str, Path | None]:
-        """Return the model that was given, one that is learned, or the one in the package, and what it knows.
-
-        The last value is the folder in the workspace where it was learned.
-        """
-        model = self.omission.model
+    def _with_model(self, noise: NoiseSpectrum, strength: Strength | None, learns: bool) -> Prepared:
+        """Prepare to use the model that was given, one that is learned, or the one in the package."""
+        prepared, model, learned_in = self._without_model(noise, strength), self.omission.model, None
         if learns and inf in noise.levels:
             raise DataError(
                 f"the band {(noise.band or noise).shown} is lost in all images, and they cannot say what was there",
                 "Give clean images of their kind with --reference or --model, or use --estimate notch.",
             )
-        if model is not None:
-            return model, "self-supervised" if learns else "model", None
-        if learns or self.omission.reference is not None:
+        knowledge = "self-supervised" if learns else "reference" if model is None else "model"
+        if model is None and (learns or self.omission.reference is not None):
             model, learned_in = self._learned(noise)
-            return model, "self-supervised" if learns else "reference", learned_in
-        return self._packaged(), "restorer", None
+        if model is None:
+            return self._with_package(prepared)
+        model.check(noise, self.omission.walks_path)
+        model.check_measured(noise)
+        return replace(_with(prepared, model, knowledge), learned_in=learned_in)
 
-    def _packaged(self) -> RestoringModel:
+    def _with_package(self, prepared: Prepared) -> Prepared:
+        return replace(prepared, model=self._packaged, knowledge="restorer")
+
+    def _packaged(self) -> "RestoringModel":
+        from sagd_cli.restorer.restoring_model import packaged_model
+
         self.output.note(
             "restored by the restorer of the package (--learn learns from the images themselves)"
         )
-        return packaged_model(self.device)
+        return packaged_model(self.device())
 
-    def _learned(self, noise: NoiseSpectrum) -> tuple[RestoringModel, Path | None]:
+    def _learned(self, noise: NoiseSpectrum) -> "tuple[RestoringModel, Path | None]":
         """Learn a model from clean images; without any, from the damaged ones (docs/theory.md, section 6.3)."""
         # What trains takes a fifth of a second to import, and most calls learn nothing.
         from sagd_cli.restoration.learning import Lesson, folder_of, learned, restoration_task
@@ -190,10 +210,10 @@ class Preparation:
         folder = DatasetConfig(name="folder", options={"path": str(self.source.absolute())})
         data = reference.data if reference else folder
         is_clipped = saturated_share(self._measuring.images) > SATURATED_SHARE if reference else None
-        task = restoration_task(clean or damaged, data, lesson, is_clipped, omission)
+        task = restoration_task(clean or damaged, damaged.extent, data, lesson, is_clipped, omission)
         path = self.run or folder_of(task, self.workspace)
         try:
-            model = learned(task, path, self.device, self.output)
+            model = learned(task, path, self.device(), self.output)
         except UsageError as error:
             if "--output" not in (error.hint or ""):
                 raise
@@ -210,14 +230,21 @@ class Preparation:
                 "with --reference it is calibrated on clean images"
             )
             return prepared
+        if self.known is not None:
+            return replace(prepared, floor=self.known["floor"])
         from sagd_cli.restoration.learning import split_of  # see above
+        from sagd_cli.restorer.calibration import calibrated
 
-        _, clean = self._measuring.fields
+        damaged, clean = self._measuring.fields
         assert clean is not None
         _, held_out = split_of(clean, self.omission.seed)
         chosen = held_out if len(held_out) else np.arange(len(clean.values))
-        found = calibrated(prepared.restorer, clean, chosen, prepared.noise)
+        found = calibrated(prepared.restorer, clean, chosen, prepared.noise.of_crops(damaged.extent))
         self.output.note(
             f"deviations have a floor of {found.floor:.3g}, the model's own error (range [-1, 1])"
         )
-        return replace(prepared, restorer=found)
+        return replace(prepared, floor=found.floor)
+
+
+def _with(prepared: Prepared, model: "RestoringModel", knowledge: str) -> Prepared:
+    return replace(prepared, model=lambda: model, knows_any_noise=model.knows_any_noise, knowledge=knowledge)

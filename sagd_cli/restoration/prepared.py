@@ -1,9 +1,12 @@
 """What is known of the noise and of the images before they are restored, and of the noise of each."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from math import inf
 from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +19,27 @@ from sagd_cli.damage.strength import FINEST, Strength
 from sagd_cli.data.images import Image
 from sagd_cli.detection.find_noise import found_noise
 from sagd_cli.restoration.options import Omission
-from sagd_cli.restorer.restorer import Restorer
+from sagd_cli.restorer.restoring import UNCHANGED, Estimates
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output
 
+if TYPE_CHECKING:
+    from sagd_cli.restorer.restorer import Restorer
+    from sagd_cli.restorer.restoring_model import RestoringModel
+
 SATURATED_SHARE = 0.01
+
+
+@lru_cache(maxsize=8)
+def noisy_bins(noise: NoiseSpectrum, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which bins of the half spectrum of an image of `shape` hold `noise`; raise ConfigError where none does."""
+    return np.asarray(noise.power(FrequencyGrid(shape)) > 0)
+
+
+@lru_cache(maxsize=8)
+def check_frequencies(noise: NoiseSpectrum, grid: FrequencyGrid) -> None:
+    """Raise ConfigError when a part of `noise` has no frequency on `grid`."""
+    noise.units(grid)
 
 
 @dataclass(frozen=True)
@@ -29,17 +48,29 @@ class Prepared:
 
     `noise`: that of all images (None: each image has its own, which is found in it). `strength`: that of `noise`, where
     it was measured or told as one number. `knowledge`: what the restorer knows images from, for the JSON object.
-    `learned_in`: the folder of what was learned for this call alone, which keeps nothing.
+    `learned_in`: the folder of what was learned for this call alone, which keeps nothing. `model` gives the model, and
+    is not called before an image needs it (None: an estimate without a model). Its deviations have a `floor`. `left` is
+    what was still found in restored images.
     """
 
     omission: Omission
     noise: NoiseSpectrum | None
     strength: Strength | None
-    restorer: Restorer
-    knowledge: str
     output: Output
+    model: "Callable[[], RestoringModel] | None" = None
+    knows_any_noise: bool = True
+    knowledge: str = ""
+    floor: float = 0.0
     gauge: Gauge | None = None
     learned_in: Path | None = None
+    left: NoiseSpectrum | None = None
+    _one_at_a_time: Lock = field(default_factory=Lock)  # its model uses all cores, or the only device
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether noise is looked for again in what was restored: nobody told it, and more of it can be taken away."""
+        is_told = isinstance(self.omission.noise, NoiseSpectrum)
+        return not is_told and self.knows_any_noise and not self.omission.walks_path
 
     @property
     def method(self) -> str:
@@ -58,12 +89,51 @@ class Prepared:
             noise = self._measured_on(signal, noise)
         if noise is None or not any(part.level for part in noise.parts):
             return None
-        model = self.restorer.model
-        if self.omission.tells_levels and model is not None and model.knows_any_noise:
+        if self.omission.tells_levels and self.model is not None and self.knows_any_noise:
             noise = self._possible(signal, noise)
-        if model is not None:
-            model.check(noise, self.omission.walks_path)
+        if self.model is not None and not self.knows_any_noise:
+            self.model().check(noise, self.omission.walks_path)
         return noise
+
+    def restored(
+        self,
+        signals: Sequence[NDArray[np.float32]],
+        noises: Sequence[NoiseSpectrum | None],
+        names: Sequence[str],
+        is_clipped: bool,
+    ) -> list[Estimates]:
+        """Return the estimates of images (C, H, W) of one shape, which have these noises, as `noise_of` found them.
+
+        `is_clipped`: pixels beyond black and white were cut off. Raises DataError when that cannot be done. Several
+        threads may call it.
+        """
+        given = [self.without_lines(*pair) for pair in zip(signals, noises, strict=True)]
+        ready, left = zip(*given, strict=True)
+        if self.model is None:
+            found = [Estimates((self._untrained(signal, noise),)) for signal, noise in given]
+        elif not any(left) and not self.omission.walks_path:
+            found = [Estimates((signal,)) for signal in ready]
+        else:
+            stacked = ready[0][None] if len(ready) == 1 else np.stack(ready)  # a copy of a large image less
+            with self._one_at_a_time:
+                found = self.restorer.restored(stacked, left, names, is_clipped)
+        methods = map(self._method_of, noises, left)
+        return [replace(one, method=method) for one, method in zip(found, methods, strict=True)]
+
+    def _method_of(self, noise: NoiseSpectrum | None, left: NoiseSpectrum | None) -> str:
+        """Return what was done to an image with `noise`, of which `left` was there when lines had been taken away."""
+        if noise is None:
+            return UNCHANGED
+        has_lines = left is None or len(left.parts) < len(noise.parts)
+        return "+".join(["lines"] * has_lines + [self.method] * (left is not None))
+
+    @cached_property
+    def restorer(self) -> "Restorer":
+        """The restorer of the model."""
+        from sagd_cli.restorer.restorer import Restorer  # torch, which many calls do not need
+
+        assert self.model is not None
+        return Restorer(self.model(), self.omission.restoring, self.floor)
 
     def without_lines(
         self, signal: NDArray[np.float32], noise: NoiseSpectrum | None
@@ -73,11 +143,20 @@ class Prepared:
         Offsets and gains of whole rows and columns are taken away by robust statistics, which are better there than any
         filter. Samples are of all the noise, so they leave this out. So do models of some noise only, and the notch.
         """
-        model, choice = self.restorer.model, self.omission.choice
-        is_left_out = choice.empties_band if model is None else not model.knows_any_noise
+        choice = self.omission.choice
+        is_left_out = choice.empties_band if self.model is None else not self.knows_any_noise
         if noise is None or is_left_out or self.omission.walks_path:
             return signal, noise
         return without_line_noise(signal, noise)
+
+    def _untrained(self, signal: NDArray[np.float32], noise: NoiseSpectrum | None) -> NDArray[np.float32]:
+        if noise is None:
+            return signal
+        is_grey = bool((signal[1:] == signal[:1]).all())
+        estimate = self.omission.choice.load()(
+            signal[:1] if is_grey else signal, noisy_bins(noise, signal.shape[1:])
+        )
+        return np.asarray(np.broadcast_to(estimate, signal.shape))
 
     def _measured_on(self, signal: NDArray[np.float32], noise: NoiseSpectrum) -> NoiseSpectrum | None:
         if self.gauge is None:

@@ -1,17 +1,14 @@
 """How good an estimate is: power left in the band, PSNR and SSIM, and the JSON record of a file."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.ranges import Signal
 from sagd_cli.restoration.truth import Truth
 from sagd_cli.spectral.grid import FrequencyGrid
-from sagd_cli.spectral.spectrum import power_spectrum
 
 RANGE = 2.0  # from black, -1, to white, 1
 LARGEST_PSNR = 120.0
@@ -21,22 +18,16 @@ K1, K2 = 0.01, 0.03
 
 
 def file_report(
-    source: Path,
-    target: Path,
-    before: Signal,
-    after: Signal,
-    truth: Truth | None,
-    noise: NoiseSpectrum | None,
+    before: Signal, after: Signal, truth: Truth | None, inside: NDArray[np.bool_] | None
 ) -> dict[str, Any]:
-    """Return the JSON record of the image at `source`, restored to `target`.
+    """Return what the JSON record of a restored image says of its quality.
 
     `before` and `after` are (C, H, W) on the [-1, 1] range. The record holds the `band_power` before and after, at the
-    frequencies of `noise`, if there is any. With a true image it also holds the PSNR (dB) and the SSIM before and
-    after, on the range of the true image. Raises ConfigError when the noise has no frequency at this size.
+    frequencies `inside` (half spectrum) that had noise, if there are any. With a true image it also holds the PSNR (dB)
+    and the SSIM before and after, on the range of the true image.
     """
-    record: dict[str, Any] = {"input": str(source), "output": str(target)}
-    if noise is not None:
-        inside = noise.power(FrequencyGrid(before.shape[1:])) > 0
+    record: dict[str, Any] = {}
+    if inside is not None:
         record |= {
             f"band_power_{when}": band_power(x, inside) for when, x in (("before", before), ("after", after))
         }
@@ -52,9 +43,13 @@ def band_power(signal: Signal, inside: NDArray[np.bool_]) -> float:
 
     For noise of amplitude gamma in a band this is gamma^2. It is 0 when no bin but DC is inside.
     """
-    grid = FrequencyGrid(signal.shape[1:])
-    bins = np.where(inside & (grid.radius > 0), grid.multiplicity, 0)
-    return float(np.sum(bins * power_spectrum(signal, grid)) / max(bins.sum(), 1))
+    chosen = inside.copy()
+    chosen[0, 0] = False
+    about_mean = signal - signal.mean(axis=(1, 2), keepdims=True, dtype=signal.dtype)
+    spectrum = scipy.fft.rfft2(about_mean, norm="ortho", overwrite_x=True)[:, chosen]
+    counts = FrequencyGrid(signal.shape[1:]).multiplicity[chosen]
+    power = np.square(np.abs(spectrum), dtype=np.float64)
+    return float(np.sum(power * counts) / max(len(signal) * counts.sum(), 1))
 
 
 def psnr(estimate: Signal, truth: Signal) -> float:

@@ -24,7 +24,7 @@ def calibrated(restorer: Restorer, clean: Fields, indices: np.ndarray, noise: No
     pixels lie within one deviation of the estimate, as for a normal law. Fields that the network has not learned
     from give an honest floor.
     """
-    device = restorer.model.model.device if restorer.model else torch.device("cpu")
+    device = restorer.model.model.device
     x = torch.from_numpy(clean.values[indices[:CALIBRATION_IMAGES]]).to(device)
     power = np.nan_to_num(noise.power(FrequencyGrid(clean.shape)), posinf=0.0)
     white = white_noise(tuple(x.shape), random_stream(device, restorer.how.seed, "calibrate"), device)

@@ -1,6 +1,7 @@
 """The estimates of `sagd omit`, one record each. No torch.
 
-A new one is a function in `estimates.py` and a row here. Options, help and the restorer read this table.
+A new one is a function in `estimates.py` or `untrained.py` and a row here. Options, help and those who restore read
+this table.
 """
 
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from sagd_cli.system.choices import Choice, choices
 class EstimateChoice(Choice):
     """An estimate of the clean image.
 
-    With `needs_model`, `build` names a function of (planes, denoiser, drawing). Without it, `build` names a
-    function of (y, noise). `walks_path`: the estimate follows the reverse process, so it needs a model of all noise
-    levels on the way. `empties_band`: nothing is left in the band. `draws`: the estimate is random, so it can be drawn
-    several times. `has_deviation`: samples can tell how uncertain the estimate is.
+    With `needs_model`, `build` names a function of (planes, denoiser, drawing). Without it, `build` names a function of
+    (y, inside): NumPy arrays, images (..., C, H, W) and which bins of the half spectrum hold noise. `walks_path`: the
+    estimate follows the reverse process, so it needs a model of all noise levels on the way. `empties_band`: nothing is
+    left in the band. `draws`: the estimate is random, so it can be drawn several times. `has_deviation`: samples can
+    tell how uncertain the estimate is.
     """
 
     needs_model: bool = True
@@ -25,7 +27,7 @@ class EstimateChoice(Choice):
     has_deviation: bool = False
 
 
-_MODULE = "sagd_cli.restorer.estimates"
+_MODULE, _UNTRAINED = "sagd_cli.restorer.estimates", "sagd_cli.restorer.untrained"
 
 ESTIMATES = choices(
     EstimateChoice("mean", "expected clean image", f"{_MODULE}:mean_estimate", has_deviation=True),
@@ -43,8 +45,10 @@ ESTIMATES = choices(
     EstimateChoice(
         "wiener",
         "reduce the band to the level around it, untrained",
-        f"{_MODULE}:wiener",
+        f"{_UNTRAINED}:wiener",
         needs_model=False,
     ),
-    EstimateChoice("notch", "only remove the band", f"{_MODULE}:notch", needs_model=False, empties_band=True),
+    EstimateChoice(
+        "notch", "only remove the band", f"{_UNTRAINED}:notch", needs_model=False, empties_band=True
+    ),
 )

@@ -1,6 +1,5 @@
-"""Estimates of the clean image from y = x + n; they change the noisy frequencies only (docs/theory.md, section 6)."""
+"""Estimates of the clean image by a network; they change the noisy frequencies only (docs/theory.md, section 6)."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,57 +7,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sagd_cli.damage.strength import TINY
 from sagd_cli.denoising.spectral_denoiser import SpectralDenoiser
 from sagd_cli.diffusion.samplers import dpmpp, integrate
-from sagd_cli.errors import DataError
-from sagd_cli.spectral.noise import SpectralNoise, multiply_spectrum, random_stream, white_noise
+from sagd_cli.spectral.noise import multiply_spectrum, random_stream, white_noise
 
 DRAWS = 32
-NEAREST = 2.0  # distance in bins from which on the spectrum around a band counts less
-
-
-def notch(y: Tensor, noise: SpectralNoise) -> Tensor:
-    """Return `y` (B, C, H, W) without the band of `noise`. The mean of each image stays."""
-    mean = y.mean(dim=(-2, -1), keepdim=True)
-    return y - noise.project(y - mean)
-
-
-def wiener(y: Tensor, noise: SpectralNoise) -> Tensor:
-    """Reduce each frequency of the band of `noise` to the level around the band: a Wiener filter without training.
-
-    The amplitude of images `y` (B, C, H, W) is multiplied by S / max(S, P); the phase stays. P = |F y|^2 / N is the
-    power at that frequency, averaged over colours. S is the power that the spectrum around the band suggests. The
-    noise power P - S, or 0 where S is larger, is the likeliest one. The mean of each image stays. Raises DataError
-    when the band leaves no other frequency but the mean.
-    """
-    spectrum = torch.fft.rfft2(y - y.mean(dim=(-2, -1), keepdim=True), norm="ortho")
-    power = torch.view_as_real(spectrum).square().sum(-1).mean(dim=1, keepdim=True).clamp_(min=TINY)
-    outside = torch.from_numpy(~noise.support & (noise.grid.radius > 0)).to(y.device)
-    if not outside.any():
-        raise DataError("the band leaves no frequency to compare it with", "Use --estimate notch.")
-    # E log P = log S + bias, as P is the mean over C colours and each colour's power is exponential with mean S.
-    bias = float(torch.digamma(torch.tensor(float(y.shape[1])))) - math.log(y.shape[1])
-    expected = _around(power.log() - bias, outside, noise.grid.shape).exp_()
-    damage = 1 - expected / torch.maximum(expected, power)
-    return y - noise.project(torch.fft.irfft2(spectrum.mul_(damage), s=noise.grid.shape, norm="ortho"))
-
-
-def _around(level: Tensor, outside: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return at each frequency the weighted mean of `level` (..., half spectrum) over the bins where `outside` is 1.
-
-    A bin at distance d (in bins) has the weight (2^2 + d^2)^(-5/2). Near bins count most. In float64 the weights do
-    not vanish in the middle of a band, however wide it is.
-    """
-    rows, columns = (torch.fft.fftfreq(n, 1 / n, dtype=torch.float64, device=level.device) for n in shape)
-    weights = (NEAREST**2 + rows[:, None] ** 2 + columns[: level.shape[-1]] ** 2) ** -2.5
-    kernel = torch.fft.irfft2(weights, s=shape)
-
-    def blurred(values: Tensor) -> Tensor:
-        smooth: Tensor = torch.fft.rfft2(torch.fft.irfft2(values.double(), s=shape) * kernel).real
-        return smooth
-
-    return (blurred(level * outside) / blurred(outside)).to(level.dtype)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from torch import Tensor
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.errors import UsageError
 from sagd_cli.model.model import Model
-from sagd_cli.restorer.restorer import Restorer, Restoring
+from sagd_cli.restorer.restorer import Restorer
+from sagd_cli.restorer.restoring import Restoring
 from sagd_cli.restorer.restoring_model import RestoringModel
 from sagd_cli.sampling.generator import Prior
 from sagd_cli.spectral.band import Band

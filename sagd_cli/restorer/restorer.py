@@ -1,9 +1,11 @@
-"""Restoring images when their noise and a model of the images are known."""
+"""Restoring images with a model, when their noise is known."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
@@ -11,9 +13,8 @@ from sagd_cli.denoising.planes import from_planes, to_planes
 from sagd_cli.errors import DataError
 from sagd_cli.restorer.catalogue import ESTIMATES, EstimateChoice
 from sagd_cli.restorer.estimates import Drawing, noisier_posterior_mean
+from sagd_cli.restorer.restoring import Estimates, Restoring
 from sagd_cli.restorer.restoring_model import RestoringModel
-from sagd_cli.spectral.grid import FrequencyGrid
-from sagd_cli.spectral.noise import support_noise
 
 SAMPLE = ESTIMATES["sample"]  # deviations are computed from this estimate, whichever one is written
 
@@ -49,23 +50,6 @@ class RestoredBatch:
             self.deviation[places] = part.deviation
 
 
-@dataclass(frozen=True)
-class Restoring:
-    """How images are restored.
-
-    `estimate`: a name in `ESTIMATES`. `samples`: posterior samples per image, each in `steps` network evaluations.
-    `uncertain`: also compute the standard deviation of the samples. `returned`: how many of the samples are returned,
-    from the first on (None: all of them).
-    """
-
-    estimate: str = "mean"
-    samples: int = 1
-    uncertain: bool = False
-    steps: int = 20
-    seed: int = 0
-    returned: int | None = None
-
-
 @dataclass
 class _Spread:
     """Variance of draws, updated with each draw to save memory (Welford, Technometrics 1962)."""
@@ -89,13 +73,10 @@ class _Spread:
 
 @dataclass(frozen=True)
 class Restorer:
-    """Restores images, as `how` says.
+    """Restores images with `model`, as `how` says. `floor` is added to the deviations in quadrature."""
 
-    `model` is None for an estimate that needs none. `floor` is added to the deviations in quadrature.
-    """
-
-    model: RestoringModel | None
-    how: Restoring = Restoring()
+    model: RestoringModel
+    how: Restoring
     floor: float = 0.0
 
     @torch.inference_mode()
@@ -126,6 +107,22 @@ class Restorer:
                 batch.fill(places, self._of_one_kind(y[places], noise, is_grey, some, is_clipped))
         return batch
 
+    def restored(
+        self,
+        signals: NDArray[np.float32],
+        noises: Sequence[NoiseSpectrum | None],
+        names: Sequence[str],
+        is_clipped: bool,
+    ) -> list[Estimates]:
+        """Restore images (B, C, H, W) in memory as `restore` does."""
+        batch = self.restore(torch.from_numpy(signals).to(self.model.model.device), noises, names, is_clipped)
+        draws = [draw.cpu().numpy() for draw in (batch.estimate, *batch.draws)]
+        deviations = None if batch.deviation is None else batch.deviation.cpu().numpy()
+        return [
+            Estimates(tuple(draw[i] for draw in draws), None if deviations is None else deviations[i])
+            for i in range(len(signals))
+        ]
+
     @property
     def _choice(self) -> EstimateChoice:
         return ESTIMATES[self.how.estimate]
@@ -144,11 +141,6 @@ class Restorer:
     def _of_one_noise(
         self, y: Tensor, noise: NoiseSpectrum, names: Sequence[str], is_clipped: bool
     ) -> RestoredBatch:
-        if self.model is None:
-            shaped = support_noise(
-                noise.power(FrequencyGrid(tuple(y.shape[2:]))), tuple(y.shape[2:]), y.device
-            )
-            return RestoredBatch(self._choice.load()(y, shaped), [], None)
         shape, channels = y.shape, self.model.shape[0]
         if channels > shape[1] and not self.model.takes_grey:
             raise DataError(f"{self.model.name} was made for colour images, and this one is grey")
@@ -160,7 +152,6 @@ class Restorer:
     def _restored(
         self, y: Tensor, noise: NoiseSpectrum, names: Sequence[str], is_clipped: bool
     ) -> RestoredBatch:
-        assert self.model is not None
         damage, (_, high) = self.model.settings.damage, self.model.settings.strengths
         if damage is not None:
             noise = self.model.as_trained(noise)

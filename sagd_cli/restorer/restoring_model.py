@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sagd_cli.config.noise_spectrum import NoiseSpectrum
+from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.config.run import RestorationConfig, RunConfig
-from sagd_cli.config.trained_noise import trained_noise
+from sagd_cli.config.trained_noise import ring_strengths, strengths_of, trained_noise
 from sagd_cli.config.validation import validate
 from sagd_cli.damage.measured_noise import measured_hash
 from sagd_cli.damage.strength import FINEST
@@ -28,7 +28,7 @@ from sagd_cli.diffusion.denoiser import as_network
 from sagd_cli.diffusion.prediction import Network
 from sagd_cli.errors import UsageError
 from sagd_cli.model.model import Model
-from sagd_cli.model.network import build_backbone, laid_out, seen_shape, side_multiple
+from sagd_cli.model.network import build_backbone, seen_shape, side_multiple
 from sagd_cli.run.folder import open_run
 from sagd_cli.spectral.band import ANY, RINGS
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -36,6 +36,7 @@ from sagd_cli.spectral.noise import tensor_on
 from sagd_cli.system.console import Output
 from sagd_cli.system.devices import autocast_dtype
 
+COMPARED_BITS = 18  # noises are compared at 2^18 frequencies
 # A model is used up to this factor outside its trained strengths.
 STRENGTH_SLACK = 1.25
 PACKAGED, PACKAGED_NAME = Path(__file__).parent / "general.safetensors", "the restorer of the package"
@@ -126,20 +127,14 @@ class RestoringModel:
         return [trained_noise(text).merged for text in texts if text not in (RINGS, ANY)]
 
     def _strengths(self, noise: NoiseSpectrum) -> list[list[float]]:
-        """Return, for each noise trained for with the parts of `noise`, how many times its level each part has."""
-        found, given = [], dict(zip(noise.sources, noise.levels, strict=True))
-        for known in self._noises:
-            if {*known.sources} == {*given}:
-                levels = [
-                    (given[part] or 0.0, level or 1.0)
-                    for part, level in zip(known.sources, known.levels, strict=True)
-                ]
-                found.append([min(told / level, LOST_LEVEL) for told, level in levels])
-        band = noise.band if len(noise.parts) == 1 else None
-        wide = [] if band is None else [r for r in band.rings if r.high - r.low > NARROWEST_RING * (1 - 1e-9)]
-        if RINGS in self.settings.bands and band is not None and len(band.parts) == len(wide) == 1:
-            found.append([min(noise.parts[0].level or 0.0, LOST_LEVEL)])
-        return found
+        """Return, for each noise trained for that `noise` may be, the least and the largest strength it has then."""
+        ndim = len(self.shape) - 1
+        grid = FrequencyGrid((2 ** (COMPARED_BITS // ndim),) * ndim)
+        found = [strengths_of(noise, known, grid) for known in self._noises]
+        ring = ring_strengths(noise, NARROWEST_RING, grid) if RINGS in self.settings.bands else None
+        if ring is not None and ring[1] <= ring[0] * STRENGTH_SLACK**2:
+            found.append(ring)
+        return [[min(strength, LOST_LEVEL) for strength in pair] for pair in found if pair]
 
     def _misfit(self, strengths: list[float], walks_path: bool) -> UsageError | None:
         """Return what is wrong with these strengths of parts that were trained with one strength, or None."""
@@ -162,10 +157,16 @@ class RestoringModel:
         return None
 
     def as_trained(self, noise: NoiseSpectrum) -> NoiseSpectrum:
-        """Return `noise` with the levels that the images of a self-taught model were given in training."""
-        (known,), merged, high = self._noises, noise.merged, self.settings.strengths[1]
-        levels = dict(zip(known.sources, known.levels, strict=True))
-        return merged.with_levels([(levels[source] or 0.0) * high for source in merged.sources])
+        """Return the noise that a self-taught model was trained with, and what was measured of it in `noise`."""
+        (known,), high = self._noises, self.settings.strengths[1]
+        measured = {source: part.source for source, part in zip(noise.sources, noise.parts, strict=True)}
+        parts = zip(known.sources, known.parts, strict=True)
+        return NoiseSpectrum(
+            tuple(
+                NoisePart(measured.get(source, part.source), (part.level or 0.0) * high)
+                for source, part in parts
+            )
+        )
 
     def denoiser(self, y: Tensor, noise: NoiseSpectrum, is_clipped: bool = False) -> SpectralDenoiser:
         """Return the denoiser of the planes of images `y` (B, C, H, W) with `noise`.
@@ -207,7 +208,8 @@ def packed_model(path: Path, device: torch.device) -> RestoringModel:
     shape = tuple(about["shape"])
     network = build_backbone(config.backbone, seen_shape(config, shape))
     network.load_state_dict(weights)
-    network = laid_out(network.to(device), device).eval().requires_grad_(False)
+    # Channels last, this network takes a sixth to a third less time, on the CPU as well.
+    network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     white = config.filter.weights(shape[1:])
     return RestoringModel(
         Model(PACKAGED_NAME, config, network, 0, white, shape, np.dtype(np.uint8), None, {})

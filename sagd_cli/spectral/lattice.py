@@ -23,6 +23,7 @@ FARTHEST = 0.75  # cycles/sample of a point from DC, before it is wrapped: harmo
 LATTICE_CHANCE = 1e-4  # that peaks at random places lie so
 DENSEST = 0.1  # chance that one peak does
 ROUNDS = 2
+SQUARE = 1.5  # bins along each axis by which the fourth corner of a square may be off
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,14 @@ class Lattice:
         points = np.concatenate([_pairs(), -_pairs()])
         return np.asarray(points[np.linalg.norm(points @ self.generators, axis=1) < FARTHEST])
 
+    @property
+    def points(self) -> Array:
+        """Its frequencies (M, 2) within the spectrum; one of each and its mirror, without DC."""
+        most = int(np.ceil(np.max(np.abs(np.linalg.inv(self.generators)))))
+        orders = np.array(list(product(range(-most, most + 1), repeat=2)))
+        points = orders[len(orders) // 2 + 1 :] @ self.generators
+        return np.asarray(points[np.max(np.abs(points), axis=1) <= 0.5])
+
     def fitted(self, frequencies: Array) -> "Lattice":
         """Return it with generators that fit the frequencies (M, 2) that lie on it best."""
         orders, on = self.orders(frequencies)
@@ -85,7 +94,8 @@ def find_lattice(frequencies: Array, shape: Sequence[int]) -> Lattice | None:
     """Return the lattice on which most of the peaks (M, 2) lie, None where they may lie so by chance.
 
     `frequencies` are those of the peaks in fields of `shape`, the strongest first. Two of the first are generators,
-    which then are fitted to all peaks on the lattice.
+    which then are fitted to all peaks on the lattice. The two strongest alone make a lattice where they are as far from
+    DC and at right angles, as those of a screen are.
     """
     found, fewest, bins = None, FEWEST_FURTHER, 1 / np.array(shape)
     for pair in combinations(frequencies[:MOST_GENERATORS], 2):
@@ -100,7 +110,16 @@ def find_lattice(frequencies: Array, shape: Sequence[int]) -> Lattice | None:
         ways = comb(len(frequencies), 2) * comb(len(frequencies) - 2, further)
         if log(ways) + further * log(lattice.density) < log(LATTICE_CHANCE):
             found, fewest = lattice.reduced(), further + 1
-    return found
+    return found or _square(frequencies[:2], bins)
+
+
+def _square(pair: Array, bins: Array) -> Lattice | None:
+    """Return the square lattice that two frequencies make, None where they make none."""
+    if len(pair) < 2:
+        return None
+    turned = pair[0, ::-1] * (1, -1)
+    off = min(float(np.max(np.abs(pair[1] - sign * turned) / bins)) for sign in (1, -1))
+    return Lattice(pair, bins) if off <= SQUARE else None
 
 
 def _pairs() -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.spectral.band import STRIPE_GUARD, Notch, Stripe
 from sagd_cli.spectral.grid import Array, FrequencyGrid
-from sagd_cli.spectral.lattice import FEWEST_FURTHER, find_lattice
+from sagd_cli.spectral.lattice import Lattice, find_lattice
 
 Kind = Literal["notch", "stripe-horizontal", "stripe-vertical"]
 Bins = NDArray[np.intp]
@@ -63,18 +63,23 @@ class Peak:
     excess_db: float
 
     @property
-    def band(self) -> str:
-        """The BAND for `sagd omit --band`. Its numbers have four digits, rounded so that it holds all of the peak."""
+    def part(self) -> Notch | Stripe:
+        """Where it is, with numbers of four digits, rounded so that all of the peak is inside."""
         _, _, side = self.kind.partition("-")
         if side:
-            return str(Stripe(side, _rounded_up(self.extent)))
+            return Stripe(side, _rounded_up(self.extent))
         exact = np.array([f for f in self.center if f is not None])
         rounded = tuple(float(f"{f:.4g}") for f in exact)
-        return str(Notch(rounded, _rounded_up(self.extent + float(np.linalg.norm(rounded - exact)))))
+        return Notch(rounded, _rounded_up(self.extent + float(np.linalg.norm(rounded - exact))))
+
+    @property
+    def band(self) -> str:
+        """The BAND for `sagd omit --band`."""
+        return str(self.part)
 
 
-def find_peaks(power: Array, grid: FrequencyGrid, count: int) -> list[Peak]:
-    """Return the peaks and stripes of `power`, strongest first.
+def find_peaks(power: Array, grid: FrequencyGrid, count: int) -> tuple[list[Peak], Lattice | None]:
+    """Return the peaks and stripes of `power`, strongest first, and the lattice of an image's peaks.
 
     `power` is the Hann-tapered power spectrum on the half spectrum of `grid`, the mean over `count` independent
     fields that have lost their means. A peak must be 10 dB above its background, and so high that Gaussian noise of
@@ -84,12 +89,12 @@ def find_peaks(power: Array, grid: FrequencyGrid, count: int) -> list[Peak]:
     background, and no peaks.
     """
     if min(grid.shape) <= 2 * REACH[grid.ndim] or not power.any():
-        return []
+        return [], None
     # Below -200 dB of the highest bin there is only rounding error.
     spectrum = np.maximum(grid.full(power), 1e-20 * power.max())
     stripes = _stripes(spectrum, count) if grid.ndim == 2 and min(grid.shape) >= STRIPE_SMALLEST else []
-    peaks = _isolated(spectrum, grid, count, stripes)
-    return sorted(stripes + peaks, key=lambda peak: -peak.excess_db)
+    peaks, lattice = _isolated(spectrum, grid, count, stripes)
+    return sorted(stripes + peaks, key=lambda peak: -peak.excess_db), lattice
 
 
 def _median_bias_db(count: int) -> float:
@@ -157,8 +162,10 @@ def _background_db(level: Array, summits: Bins, bias: float) -> Array:
     return np.asarray(np.max(medians, axis=0) + bias)
 
 
-def _isolated(spectrum: Array, grid: FrequencyGrid, count: int, stripes: list[Peak]) -> list[Peak]:
-    """Return the peaks that no stripe covers, strongest first, and then lower ones on their lattice."""
+def _isolated(
+    spectrum: Array, grid: FrequencyGrid, count: int, stripes: list[Peak]
+) -> tuple[list[Peak], Lattice | None]:
+    """Return the peaks that no stripe covers, strongest first, then lower ones on their lattice; and the lattice."""
     level, summits = 10 * np.log10(spectrum), _summits(spectrum, grid)
     excess = level[tuple(summits.T)] - _background_db(level, summits, _median_bias_db(count))
     floor_db = max(PEAK_FLOOR_DB, _threshold_db(grid, count))
@@ -167,16 +174,16 @@ def _isolated(spectrum: Array, grid: FrequencyGrid, count: int, stripes: list[Pe
     share = pair * NOISE_BANDWIDTH**grid.ndim * spectrum[tuple(summits.T)] / np.sum(spectrum)
     free = (share > FAINTEST) & ~_covered(frequencies, stripes)
     peaks = _separate(spectrum, frequencies, np.where(free & (excess > floor_db), excess, 0.0))
-    if grid.ndim != 2 or len(peaks) < 2 + FEWEST_FURTHER:
-        return peaks
+    if grid.ndim != 2 or len(peaks) < 2:
+        return peaks, None
     found = np.array([peak.center for peak in peaks], dtype=np.float64)
     lattice = find_lattice(found, grid.shape)
     if lattice is None:
-        return peaks
+        return peaks, None
     for peak in peaks:
         free &= _outside(frequencies, peak)
     lower = free & (excess > min(HARMONIC_FLOOR_DB, floor_db)) & lattice.holds(frequencies)
-    return peaks + _separate(spectrum, frequencies, np.where(lower, excess, 0.0))
+    return peaks + _separate(spectrum, frequencies, np.where(lower, excess, 0.0)), lattice
 
 
 def _separate(spectrum: Array, frequencies: Array, excess: Array) -> list[Peak]:

@@ -14,6 +14,8 @@ from sagd_cli.errors import DataError
 from sagd_cli.spectral.grid import Array, FrequencyGrid, format_shape
 from sagd_cli.spectral.spectrum import Spectrum, hann_taper
 
+OFFSET = 0.005  # cycles/sample, added to r: keeps the law of an image finite at DC
+SLOPE, SLOPE_DEVIATION = 2.9, 0.5  # of natural images: a prior
 FEWEST_ANNULI = 3
 ROUNDING = 1e-28
 

@@ -105,6 +105,20 @@ def smoothed_spectrum(power: Array, count: int) -> SmoothedSpectrum:
     return SmoothedSpectrum(smooth, single[0], single[1], (np.argwhere(peaks), excess[peaks]))
 
 
+def spread_power(power: Array, grid: FrequencyGrid, other: FrequencyGrid) -> Array:
+    """Return a power spectrum of fields of `grid` on the half spectrum of `other`; their variance stays.
+
+    Each frequency has the mean power over its width. So a crop has as much noise as the whole: what fills one
+    frequency of the whole has less power in the wider ones of the crop.
+    """
+    full = grid.full(power)
+    for axis, (old, new) in enumerate(zip(grid.shape, other.shape, strict=True)):
+        moved = np.moveaxis(full, axis, 0)
+        spread = _spread(old, new) @ moved.reshape(old, -1)
+        full = np.moveaxis(spread.reshape(new, *moved.shape[1:]), 0, axis)
+    return full[..., : other.half_shape[-1]]
+
+
 def _radial(seen: Array) -> Array:
     """Return a smooth function of the radius: at each radius the geometric mean, which lines and peaks move little.
 

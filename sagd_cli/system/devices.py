@@ -29,18 +29,26 @@ def keep_freed_memory() -> None:
         mallopt(*_MMAP_THRESHOLD)
 
 
+def check_device(name: str) -> None:
+    """Raise UsageError unless `name` is auto, cpu, cuda or cuda:N, there or not. Imports no torch."""
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and (index.isdecimal() or name == kind):
+        return
+    if name not in ("auto", "cpu"):
+        raise UsageError(f"unknown device {name!r}", "Devices are auto, cpu, cuda and cuda:N.")
+
+
 def choose_device(name: str, must_exist: bool = True) -> "torch.device":
     """Return the device for auto | cpu | cuda | cuda:N.
 
     Raises UsageError for another name, and for a device that is not there if it `must_exist`.
     """
+    check_device(name)
     import torch
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or (kind == "cpu" and index):
-        raise UsageError(f"unknown device {name!r}", "Devices are auto, cpu, cuda and cuda:N.")
     if must_exist and kind == "cuda" and not torch.cuda.is_available():
         why = unusable_gpu() or "this machine or this build of torch has no CUDA"
         raise UsageError(why, "Use --device auto or cpu.")

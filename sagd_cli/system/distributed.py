@@ -12,6 +12,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sagd_cli.errors import ConfigError, SagdError, UsageError
+from sagd_cli.system.environment import variable
 
 COLLECTIVE_PATIENCE = timedelta(minutes=30)  # the first process writes checkpoints while the others wait
 
@@ -98,12 +99,12 @@ def unsynchronised(module: nn.Module) -> AbstractContextManager[None]:
 
 def is_launched() -> bool:
     """Whether `torchrun` has started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return int(variable("WORLD_SIZE") or 1) > 1
 
 
 def speaks() -> bool:
     """Whether this process is the one that prints results."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return int(variable("RANK") or 0) == 0
 
 
 def own_device(device: torch.device) -> torch.device:
@@ -114,7 +115,7 @@ def own_device(device: torch.device) -> torch.device:
     """
     if device.type != "cuda" or not is_launched():
         return device
-    here, count = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    here, count = int(variable("LOCAL_WORLD_SIZE") or 1), torch.cuda.device_count()
     is_numbered = ":" in str(device)
     if is_numbered and here > 1 and count > 1:
         raise UsageError(

@@ -9,12 +9,16 @@ from pathlib import Path
 SIZES = range(10, 10_000)  # columns or lines that a terminal may have
 
 
+def variable(name: str) -> str | None:
+    """Return the value of a variable of the environment; one that is empty counts as one that is not set."""
+    return os.environ.get(name) or None
+
+
 def home_folder() -> Path:
     """Return the user's home; for a user who has none, a private folder among the temporary files."""
-    try:
-        return Path.home()
-    except RuntimeError:
-        pass
+    with suppress(RuntimeError):
+        if os.environ.get("HOME") != "":  # which would be the root of the file system
+            return Path.home()
     folder = Path(tempfile.gettempdir()) / f"sagd-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     # Somebody else may have made it, or a link of that name.
@@ -33,7 +37,7 @@ def complete_environment() -> None:
     if not os.environ.get("SOURCE_DATE_EPOCH", "0").isdecimal():
         del os.environ["SOURCE_DATE_EPOCH"]
     with suppress(OSError):
-        os.environ.setdefault("HOME", str(home_folder()))
+        os.environ["HOME"] = variable("HOME") or str(home_folder())
     try:
         getpass.getuser()
     except (KeyError, OSError):  # KeyError before Python 3.13

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TextIO, cast
 
 from sagd_cli.errors import SagdError
+from sagd_cli.system.environment import variable
 
 STREAMS = ("stdin", "stdout", "stderr")  # in the order of their descriptors
 KEEP_BYTES = "sagd-keep-bytes"
@@ -105,7 +106,7 @@ def _connect_to_nothing(number: int) -> None:
 def _set_encoding(name: str, stream: Any) -> None:
     if name == "stdin":
         stream.reconfigure(encoding="utf-8", errors="strict")
-    elif stream.isatty() or "PYTHONIOENCODING" in os.environ:
+    elif stream.isatty() or variable("PYTHONIOENCODING"):
         stream.reconfigure(errors="replace")
     else:
         codecs.register_error(KEEP_BYTES, _kept_bytes)

@@ -1,12 +1,9 @@
 """Building the loss that a configuration asks for."""
 
-from collections.abc import Mapping
-
 import torch
 
-from sagd_cli.config.noise_spectrum import MeasuredSpectrum
 from sagd_cli.config.run import RunConfig
-from sagd_cli.config.trained_noise import trained_noise
+from sagd_cli.config.trained_noise import NoiseContext, trained_noise
 from sagd_cli.denoising.random_spectra import RandomSpectra
 from sagd_cli.denoising.restoration_loss import RestorationLoss, Variety
 from sagd_cli.diffusion.catalogue import PREDICTIONS
@@ -29,17 +26,17 @@ def make_loss(
     profile: LearnedProfile | None,
     power: Array,
     device: torch.device,
-    measured: Mapping[str, MeasuredSpectrum] | None = None,
+    context: NoiseContext | None = None,
 ) -> Loss:
     """Return the loss of a run on data with the power spectrum `power` (half spectrum).
 
-    `measured` are the spectra of noise to restore that settings name by a path. With a learned filter (`profile`), it
-    is the whitened loss. Raises ConfigError when a learned filter comes with a prediction whose preconditioning needs
+    `context` says more of the noise of a run that restores. With a learned filter (`profile`), it is the whitened loss.
+    Raises ConfigError when a learned filter comes with a prediction whose preconditioning needs
     the filter's weights.
     """
     schedule = make_schedule(config.schedule, device)
     if config.restoration is not None:
-        return _restoration_loss(config, spectral_filter.grid.shape, device, measured)
+        return _restoration_loss(config, spectral_filter.grid.shape, device, context or NoiseContext())
     if profile is None:
         noise = SpectralNoise(spectral_filter, device)
         prediction = make_prediction(config.prediction, power, noise)
@@ -59,12 +56,19 @@ def _restoration_loss(
     config: RunConfig,
     shape: tuple[int, ...],
     device: torch.device,
-    measured: Mapping[str, MeasuredSpectrum] | None,
+    context: NoiseContext,
 ) -> RestorationLoss:
-    """Return the loss of a run that learns to restore images of spatial `shape`, or crops of them."""
+    """Return the loss of a run that learns to restore images of spatial `shape`, or crops of them.
+
+    Noise is that of the whole images, also in crops of them.
+    """
     wanted, crops = config.restoration, config.training.crops
     assert wanted is not None
-    kinds = [band if band in (RINGS, ANY) else trained_noise(band, measured).power for band in wanted.bands]
+    extent = context.extent or shape
+    kinds = [
+        band if band in (RINGS, ANY) else trained_noise(band, context.measured).of_crops(extent).power
+        for band in wanted.bands
+    ]
     spectra = RandomSpectra(kinds, wanted.strengths)
     varied = Variety(wanted.grey, wanted.paler, wanted.inverted, wanted.clipped)
     variety = None if varied == Variety() else varied

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sagd_cli.config.filter import FilterConfig
-from sagd_cli.config.noise_spectrum import MeasuredSpectrum
 from sagd_cli.config.run import RunConfig
+from sagd_cli.config.trained_noise import NoiseContext
 from sagd_cli.data.datasets import DataSize, load_images
 from sagd_cli.data.tensors import tensor_signal
 from sagd_cli.design.advice import data_moments, warn_of_omitted_signal, warn_of_scale, warn_of_terminal_snr
@@ -40,8 +40,8 @@ class Task:
     """A configuration that is completed for its data, the data, their classes, and the filter for their shape.
 
     `held_out` are the indices of images that are not learned from: the averaged weights that do best on them are kept,
-    and the training ends when these stay the best. `views` vary the images (None: as the settings say). `measured` are
-    the spectra of noise to restore that the settings name by a path.
+    and the training ends when these stay the best. `views` vary the images (None: as the settings say). `noise` says
+    more of the noise to restore than the settings do.
     """
 
     config: RunConfig
@@ -50,7 +50,7 @@ class Task:
     filter: SpectralFilter
     held_out: NDArray[np.int64] | None = None
     views: Views | None = None
-    measured: Mapping[str, MeasuredSpectrum] | None = None
+    noise: NoiseContext | None = None
 
     @classmethod
     def of(cls, config: RunConfig) -> "Task":
@@ -109,7 +109,7 @@ class Task:
         config, size = self.config, self.size
         profile = learned_profile(config.filter, size.shape[1:])
         power = seen_power(config, self.moments, self.filter)
-        loss = make_loss(config, self.filter, profile, power, device, self.measured)
+        loss = make_loss(config, self.filter, profile, power, device, self.noise)
         seen = seen_shape(config, size.shape)
         network = new_backbone(config.backbone, seen, config.training.seed, size.classes)
         keeps_best = self.held_out is not None

@@ -103,7 +103,7 @@ class Training:
         end = min(self._settings.steps, self.conduct.until or self._settings.steps)
 
         def is_done() -> bool:
-            return state.step >= end or (state.best is not None and state.best.is_past)
+            return state.step >= end or self._is_finished(state)
 
         if self.world.is_first and not path_of(self._checkpoints, end).exists():
             refuse_full_disk(checkpoint.size_of(state), self.path)
@@ -150,10 +150,9 @@ class Training:
         if found is not None:
             self._check_same(found, about)
             checkpoint.restore_state(found, state)
-            done = state.step >= self._settings.steps
-            self.output.note(
-                f"{self.path} is finished" if done else f"resuming {self.path} at step {state.step}"
-            )
+            finished = f"{self.path} is finished"
+            going_on = f"resuming {self.path} at step {state.step}"
+            self.output.note(finished if self._is_finished(state) else going_on)
         self.world.agree(state.step)
         if not self.world.is_first:
             return
@@ -162,6 +161,10 @@ class Training:
         # Changed settings are written with the next checkpoint, so that config.yaml always agrees with the newest one.
         if found is None or not differing_settings(self.task.config, found.config):
             write_config(self.path, self.task.config)
+
+    def _is_finished(self, state: TrainingState) -> bool:
+        """Whether the budget is spent, or the weights that did best on images held out stay the best."""
+        return state.step >= self._settings.steps or (state.best is not None and state.best.is_past)
 
     def _check_same(self, found: Checkpoint, about: dict[str, Any]) -> None:
         """Raise UsageError when the checkpoint `found` has other settings, another batch size or other images."""

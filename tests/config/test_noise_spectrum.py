@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sagd_cli.config.arguments import parse_filter
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
+from sagd_cli.config.noise_text import path_text
 from sagd_cli.errors import ConfigError, UsageError
 from sagd_cli.spectral.band import Band, Notch, Ring, Stripe
 from sagd_cli.spectral.filter import SpectralFilter
@@ -30,7 +31,7 @@ class Measured:
         return np.full(grid.half_shape, 4.0)
 
     def __str__(self):
-        return f"from:{self.path}"
+        return f"from:{path_text(self.path)}"
 
 
 def band(text):
@@ -56,13 +57,11 @@ def band(text):
             '{"type": "white", "normalize": "none"}:level=2',
             [(FilterConfig(type="white", normalize="none"), 2)],
         ),
-        ("from:dark+low.tif:level=2+low", [(Measured("dark+low.tif"), 2), (band("low"), None)]),
+        ('from:"dark+low.tif":level=2+low', [(Measured("dark+low.tif"), 2), (band("low"), None)]),
         ("from:a.tif+from:b.tif", [(Measured("a.tif"), 1), (Measured("b.tif"), 1)]),
     ],
 )
-def test_a_text_is_the_sum_of_what_its_parts_name(tmp_path, monkeypatch, text, parts):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "dark+low.tif").touch()
+def test_a_text_is_the_sum_of_what_its_parts_name(text, parts):
     noise = NoiseSpectrum.parse(text, Measured)
     assert noise.parts == tuple(NoisePart(*part) for part in parts)
     assert NoiseSpectrum.parse(str(noise), Measured) == noise
@@ -73,7 +72,7 @@ def test_a_filter_file_is_read_and_written_out(tmp_path, monkeypatch):
     (tmp_path / "a+b.yaml").write_text(document)
     monkeypatch.setattr("sys.stdin", io.StringIO(document))
     monkeypatch.chdir(tmp_path)
-    noise = NoiseSpectrum.parse("a+b.yaml:level=0.1+-")
+    noise = NoiseSpectrum.parse('"a+b.yaml":level=0.1+-')
     config = FilterConfig(type="bandpass", options={"low": 0.1}, units="cycles", omit="low+high")
     assert noise.parts == (NoisePart(config, 0.1), NoisePart(config))
     assert NoiseSpectrum.parse(str(noise)) == noise
@@ -190,6 +189,7 @@ def test_measured_noise_is_what_is_measured_times_its_level():
         ("missing.yaml", "cannot read missing.yaml", ""),
         ("{type: wite}", "wite", "white"),
         ("from:dark.tif", "unknown noise 'from:dark.tif'", ""),
+        ('white+"a.yaml', "not a name in double quotes", "a+b.tif"),
     ],
 )
 def test_text_that_names_no_noise_is_refused_and_the_part_named(text, words, hint):

@@ -8,7 +8,9 @@ from sagd_cli.damage.line_steps import line_steps, line_windows, step_strength
 
 def steps_of(plane, length=None, is_gain=False):
     plane = np.asarray(plane, np.float32)
-    return line_steps(plane, line_windows(plane.shape[1], length or plane.shape[1]), is_gain)
+    return line_steps(
+        plane, np.ones_like(plane), line_windows(plane.shape[1], length or plane.shape[1]), is_gain
+    )
 
 
 def test_windows_add_up_to_one():
@@ -46,6 +48,6 @@ def test_strength_is_that_of_independent_effects_and_not_of_trends():
     texture = 0.02 * random.standard_normal((400, 300))
     trend = 0.02 * np.cumsum(random.standard_normal((400, 1)), axis=0)
     effects = 0.1 * random.standard_normal((400, 1))
-    found = step_strength([steps_of(texture + trend + effects)])
+    found = step_strength([steps_of(texture + trend + effects)], [0])
     assert found.certain and found.value == pytest.approx(0.1, rel=0.15)
-    assert not step_strength([steps_of(texture + trend)]).certain
+    assert not step_strength([steps_of(texture + trend)], [0]).certain

@@ -5,7 +5,8 @@ import pytest
 from support.photographs import kodak_centres
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
-from sagd_cli.damage.lines import find_line, line_strength, without_line_noise, without_lines
+from sagd_cli.damage.lines import line_strength, without_line_noise, without_lines
+from sagd_cli.detection.find_lines import find_line
 
 SHAPE = (96, 160)
 ROWS = NoiseSpectrum.parse("stripe:horizontal,0,0:level=1")
@@ -83,22 +84,6 @@ def test_stripes_at_an_angle_and_parts_of_an_axis_are_no_whole_lines(stripe):
     for image in (edges() + offsets(0.05), (edges() + offsets(0.05)).swapaxes(1, 2)):
         kept, left = without_line_noise(image, noise)
         assert np.array_equal(kept, image) and left == noise
-
-
-def grain(rows):
-    return 0.01 * np.random.default_rng(0).standard_normal((1, rows, 160)).astype(np.float32)
-
-
-@pytest.mark.parametrize("period", [2, 3, 4, 5])
-def test_a_regular_pattern_of_rows_is_the_images_own_unless_told(period):
-    image = grain(192)
-    image[:, ::period] += 0.1
-    assert find_line([image]) is None and find_line([image, image[:, :, :61]]) is None
-    assert without_lines(image, 0) is not None
-
-
-def test_random_offsets_of_few_rows_are_no_regular_pattern():
-    assert all(find_line([grain(96) + offsets(0.05, seed, 96)]) for seed in range(5))
 
 
 def test_gains_are_told_from_offsets_where_an_image_has_dark_and_bright_parts():

@@ -1,12 +1,14 @@
 """Noise measured on dark frames: its power and grid, and what is refused or doubted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from sagd_cli.config.noise_spectrum import NoiseSpectrum
-from sagd_cli.damage.measured_noise import measured_noise
+from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
+from sagd_cli.damage.measured_noise import measured_hash, measured_noise
 from sagd_cli.data.images import write_array
 from sagd_cli.data.ranges import Range
 from sagd_cli.errors import ConfigError, DataError, UsageError
@@ -94,6 +96,20 @@ def test_a_file_that_cannot_be_read_is_not_passed_over(tmp_path, said):
         measured_noise(str(tmp_path))
     with pytest.raises(UsageError, match="missing"):
         measured_noise(str(tmp_path / "missing"))
+
+
+def test_its_hash_is_the_same_on_processors_that_round_differently(tmp_path):
+    power = np.where(GRID.rho < 0.8, 1e-3 / (GRID.radius + 0.05), 0)
+    noise = measured_noise(str(frame(tmp_path / "dark.tif", power)), SIGNED)
+
+    def hashed(factor):
+        (found, count) = noise.spectra[0]
+        other = replace(noise, spectra=((replace(found, smooth=found.smooth * factor + 1e-20), count),))
+        return measured_hash(NoiseSpectrum((NoisePart(other, 1.0),)), GRID)
+
+    rounding = 1 + 1e-13 * np.random.default_rng(0).normal(size=GRID.shape)
+    assert hashed(rounding) == hashed(1) != hashed(1.02)
+    assert measured_hash(NoiseSpectrum.parse("white"), GRID) is None
 
 
 def test_it_is_for_images(tmp_path):

@@ -30,7 +30,7 @@ from sagd_cli.files.formats import MAX_FILE_BYTES, decode, encode, format_of
 from sagd_cli.files.layout import MAX_PIXELS
 
 ROOT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("SAGD_DATA", ROOT.parent / "shared" / "data"))
+DATA = Path(os.environ.get("SAGD_DATA") or ROOT.parent / "shared" / "data")
 
 LOSSLESS = [
     *[

@@ -70,9 +70,13 @@ def test_nothing_is_missing_in_a_sound_image():
     assert missing is None and filled is IMAGE
 
 
-def test_a_channel_without_data_is_refused():
-    with pytest.raises(DataError, match="nothing but missing data"):
-        split_missing(np.full((1, 4, 4), np.nan, np.float32))
+def test_a_channel_without_data_is_empty():
+    damaged = IMAGE.copy()
+    damaged[1] = np.nan
+    filled, missing = split_missing(damaged)
+    assert missing.is_whole and not split_missing(np.where(HOLE, np.nan, IMAGE))[1].is_whole
+    np.testing.assert_array_equal(filled, [IMAGE[0], np.zeros_like(IMAGE[1])])
+    np.testing.assert_array_equal(missing.put_back(filled), damaged)
 
 
 def test_arrays_with_missing_data_are_refused():

@@ -12,15 +12,13 @@ from support.gaussian_fields import as_power, fields, spectra
 from sagd_cli.denoising.image_law import (
     MIDDLE,
     MOST_FITTED,
-    OFFSET,
     RAISED,
-    SLOPE,
-    SLOPE_DEVIATION,
     ImageLaw,
     fitted_law,
     image_power,
 )
 from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.power_law import OFFSET, SLOPE, SLOPE_DEVIATION
 
 SHAPE = (48, 40)
 GRID = FrequencyGrid(SHAPE)

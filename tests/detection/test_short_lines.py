@@ -51,6 +51,16 @@ def test_a_turned_or_mirrored_picture_has_lines_that_are_turned_or_mirrored():
     assert [angle % 180 for angle in angles] == pytest.approx([30, 120, 150], abs=3)
 
 
+def test_lines_that_multiply_an_image_are_found_however_dark_some_of_it_is():
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    light = np.exp(-((rows - 220) ** 2 + (columns - 240) ** 2) / 200**2)  # beside a scene, a black border
+    clean, lines = (gaussian_fields(1, SHAPE, p, k)[0] for k, p in enumerate((LAW, curtains(110))))
+    image = light * (1 + clean / 4) * (1 + 0.2 * lines) - 1
+    ((piece, *_),) = found(image.astype(np.float32))
+    assert are_parallel(piece, Stripe("110"))
+    assert found((light * (1 + clean / 4) - 1).astype(np.float32)) == []
+
+
 def test_clean_fields_and_lines_in_a_part_of_an_image_are_let_alone():
     clean = (gaussian_fields(1, SHAPE, LAW, 5)[0] / 2).astype(np.float32)
     fence = (0.3 * gaussian_fields(1, SHAPE, curtains(70), 6)[0]).astype(np.float32)

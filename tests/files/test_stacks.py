@@ -10,6 +10,7 @@ from sagd_cli.data.image_writer import ImageWriter
 from sagd_cli.data.images import images_in, read_image
 from sagd_cli.errors import DataError
 from sagd_cli.files import stacks
+from sagd_cli.system.console import output
 
 SHAPE = (2, 3, 10, 12)
 PIXELS = np.random.default_rng(0).integers(0, 60000, SHAPE).astype(np.uint16)
@@ -95,11 +96,23 @@ def test_a_stack_is_copied_page_by_page_with_all_that_tifffile_reads_in_it(tmp_p
 
 
 def test_levels_of_a_pyramid_are_left_out_with_a_note(tmp_path, capsys):
+    output().said.clear()
     with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
         writer.write(PIXELS[0], subifds=1, photometric="minisblack")
         writer.write(PIXELS[0, :, ::2, ::2], subfiletype=1, photometric="minisblack")
     places = images_in(tmp_path / "a.ome.tif")
     np.testing.assert_array_equal([read_image(*place).pixels[0] for place in places], PIXELS[0])
+    assert capsys.readouterr().err.count("levels of a pyramid") == 1
+
+
+@pytest.mark.parametrize("place", ["inside", "beside"])
+def test_levels_of_the_pyramid_of_one_image_are_left_out_with_a_note(tmp_path, capsys, place):
+    output().said.clear()
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(PIXELS[0, 0], subifds=1 if place == "inside" else 0, metadata=None)
+        writer.write(PIXELS[0, 0, ::2, ::2], subfiletype=1, metadata=None)
+    (only,) = images_in(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_image(*only).pixels[0], PIXELS[0, 0])
     assert capsys.readouterr().err.count("levels of a pyramid") == 1
 
 
@@ -145,8 +158,10 @@ def test_a_stack_that_is_not_whole_leaves_nothing(tmp_path):
     (tmp_path / "b.tif").write_text("old")
     images = [read_image(*place) for place in images_in(tmp_path / "a.tif")]
     with ImageWriter() as writer:
-        for image in [*images[:3], *images[4:]]:
+        for image in images[:3]:
             writer.write(image, image.pixels, tmp_path / "b.tif")
+        with pytest.raises(DataError, match=r"b\.tif cannot be written without its image 4"):
+            writer.write(images[4], images[4].pixels, tmp_path / "b.tif")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "b.tif"]
     assert (tmp_path / "b.tif").read_text() == "old"
 

@@ -23,7 +23,7 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from benchmarks.train_digits_cnn import accuracy, read_idx, read_mnist, read_sklearn_digits, reduce
 from sagd_cli.errors import DataError, UsageError
 
-DATA = Path(os.environ.get("SAGD_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("SAGD_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
 class Images(Dataset):

@@ -108,6 +108,13 @@ def measured_run(tiny_run, tmp_path_factory):
                 "output": str(next((folder / "restored").glob(f"{i}.*"))),
                 "psnr_before": 10.0,
                 "psnr": 20.5,
+                "parts": [
+                    {
+                        **{"part": "notch:0.2,0.15,0.01", "kind": "tone", "direction": 36.9, "period": 4.0},
+                        **{"strength_before": 0.5, "strength_after": 0.01},
+                        **{"grey_levels_before": 7.07, "grey_levels_after": 0.14},
+                    }
+                ],
             }
             for i in range(3)
         ],
@@ -150,6 +157,7 @@ def test_a_page_holds_all_there_is_and_nothing_from_elsewhere(sagd, measured_run
     assert f"{result['fd']:.5g}" in words and result["receipt"]["reference"]["sha256"][:12] in words
     assert f"sagd train --config {measured_run / 'config.yaml'} --output {measured_run}-again" in words
     assert "ema_half_life_images" in words and "torch" in words and "20.5 dB" in words
+    assert "7.07 before, 0.14 after" in words
     images = [
         base64.b64decode(source.partition(",")[2]) for source in page.sources if source.startswith("data:")
     ]

@@ -3,6 +3,8 @@
 import shutil
 import signal
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,15 +13,20 @@ import torch
 from support.interruption import stop_at
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
+from sagd_cli.config.run import DatasetConfig
+from sagd_cli.damage.fields import make_fields
 from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.errors import Interrupted, UsageError
-from sagd_cli.restoration import estimates, learning
+from sagd_cli.model import ema
+from sagd_cli.restoration import learning
 from sagd_cli.restoration.folder_work import Places
-from sagd_cli.restoration.learning import Turned, views_of
+from sagd_cli.restoration.learning import Lesson, Turned, restoration_task, views_of
 from sagd_cli.restoration.omission import omit_files
 from sagd_cli.restoration.options import Omission
+from sagd_cli.restoration.prepare import Preparation
+from sagd_cli.restorer import calibration, estimates
 from sagd_cli.restorer.restoring_model import open_model
-from sagd_cli.run.manifest import has_run
+from sagd_cli.run.manifest import has_run, newest
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import band_noise
@@ -61,7 +68,7 @@ def omitted(damaged, folder, output=QUIET, noise="high:level=0.2", **options):
         "steps": STEPS,
         "keeps_model": "run" in options,
     }
-    omit_files(Omission(**told), Places(damaged, folder, **options), CPU, False, output)
+    omit_files(Omission(**told), Places(damaged, folder, **options), (lambda: CPU), False, output)
     return np.stack([tifffile.imread(path) for path in sorted(folder.iterdir())])
 
 
@@ -75,7 +82,7 @@ def test_the_same_command_goes_on_where_it_was_stopped(damaged, at_once, tmp_pat
     with pytest.raises(Interrupted, match=f"stopped at step 4 of {STEPS}; the state is saved") as stop:
         omitted(damaged, tmp_path / "o", stop_at(4))
     assert stop.value.exit_code == 128 + signal.SIGTERM and "same command" in stop.value.hint
-    assert [path.name for path in tmp_path.iterdir()] == [".o-learning"]
+    assert [path.name for path in tmp_path.iterdir()] == [".o-omission"]
     assert np.array_equal(omitted(damaged, tmp_path / "o"), at_once)
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
 
@@ -83,9 +90,9 @@ def test_the_same_command_goes_on_where_it_was_stopped(damaged, at_once, tmp_pat
 def test_another_noise_is_learned_anew(damaged, at_once, tmp_path):
     with pytest.raises(Interrupted):
         omitted(damaged, tmp_path / "o", stop_at(1), noise="mid:level=0.2")
-    (stopped,) = (tmp_path / ".o-learning").iterdir()
+    (stopped,) = (tmp_path / ".o-omission").iterdir()
     assert np.array_equal(omitted(damaged, tmp_path / "o"), at_once)
-    assert list((tmp_path / ".o-learning").iterdir()) == [stopped], "and what was stopped is still there"
+    assert list((tmp_path / ".o-omission").iterdir()) == [stopped], "and what was stopped is still there"
     assert has_run(stopped)
 
 
@@ -93,8 +100,8 @@ def test_what_was_learned_is_kept_where_an_image_failed(damaged, tmp_path, capsy
     shutil.copytree(damaged, tmp_path / "in")
     (tmp_path / "in" / "b.tiff").write_bytes(b"no image")
     omitted(tmp_path / "in", tmp_path / "o", Output())
-    assert "for the same command again, with --force" in capsys.readouterr().err
-    assert len(list((tmp_path / ".o-learning").iterdir())) == 1
+    assert "the same command tries again what failed" in capsys.readouterr().err
+    assert len([path for path in (tmp_path / ".o-omission").iterdir() if path.is_dir()]) == 1
 
 
 def test_a_model_that_is_kept_goes_on_too_and_serves_again_but_for_nothing_else(damaged, at_once, tmp_path):
@@ -129,7 +136,7 @@ def test_noise_of_several_levels_is_learned_and_its_model_serves_at_these(damage
     assert np.array_equal(omitted(damaged, tmp_path / "p", run=run, noise=told()), first)
     noise = NoiseSpectrum.parse(told(), measured_noise)
     omission = Omission(noise=noise, model=open_model(run, CPU, QUIET))
-    omit_files(omission, Places(damaged, tmp_path / "q"), CPU, False, QUIET)
+    omit_files(omission, Places(damaged, tmp_path / "q"), (lambda: CPU), False, QUIET)
     again = np.stack([tifffile.imread(path) for path in sorted((tmp_path / "q").iterdir())])
     np.testing.assert_allclose(again, first, rtol=0, atol=1e-6)
     if measures:
@@ -138,7 +145,7 @@ def test_noise_of_several_levels_is_learned_and_its_model_serves_at_these(damage
             omitted(damaged, tmp_path / "r", run=run, noise=told())
         other = replace(omission, noise=NoiseSpectrum.parse(told(), measured_noise))
         with pytest.raises(UsageError, match="trained for other noise than what was measured now"):
-            omit_files(other, Places(damaged, tmp_path / "r"), CPU, False, QUIET)
+            omit_files(other, Places(damaged, tmp_path / "r"), (lambda: CPU), False, QUIET)
         assert not (tmp_path / "r").exists()
 
 
@@ -165,6 +172,92 @@ def test_images_are_only_turned_into_views_with_the_same_noise(bands, shape, cou
         eps = noise.draw((16, 1, *shape), torch.Generator().manual_seed(0))
         for view in views:
             torch.testing.assert_close(noise.project(view(eps)), view(eps))
+
+
+def test_a_learning_that_no_longer_gained_is_finished(damaged, tmp_path, monkeypatch, capsys):
+    """It ended before the last step, and the same command does not say that it goes on."""
+    run = tmp_path / "run"
+    monkeypatch.setattr(ema, "PATIENCE", 2)
+    monkeypatch.setattr(ema.Best, "offer", lambda best, average, loss: best.misses.add_(1))
+    first = omitted(damaged, tmp_path / "o", run=run)
+    assert newest(run / "checkpoints", QUIET).step == 3 < STEPS
+    capsys.readouterr()
+    assert np.array_equal(omitted(damaged, tmp_path / "p", Output(), run=run), first)
+    said = capsys.readouterr().err
+    assert f"{run} is finished" in said and "resuming" not in said
+
+
+def test_fields_are_cut_to_the_squares_that_are_recorded():
+    """Fields of 24 pixels are learned from as squares of 16."""
+    fields = make_fields([np.zeros((1, 24, width), np.float32) for width in (24, 40)])
+    noise = NoiseSpectrum.parse("white:level=0.1")
+    data = DatasetConfig(name="digits")
+    lesson = Lesson.of(noise, [], False)
+    task = restoration_task(fields, fields.extent, data, lesson, False, Omission(noise=noise))
+    assert fields.shape == (24, 24) and task.config.training.crops == (16,)
+    assert task.batches(CPU, [range(8)]).at(0, range(8)).images.shape == (8, 1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "stripe:horizontal,0,0",
+        "stripe:30",
+        "notch:0.17,0.09,0.002",
+        "0.3:0.34",
+        "high",
+        "white",
+        "powerlaw:alpha=-1",
+    ],
+)
+@pytest.mark.parametrize("learns", [False, True])
+def test_crops_are_learned_from_with_the_noise_that_whole_images_have_there(monkeypatch, noise, learns):
+    """Of 200 x 256 pixels, in squares of 32: as much of it as in any crop of noise of the whole."""
+    whole, told = FrequencyGrid((200, 256)), NoiseSpectrum.parse(f"{noise}:level=0.5")
+    signals = [np.zeros((1, *shape), np.float32) for shape in (whole.shape, (32, 40))]
+    fields, lesson = make_fields(signals), Lesson.of(told, [], False)
+    task = restoration_task(
+        fields,
+        whole.shape,
+        DatasetConfig(name="digits"),
+        lesson,
+        None if learns else False,
+        Omission(noise=told),
+    )
+    loss, drawn = task.start(CPU)[1], []
+    assert task.config.training.crops == (32,) == fields.shape[:1]
+    if learns:
+        own = 0.5**2 * loss._spectra.unit(FrequencyGrid((32, 32)), CPU)
+        assert FrequencyGrid((32, 32)).mean(own.numpy()) == pytest.approx(
+            whole.mean(told.power(whole)), rel=1e-5
+        )
+    kept = loss._damaged
+    monkeypatch.setattr(loss, "_damaged", lambda x, added, draw: drawn.append(added) or kept(x, added, draw))
+    loss.errors(lambda x, t: 0 * x[:, :1], torch.zeros(600, 1, 32, 32), torch.Generator().manual_seed(0))
+    variance, expected = drawn[0].square().mean((1, 2, 3)), whole.mean(told.power(whole))
+    assert abs(float(variance.mean()) - expected) < 5 * float(variance.std()) / 600**0.5
+    assert float(variance.std()) < 2 * expected
+    if noise == "stripe:horizontal,0,0":
+        assert float(drawn[0].std(-1).max()) < 1e-5
+
+
+def test_deviations_are_calibrated_with_the_noise_that_whole_images_have(monkeypatch):
+    """Of 200 x 256 pixels, on clean images of 32 x 40."""
+    whole, told, seen = FrequencyGrid((200, 256)), NoiseSpectrum.parse("stripe:horizontal,0,0:level=0.5"), []
+    damaged, clean = (np.zeros((1, *shape), np.float32) for shape in (whole.shape, (32, 40)))
+    reference = SimpleNamespace(signals=lambda images: [clean])
+    omission = Omission(noise=told, reference=reference, uncertain=True)
+    images = [SimpleNamespace(signal=damaged, pixels=damaged)]
+
+    def calibrated(restorer, fields, chosen, noise):
+        seen.append((FrequencyGrid(fields.shape), noise))
+        return SimpleNamespace(floor=0.0)
+
+    monkeypatch.setattr(calibration, "calibrated", calibrated)
+    preparation = Preparation(omission, Path(), images, CPU, QUIET, Path())
+    preparation._with_uncertainty(replace(preparation._without_model(told, None), model=SimpleNamespace))
+    ((grid, noise),) = seen
+    assert grid.mean(noise.power(grid)) == pytest.approx(whole.mean(told.power(whole)))
 
 
 def test_turning_keeps_pixels_and_leaves_a_third_alone():

@@ -86,9 +86,33 @@ def test_a_stack_that_cannot_be_read_to_its_end_fails_as_a_whole(sagd, planes, i
     done = sagd("omit", source, *OMIT, "--output", tmp_path / "o", "--json")
     assert done.code == 1
     assert [entry["input"] for entry in done.json["failed"]] == [str(packed)]
-    assert "packed.tif, image 5, is not a readable TIFF file" in done.json["failed"][0]["error"]
+    (failed,) = done.json["failed"]
+    assert "packed.tif, image 5, is not a readable TIFF file" in failed["error"]
+    assert failed["error"].endswith("; without image 5 none of its 6 images are written")
     assert {entry["input"] for entry in done.json["files"]} == {str(source / "sound.tif")}
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["sound.tif"]
+
+
+def test_images_without_data_are_copied_and_counted(sagd, planes, tmp_path):
+    """Alone such a file is refused: there is nothing to do."""
+    values = planes.astype(np.float32)
+    values[1], values[4], values[2, :3] = np.nan, -9999, np.nan
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
+    done = sagd("omit", tmp_path / "a.tif", *OMIT, "--output", tmp_path / "o", "--truth", tmp_path, "--json")
+    assert done.code == 0, done.err
+    assert "2 of 6 images hold nothing but missing data" in done.err
+    found = tifffile.imread(tmp_path / "o" / "a.tif")
+    np.testing.assert_array_equal(found[[1, 4]], values[[1, 4]])
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(values))
+    assert all(np.nanmax(np.abs(found - values)[k]) > 100 for k in (0, 2, 3, 5))
+    records = done.json["files"]
+    assert [k for k, record in enumerate(records) if record.get("copied")] == [1, 4]
+    assert [k for k, record in enumerate(records) if "psnr" in record] == [0, 2, 3, 5]
+    assert sagd("corrupt", tmp_path / "a.tif", *NOISE, "--output", tmp_path / "c").code == 0
+    assert np.isnan(tifffile.imread(tmp_path / "c" / "a.tiff")[1]).all()
+    tifffile.imwrite(tmp_path / "b.tif", values[1])
+    alone = sagd("omit", tmp_path / "b.tif", *OMIT, "--output", tmp_path / "p")
+    assert alone.code == 1 and "holds nothing but missing data" in alone.err
 
 
 def test_a_command_that_was_killed_is_run_again(sagd, inputs, tmp_path):

@@ -10,7 +10,8 @@ from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.measured_noise import MeasuredNoise
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.quality import psnr
-from sagd_cli.restorer.restorer import Restorer, Restoring
+from sagd_cli.restorer.restorer import Restorer
+from sagd_cli.restorer.restoring import Restoring
 from sagd_cli.restorer.restoring_model import pack, packaged_model, packed_model
 from sagd_cli.spectral.grid import FrequencyGrid
 
@@ -106,7 +107,7 @@ def test_what_is_packed_is_what_comes_back(tmp_path, photographs):
     again = packed_model(tmp_path / "again.safetensors", CPU)
     assert again.settings == model.settings and again.shape == model.shape
     y = damaged(photographs[:1], told)
-    same = Restorer(again).restore(y, [told], ["0"]).estimate
+    same = Restorer(again, Restoring()).restore(y, [told], ["0"]).estimate
     assert torch.equal(same, restored(y, told).estimate)
     assert (tmp_path / "again.safetensors").stat().st_size < 4 << 20
     assert b"/" not in (tmp_path / "again.safetensors").read_bytes()[8:200]
@@ -146,13 +147,27 @@ def test_it_knows_any_noise_and_a_model_of_a_band_does_not():
         (["white:level=2+high"], "high:level=0.5+white:level=1.2", True),
         (["white:level=2+high"], "high:level=1+white:level=0.04", False),
         (["white:level=2+high", "white+high:level=25"], "high:level=1+white:level=0.04", True),
-        (["white:level=2+high"], "white:level=1", False),
-        (["white:level=2+high"], "white:level=1+high:level=0", False),
+        (["white:level=2+high:level=4"], "white:level=1", False),
+        (["white:level=2+high:level=4"], "white:level=1+high:level=0", False),
         (["white"], "white:level=1+high:level=0", True),
         (["high:level=0.3+high:level=0.4"], "high:level=1", True),
         (["high"], "high:level=1.5+high:level=2", True),
         (["high"], "high:level=2+high:level=2", False),
         (["rings"], "high:level=1.5+high:level=2", True),
+        (["low+mid"], "low:level=1+mid:level=1", True),
+        (["(low+0.2:0.6)"], "0:0.6:level=1", True),
+        (["(low+0.2:0.6)"], "low:level=1+0.2:0.6:level=2", False),
+        (["white"], "powerlaw:alpha=0,level=0.5", True),
+        (["powerlaw:alpha=0"], "0:1:level=0.5", True),
+        (["white"], "powerlaw:alpha=-1,level=0.5", False),
+        (["stripe:horizontal,0,0"], "stripe:0,0,0:level=1", True),
+        (["stripe:horizontal,0,0"], "stripe:vertical,0,0:level=1", False),
+        (["rings"], "0.3:0.5:level=1+0.5:0.7:level=1", True),
+        (["rings"], "(0.3:0.5+0.6:0.8):level=1", False),
+        (["rings"], "0.3:0.35:level=1", False),
+        (["rings"], "white:level=1", True),
+        (["rings"], "powerlaw:alpha=-1,level=1", False),
+        (["low"], "low:level=inf", False),
     ],
     ids=str,
 )

@@ -11,7 +11,7 @@ from sagd_cli.errors import ConfigError, Interrupted
 from sagd_cli.system.console import Output
 from sagd_cli.training.train import run_training
 
-CPU = torch.device("cpu")
+CPU, WEAKEST = torch.device("cpu"), "the strength must be from 1e-06 to"
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,11 @@ def test_squares_larger_than_the_images_and_choices_that_are_none_are_refused(ti
         resolve({**wanted, "restoration.bands": ["mid", "low"], "restoration.damage": 0.5})
     with pytest.raises(ConfigError, match="least to the largest"):
         resolve({**wanted, "restoration.strengths": [1.0, 0.1]})
-    for level in (0, "inf"):
-        with pytest.raises(ConfigError, match="levels are finite and above 0"):
+    for level, words in (("inf", "levels are finite"), (0, WEAKEST), (1e-7, WEAKEST)):
+        with pytest.raises(ConfigError, match=words):
             resolve({**wanted, "restoration.bands": [f"mid:level={level}"]})
+    with pytest.raises(ConfigError, match=WEAKEST):
+        resolve({**wanted, "restoration.strengths": [1e-7, 1.0]})
     with pytest.raises(ConfigError, match=r"from:dark\.tif was not measured"):
         unread = resolve({**wanted, "restoration.bands": ["mid", "from:dark.tif"]})
         run_training(unread, tmp_path / "run", CPU, Output(quiet=True))

@@ -43,9 +43,19 @@ def test_peaks_at_random_places_have_no_lattice(seed):
     assert find_lattice(np.random.default_rng(seed).uniform(-0.5, 0.5, (12, 2)), SHAPE) is None
 
 
-def test_few_peaks_have_no_lattice():
-    assert find_lattice(SCREEN, SHAPE) is None
-    assert find_lattice(np.zeros((0, 2)), SHAPE) is None
+def test_two_peaks_have_a_lattice_if_they_are_a_square_s():
+    assert find_lattice(SCREEN, SHAPE).holds(SCREEN).all()
+    assert find_lattice(np.add(SCREEN, [[0, 0], [0, 0.02]]), SHAPE) is None
+    assert find_lattice(SCREEN[:1], SHAPE) is find_lattice(np.zeros((0, 2)), SHAPE) is None
+
+
+def test_the_points_of_a_lattice_are_all_of_half_the_spectrum():
+    points = find_lattice(SCREEN, SHAPE).points
+    assert len(points) == pytest.approx(1 / np.linalg.det(SCREEN) / 2, rel=0.1)
+    both = np.concatenate([points, -points])
+    assert np.abs(both).max() <= 0.5 and len(np.unique(np.round(both, 9), axis=0)) == len(both)
+    orders = both @ np.linalg.inv(SCREEN)
+    assert np.allclose(orders, np.round(orders))
 
 
 def test_all_harmonics_of_a_pattern_are_listed_however_many():
@@ -55,10 +65,10 @@ def test_all_harmonics_of_a_pattern_are_listed_however_many():
     dots = np.exp(3 * (phases[0] + phases[1]) - 6)
     field = natural((256, 256), 0, 1, 2.0)[0] + 4 * dots
     grid = FrequencyGrid(field.shape)
-    peaks = find_peaks(power_spectrum((field - field.mean())[None], grid, hann=True), grid, 1)
+    peaks, lattice = find_peaks(power_spectrum((field - field.mean())[None], grid, hann=True), grid, 1)
     orders = np.array([(m, n) for m in range(-3, 4) for n in range(-3, 4) if 0 < m * m + n * n <= 9])
     expected = orders @ generators
     found = np.array([peak.center for peak in peaks])
     off = np.abs(expected[:, None] - np.concatenate([found, -found]))
     assert np.max(np.abs(off - np.round(off)), axis=2).min(axis=1).max() < 1.5 / 256
-    assert len(found) > 20 and find_lattice(found, grid.shape).holds(found).all()
+    assert len(found) > 20 and lattice.holds(found).all()

@@ -18,7 +18,7 @@ def field(shape: tuple[int, ...], beta: float, seed: int, count: int = 1) -> np.
 def found(fields: np.ndarray) -> list[Peak]:
     grid = FrequencyGrid(fields.shape[1:])
     fields = fields - fields.mean(axis=tuple(range(1, fields.ndim)), keepdims=True)
-    return find_peaks(power_spectrum(fields, grid, hann=True), grid, len(fields))
+    return find_peaks(power_spectrum(fields, grid, hann=True), grid, len(fields))[0]
 
 
 def bins_off(center: tuple, frequency: tuple, shape: tuple[int, ...]) -> float:
@@ -127,7 +127,7 @@ def corrupted_field(shape: tuple[int, ...]) -> np.ndarray:
 def test_the_scale_of_the_power_does_not_matter():
     grid = FrequencyGrid((128, 160))
     power = power_spectrum(corrupted_field(grid.shape), grid, hann=True)
-    first, second = find_peaks(power, grid, 1), find_peaks(1e6 * power, grid, 1)
+    first, second = find_peaks(power, grid, 1)[0], find_peaks(1e6 * power, grid, 1)[0]
     assert len(first) == 3
     assert [peak.band for peak in first] == [peak.band for peak in second]
     assert np.allclose([peak.excess_db for peak in first], [peak.excess_db for peak in second], atol=1e-9)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
-from sagd_cli.spectral.smoothed import smoothed_spectrum
+from sagd_cli.spectral.smoothed import smoothed_spectrum, spread_power
 from sagd_cli.spectral.spectrum import power_spectrum
 
 GRID = FrequencyGrid((128, 96))
@@ -95,3 +95,25 @@ def test_any_grid_has_a_spectrum_of_real_noise_and_the_same_variance(old, new):
         assert np.all(shown >= 0) and grid.is_symmetric(shown) and shown[0, 0] == 0
     # What the width of DC covers is left out.
     assert second.mean(smoothed.power(second)) <= first.mean(smoothed.power(first)) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [((96, 128), (32, 32)), ((96, 128), (31, 50)), ((20,), (7,)), ((12, 9, 8), (4, 4, 5))],
+    ids=str,
+)
+def test_a_spectrum_is_spread_over_the_wider_frequencies_of_a_crop(old, new):
+    """The variance stays, each frequency has the mean power over its width, and on its own grid it is itself."""
+    grid, other = FrequencyGrid(old), FrequencyGrid(new)
+    power = np.random.default_rng(0).exponential(size=grid.half_shape)
+    power = (power + grid.mirrored(power)) / 2
+    spread = spread_power(power, grid, other)
+    assert other.mean(spread) == pytest.approx(grid.mean(power), rel=1e-12)
+    assert other.is_symmetric(spread)
+    assert np.array_equal(spread_power(power, grid, grid), power)
+    flat = spread_power(np.ones(grid.half_shape), grid, other)
+    np.testing.assert_allclose(flat, 1, rtol=1e-12)
+    line = np.where(np.arange(grid.half_shape[-1]) == 0, 1.0, 0.0) * np.ones(grid.half_shape)
+    seen = spread_power(line, grid, other)
+    np.testing.assert_allclose(seen[..., 0], new[-1] / old[-1], rtol=1e-12)
+    assert not seen[..., 1:].any()

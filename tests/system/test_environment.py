@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sagd_plugins.datasets._roots import default_root
 from support.settings import TINY
 
 from sagd_cli.features.cache import FeatureCache, cache_folder
+from sagd_cli.system.distributed import is_launched, speaks
 from sagd_cli.system.environment import complete_environment, home_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +55,16 @@ def test_a_home_that_somebody_else_made_is_not_used(nobody, monkeypatch, tmp_pat
     trap = nobody / "sagd-54321"
     trap.mkdir() if other == "folder" else trap.symlink_to(tmp_path)
     assert home_folder() not in (trap, tmp_path) and home_folder().parent == nobody
+
+
+def test_an_empty_variable_is_one_that_is_not_set(nobody, monkeypatch):
+    """An empty path would be the current folder, or the root of the file system, and an empty number is none."""
+    for name in ("HOME", "XDG_CACHE_HOME", "SAGD_CACHE", "SAGD_DATA", "WORLD_SIZE", "RANK"):
+        monkeypatch.setenv(name, "")
+    assert default_root() == Path("data") and cache_folder() == home_folder() / ".cache" / "sagd"
+    assert home_folder().parent == nobody and speaks() and not is_launched()
+    complete_environment()
+    assert Path.home() == home_folder()
 
 
 def test_folders_that_are_named_need_no_home(nobody, monkeypatch, tmp_path):

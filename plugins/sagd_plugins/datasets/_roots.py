@@ -1,9 +1,10 @@
 """Where data sets that are not embedded are looked for when no root is given."""
 
-import os
 from pathlib import Path
+
+from sagd_cli.system.environment import variable
 
 
 def default_root() -> Path:
     """Return $SAGD_DATA, or `data` in the current directory."""
-    return Path(os.environ.get("SAGD_DATA", "data"))
+    return Path(variable("SAGD_DATA") or "data")

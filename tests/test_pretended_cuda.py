@@ -151,18 +151,14 @@ def test_classes_are_guided_on_the_device():
         assert ImageGenerator(task.model(state, "run"), chosen).draw(range(3)).shape == (3, 1, 8, 8)
 
 
-@pytest.mark.parametrize("estimate", ESTIMATES)
+@pytest.mark.parametrize("estimate", [name for name, choice in ESTIMATES.items() if choice.needs_model])
 def test_images_are_restored_on_the_device_as_on_the_cpu(estimate):
     task, noise = task_of("any"), NoiseSpectrum.parse("mid:level=0.3")
     y = torch.arange(2 * 3 * 10 * 12.0).sin().view(2, 3, 10, 12)  # sides that are continued
 
     def restored(device, y):
-        model = (
-            RestoringModel(task.model(task.start(device)[0], "run"))
-            if ESTIMATES[estimate].needs_model
-            else None
-        )
-        how = Restoring(estimate, samples=2, uncertain=ESTIMATES[estimate].has_deviation, steps=3)
+        model = RestoringModel(task.model(task.start(device)[0], "run"))
+        how = Restoring(estimate, samples=2, uncertain=True, steps=3)
         return Restorer(model, how).restore(y, [noise, None], ["one", "two"])
 
     expected = restored(CPU, y)

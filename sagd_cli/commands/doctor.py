@@ -44,7 +44,9 @@ def doctor(
     ] = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Say what this installation can do: versions, devices, threads, plug-ins, disk.
+    """Say what this installation can do: versions, CUDA, devices, threads, plug-ins, disk.
+
+    Each GPU computes a product and a convolution, which are compared with the CPU's.
 
     With --numerics, compare noise and samplers on the device with closed forms instead. This takes seconds. It is
     useful after a change to them, and on a new machine.

@@ -99,12 +99,15 @@ class OnCuda(torch.Tensor):
         return _computed(function, args, kwargs or {})
 
 
+MADE_FOR = {}  # the device of each generator, by its address: operations are given another object for it
+
+
 class _Generator(torch.Generator):
-    """A generator of the CPU that remembers which device it was made for."""
+    """A generator of the CPU, whichever device it is made for."""
 
     def __new__(cls, device="cpu"):
         self = super().__new__(cls, "cpu")
-        self.made_for = torch.device(device).type
+        MADE_FOR[self._cdata] = torch.device(device).type
         return self
 
 
@@ -155,11 +158,9 @@ def _computed(function, args, kwargs):
 def _check(function, args, here, plain, on_cuda, leaves) -> None:
     """Raise RuntimeError where CUDA would: tensors, or a generator, of another device."""
     assert not any(x.is_meta for x in plain), f"C++ has lost values that {place()} uses"
-    for generator in leaves:
-        if isinstance(generator, _Generator) and generator.made_for != ("cuda" if on_cuda else "cpu"):
-            raise RuntimeError(
-                f"a generator of {generator.made_for} for another device: {function} at {place()}"
-            )
+    for generator in (x for x in leaves if isinstance(x, torch._C.Generator)):
+        if MADE_FOR.get(generator._cdata, own := "cuda" if on_cuda else "cpu") != own:
+            raise RuntimeError(f"a generator of another device than {own}: {function} at {place()}")
     if not here or function in COPIES:
         return
     others = [x for x in plain if x.dim() > 0]
@@ -248,4 +249,5 @@ def pretended_cuda(capability: tuple[int, int] = (9, 0), free: int = 64 << 30) -
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, False)
         stack.enter_context(_Mode())
         WAITS.clear()
+        MADE_FOR.clear()
         yield WAITS

@@ -83,7 +83,7 @@ def _screen(
     About each point of the lattice but DC lies the spectrum of the image, cut by the screen. As noise it is the same
     about all of them, in discs each of which is twice as wide as the one before; the widest reach to where cells meet.
     """
-    if lattice is None or not _carries(lattice, peaks, spectrum):
+    if lattice is None or not peaks or not _carries(lattice, peaks, spectrum):
         return []
     cell = abs(float(np.linalg.det(lattice.generators)))
     if not _are_halftones(signals, 1 / sqrt(cell)):
@@ -164,7 +164,9 @@ def _is_pattern(
     peaks: Sequence[Notch], lattice: Lattice | None, spectrum: Spectrum, signals: Signals
 ) -> bool:
     """Tell whether what repeats is the image itself: it is drawn, or hardly anything is off the lattice."""
-    if lattice is None or not np.mean(lattice.holds(np.array([peak.center for peak in peaks]))) > MOST_HELD:
+    if lattice is None or not peaks:
+        return False
+    if np.mean(lattice.holds(np.array([peak.center for peak in peaks]))) <= MOST_HELD:
         return False
     grid = spectrum.grid
     radius = (LOBE + 0.5) / min(grid.shape)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.data.ranges import Signal
-from sagd_cli.spectral.band import MOST_SHOWN, Band, Notch, Part, Stripe, joined
+from sagd_cli.spectral.band import Band, Notch, Part, Stripe, joined
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.lattice import find_lattice
 from sagd_cli.spectral.peaks import LOBE, REACH
@@ -23,6 +23,7 @@ GREY_LEVELS = 127.5  # of 255, for 1 on the [-1, 1] range
 SEEN_SIDE, TILES_SEEN = 512, 9
 LINES_FROM = 0.1  # cycles/pixel from which on lines stand out from the image
 DIGITS = 4
+MOST_LISTED = 12  # parts; of more, tones are taken together
 
 Thin = Notch | Stripe
 Grids = tuple[FrequencyGrid, FrequencyGrid]  # of an image, and of the tiles in which parts are measured
@@ -123,7 +124,8 @@ def part_records(
 def named_parts(noise: NoiseSpectrum, shape: tuple[int, int], tile: tuple[int, int]) -> tuple[NamedPart, ...]:
     """Return the parts of `noise` in images of `shape`, tones last; of more than 12 parts, tones are taken together.
 
-    They are measured in tiles of the shape `tile`. The pieces of stripes of one direction are one part.
+    They are measured in tiles of the shape `tile`. The pieces of stripes of one direction are one part, and so are the
+    discs about one frequency, as a screen has them.
     """
     grids = FrequencyGrid(shape), FrequencyGrid(tile)
     wide, tones, stripes = list[NamedPart](), list[Notch](), dict[str, list[Stripe]]()
@@ -136,8 +138,9 @@ def named_parts(noise: NoiseSpectrum, shape: tuple[int, int], tile: tuple[int, i
             else:
                 wide.append(_wide(part, piece, grids[0]))
     lines = [_joined(kind, group, grids) for kind, group in stripes.items()]
-    are_many = len(wide) + len(lines) + len(tones) > MOST_SHOWN
-    return (*wide, *lines, *_named_tones(tones, grids, are_many))
+    narrowest = {tone.center: tone for tone in sorted(tones, key=lambda tone: -tone.radius)}
+    are_many = len(wide) + len(lines) + len(narrowest) > MOST_LISTED
+    return (*wide, *lines, *_named_tones([*narrowest.values()], grids, are_many))
 
 
 def _wide(part: NoisePart, piece: Part | None, grid: FrequencyGrid) -> NamedPart:

@@ -39,6 +39,7 @@ from sagd_cli.system.devices import autocast_dtype
 COMPARED_BITS = 18  # noises are compared at 2^18 frequencies
 # A model is used up to this factor outside its trained strengths.
 STRENGTH_SLACK = 1.25
+ALL_CUT_OFF = 0.9  # share of the pixels from which on an image is one of black and white alone
 PACKAGED, PACKAGED_NAME = Path(__file__).parent / "general.safetensors", "the restorer of the package"
 
 
@@ -171,7 +172,8 @@ class RestoringModel:
     def denoiser(self, y: Tensor, noise: NoiseSpectrum, is_clipped: bool = False) -> SpectralDenoiser:
         """Return the denoiser of the planes of images `y` (B, C, H, W) with `noise`.
 
-        `is_clipped`: pixels beyond black and white were cut off, which the model is told if it was trained so.
+        `is_clipped`: pixels beyond black and white were cut off, which the model is told if it was trained so. Images
+        of black and white alone, such as halftones, were not cut off.
         """
         shape, device = tuple(y.shape[2:]), self.model.device
         grid = FrequencyGrid(shape)
@@ -179,7 +181,9 @@ class RestoringModel:
         marks = None
         if is_clipped and self.settings.clipped:
             clipped = marked(y)
-            power, marks = clipped_noise(power, clipped.abs().flatten(1).mean(1), grid), to_planes(clipped)
+            share = clipped.abs().mean(dim=(1, 2, 3), keepdim=True)
+            clipped, share = clipped * (share < ALL_CUT_OFF), share * (share < ALL_CUT_OFF)
+            power, marks = clipped_noise(power, share.flatten(), grid), to_planes(clipped)
         damage, (_, high) = self.settings.damage, self.settings.strengths
         own = None if damage is None else power * (damage / high) ** 2
         return SpectralDenoiser(self.network, shape, power, image_power(to_planes(y), power, own), marks)

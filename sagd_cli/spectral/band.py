@@ -15,7 +15,7 @@ STRIPE_ANGLES = {"horizontal": 0.0, "vertical": 90.0}  # of the lines, in degree
 WIDEST_ANGLE = 90.0  # between the lines of one part
 STRIPE_WIDTH = 0.01
 STRIPE_GUARD = 0.05
-MOST_SHOWN = 12  # parts of a band or of noise, in messages
+MOST_SHOWN = 4  # parts of a band or of noise, in messages
 # In the list of bands that a network is trained for: rings between random radii, and noise of any kind.
 RINGS, ANY = "rings", "any"
 

@@ -210,9 +210,11 @@ def format_in(data: bytes) -> str:
 def stack_form(path: Path) -> StackForm | None:
     """Return the form of a file that is read image by image; None for others, and where it cannot be read."""
     try:
+        if not path.is_file():  # opening a pipe would wait for a writer for ever
+            return None
         with path.open("rb") as file:
-            known = FORMATS[format_in(file.read(64))] if path.is_file() else None
-        found: StackForm | None = load_reference(known.form)(path) if known and known.form else None
+            known = FORMATS[format_in(file.read(64))]
+        found: StackForm | None = load_reference(known.form)(path) if known.form else None
     except Exception:  # hostile bytes make the decoders raise anything at all
         return None
     return found

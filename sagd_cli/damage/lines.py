@@ -145,6 +145,7 @@ class _Work:
     blocks: Plane
     inside: Plane
     is_gain: bool = False
+    ceiling: float | None = None  # of gains
 
     @classmethod
     def of(cls, plane: Plane) -> "_Work":
@@ -182,13 +183,14 @@ class _Work:
     def take(self, effects: Array, halvings: int, steps: LineSteps) -> None:
         """Take away the effects of blocks in windows, which make these steps."""
         rows, width = self.plane.shape
-        ceiling = gain_ceiling(self.blocks, self.inside, steps) if self.is_gain else None
+        if self.is_gain and not halvings:  # a window may lie over one object, and would follow it
+            self.ceiling = gain_ceiling(self.blocks, self.inside, steps)
         if self.scale > 1:
             places = (np.arange(rows) + 0.5) / self.scale - 0.5
             effects = np.stack([np.interp(places, np.arange(len(effects)), e) for e in effects.T], axis=1)
         fine = effects.astype(np.float32)
         fine = fine @ line_windows(width, width / 2**halvings) if halvings else fine
-        self.plane = self.blocks = _without(self.plane, fine, ceiling, self.cut_off)
+        self.plane = self.blocks = _without(self.plane, fine, self.ceiling, self.cut_off)
         for _ in range(self.scale.bit_length() - 1):
             self.blocks = halved(self.blocks)
 

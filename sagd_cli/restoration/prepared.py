@@ -20,6 +20,7 @@ from sagd_cli.data.images import Image
 from sagd_cli.detection.find_noise import found_noise
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restorer.restoring import UNCHANGED, Estimates
+from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output
 
@@ -84,7 +85,7 @@ class Prepared:
         With `--per-image` its strength is measured on this image where that is possible. What was told is lowered to
         the power that the image has there. Raises DataError when the model was not trained for it.
         """
-        noise = found_noise([signal]) if self.noise is None else self.noise
+        noise = self.found(signal) if self.noise is None else self.noise
         if self.omission.per_image and noise is not None and self.noise is not None:
             noise = self._measured_on(signal, noise)
         if noise is None or not any(part.level for part in noise.parts):
@@ -94,6 +95,23 @@ class Prepared:
         if self.model is not None and not self.knows_any_noise:
             self.model().check(noise, self.omission.walks_path)
         return noise
+
+    def found(self, signal: NDArray[np.float32]) -> NoiseSpectrum | None:
+        """Return the noise that is found in an image (C, H, W) and can be taken away, None where there is none.
+
+        Without a model that is no white noise, which leaves no frequency to compare it with; a warning says so.
+        """
+        noise = found_noise([signal])
+        if noise is None or self.model is not None:
+            return noise
+        bands = tuple(part for part in noise.parts if isinstance(part.source, Band))
+        if len(bands) < len(noise.parts):
+            self.output.once(
+                f"white noise was found, and stays: {self.method} is for noise in a BAND, and --estimate mean takes "
+                "white noise, too",
+                warns=True,
+            )
+        return NoiseSpectrum(bands) if bands else None
 
     def restored(
         self,

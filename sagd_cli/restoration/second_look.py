@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range
-from sagd_cli.detection.find_noise import found_noise
 from sagd_cli.errors import DataError
 from sagd_cli.restoration.measuring import Measuring
 from sagd_cli.restoration.prepared import Prepared
@@ -76,7 +75,7 @@ def look_again_at(
         return estimates
 
     def find(estimates: Estimates) -> NoiseSpectrum | None:
-        return found_noise([estimates.draws[0]])
+        return prepared.found(estimates.draws[0])
 
     return look_again(first, restore, find, FrequencyGrid(signal.shape[1:]))
 

@@ -105,3 +105,26 @@ def test_a_clean_image_stays_bit_for_bit(sagd, tmp_path):
     (record,) = result.json["files"]
     assert (record["method"], record["parts"], record["left"]) == ("unchanged", [], None)
     assert np.array_equal(tifffile.imread(tmp_path / "o" / "a.tif"), tifffile.imread(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("estimate", ["wiener", "notch"])
+def test_white_noise_stays_where_no_model_restores_and_offsets_are_taken(sagd, tmp_path, estimate):
+    """It leaves no frequency to compare it with: an image that has some besides is not refused, nor emptied."""
+    random, (y, x) = np.random.default_rng(0), np.mgrid[:128, :128]
+    image = 100 + 60 * np.sin(x / 40) * np.cos(y / 30) + 8 * random.standard_normal((128, 128))
+    offsets = 12 * random.standard_normal((128, 1))
+    for name, pixels in (("a", image + offsets), ("b", image)):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "x.tif", np.clip(np.round(pixels), 0, 255).astype(np.uint8))
+        done = sagd(
+            "omit", tmp_path / name, "--estimate", estimate, "--output", tmp_path / f"{name}o", "--json"
+        )
+        assert done.code == 0 and "white noise was found, and stays" in done.err
+        noise, restored = done.json["files"][0]["noise"], tifffile.imread(tmp_path / f"{name}o" / "x.tif")
+        if name == "a":
+            assert noise.startswith("stripe:horizontal") and "white" not in noise
+            rows = [np.std(np.diff(np.mean(each, axis=1))) for each in (image + offsets, restored)]
+            along = [np.std(np.diff(each.astype(float), axis=1)) for each in (image, restored)]
+            assert rows[1] < 0.3 * rows[0] and along[1] == pytest.approx(along[0], rel=0.05)
+        else:
+            assert noise is None and np.array_equal(restored, tifffile.imread(tmp_path / "b" / "x.tif"))

@@ -1,6 +1,6 @@
 """The images of one `sagd omit`, restored and written in their order, and what is recorded of each."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isfinite
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
-from sagd_cli.data.folders import output_name
 from sagd_cli.data.image_writer import ImageWriter
 from sagd_cli.data.images import Image
 from sagd_cli.data.outcome import Outcome
@@ -19,6 +18,7 @@ from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.restoration.journal import Journal, Restored, State, file_state
 from sagd_cli.restoration.parts import part_records
+from sagd_cli.restoration.places import Places, beside_name, draw_names
 from sagd_cli.restoration.prepared import Prepared, check_frequencies, noisy_bins
 from sagd_cli.restoration.quality import file_report
 from sagd_cli.restoration.second_look import Looked, look_again_at
@@ -29,49 +29,6 @@ from sagd_cli.system.threads import in_order
 
 PIXELS_AT_ONCE = 1 << 18
 PIXELS_IN_WORK = 1 << 24  # of images on which several threads work, which take some 50 bytes for each
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where `sagd omit` reads and writes.
-
-    The images of `source` are restored into `folder`. `truth` holds the true images, under the same names.
-    `uncertainty` and `removed` are folders for the deviations and for what was taken away, `run` the folder for the
-    learned model. `inputs` are further files and folders whose folder must not be written to. `extras` are further
-    files that are written, by their options.
-    """
-
-    source: Path
-    folder: Path
-    truth: Path | None = None
-    uncertainty: Path | None = None
-    removed: Path | None = None
-    run: Path | None = None
-    inputs: Sequence[Path] = ()
-    extras: Mapping[str, Path | None] = field(default_factory=dict)
-
-    @property
-    def beside(self) -> dict[str, Path]:
-        """The folders of float images that are written beside the restored ones, by the keys of the JSON record."""
-        both = {"uncertainty": self.uncertainty, "removed": self.removed}
-        return {key: folder for key, folder in both.items() if folder is not None}
-
-    @property
-    def workspace(self) -> Path:
-        """The folder beside the output for what is learned, and for the journal, until the images are written."""
-        folder = self.folder.resolve()
-        return folder.with_name(f".{folder.name}-omission")
-
-
-def draw_names(path: Path, draws: int) -> list[str]:
-    """Return the file names of the `draws` results of an image: a.png, a.2.png and so on."""
-    name = Path(output_name(path))
-    return [name.name, *(f"{name.stem}.{k}{name.suffix}" for k in range(2, draws + 1))]
-
-
-def beside_name(path: Path) -> str:
-    """Return the file name of the float images that belong to an image."""
-    return f"{path.stem}.tiff"
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from sagd_cli.restoration.parts import part_records
 from sagd_cli.restoration.places import Places, beside_name, draw_names
 from sagd_cli.restoration.prepared import Prepared, check_frequencies, noisy_bins
 from sagd_cli.restoration.quality import file_report
-from sagd_cli.restoration.second_look import Looked, look_again_at
+from sagd_cli.restoration.second_look import Looked, restored_images
 from sagd_cli.restoration.truth import TrueImages, Truth
 from sagd_cli.restorer.restoring import Estimates
 from sagd_cli.system.console import Output
@@ -135,37 +135,18 @@ class FolderWork:
         names = [batch[i].image.place.name for i in noises]
         is_clipped = batch[0].image.pixels.dtype.kind == "u"
         try:
-            all_estimates = (
-                self.prepared.restored([signals[i] for i in noises], [*noises.values()], names, is_clipped)
-                if noises
-                else []
+            some = [signals[i] for i in noises]
+            all_seen = (
+                restored_images(self.prepared, some, [*noises.values()], names, is_clipped) if noises else []
             )
-            for (i, noise), estimates in zip(noises.items(), all_estimates, strict=True):
-                seen = self._looked_at(signals[i], noise, estimates, batch[i].image)
-                found[i] = self._reported(batch[i], signals[i], *seen)
+            for i, seen in zip(noises, all_seen, strict=True):
+                found[i] = self._reported(batch[i], signals[i], seen)
         except SagdError as error:
             found |= {i: error for i in noises if i not in found}
         return [found[i] for i in range(len(batch))]
 
-    def _looked_at(
-        self, signal: NDArray[np.float32], noise: NoiseSpectrum | None, estimates: Estimates, image: Image
-    ) -> tuple[NoiseSpectrum | None, Estimates, NoiseSpectrum | None]:
-        """Look again at an image in which noise was found; return the noise, the estimates, and what is left."""
-        if noise is None or self.prepared.noise is not None or not self.prepared.looks_again:
-            return noise, estimates, self.prepared.left
-        is_clipped = image.pixels.dtype.kind == "u"
-        seen = look_again_at(self.prepared, signal, Looked(noise, estimates), image.place.name, is_clipped)
-        return seen.noise, seen.restored, seen.left
-
-    def _reported(
-        self,
-        job: _Job,
-        before: NDArray[np.float32],
-        noise: NoiseSpectrum | None,
-        estimates: Estimates,
-        left: NoiseSpectrum | None,
-    ) -> _Done:
-        image = job.image
+    def _reported(self, job: _Job, before: NDArray[np.float32], seen: Looked[Estimates]) -> _Done:
+        image, noise, estimates, left = job.image, seen.noise, seen.restored, seen.left
         pixels = [image.changed(before, draw) for draw in estimates.draws]
         after = replace(image, pixels=pixels[0]).signal
         inside = None if noise is None else noisy_bins(noise, before.shape[1:])

@@ -25,6 +25,9 @@ LEAST_SCALE = 1e-6  # of a signal on [-1, 1], far below a step of 16 bits: no po
 COMMON_SCALE = 0.3  # of the mean difference, which is added to that
 LINE_BLOCKS = 12  # of a line, which are taken to be independent
 DARKEST = 0.02  # brightness, where white has 2: what is darker tells nothing of gains
+BELOW_BLACK = 1e-3  # share of the pixels up to which an image counts as positive
+SAMPLED = 4  # of so many lines, one tells offsets from gains
+PROVEN = 2.5  # standard errors
 SEGMENTS = 8  # of an image, which tell how certain a strength is
 CLIP = 2.0  # standard deviations from which on a step counts no more
 LEFT_OF_NORMAL = 0.9205  # of the variance of a normal law after that
@@ -137,6 +140,45 @@ def _medians(changes: Plane, windows: Plane) -> Plane:
         for low, high in pairwise(ends.tolist())
     ]
     return np.stack(medians, axis=1).astype(np.float32)
+
+
+def gains_fit_better(planes: Sequence[tuple[Plane, Plane]]) -> bool:
+    """Tell whether gains explain better than offsets how the rows of the planes of one image differ.
+
+    Each plane comes with what is `inside`, as `line_steps` takes it.
+    """
+    if any(np.mean(plane < -1) > BELOW_BLACK for plane, _ in planes):
+        return False
+    better = 0.0
+    for plane, inside in planes:
+        whole = line_windows(plane.shape[1], plane.shape[1])
+        offsets, gains = (line_steps(plane, inside, whole, g, SAMPLED).misfit for g in (False, True))
+        better += offsets - gains
+    return better > 0
+
+
+def gain_ceiling(plane: Plane, inside: Plane, steps: LineSteps) -> float:
+    """Return the brightness above black up to which pixels agree that these steps are those of gains.
+
+    What is brighter changes by as much as a pixel of this brightness does. The gain may come from dark pixels only, be
+    an offset in truth, and turn bright objects dark. So the ceiling begins with the median, and is doubled as long as
+    that explains better, for certain, how the pixels beyond it differ from line to line.
+    """
+    above, below = plane[:-1], plane[1:]
+    brightness, changes = (above + below) / 2 + 1, below - above
+    relative = np.asarray(steps.values, np.float32) @ steps.windows
+    counted = inside[:-1] + inside[1:] == 2
+    ceiling = float(np.median(brightness[counted])) if counted.any() else 0.0
+    highest = float(brightness.max())
+    while 0 < ceiling < highest:
+        lower, higher = (
+            np.abs(changes - relative * np.minimum(brightness, top)) for top in (ceiling, 2 * ceiling)
+        )
+        gained = np.sum((lower - higher) * counted, axis=1)
+        if gained.sum() <= PROVEN * sqrt(np.square(gained).sum()):
+            return ceiling
+        ceiling *= 2
+    return ceiling
 
 
 def step_strength(steps: Sequence[LineSteps], owners: Sequence[int]) -> Strength:

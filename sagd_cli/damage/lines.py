@@ -15,6 +15,8 @@ from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.line_steps import (
     LineSteps,
     Plane,
+    gain_ceiling,
+    gains_fit_better,
     halved,
     line_effects,
     line_steps,
@@ -27,9 +29,7 @@ from sagd_cli.spectral.grid import Array
 
 SMALLEST = 48  # rows and columns that are needed, and pixels of the shortest window
 WIDEST_LINE = 8  # bins on either side of 0 that a stripe may fill
-SAMPLED = 4  # of so many lines, one tells offsets from gains
 SURE = 0.1  # cycles/line from which on the effects of lines are known well
-BELOW_BLACK = 1e-3  # share of the pixels up to which an image counts as positive
 WIDEST_STRIPE = 8  # rows that are taken together, at most: soft stripes are wide
 PASSES = 2  # over all widths
 BROKEN_WINDOWS, BROKEN_AMONG, BROKEN_EDGE = (
@@ -141,17 +141,17 @@ class _Work:
 
     plane: Plane
     cut_off: NDArray[np.bool_]
-    is_gain: bool
     scale: int
     blocks: Plane
     inside: Plane
+    is_gain: bool = False
+    ceiling: float | None = None  # of gains
 
     @classmethod
     def of(cls, plane: Plane) -> "_Work":
         """Begin with blocks of one pixel. Those of the darkest and of the brightest value may be cut off."""
         cut_off = (plane == plane.min()) | (plane == plane.max()) | (np.abs(plane) == 1)
-        inside = (~cut_off).astype(np.float32)
-        return cls(plane, cut_off, _is_gain(plane, inside), 1, plane, inside)
+        return cls(plane, cut_off, 1, plane, (~cut_off).astype(np.float32))
 
     def mend(self) -> float:
         """Take away what broken rows have more than those beside them, and return its deviation in the plane."""
@@ -169,7 +169,7 @@ class _Work:
     def again(self) -> "_Work":
         """Begin again with what is left."""
         inside = (~self.cut_off).astype(np.float32)
-        return _Work(self.plane, self.cut_off, self.is_gain, 1, self.plane, inside)
+        return _Work(self.plane, self.cut_off, 1, self.plane, inside, self.is_gain)
 
     def halve(self) -> None:
         """Go on with blocks of twice the size."""
@@ -180,15 +180,17 @@ class _Work:
         width = self.blocks.shape[1]
         return line_steps(self.blocks, self.inside, line_windows(width, width / 2**halvings), self.is_gain)
 
-    def take(self, effects: Array, halvings: int) -> None:
-        """Take away the effects of blocks in windows."""
+    def take(self, effects: Array, halvings: int, steps: LineSteps) -> None:
+        """Take away the effects of blocks in windows, which make these steps."""
         rows, width = self.plane.shape
+        if self.is_gain and not halvings:  # a window may lie over one object, and would follow it
+            self.ceiling = gain_ceiling(self.blocks, self.inside, steps)
         if self.scale > 1:
             places = (np.arange(rows) + 0.5) / self.scale - 0.5
             effects = np.stack([np.interp(places, np.arange(len(effects)), e) for e in effects.T], axis=1)
         fine = effects.astype(np.float32)
         fine = fine @ line_windows(width, width / 2**halvings) if halvings else fine
-        self.plane = self.blocks = _without(self.plane, fine, self.is_gain, self.cut_off)
+        self.plane = self.blocks = _without(self.plane, fine, self.ceiling, self.cut_off)
         for _ in range(self.scale.bit_length() - 1):
             self.blocks = halved(self.blocks)
 
@@ -202,6 +204,11 @@ def line_levels(planes: list[Plane], half_width: int, owners: Sequence[int]) -> 
     image.
     """
     works = [_Work.of(plane) for plane in planes]
+    for owner in set(owners):
+        of_one = [work for work, o in zip(works, owners, strict=True) if o == owner]
+        is_gain = gains_fit_better([(work.plane, work.inside) for work in of_one])
+        for work in of_one:
+            work.is_gain = is_gain
     halvings = 1 + (round(log2(2 * half_width)) if half_width else 0)
     for _ in range(PASSES):
         hid = False
@@ -238,7 +245,7 @@ def _windows(works: Sequence[_Work], most: int, owners: Sequence[int]) -> Iterat
         for work, one in zip(works, steps, strict=True):
             effects = line_effects(one, (strength.value / one.size) ** 2)
             squares.append((one.size * _deviation(effects, one.windows)) ** 2)
-            work.take(effects, halvings)
+            work.take(effects, halvings, one)
         taken = strength.scaled(sqrt(np.mean(squares)) / strength.value)
         yield LineLevel(works[0].scale, halvings, taken, True)
 
@@ -273,18 +280,13 @@ def _deviation(effects: Array, windows: Plane) -> float:
     return float(np.sqrt(np.sum((spectrum @ overlap) * spectrum.conj()).real / len(spectrum)))
 
 
-def _is_gain(plane: Plane, inside: Plane) -> bool:
-    """Tell whether gains explain better than offsets how the rows differ."""
-    if np.mean(plane < -1) > BELOW_BLACK:
-        return False
-    whole = line_windows(plane.shape[1], plane.shape[1])
-    offsets, gains = (line_steps(plane, inside, whole, is_gain, SAMPLED).misfit for is_gain in (False, True))
-    return gains < offsets
+def _without(plane: Plane, effects: Plane, ceiling: float | None, cut_off: NDArray[np.bool_]) -> Plane:
+    """Return a plane without the effects, which are gains of the brightness up to a `ceiling`, offsets without one.
 
-
-def _without(plane: Plane, effects: Plane, is_gain: bool, cut_off: NDArray[np.bool_]) -> Plane:
-    """Return a plane without the effects. What was cut off, or is no data, follows its neighbours as far as it may."""
-    changed: Plane = (plane + 1) * np.exp(-effects) - 1 if is_gain else plane - effects
+    What was cut off, or is no data, follows its neighbours as far as it may.
+    """
+    less = effects if ceiling is None else -np.expm1(-effects) * np.minimum(plane + 1, ceiling)
+    changed: Plane = plane - less
     rows, columns = np.nonzero(cut_off)
     if not len(rows):
         return changed

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -86,7 +86,7 @@ class Journal:
         entries = [*chain.from_iterable(self.batches)]
         states = {file: state for one in entries for file, state in one.files.items() if state}
         whole = {file for file, state in states.items() if file_state(file) == state}
-        kept = {file: self._kept(file) for one in entries for file in {*one.files} - whole}
+        kept = self._kept([one for one in entries if not whole.issuperset(one.files)], whole)
 
         def is_sound(one: Restored) -> bool:
             missing = [kept[file] for file in one.files if file not in whole]
@@ -94,11 +94,17 @@ class Journal:
 
         return [batch for batch in self.batches if all(map(is_sound, batch))]
 
-    def _kept(self, file: str) -> int:
-        """Return of how many of the first images of a stack both samples and records are there."""
-        count = kept_images(self.folder, Path(file)).count()
-        pages = {one.page for one in chain.from_iterable(self.batches) if file in one.files}
-        return next((page for page in range(count) if page not in pages), count)
+    def _kept(self, entries: Sequence[Restored], whole: Container[str]) -> dict[str, int]:
+        """Return of how many of the first images of each stack that is not whole both samples and records are there."""
+        pages: dict[str, set[int | None]] = {}
+        for one in entries:
+            for file in one.files:
+                pages.setdefault(file, set()).add(one.page)
+        counts = {file: kept_images(self.folder, Path(file)).count() for file in pages if file not in whole}
+        return {
+            file: next((page for page in range(count) if page not in pages[file]), count)
+            for file, count in counts.items()
+        }
 
     @property
     def begun(self) -> Mapping[str, int]:

@@ -55,6 +55,8 @@ def omit_files(
         omission, places.source, images.some, device, output, places.workspace, places.run, journal.measured
     )
     prepared = preparation.prepared()
+    measured = preparation.measured(prepared)
+    del preparation  # with the images that were read for it
     images = images.trimmed()
     kept = list[RestoredImage]()
     if journal.done:
@@ -63,7 +65,7 @@ def omit_files(
         kept = [*islice(again.restored(images.read(again.outcome, again.output)), shown)]
         shown = 0
     with (
-        journal.writing(preparation.measured(prepared)),
+        journal.writing(measured),
         output.progress("omit", len(images.places), len(journal.done)) as bar,
         ImageWriter(journal.folder if journal.writes else None, journal.begun) as writer,
     ):

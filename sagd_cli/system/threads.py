@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -27,10 +29,11 @@ def in_order(
     An item is taken when there is room for it: one more than there are threads are worked on or wait, and no more than
     fit when each takes the share `load(item)` of the memory. One of more than half is worked on alone, and in this
     thread, which a signal stops at once. What `work` raises is raised at its place. When this ends early, nothing more
-    is begun.
+    is begun. Meanwhile linear algebra keeps to the thread that asks for it: as many more for each took three times as
+    long.
     """
     threads = threads or thread_count()
-    with ThreadPoolExecutor(threads) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         waiting: deque[tuple[Item, float, Future[Result]]] = deque()
         try:
             for item in items:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sagd_cli.damage.line_steps import line_steps, line_windows, step_strength
+from sagd_cli.damage.line_steps import gain_ceiling, gains_fit_better, line_steps, line_windows, step_strength
 
 
 def steps_of(plane, length=None, is_gain=False):
@@ -51,3 +51,37 @@ def test_strength_is_that_of_independent_effects_and_not_of_trends():
     found = step_strength([steps_of(texture + trend + effects)], [0])
     assert found.certain and found.value == pytest.approx(0.1, rel=0.15)
     assert not step_strength([steps_of(texture + trend)], [0]).certain
+
+
+def dim(deviation=0.3):
+    """A dim background with gains of rows, and where three bright objects lie on it; brightness above black."""
+    y, x = np.mgrid[:96, :160]
+    background = 0.15 + 0.1 * np.sin(x / 25) * np.cos(y / 30)
+    objects = np.zeros_like(background)
+    for row, column in ((20, 40), (47, 100), (70, 60)):
+        objects[row - 4 : row + 5, column - 4 : column + 5] = 1.5
+    return background, objects, np.exp(deviation * np.random.default_rng(0).standard_normal((96, 1)))
+
+
+def test_gains_are_believed_up_to_the_brightness_at_which_pixels_agree_on_them():
+    background, objects, gains = dim()
+    inside = np.ones(background.shape, np.float32)
+    tops = []
+    for brightness in (background * gains + objects, (background + objects) * gains):
+        plane = (brightness - 1).astype(np.float32)
+        tops.append(gain_ceiling(plane, inside, steps_of(plane, is_gain=True)))
+    assert 0.15 < tops[0] < 0.6 and tops[1] > 1.2
+    assert gain_ceiling(plane, 0 * inside, steps_of(plane, is_gain=True)) == 0
+
+
+def test_the_planes_of_an_image_are_damaged_alike():
+    """One whose own rows do not tell follows the others; one below black tells of offsets."""
+    background, objects, gains = dim()
+    inside = np.ones(background.shape, np.float32)
+    gained = ((background + objects) * gains - 1).astype(np.float32)
+    offset = (background + objects + 0.02 * np.log(gains) - 0.9).astype(np.float32)
+    below = np.where(objects > 0, -1.5, gained).astype(np.float32)
+    for plane, is_gain in ((gained, True), (offset, False), (below, False)):
+        assert gains_fit_better([(plane, inside)]) == is_gain
+    assert gains_fit_better([(gained, inside), (offset, inside)])
+    assert not gains_fit_better([(gained, inside), (below, inside)])

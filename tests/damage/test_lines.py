@@ -94,6 +94,26 @@ def test_gains_are_told_from_offsets_where_an_image_has_dark_and_bright_parts():
     assert np.diff(cleaned - image, axis=1).std() < 0.1 * np.diff(damaged - image, axis=1).std()
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_a_gain_that_dim_pixels_show_does_not_divide_a_bright_object(seed):
+    """As the red of a picture in false colours: nearly black rows, some of them twice as bright, and red objects."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    dim = 0.15 + 0.1 * np.sin(x / 25) * np.cos(y / 30)
+    objects = np.zeros(SHAPE)
+    for row, column in ((20, 40), (47, 100), (70, 60)):
+        objects[row - 4 : row + 5, column - 4 : column + 5] = 1.5
+    gains = np.exp(0.3 * np.random.default_rng(seed).standard_normal((SHAPE[0], 1)))
+    image = (dim + objects - 1).astype(np.float32)[None]
+    damaged = (dim * gains + objects - 1).astype(np.float32)[None]
+    cleaned, there = without_lines(damaged, 0), objects[None] > 0
+    assert error(cleaned[~there], image[~there]) < 0.35 * error(damaged[~there], image[~there])
+    # An object changes by no more than dim pixels do; as gains it would by three times that.
+    assert np.abs(cleaned - damaged)[there].max() < 0.4
+    # Objects that have the gains themselves are restored with all else.
+    gained = ((image + 1) * gains - 1).astype(np.float32)
+    assert error(without_lines(gained, 0), image) < 0.35 * error(gained, image)
+
+
 def test_offsets_that_vary_along_the_row_are_taken_in_windows():
     waves = np.random.default_rng(1).standard_normal((2, 96, 1)) * 0.04
     along = 2 * np.pi * np.arange(256) / 256

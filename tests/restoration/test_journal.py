@@ -11,6 +11,7 @@ import pytest
 import tifffile
 
 from sagd_cli.damage.measured_noise import typed_noise
+from sagd_cli.data.kept_images import KeptImages
 from sagd_cli.restoration import folder_work, journal, measuring
 from sagd_cli.restoration.measuring import Measuring
 from sagd_cli.restoration.options import Omission
@@ -238,3 +239,11 @@ def test_noise_that_was_found_and_the_figure_are_the_same(sagd, stopped, monkeyp
             (place / "f.png").read_bytes(),
         )
     assert found["a"] == found["b"]
+
+
+def test_the_kept_images_of_a_stack_are_counted_once(tmp_path, monkeypatch):
+    counts = []
+    monkeypatch.setattr(KeptImages, "count", lambda self: counts.append(self) or 9)
+    done = [[journal.Restored("a.tif", page, {"out.tif": None}, {})] for page in range(9)]
+    assert len(journal.Journal(tmp_path, {}, {}, done).done) == 9
+    assert len(counts) == 1

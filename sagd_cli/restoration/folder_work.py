@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -113,10 +112,10 @@ class FolderWork:
     def _job(self, image: Image) -> _Job | None:
         """Return what is to be done; the image fails where it is too small for the noise or has no such truth."""
         noise = self.prepared.noise
-        if noise is not None:
-            check = partial(check_frequencies, noise)
-            if not self.outcome.has_frequencies(image, check, self.output):
-                return None
+        if noise is not None and not self.outcome.has_frequencies(
+            image, lambda grid: check_frequencies(noise, grid.shape), self.output
+        ):
+            return None
         try:
             return _Job(image, None if image.is_empty else self.truths.of(image))
         except DataError as error:

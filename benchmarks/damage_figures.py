@@ -1,4 +1,4 @@
-"""Pictures for docs/omission.md: enlarged crops of damaged images before (left) and after (right) the program.
+"""Pictures for docs/damage.md: enlarged crops of damaged images before (left) and after (right) the program.
 
 python benchmarks/damage_figures.py [--kodak FOLDER] [--damaged FOLDER] [--corrupted FOLDER] [--only NAME ...]
     [--output docs/figures]

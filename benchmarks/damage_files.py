@@ -80,7 +80,7 @@ def measure_files(
         needed = [folder / name, *([folder / "truth" / file.truth] if file.truth else [])]
         lacking = [str(path) for path in needed if not path.is_file()]
         if lacking:
-            yield f"{name} is left out: {' and '.join(lacking)} is not there"
+            yield f"{name} is left out: there is no {' and no '.join(lacking)}"
             continue
         pixels = pixels_of(folder / name)
         y, told = signal_of(pixels), Told(file.lines)

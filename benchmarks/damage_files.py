@@ -72,10 +72,15 @@ def measure_files(
     again: set[str],
     program: Callable[..., np.ndarray],
 ) -> Iterator[str]:
-    """Add to the figures by file and method what is to be measured; say after each file which it was."""
+    """Add to the figures by file and method what is to be measured; say after each which it was."""
     for name, file in FILES.items():
         folder = folders[file.folder]
         if folder is None:
+            continue
+        needed = [folder / name, *([folder / "truth" / file.truth] if file.truth else [])]
+        lacking = [str(path) for path in needed if not path.is_file()]
+        if lacking:
+            yield f"{name} is left out: there is no {' and no '.join(lacking)}"
             continue
         pixels = pixels_of(folder / name)
         y, told = signal_of(pixels), Told(file.lines)
@@ -92,7 +97,7 @@ def measure_files(
         for method, function in methods.items():
             if (method in again or method not in known) and (method not in RIVALS or is_there(method)):
                 known[method] = figures(file, y, function(y), truth)
-        yield name
+                yield f"{name}: {method}"
 
 
 def figures(file: File, y: Array, estimate: Array, truth: Array | None) -> dict[str, float]:

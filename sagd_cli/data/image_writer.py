@@ -107,7 +107,7 @@ class _OpenStack:
 
     def give_up(self) -> None:
         error = SagdError("the stack is not whole")
-        with suppress(SagdError, OSError):
+        with suppress(Exception):  # there is another error that tells why
             self._writer.close()
         with suppress(SagdError):
             self._place.__exit__(SagdError, error, None)

@@ -115,8 +115,12 @@ class Image:
         return UNIT if self.values == type_range(self.pixels.dtype) else self.values
 
     def clipped(self, signal: Signal) -> float:
-        """Return the share of the values of a signal that `pixels_of` clips."""
-        return clipped_values(signal, self.pixels.dtype, self.range) / signal.size
+        """Return the share of the values of a signal that are clipped when they are written."""
+        ends = None if self.stack is None else self.stack.ends
+        if ends is None:
+            return clipped_values(signal, self.pixels.dtype, self.range) / signal.size
+        values = self.pixels_of(signal)
+        return float(np.mean((values < ends[0]) | (values > ends[1])))
 
     @property
     def opaque(self) -> np.ndarray:

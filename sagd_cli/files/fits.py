@@ -15,6 +15,7 @@ from sagd_cli.errors import DataError
 from sagd_cli.files.layout import check_size
 from sagd_cli.files.metadata import Metadata, Tag
 from sagd_cli.system.console import output
+from sagd_cli.system.files import shown_path
 
 _TYPES = {8: "u1", 16: ">i2", 32: ">i4", -32: ">f4", -64: ">f8"}  # by BITPIX
 _TURNED = {
@@ -78,6 +79,15 @@ class FitsForm:
         if len(data) < self.values * dtype.itemsize:
             raise DataError(f"ends before its plane {number + 1}", "It may be damaged.")
         return np.frombuffer(data, dtype).reshape(self.shape)
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The values between which those of scaled integers are stored without being clipped; None for others."""
+        if self._kind != "float64" or np.dtype(self.stored).kind == "f":
+            return None
+        whole, (step, zero) = np.iinfo(self.stored), self.scale
+        low, high = sorted([zero + step * (whole.min - 0.5), zero + step * (whole.max + 0.5)])
+        return low, high
 
     @property
     def _is_plain(self) -> bool:
@@ -162,11 +172,24 @@ def _form(file: Path | BytesIO, path: Path) -> FitsForm:
                 start=hdus[number].fileinfo()["datLoc"],
                 stored=_TYPES[header["BITPIX"]],
                 scale=(header.get("BSCALE", 1), header.get("BZERO", 0)),
-                blank=header.get("BLANK") if header["BITPIX"] > 0 else None,
+                blank=_blank(header),
                 number=number,
                 has_checksum=any(key in header for key in _CHECKSUMS),
                 has_others=len([hdu for hdu in hdus if hdu.header["NAXIS"]]) > 1,
             )
+
+
+def _blank(header: Any) -> int | None:
+    """Return what is stored where data are missing, None where nothing is that the type of what is stored has.
+
+    Some files give the value with BZERO and BSCALE in it, against the standard.
+    """
+    told, dtype = header.get("BLANK"), np.dtype(_TYPES[header["BITPIX"]])
+    if type(told) not in (int, float) or dtype.kind == "f":
+        return None
+    whole, scaled = np.iinfo(dtype), (told - header.get("BZERO", 0)) / header.get("BSCALE", 1)
+    held = (int(value) for value in (told, scaled) if whole.min <= value <= whole.max and value == int(value))
+    return next(held, None)
 
 
 class FitsWriter:
@@ -186,13 +209,21 @@ class FitsWriter:
         self._written += 1
 
     def close(self) -> None:
-        """Close the file, with checksums of what is in it where it had some."""
+        """Close the file, with checksums of what is in it where it had some and is whole."""
         self._file.close()
-        if not self._form.has_checksum:
+        if not self._form.has_checksum or self._written < self._form.count:
             return
         options = {"disable_image_compression": True, "do_not_scale_image_data": True}
-        with _astropy().open(self._path, mode="update", **options) as hdus:
-            hdus[self._form.number].add_checksum()
+        try:
+            with _astropy().open(self._path, mode="update", **options) as hdus:
+                hdus[self._form.number].add_checksum()
+        except OSError:
+            raise
+        except Exception as error:  # of any kind, on a header that breaks the standard
+            raise DataError(
+                f"{shown_path(self._form.path)} has a header for which astropy makes no checksum",
+                "Remove its CHECKSUM and DATASUM, or mend it with `fitsverify`.",
+            ) from error
 
 
 def _astropy() -> Any:

@@ -198,6 +198,11 @@ class StackForm(Protocol):
         """The number of values of the first one."""
         ...
 
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The values beyond which it clips floats, None where it does not."""
+        ...
+
     def decode(self, number: int) -> tuple[np.ndarray, Metadata]:
         """Return the samples (H, W, S) and the metadata of an image, upright; raise DataError on one not accepted."""
         ...

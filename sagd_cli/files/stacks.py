@@ -54,6 +54,7 @@ class TiffForm:
     planar: bool = False
     has_levels: bool = False
     format: ClassVar[str] = "TIFF"
+    ends: ClassVar[None] = None
 
     def decode(self, number: int) -> tuple[np.ndarray, Metadata]:
         """Return the samples and the metadata of image `number`."""

@@ -1,5 +1,6 @@
 """Images in memory, restored as `sagd omit` restores files (docs/theory.md, section 6)."""
 
+import inspect
 import warnings
 from dataclasses import dataclass
 from functools import cache, partial
@@ -17,6 +18,7 @@ from sagd_cli.data.ranges import Range, RangeSurvey
 from sagd_cli.errors import DataError, UsageError, suggest
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepare import Preparation
+from sagd_cli.restoration.second_look import restored_images
 from sagd_cli.restoration.truth import clean_images
 from sagd_cli.spectral.band import Band
 from sagd_cli.system.console import Output
@@ -65,7 +67,9 @@ class _Warnings(Output):
 
     def warn(self, message: str) -> None:
         """Warn the caller of `restore`."""
-        warnings.warn(message, stacklevel=5)  # this, who found it, Preparation.prepared, restore, its caller
+        frames = enumerate(inspect.stack(context=0))
+        depth = next(k for k, one in frames if (one.filename, one.function) == (__file__, restore.__name__))
+        warnings.warn(message, stacklevel=depth + 2)
 
 
 def restore(
@@ -80,11 +84,10 @@ def restore(
     """Return `images` (N, C, H, W) with `noise` removed, in their own type; C is 1 (grey) or 3 (RGB).
 
     Images are uint8, uint16 or float32. `noise` is a NoiseSpectrum, a Band, or a text as --noise takes it. The text
-    auto finds stripes and peaks of all images, and None all noise of each. `estimate` is a key of
-    `restorer.catalogue.ESTIMATES`. Frequencies without noise come back unchanged, except for rounding to their type.
-    Raises DataError for other arrays, and when there is nothing to omit. Raises UsageError for an unknown setting, and
-    for settings that do not go together. What looks doubtful is a
-    Python warning.
+    auto finds stripes and peaks of all images, and None all noise of each; both look again at what was restored.
+    `estimate` is a key of `restorer.catalogue.ESTIMATES`. Frequencies without noise come back unchanged, except for
+    rounding to their type. Raises DataError for other arrays, and when there is nothing to omit. Raises UsageError for
+    an unknown setting, and for settings that do not go together. What looks doubtful is a Python warning.
     """
     _check(images)
     for name in settings.keys() - RestoreSettings.__annotations__:
@@ -109,9 +112,9 @@ def restore(
     restored = np.empty_like(images)
     for i, image in enumerate(damaged):
         signal = image.signal
-        noise = prepared.noise_of(signal)
-        (found,) = prepared.restored([signal], [noise], [str(i)], images.dtype.kind == "u")
-        restored[i] = image.changed(signal, found.draws[0])
+        noises = [prepared.noise_of(signal)]
+        (seen,) = restored_images(prepared, [signal], noises, [str(i)], images.dtype.kind == "u")
+        restored[i] = image.changed(signal, seen.restored.draws[0])
     return restored
 
 

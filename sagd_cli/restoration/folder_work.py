@@ -1,8 +1,7 @@
 """The images of one `sagd omit`, restored and written in their order, and what is recorded of each."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
-from sagd_cli.data.folders import output_name
 from sagd_cli.data.image_writer import ImageWriter
 from sagd_cli.data.images import Image
 from sagd_cli.data.outcome import Outcome
@@ -19,9 +17,10 @@ from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.restoration.journal import Journal, Restored, State, file_state
 from sagd_cli.restoration.parts import part_records
+from sagd_cli.restoration.places import Places, beside_name, draw_names
 from sagd_cli.restoration.prepared import Prepared, check_frequencies, noisy_bins
 from sagd_cli.restoration.quality import file_report
-from sagd_cli.restoration.second_look import Looked, look_again_at
+from sagd_cli.restoration.second_look import Looked, restored_images
 from sagd_cli.restoration.truth import TrueImages, Truth
 from sagd_cli.restorer.restoring import Estimates
 from sagd_cli.system.console import Output
@@ -29,49 +28,6 @@ from sagd_cli.system.threads import in_order
 
 PIXELS_AT_ONCE = 1 << 18
 PIXELS_IN_WORK = 1 << 24  # of images on which several threads work, which take some 50 bytes for each
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where `sagd omit` reads and writes.
-
-    The images of `source` are restored into `folder`. `truth` holds the true images, under the same names.
-    `uncertainty` and `removed` are folders for the deviations and for what was taken away, `run` the folder for the
-    learned model. `inputs` are further files and folders whose folder must not be written to. `extras` are further
-    files that are written, by their options.
-    """
-
-    source: Path
-    folder: Path
-    truth: Path | None = None
-    uncertainty: Path | None = None
-    removed: Path | None = None
-    run: Path | None = None
-    inputs: Sequence[Path] = ()
-    extras: Mapping[str, Path | None] = field(default_factory=dict)
-
-    @property
-    def beside(self) -> dict[str, Path]:
-        """The folders of float images that are written beside the restored ones, by the keys of the JSON record."""
-        both = {"uncertainty": self.uncertainty, "removed": self.removed}
-        return {key: folder for key, folder in both.items() if folder is not None}
-
-    @property
-    def workspace(self) -> Path:
-        """The folder beside the output for what is learned, and for the journal, until the images are written."""
-        folder = self.folder.resolve()
-        return folder.with_name(f".{folder.name}-omission")
-
-
-def draw_names(path: Path, draws: int) -> list[str]:
-    """Return the file names of the `draws` results of an image: a.png, a.2.png and so on."""
-    name = Path(output_name(path))
-    return [name.name, *(f"{name.stem}.{k}{name.suffix}" for k in range(2, draws + 1))]
-
-
-def beside_name(path: Path) -> str:
-    """Return the file name of the float images that belong to an image."""
-    return f"{path.stem}.tiff"
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,10 +112,10 @@ class FolderWork:
     def _job(self, image: Image) -> _Job | None:
         """Return what is to be done; the image fails where it is too small for the noise or has no such truth."""
         noise = self.prepared.noise
-        if noise is not None:
-            check = partial(check_frequencies, noise)
-            if not self.outcome.has_frequencies(image, check, self.output):
-                return None
+        if noise is not None and not self.outcome.has_frequencies(
+            image, lambda grid: check_frequencies(noise, grid.shape), self.output
+        ):
+            return None
         try:
             return _Job(image, None if image.is_empty else self.truths.of(image))
         except DataError as error:
@@ -178,37 +134,18 @@ class FolderWork:
         names = [batch[i].image.place.name for i in noises]
         is_clipped = batch[0].image.pixels.dtype.kind == "u"
         try:
-            all_estimates = (
-                self.prepared.restored([signals[i] for i in noises], [*noises.values()], names, is_clipped)
-                if noises
-                else []
+            some = [signals[i] for i in noises]
+            all_seen = (
+                restored_images(self.prepared, some, [*noises.values()], names, is_clipped) if noises else []
             )
-            for (i, noise), estimates in zip(noises.items(), all_estimates, strict=True):
-                seen = self._looked_at(signals[i], noise, estimates, batch[i].image)
-                found[i] = self._reported(batch[i], signals[i], *seen)
+            for i, seen in zip(noises, all_seen, strict=True):
+                found[i] = self._reported(batch[i], signals[i], seen)
         except SagdError as error:
             found |= {i: error for i in noises if i not in found}
         return [found[i] for i in range(len(batch))]
 
-    def _looked_at(
-        self, signal: NDArray[np.float32], noise: NoiseSpectrum | None, estimates: Estimates, image: Image
-    ) -> tuple[NoiseSpectrum | None, Estimates, NoiseSpectrum | None]:
-        """Look again at an image in which noise was found; return the noise, the estimates, and what is left."""
-        if noise is None or self.prepared.noise is not None or not self.prepared.looks_again:
-            return noise, estimates, self.prepared.left
-        is_clipped = image.pixels.dtype.kind == "u"
-        seen = look_again_at(self.prepared, signal, Looked(noise, estimates), image.place.name, is_clipped)
-        return seen.noise, seen.restored, seen.left
-
-    def _reported(
-        self,
-        job: _Job,
-        before: NDArray[np.float32],
-        noise: NoiseSpectrum | None,
-        estimates: Estimates,
-        left: NoiseSpectrum | None,
-    ) -> _Done:
-        image = job.image
+    def _reported(self, job: _Job, before: NDArray[np.float32], seen: Looked[Estimates]) -> _Done:
+        image, noise, estimates, left = job.image, seen.noise, seen.restored, seen.left
         pixels = [image.changed(before, draw) for draw in estimates.draws]
         after = replace(image, pixels=pixels[0]).signal
         inside = None if noise is None else noisy_bins(noise, before.shape[1:])

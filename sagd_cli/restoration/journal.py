@@ -19,15 +19,11 @@ from sagd_cli.data.image_writer import kept_images
 from sagd_cli.data.images import ImagePlace
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.options import Omission
+from sagd_cli.restoration.places import Places
 from sagd_cli.system.console import output
 from sagd_cli.system.files import append_text, reason_of, shown_path, try_lock, write_text
 
 State = list[int]  # size in bytes and time of change (ns) of a file
-NO_SETTINGS = {
-    "folder",
-    "inputs",
-    "extras",
-}  # of the places: where the journal is, what is read, what is shown
 
 
 @dataclass(frozen=True)
@@ -176,13 +172,9 @@ def file_state(path: Path | str) -> State | None:
     return [found.st_size, found.st_mtime_ns]
 
 
-def told_by(omission: Omission, places: Any, files: Iterable[Path]) -> dict[str, Any]:
+def told_by(omission: Omission, places: Places, files: Iterable[Path]) -> dict[str, Any]:
     """Return what decides the results of a command: its settings, and the states of the `files` that it reads."""
-    options = {
-        **vars(omission),
-        **{key: value for key, value in vars(places).items() if key not in NO_SETTINGS},
-    }
-    settings = {key: str(value) for key, value in options.items()}
+    settings = {key: str(value) for key, value in {**vars(omission), **places.settings}.items()}
     read = [*files]
     if isinstance(omission.noise, NoiseSpectrum):
         sources = [part.source for part in omission.noise.parts]

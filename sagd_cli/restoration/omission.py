@@ -11,9 +11,10 @@ from sagd_cli.data.folders import check_names, check_output_folder, collect, lis
 from sagd_cli.data.image_writer import ImageWriter, NoWriter
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import UsageError
-from sagd_cli.restoration.folder_work import FolderWork, Places, beside_name, draw_names
+from sagd_cli.restoration.folder_work import FolderWork
 from sagd_cli.restoration.journal import Journal, told_by
 from sagd_cli.restoration.options import Omission
+from sagd_cli.restoration.places import Places, beside_name, draw_names
 from sagd_cli.restoration.prepare import Preparation
 from sagd_cli.restoration.truth import TrueImages
 from sagd_cli.run.manifest import has_run

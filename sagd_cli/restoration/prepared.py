@@ -31,16 +31,20 @@ if TYPE_CHECKING:
 SATURATED_SHARE = 0.01
 
 
-@lru_cache(maxsize=8)
 def noisy_bins(noise: NoiseSpectrum, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return which bins of the half spectrum of an image of `shape` hold `noise`; raise ConfigError where none does."""
-    return np.asarray(noise.power(FrequencyGrid(shape)) > 0)
+    return np.unpackbits(_packed_bins(noise, shape), axis=-1, count=shape[-1] // 2 + 1).view(np.bool_)
+
+
+@lru_cache(maxsize=8)  # a large image may have some of its own: 4 MB for 64 megapixels
+def _packed_bins(noise: NoiseSpectrum, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.packbits(noise.power(FrequencyGrid(shape)) > 0, axis=-1)
 
 
 @lru_cache(maxsize=8)
-def check_frequencies(noise: NoiseSpectrum, grid: FrequencyGrid) -> None:
-    """Raise ConfigError when a part of `noise` has no frequency on `grid`."""
-    noise.units(grid)
+def check_frequencies(noise: NoiseSpectrum, shape: tuple[int, ...]) -> None:
+    """Raise ConfigError when a part of `noise` has no frequency in an image of `shape`."""
+    noise.units(FrequencyGrid(shape))  # not kept: a grid keeps its arrays
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ Restored = TypeVar("Restored")
 
 @dataclass(frozen=True)
 class Looked(Generic[Restored]):
-    """What was `restored` last, the `noise` that was taken away, and the noise that is still `left` in it."""
+    """What was `restored` last, the `noise` that was taken away, and the noise that is still `left` in it, if any."""
 
-    noise: NoiseSpectrum
+    noise: NoiseSpectrum | None
     restored: Restored
     left: NoiseSpectrum | None = None
 
@@ -47,13 +47,14 @@ def look_again(
     does not count: some estimates cannot take that noise. Where some is lost, there is no second look: what was put in
     its place is no image that noise could be told from.
     """
-    if inf in first.noise.levels:
+    noise = first.noise
+    if noise is None or inf in noise.levels:
         return first
-    seen = replace(first, left=_beyond_lines(find(first.restored), first.noise, grid))
+    seen = replace(first, left=_beyond_lines(find(first.restored), noise, grid))
     for _ in range(MOST_PASSES - 1):
         if seen.left is None:
             break
-        noise = NoiseSpectrum((*seen.noise.parts, *seen.left.parts)).merged
+        noise = NoiseSpectrum((*noise.parts, *seen.left.parts)).merged
         try:
             restored = restore(noise)
         except DataError:
@@ -65,10 +66,27 @@ def look_again(
     return seen
 
 
-def look_again_at(
+def restored_images(
+    prepared: Prepared,
+    signals: Sequence[NDArray[np.float32]],
+    noises: Sequence[NoiseSpectrum | None],
+    names: Sequence[str],
+    is_clipped: bool,
+) -> list[Looked[Estimates]]:
+    """Restore images as `Prepared.restored` does, and look again at each whose own noise was found in it."""
+    estimates = prepared.restored(signals, noises, names, is_clipped)
+    if prepared.noise is not None or not prepared.looks_again:
+        return [Looked(*pair, prepared.left) for pair in zip(noises, estimates, strict=True)]
+    firsts = map(Looked, noises, estimates)
+    return [
+        _look_again_at(prepared, signal, first, name, is_clipped)
+        for signal, first, name in zip(signals, firsts, names, strict=True)
+    ]
+
+
+def _look_again_at(
     prepared: Prepared, signal: NDArray[np.float32], first: Looked[Estimates], name: str, is_clipped: bool
 ) -> Looked[Estimates]:
-    """Look again at one image (C, H, W), in which noise was found."""
 
     def restore(noise: NoiseSpectrum) -> Estimates:
         (estimates,) = prepared.restored([signal], [noise], [name], is_clipped)
@@ -110,7 +128,7 @@ def look_again_at_some(prepared: Prepared, measuring: Measuring) -> Prepared:
     seen = look_again(first, restore, find, FrequencyGrid(shape))
     if seen.left is not None:
         output.note(f"left after it: {seen.left.shown}")
-    if seen.noise is prepared.noise:
+    if seen.noise is None or seen.noise is prepared.noise:
         return replace(prepared, left=seen.left)
     output.note(f"found behind it, all in all: {seen.noise.shown}")
     return replace(prepared, noise=seen.noise, strength=None, left=seen.left)

@@ -1,7 +1,9 @@
 """Estimates of the clean image that need no network; they change the noisy frequencies only. Imports no torch."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
+from inspect import unwrap
 
 import numpy as np
 import scipy
@@ -15,7 +17,7 @@ SignalArray = NDArray[np.float32]  # (..., C, H, W) on [-1, 1]
 NoisyBins = NDArray[np.bool_]  # on the half spectrum of (H, W)
 
 NEAREST = 2.0  # distance in bins from which on the spectrum around a band counts less
-KEPT_SHAPES = 2  # a folder has few, and an array of a large one takes 100 MB
+KEPT_SHAPES, LARGEST_KEPT = 2, 1 << 22  # a folder has few shapes; arrays of larger images take too many bytes
 
 
 def notch(y: SignalArray, inside: NoisyBins) -> SignalArray:
@@ -42,7 +44,7 @@ def wiener(y: SignalArray, inside: NoisyBins) -> SignalArray:
     # E log P = log S + bias, as P is the mean over C colours and each colour's power is exponential with mean S.
     bias = float(scipy.special.digamma(channels)) - math.log(channels)
     seen = _blurred(np.where(outside, np.log(power) - bias, 0), shape)[..., inside]
-    expected = np.exp(seen / _share(outside.tobytes(), shape)[inside])
+    expected = np.exp(seen / _kept(_share, shape)(outside.tobytes(), shape)[inside])
     damage = np.zeros(power.shape, np.float32)
     damage[..., inside] = 1 - expected / np.maximum(expected, power[..., inside])
     return _without(y, spectrum * damage, "ortho")
@@ -63,8 +65,13 @@ def _blurred(values: Array, shape: tuple[int, ...]) -> Array:
     A bin at distance d (in bins) has the weight (2^2 + d^2)^(-5/2). Near bins count most. In float64 the weights do
     not vanish in the middle of a band, however wide it is.
     """
-    smooth = scipy.fft.irfft2(values, s=shape) * _kernel(shape)
+    smooth = scipy.fft.irfft2(values, s=shape) * _kept(_kernel, shape)(shape)
     return np.asarray(scipy.fft.rfft2(smooth, overwrite_x=True).real)
+
+
+def _kept(function: Callable[..., Array], shape: tuple[int, ...]) -> Callable[..., Array]:
+    """Return `function`, or for large images the one that keeps nothing."""
+    return function if math.prod(shape) <= LARGEST_KEPT else unwrap(function)
 
 
 @lru_cache(maxsize=KEPT_SHAPES)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import tifffile
 from sagd_cli.data.folders import output_name
 from sagd_cli.data.image_writer import ImageWriter
 from sagd_cli.data.images import images_in, read_image
+from sagd_cli.data.ranges import Range
 from sagd_cli.errors import DataError
 
 fits = pytest.importorskip("astropy.io.fits", reason="astropy is not installed: pip install 'sagd[fits]'")
@@ -78,6 +80,67 @@ def test_scaled_integers_are_physical_values_and_come_back_exactly(tmp_path):
     with fits.open(tmp_path / "c.fits", do_not_scale_image_data=True) as hdus:
         np.testing.assert_array_equal(hdus[0].data == -32768, stored == -32768)
         assert set(np.unique(hdus[0].data)) == {-32768, -32767}
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "stored"),
+    [
+        ("int16", -99999, None),
+        ("int16", True, None),
+        ("int16", "none", None),
+        ("int16", -5.0, -5),
+        ("uint16", 65535, 32767),
+        ("uint16", -32768, -32768),
+        ("uint16", -99999, None),
+    ],
+)
+def test_blank_is_missing_data_where_the_type_has_it(tmp_path, kind, told, stored):
+    """Some files give it with BZERO in it; what no pixel can have is no value for missing data."""
+    pixels = KINDS[kind][0][0].copy()
+    zero = 32768 if kind == "uint16" else 0
+    pixels[3, 4:6] = -7 + zero if stored is None else stored + zero
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write(tmp_path / "a.fits", pixels, {"BLANK": told})
+    image = read_image(tmp_path / "a.fits")
+    assert (image.missing is None) == (stored is None)
+    if stored is not None:
+        np.testing.assert_array_equal(image.missing.where[0], pixels[::-1] == stored + zero)
+    copied(tmp_path / "a.fits", tmp_path / "b.fits")
+    assert (tmp_path / "b.fits").read_bytes() == (tmp_path / "a.fits").read_bytes()
+
+
+def test_scaled_integers_that_are_clipped_are_counted(tmp_path):
+    hdu = fits.PrimaryHDU(np.arange(-50, 50, dtype=np.int16).reshape(10, 10))
+    hdu.header.update({"BSCALE": -0.5, "BZERO": 3.0})
+    hdu.writeto(tmp_path / "a.fits")
+    image = read_image(tmp_path / "a.fits")
+    values = image.pixels.copy()
+    ends = 3 + 0.5 * 32768, 3 - 0.5 * 32767
+    values[0, 0, :8] = [*ends, ends[0] + 0.2, ends[1] - 0.2, ends[0] + 0.3, ends[1] - 0.3, 1e9, -1e9]
+    image = replace(image, range=Range(-1, 1))
+    assert image.clipped(values) == 4 / 100
+    with ImageWriter() as writer:
+        writer.write(image, values, tmp_path / "b.fits")
+    written = read_image(tmp_path / "b.fits").pixels
+    assert np.count_nonzero(np.abs(written - values) > 0.25) == 4
+
+
+def test_a_stack_that_is_given_up_tells_its_own_error(tmp_path):
+    """Its header, which astropy makes no checksum for, is an error of those that are whole alone."""
+    write(tmp_path / "a.fits", PLANES.astype(np.int16), {"FOO": 1}, checksum=True)
+    data = (tmp_path / "a.fits").read_bytes()
+    (tmp_path / "a.fits").write_bytes(
+        data.replace(b"FOO     = ".ljust(29) + b"1", b"FOO     = 'abc".ljust(30))
+    )
+    place, *_ = images_in(tmp_path / "a.fits")
+    image = read_image(*place)
+    with pytest.raises(KeyError, match="the real one"), ImageWriter() as writer:
+        writer.write(image, image.pixels, tmp_path / "b.fits")
+        raise KeyError("the real one")
+    with pytest.raises(DataError, match=r"a\.fits has a header for which astropy makes no checksum"):
+        copied(tmp_path / "a.fits", tmp_path / "b.fits")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.fits"]
 
 
 def test_the_first_image_changes_and_all_else_stays(tmp_path):

@@ -19,10 +19,10 @@ from sagd_cli.damage.measured_noise import measured_noise
 from sagd_cli.errors import Interrupted, UsageError
 from sagd_cli.model import ema
 from sagd_cli.restoration import learning
-from sagd_cli.restoration.folder_work import Places
 from sagd_cli.restoration.learning import Lesson, Turned, restoration_task, views_of
 from sagd_cli.restoration.omission import omit_files
 from sagd_cli.restoration.options import Omission
+from sagd_cli.restoration.places import Places
 from sagd_cli.restoration.prepare import Preparation
 from sagd_cli.restorer import calibration, estimates
 from sagd_cli.restorer.restoring_model import open_model

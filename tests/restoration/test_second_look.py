@@ -7,6 +7,8 @@ from support.synthetic import gaussian_fields, wave
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.errors import DataError
+from sagd_cli.library.arrays import Knowledge, restore
+from sagd_cli.restoration import prepared
 from sagd_cli.restoration.second_look import Looked, look_again
 from sagd_cli.spectral.grid import FrequencyGrid
 
@@ -96,6 +98,18 @@ def test_a_tone_that_drifts_is_followed_behind_the_first_disc(sagd, tmp_path):
     assert "found behind it" in result.err and record["left"] is None
     error = tifffile.imread(tmp_path / "o" / "a.tif") - clean
     assert error.std() < 0.3 * tone.std()
+
+
+def test_arrays_and_files_are_looked_at_again_alike(sagd, tmp_path, monkeypatch):
+    """Nobody told the noise, and one tone hides the other."""
+    monkeypatch.setattr(prepared, "found_noise", lambda signals: strongest(signals[0][0]))
+    image = sum(0.6 * 0.5**k * wave(GRID.shape, tone) for k, tone in enumerate(TONES[:2])).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    options = ("--estimate", "notch", "--range", "-1:1")
+    assert sagd("omit", tmp_path / "a.tif", *options, "--output", tmp_path / "o").code == 0
+    written = tifffile.imread(tmp_path / "o" / "a.tif")
+    restored = restore(image[None, None], None, estimate="notch", known=Knowledge(range=(-1, 1)))
+    assert np.array_equal(restored[0, 0], written) and np.abs(written).max() < 1e-5
 
 
 def test_a_clean_image_stays_bit_for_bit(sagd, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from support.gaussian_fields import SHAPE, fields
 
 from sagd_cli.errors import DataError
+from sagd_cli.restorer import untrained
 from sagd_cli.restorer.untrained import notch, wiener
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -30,6 +31,17 @@ def test_notch_empties_the_band_and_keeps_the_mean():
     assert removed.dtype == np.float32 and np.abs(left[..., 1:, 1:][..., inside[1:, 1:]]).max() < 1e-5
     np.testing.assert_allclose(removed.mean((-2, -1)), y.mean((-2, -1)), rtol=1e-5)
     np.testing.assert_allclose(left[..., ~inside], spectrum(y)[..., ~inside], atol=1e-5)
+
+
+def test_nothing_is_kept_of_large_images(monkeypatch):
+    inside, y = mask("0.3:0.5", SHAPE), drawn(2)
+    expected = wiener(y, inside)
+    for cached in (untrained._kernel, untrained._share):
+        assert cached.cache_info().currsize
+        cached.cache_clear()
+    monkeypatch.setattr(untrained, "LARGEST_KEPT", SHAPE[0] * SHAPE[1] - 1)
+    np.testing.assert_array_equal(wiener(y, inside), expected)
+    assert not untrained._kernel.cache_info().currsize + untrained._share.cache_info().currsize
 
 
 def test_the_wiener_estimate_takes_a_band_to_the_level_of_its_surroundings():

@@ -1,0 +1,61 @@
+"""Where one `sagd omit` reads and writes, and how its files are named."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sagd_cli.data.folders import output_name
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where `sagd omit` reads and writes.
+
+    The images of `source` are restored into `folder`. `truth` holds the true images, under the same names.
+    `uncertainty` and `removed` are folders for the deviations and for what was taken away, `run` the folder for the
+    learned model. `inputs` are further files and folders whose folder must not be written to. `extras` are further
+    files that are written, by their options.
+    """
+
+    source: Path
+    folder: Path
+    truth: Path | None = None
+    uncertainty: Path | None = None
+    removed: Path | None = None
+    run: Path | None = None
+    inputs: Sequence[Path] = ()
+    extras: Mapping[str, Path | None] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Path | None]:
+        """What decides the results: not where the journal is, what else is read, and what else is shown."""
+        return {
+            "source": self.source,
+            "truth": self.truth,
+            "uncertainty": self.uncertainty,
+            "removed": self.removed,
+            "run": self.run,
+        }
+
+    @property
+    def beside(self) -> dict[str, Path]:
+        """The folders of float images that are written beside the restored ones, by the keys of the JSON record."""
+        both = {"uncertainty": self.uncertainty, "removed": self.removed}
+        return {key: folder for key, folder in both.items() if folder is not None}
+
+    @property
+    def workspace(self) -> Path:
+        """The folder beside the output for what is learned, and for the journal, until the images are written."""
+        folder = self.folder.resolve()
+        return folder.with_name(f".{folder.name}-omission")
+
+
+def draw_names(path: Path, draws: int) -> list[str]:
+    """Return the file names of the `draws` results of an image: a.png, a.2.png and so on."""
+    name = Path(output_name(path))
+    return [name.name, *(f"{name.stem}.{k}{name.suffix}" for k in range(2, draws + 1))]
+
+
+def beside_name(path: Path) -> str:
+    """Return the file name of the float images that belong to an image."""
+    return f"{path.stem}.tiff"

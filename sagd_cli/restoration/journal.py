@@ -24,12 +24,12 @@ from sagd_cli.system.console import output
 from sagd_cli.system.files import append_text, real_path, reason_of, shown_path, write_text
 
 State = list[int]  # size in bytes and time of change (ns) of a file
-NO_SETTINGS = {"folder", "inputs", "extras"}  # of the places: where the journal is, what is read and shown
-OPTIONS = {"source": "INPUT", "learns": "--learn", "given": "--range", "uncertain": "--uncertainty"}
-OPTIONS |= dict.fromkeys(("run", "keeps_model"), "--save-model")
-NAME, LEARNED = "journal.jsonl", "[0-9a-f]" * 12  # `learning.folder_of`
-NOISE = "noise"  # the key of the files on which noise is measured, beside those of the images
-PATHS = {"input", "output", "uncertainty", "removed"}  # in a record
+_NO_SETTINGS = {"folder", "inputs", "extras"}  # of the places: where the journal is, what is read and shown
+_OPTIONS = {"source": "INPUT", "learns": "--learn", "given": "--range", "uncertain": "--uncertainty"}
+_OPTIONS |= dict.fromkeys(("run", "keeps_model"), "--save-model")
+_NAME, _LEARNED = "journal.jsonl", "[0-9a-f]" * 12  # `learning.folder_of`
+_NOISE = "noise"  # the key of the files on which noise is measured, beside those of the images
+_PATHS = {"input", "output", "uncertainty", "removed"}  # in a record
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Restored:
 
     def spelled(self, spell: Callable[[str], str]) -> "Restored":
         """Return the same with other spellings of all paths."""
-        record = {key: spell(value) if key in PATHS else value for key, value in self.record.items()}
+        record = {key: spell(value) if key in _PATHS else value for key, value in self.record.items()}
         files = {spell(file): state for file, state in self.files.items()}
         return Restored(spell(self.path), self.page, record, files)
 
@@ -80,7 +80,7 @@ class Journal:
         With `anew` it is empty. Raises UsageError where what a command of other settings or inputs has written is
         there, and where files were changed since.
         """
-        first, *others = _lines(places.workspace / NAME) or [None]
+        first, *others = _lines(places.workspace / _NAME) or [None]
         empty = cls(places.workspace, told, _spelling(places))
         if anew or first is None:
             return empty
@@ -115,7 +115,7 @@ class Journal:
                 ]
                 return f"{target} was begun {words[0]}, now {words[1]}"
         part = [*(self.seen or ()), *(one.place for one in self._entries)]
-        took_part = {NOISE, *(real_path(place.path) for place in part)}
+        took_part = {_NOISE, *(real_path(place.path) for place in part)}
         before, now = old["files"], self.told["files"]
         for key in {**before, **now}:
             states, states_now = before.get(key, {}), now.get(key, {})
@@ -192,26 +192,26 @@ class Journal:
             path.unlink()
         places = [(real_path(path), page) for path, page in self.seen]
         first = {"told": self.told, "measured": self.measured, "seen": places}
-        write_text(self.folder / NAME, _line(first) + "".join(map(_batch_line, self._sound)))
+        write_text(self.folder / _NAME, _line(first) + "".join(map(_batch_line, self._sound)))
 
     def add(self, batch: Sequence[Restored]) -> None:
         """Add images that were restored together, whose files are there."""
         if self.writes and batch:
-            append_text(self.folder / NAME, _batch_line(batch))
+            append_text(self.folder / _NAME, _batch_line(batch))
             for file in (file for one in batch for file, state in one.files.items() if state):
                 kept_images(self.folder, Path(file)).remove()
 
     def remove(self) -> None:
         """Remove the journal, and what was learned beside it, also with other settings."""
-        for path in (self.folder / NAME, *self.folder.glob("*.images")):
+        for path in (self.folder / _NAME, *self.folder.glob("*.images")):
             path.unlink(missing_ok=True)
-        for path in self.folder.glob(LEARNED):
+        for path in self.folder.glob(_LEARNED):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def journal_in(folder: Path) -> str:
     """Return `folder` as text where it holds a journal, "" where not."""
-    return shown_path(folder) if (folder / NAME).exists() else ""
+    return shown_path(folder) if (folder / _NAME).exists() else ""
 
 
 def file_state(path: Path | str) -> State | None:
@@ -230,16 +230,19 @@ def told_by(
 
     A setting that was given has the text that says it, and what it has in common with the same one spelled otherwise.
     """
-    given = {**vars(omission), **{k: v for k, v in vars(places).items() if k not in NO_SETTINGS}}
+    given = {**vars(omission), **{k: v for k, v in vars(places).items() if k not in _NO_SETTINGS}}
     settings = {"version": (f"version {__version__}", __version__)}
     for name, value in given.items():
         if value is not None and value is not False:
-            option = OPTIONS.get(name) or f"--{name.replace('_', '-')}"
+            option = _OPTIONS.get(name) or f"--{name.replace('_', '-')}"
             text, same = _texts(value)
             settings[option] = (f"--band {AUTO}" if value == AUTO else f"{option} {text}".strip(), same)
     sources = [part.source for part in getattr(omission.noise, "parts", ())]
     noise = chain(*(list_images(Path(one.path)) for one in sources if isinstance(one, MeasuredNoise)))
-    files = {NOISE: [*noise], **{real_path(path): [path, truths.get(path)] for path in images}}
+    files: dict[str, list[Path | None]] = {
+        _NOISE: [*noise],
+        **{real_path(path): [path, truths.get(path)] for path in images},
+    }
     states = {
         key: {real_path(path): file_state(path) for path in paths if path} for key, paths in files.items()
     }

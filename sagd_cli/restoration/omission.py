@@ -87,7 +87,10 @@ def _omitted(
     work.outcome.say_clipped(output)
     work.outcome.say_copied(output)
     if work.outcome.failed:
-        output.note(f"what was done is kept in {places.workspace}: the same command tries again what failed")
+        if journal.writes:
+            output.note(
+                f"what was done is kept in {places.workspace}: the same command tries again what failed"
+            )
         return work.result(), kept
     journal.remove()
     return work.result(), kept

@@ -239,13 +239,9 @@ def told_by(
             settings[option] = (f"--band {AUTO}" if value == AUTO else f"{option} {text}".strip(), same)
     sources = [part.source for part in getattr(omission.noise, "parts", ())]
     noise = chain(*(list_images(Path(one.path)) for one in sources if isinstance(one, MeasuredNoise)))
-    files: dict[str, list[Path | None]] = {
-        _NOISE: [*noise],
-        **{real_path(path): [path, truths.get(path)] for path in images},
-    }
-    states = {
-        key: {real_path(path): file_state(path) for path in paths if path} for key, paths in files.items()
-    }
+    files = {real_path(path): [one for one in (path, truths.get(path)) if one] for path in images}
+    files[_NOISE] = [*noise]
+    states = {key: {real_path(one): file_state(one) for one in some} for key, some in files.items()}
     return {"settings": settings, "files": states}
 
 

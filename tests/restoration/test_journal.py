@@ -363,9 +363,3 @@ def test_where_no_journal_can_be_kept_one_fault_is_said(sagd, inputs, monkeypatc
     done = sagd("omit", inputs / "folder", *OMIT, "--output", place / "o")
     assert done.code == (0 if is_there else 1)
     assert ("starts anew" in done.err) == is_there and ("o cannot be written" in done.err) != is_there
-
-
-def test_what_other_settings_learned_goes_too(sagd, inputs, tmp_path):
-    (tmp_path / ".o-omission" / "0123456789ab").mkdir(parents=True)
-    assert sagd("omit", inputs / "folder", *OMIT, "--output", tmp_path / "o").code == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["o"]

@@ -208,13 +208,15 @@ class Collection:
                 outcome.fail(place, error, output)
 
 
-def collect(paths: Sequence[Path], given: Range | None, output: Output) -> Collection:
+def collect(
+    paths: Sequence[Path], given: Range | None, output: Output, seen: Sequence[ImagePlace] | None = None
+) -> Collection:
     """Read some of the images in the files `paths`, and decide the ranges by them; `given` is what the user says.
 
-    A note tells of ranges that were found from the values.
+    Those at `seen` are read, where they are told. A note tells of ranges that were found from the values.
     """
     places = [place for path in paths for place in images_in(path)]
-    some = some_images(places)
+    some = some_images(places) if seen is None else [read_image(*place) for place in seen]
     survey = RangeSurvey(given)
     for image in some:
         survey.add(image.pixels, image.range)

@@ -13,7 +13,7 @@ from sagd_cli.data.kept_images import KeptImages
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.files.layout import StackForm
 from sagd_cli.files.metadata import Metadata
-from sagd_cli.system.files import atomic_path, shown_path
+from sagd_cli.system.files import atomic_path, real_path, shown_path
 
 
 @dataclass
@@ -73,7 +73,7 @@ class NoWriter(ImageWriter):
 
 def kept_images(folder: Path, path: Path) -> KeptImages:
     """Return the images in `folder` that are kept of the stack that will be at `path`."""
-    return KeptImages(folder / f"{sha256(str(path).encode()).hexdigest()[:16]}.images")
+    return KeptImages(folder / f"{sha256(real_path(path).encode()).hexdigest()[:16]}.images")
 
 
 class _OpenStack:

@@ -40,6 +40,7 @@ from sagd_cli.files.formats import (
 from sagd_cli.files.layout import StackForm
 from sagd_cli.files.metadata import NOTHING, Metadata
 from sagd_cli.system.console import output
+from sagd_cli.system.failures import foreseen
 from sagd_cli.system.files import atomic_path, reason_of, shown_path
 
 
@@ -283,5 +284,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "Free some space, or choose another output folder."
-        raise SagdError(f"{shown_path(path)} cannot be written: {reason_of(error)}", hint) from error
+        known = foreseen(error)
+        raise SagdError(
+            f"{shown_path(path)} cannot be written: {reason_of(error)}",
+            (known and known.hint) or "Choose another output folder.",
+        ) from error

@@ -12,6 +12,7 @@ from zlib import crc32
 import numpy as np
 from numpy.lib import format as npy
 
+from sagd_cli.data.images import naming
 from sagd_cli.files.metadata import Metadata, Tag
 
 
@@ -22,12 +23,13 @@ class KeptImages:
     path: Path
 
     def add(self, samples: np.ndarray, metadata: Metadata) -> None:
-        """Append an image; when this returns, a kill does not lose it."""
+        """Append an image; when this returns, a kill does not lose it. Raises SagdError, which names the folder."""
         samples = np.ascontiguousarray(samples)
         head = {"crc": crc32(samples.data), "metadata": asdict(metadata)}
-        with self.path.open("ab") as file:
+        with naming(self.path.parent), self.path.open("ab") as file:
             file.write(json.dumps(head, default=bytes.hex).encode() + b"\n")
-            npy.write_array(file, samples, allow_pickle=False)
+            npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(samples))
+            file.write(samples.data)  # NumPy's own writing hides why it fails
 
     def count(self) -> int:
         """Return how many sound images there are before the first that is damaged."""

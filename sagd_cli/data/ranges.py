@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.files.layout import IMAGE_TYPES, INTEGER_TYPES
+from sagd_cli.system.console import told_apart
 
 Signal = NDArray[np.floating]  # an image (C, H, W), of which black is -1 and white is 1
 
@@ -260,10 +261,9 @@ class RangeSurvey:
             whole = type_range(np.dtype(name))
             by_type[name] = seen.range(np.dtype(name))
             if by_type[name] != whole or not whole.low <= seen.low <= seen.high <= whole.high:
-                remarks.append(
-                    f"the values of the {name} images go from {seen.low:.7g} to {seen.high:.7g}: black is taken as "
-                    f"{by_type[name].low:.7g} and white as {by_type[name].high:.7g}"
-                )
+                (low, high), (black, white) = told_apart(seen.low, seen.high), told_apart(*by_type[name].ends)
+                values = f"the values of the {name} images go from {low} to {high}"
+                remarks.append(f"{values}: black is taken as {black} and white as {white}")
         return Ranges(by_type, tuple(remarks))
 
 

@@ -1,10 +1,10 @@
 """What one `sagd omit` has done, kept beside its output until all is done, so that the same command goes on."""
 
 import json
+import shutil
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import chain, groupby
@@ -16,14 +16,20 @@ from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.measured_noise import MeasuredNoise
 from sagd_cli.data.folders import list_images
 from sagd_cli.data.image_writer import kept_images
-from sagd_cli.data.images import ImagePlace
+from sagd_cli.data.images import ImagePlace, naming
 from sagd_cli.errors import UsageError
-from sagd_cli.restoration.options import Omission
+from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.places import Places
+from sagd_cli.restoration.truth import CleanImages
 from sagd_cli.system.console import output
-from sagd_cli.system.files import append_text, reason_of, shown_path, try_lock, write_text
+from sagd_cli.system.files import append_text, real_path, reason_of, shown_path, write_text
 
 State = list[int]  # size in bytes and time of change (ns) of a file
+_OPTIONS = {"source": "INPUT", "learns": "--learn", "given": "--range", "uncertain": "--uncertainty"}
+_OPTIONS |= dict.fromkeys(("run", "keeps_model"), "--save-model")
+_NAME, _LEARNED = "journal.jsonl", "[0-9a-f]" * 12  # `learning.folder_of`
+_NOISE = "noise"  # the key of the files on which noise is measured, beside those of the images
+_PATHS = {"input", "output", "uncertainty", "removed"}  # in a record
 
 
 @dataclass(frozen=True)
@@ -43,37 +49,95 @@ class Restored:
         """Where the image was read."""
         return ImagePlace(Path(self.path), self.page)
 
+    def spelled(self, spell: Callable[[str], str]) -> "Restored":
+        """Return the same with other spellings of all paths."""
+        record = {key: spell(value) if key in _PATHS else value for key, value in self.record.items()}
+        files = {spell(file): state for file, state in self.files.items()}
+        return Restored(spell(self.path), self.page, record, files)
+
 
 @dataclass
 class Journal:
     """The journal in `folder`: lines of JSON, the first of which is what the command was `told` and has `measured`.
 
-    Each further line lists images that were restored together, and is written after all their files. They are done
-    while each file is as it was left, or is a stack that is not whole, of which that many images are kept.
+    It was measured on the images `seen`. Each further line lists images that were restored together, and is written
+    after all their files. They are done while each file is as it was left, or is a stack that is not whole, of which
+    that many images are kept. The journal knows all files under their `real_path`; `spell` gives that of this command.
     """
 
     folder: Path
     told: Mapping[str, Any]
+    spell: Callable[[str], str] = str
     measured: Mapping[str, Any] | None = None
+    seen: Sequence[ImagePlace] | None = None
     batches: Sequence[Sequence[Restored]] = ()
     writes: bool = field(default=False, init=False)
 
     @classmethod
-    def opened(cls, folder: Path, target: Path, told: Mapping[str, Any], anew: bool) -> "Journal":
-        """Return the journal of a command that writes to `target`: an empty one, or what the same command left.
+    def opened(cls, places: Places, told: Mapping[str, Any], anew: bool) -> "Journal":
+        """Return the journal of a command that writes to `places`: an empty one, or what the same command left.
 
-        With `anew` it is empty. Raises UsageError where a command of other settings or inputs left one.
+        With `anew` it is empty. Raises UsageError where what a command of other settings or inputs has written is
+        there, and where files were changed since.
         """
-        first, *others = _lines(folder / "journal.jsonl") or [None]
+        first, *others = _lines(places.workspace / _NAME) or [None]
+        empty = cls(places.workspace, told, _spelling(places))
         if anew or first is None:
-            return cls(folder, told)
-        _check_same(first["told"], told, target)
-        return cls(folder, told, first["measured"], [[Restored(**one) for one in line] for line in others])
+            return empty
+        seen = [ImagePlace(Path(empty.spell(path)), page) for path, page in first["seen"]]
+        batches = [[Restored(**one).spelled(empty.spell) for one in line] for line in others]
+        left = replace(empty, measured=first["measured"], seen=seen, batches=batches)
+        fault = left._fault(first["told"], shown_path(places.folder))
+        if fault and not left._is_there:
+            return empty
+        if fault:
+            raise UsageError(fault, "Give the same command to go on, or start anew with --force.")
+        changed = [file for file, state in left._states.items() if file_state(file) not in (None, state)]
+        if changed:
+            hint = "Move it away to have it made again, or replace all with --force."
+            raise UsageError(f"{shown_path(Path(changed[0]))} was changed since it was written", hint)
+        return left
+
+    def _fault(self, old: Mapping[str, Any], target: str) -> str | None:
+        """Return in what an earlier command was `told` other things.
+
+        Files in which nothing was seen or restored took no part, and may be others or none now.
+        """
+        before, now = old["settings"], self.told["settings"]
+        for option in {**before, **now}:
+            (one, same), (other, same_now) = before.get(option, ("", None)), now.get(option, ("", None))
+            if same != same_now:
+                if one == other:
+                    return f"{one} is not what it was when {target} was begun"
+                words = [
+                    f"with {text}" if text else f"without {(one or other).split()[0]}"
+                    for text in (one, other)
+                ]
+                return f"{target} was begun {words[0]}, now {words[1]}"
+        part = [*(self.seen or ()), *(one.place for one in self._entries)]
+        took_part = {_NOISE, *(real_path(place.path) for place in part)}
+        before, now = old["files"], self.told["files"]
+        for key in {**before, **now}:
+            states, states_now = before.get(key, {}), now.get(key, {})
+            for path in {**states, **states_now}:
+                if states.get(path) != states_now.get(path) and (key in took_part or key not in before):
+                    return f"{shown_path(Path(self.spell(path)))} is not what it was when {target} was begun"
+        return None
 
     @property
-    def goes_on(self) -> bool:
-        """Whether an earlier command left something to go on with."""
-        return self.measured is not None
+    def _entries(self) -> list[Restored]:
+        return [*chain.from_iterable(self.batches)]
+
+    @property
+    def _states(self) -> dict[str, State]:
+        """The files that were whole, as they were left."""
+        return {file: state for one in self._entries for file, state in one.files.items() if state}
+
+    @property
+    def _is_there(self) -> bool:
+        """Whether anything that was restored is there."""
+        files = {file for one in self._entries for file in one.files}
+        return any(Path(file).exists() for file in files) or any(self._kept(self._entries, ()).values())
 
     @cached_property
     def done(self) -> list[Restored]:
@@ -83,8 +147,7 @@ class Journal:
     @cached_property
     def _sound(self) -> list[Sequence[Restored]]:
         """The lines all of whose images are sound: restored with others an image may differ in its last digits."""
-        entries = [*chain.from_iterable(self.batches)]
-        states = {file: state for one in entries for file, state in one.files.items() if state}
+        entries, states = self._entries, self._states
         whole = {file for file, state in states.items() if file_state(file) == state}
         kept = self._kept([one for one in entries if not whole.issuperset(one.files)], whole)
 
@@ -118,49 +181,43 @@ class Journal:
             if not is_done:
                 yield [*run]
 
-    @contextmanager
-    def writing(self, measured: Mapping[str, Any]) -> Iterator[None]:
-        """Keep the journal, from what was `measured` on; a note says where that cannot be.
-
-        Raises UsageError where another process keeps it.
-        """
+    def begin(self, measured: Mapping[str, Any], seen: Iterable[ImagePlace], target: Path) -> None:
+        """Keep the journal, from what was `measured` on; a note says where that cannot be, but the output can."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            output().note(
-                f"when stopped, this starts anew: {self.folder} cannot be made ({reason_of(error)})"
-            )
-            yield
+            with naming(target):
+                target.mkdir(parents=True, exist_ok=True)
+            why = f"{self.folder} cannot be made ({reason_of(error)})"
+            output().note(f"when stopped, this starts anew: {why}")
             return
-        with try_lock(self.folder / "lock") as is_free:
-            if not is_free:
-                raise UsageError("another command writes the same output", "Wait for its end.")
-            self.writes, self.measured = True, self.measured or measured
-            kept = {kept_images(self.folder, Path(file)).path for file in self.begun}
-            for path in {*self.folder.glob("*.images")} - kept:
-                path.unlink()
-            first = {"told": self.told, "measured": self.measured}
-            lines = [first, *([asdict(one) for one in batch] for batch in self._sound)]
-            write_text(self._path, "".join(map(_line, lines)))
-            yield
+        self.writes, self.measured = True, self.measured or measured
+        self.seen = [*seen] if self.seen is None else self.seen
+        kept = {kept_images(self.folder, Path(file)).path for file in self.begun}
+        for path in {*self.folder.glob("*.images")} - kept:
+            path.unlink()
+        places = [(real_path(path), page) for path, page in self.seen]
+        first = {"told": self.told, "measured": self.measured, "seen": places}
+        write_text(self.folder / _NAME, _line(first) + "".join(map(_batch_line, self._sound)))
 
     def add(self, batch: Sequence[Restored]) -> None:
         """Add images that were restored together, whose files are there."""
         if self.writes and batch:
-            append_text(self._path, _line([asdict(one) for one in batch]))
+            append_text(self.folder / _NAME, _batch_line(batch))
             for file in (file for one in batch for file, state in one.files.items() if state):
                 kept_images(self.folder, Path(file)).remove()
 
     def remove(self) -> None:
-        """Remove the journal, and its folder unless something else lies there."""
-        for path in (self._path, self.folder / "lock", *self.folder.glob("*.images")):
+        """Remove the journal, and what was learned beside it, also with other settings."""
+        for path in (self.folder / _NAME, *self.folder.glob("*.images")):
             path.unlink(missing_ok=True)
-        with suppress(OSError):
-            self.folder.rmdir()
+        for path in self.folder.glob(_LEARNED):
+            shutil.rmtree(path, ignore_errors=True)
 
-    @property
-    def _path(self) -> Path:
-        return self.folder / "journal.jsonl"
+
+def journal_in(folder: Path) -> str:
+    """Return `folder` as text where it holds a journal, "" where not."""
+    return shown_path(folder) if (folder / _NAME).exists() else ""
 
 
 def file_state(path: Path | str) -> State | None:
@@ -172,39 +229,63 @@ def file_state(path: Path | str) -> State | None:
     return [found.st_size, found.st_mtime_ns]
 
 
-def told_by(omission: Omission, places: Places, files: Iterable[Path]) -> dict[str, Any]:
-    """Return what decides the results of a command: its settings, and the states of the `files` that it reads."""
-    settings = {key: str(value) for key, value in {**vars(omission), **places.settings}.items()}
-    read = [*files]
-    if isinstance(omission.noise, NoiseSpectrum):
-        sources = [part.source for part in omission.noise.parts]
-        read += chain(*(list_images(Path(one.path)) for one in sources if isinstance(one, MeasuredNoise)))
-    if omission.reference is not None:
-        pixels = sha256(
-            b"".join(sha256(image.pixels.tobytes()).digest() for image in omission.reference.images)
+def told_by(
+    omission: Omission, places: Places, images: Sequence[Path], truths: Mapping[Path, Path]
+) -> dict[str, Any]:
+    """Return what decides the results of a command: its settings, and the states of the files that it reads.
+
+    A setting that was given has the text that says it, and what it has in common with the same one spelled otherwise.
+    """
+    given = {**vars(omission), **places.settings}
+    settings = {"version": (f"version {__version__}", __version__)}
+    for name, value in given.items():
+        if value is not None and value is not False:
+            option = _OPTIONS.get(name) or f"--{name.replace('_', '-')}"
+            text, same = _texts(value)
+            settings[option] = (f"--band {AUTO}" if value == AUTO else f"{option} {text}".strip(), same)
+    sources = [part.source for part in getattr(omission.noise, "parts", ())]
+    noise = chain(*(list_images(Path(one.path)) for one in sources if isinstance(one, MeasuredNoise)))
+    files = {real_path(path): [one for one in (path, truths.get(path)) if one] for path in images}
+    files[_NOISE] = [*noise]
+    states = {key: {real_path(one): file_state(one) for one in some} for key, some in files.items()}
+    return {"settings": settings, "files": states}
+
+
+def _texts(value: Any) -> tuple[str, str]:
+    """Return the text of a setting, and what it has in common with the same one spelled otherwise."""
+    if value is True:
+        return "", ""
+    if isinstance(value, Path):
+        return str(value), real_path(value.resolve())
+    if isinstance(value, CleanImages):
+        pixels = (
+            image.pixels.tobytes() + f"{image.range}{value.have_unit}".encode() for image in value.images
         )
-        settings["reference"] = f"{omission.reference.data} {pixels.hexdigest()[:16]}"
-    if omission.model is not None:
-        weights = omission.model.model.network.state_dict().values()
-        hashes = (sha256(tensor.cpu().numpy().tobytes()).digest() for tensor in weights)
-        settings["model"] = f"{omission.model.name} {sha256(b''.join(hashes)).hexdigest()[:16]}"
-    return {
-        "settings": {"version": __version__, **settings},
-        "inputs": {str(path): file_state(path) for path in read},
-    }
+        return value.data.subject, _hash(pixels)
+    if isinstance(value, NoiseSpectrum):
+        same = text = str(value)
+        for source in (part.source for part in value.parts if isinstance(part.source, MeasuredNoise)):
+            same = same.replace(str(source), str(replace(source, path=str(Path(source.path).resolve()))))
+        return text, same
+    if hasattr(value, "model"):  # a RestoringModel, whose module imports torch
+        weights = value.model.network.state_dict().values()
+        return value.name, _hash(tensor.cpu().numpy().tobytes() for tensor in weights)
+    return str(value), str(value)
 
 
-def _check_same(old: Mapping[str, Any], new: Mapping[str, Any], target: Path) -> None:
-    hint = "Give the same command to go on, or start anew with --force."
-    settings = {**old["settings"], **new["settings"]}
-    for key in settings:
-        before, now = (told["settings"].get(key) for told in (old, new))
-        if before != now:
-            raise UsageError(f"{shown_path(target)} was begun with {key} {before}, not {now}", hint)
-    for path in {**old["inputs"], **new["inputs"]}:
-        if old["inputs"].get(path) != new["inputs"].get(path):
-            changed = shown_path(Path(path))
-            raise UsageError(f"{changed} is not what it was when {shown_path(target)} was begun", hint)
+def _hash(parts: Iterable[bytes]) -> str:
+    return sha256(b"".join(sha256(part).digest() for part in parts)).hexdigest()[:16]
+
+
+def _spelling(places: Places) -> Callable[[str], str]:
+    """Return what spells real paths as this command names its folders."""
+    source = places.source if places.source.is_dir() else places.source.parent
+    typed = {folder.resolve(): folder for folder in (source, places.folder, *places.beside.values())}
+    return lambda path: str(typed.get(Path(path).parent, Path(path).parent) / Path(path).name)
+
+
+def _batch_line(batch: Sequence[Restored]) -> str:
+    return _line([asdict(one.spelled(real_path)) for one in batch])
 
 
 def _line(document: Any) -> str:
@@ -213,10 +294,7 @@ def _line(document: Any) -> str:
 
 def _lines(path: Path) -> list[Any]:
     """Return what the lines of a journal say, but what a kill left of the last one."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     found = []
     for line in text.splitlines():
         try:

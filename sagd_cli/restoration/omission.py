@@ -1,6 +1,5 @@
 """Omission: restore image files whose corruption lies in a known band (docs/theory.md, section 6)."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -12,14 +11,15 @@ from sagd_cli.data.image_writer import ImageWriter, NoWriter
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.folder_work import FolderWork
-from sagd_cli.restoration.journal import Journal, told_by
+from sagd_cli.restoration.journal import Journal, journal_in, told_by
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.places import Places, beside_name, draw_names
 from sagd_cli.restoration.prepare import Preparation
 from sagd_cli.restoration.truth import TrueImages
 from sagd_cli.run.manifest import has_run
 from sagd_cli.system.console import Output
-from sagd_cli.system.files import refuse_existing
+from sagd_cli.system.files import real_path, refuse_existing, sole_user
+from sagd_cli.system.signals import stop_at_once
 
 if TYPE_CHECKING:
     import torch
@@ -39,15 +39,27 @@ def omit_files(
     unchanged, except for rounding to their bit depth. A file that cannot be read is noted and skipped. Images are read
     a few at a time, so memory does not grow with their number. `device` gives the device of the model, if one is used.
     The same command goes on where one was stopped; other existing output is replaced only with `force`, and so is all
-    of it. Raises UsageError, before any work, when an output or a true image does not fit. Raises DataError when there
-    is nothing to omit.
+    of it. Raises UsageError, before any work, when an output or a true image does not fit, and when another process
+    writes there. Raises DataError when there is nothing to omit, Interrupted when a signal asks to stop.
     """
+    with stop_at_once(lambda: journal_in(places.workspace)), sole_user(places.workspace):
+        return _omitted(omission, places, device, force, output, shown)
+
+
+def _omitted(
+    omission: Omission,
+    places: Places,
+    device: "Callable[[], torch.device]",
+    force: bool,
+    output: Output,
+    shown: int,
+) -> tuple[dict[str, Any], list[RestoredImage]]:
     paths = list_images(places.source)
     truths = TrueImages.found(paths, places.truth, omission.given)
-    told = told_by(omission, places, [*paths, *truths.paths.values()])
-    journal = Journal.opened(places.workspace, places.folder, told, force)
-    _check_outputs(omission, places, paths, force or journal.goes_on)
-    images = collect(paths, omission.given, output)
+    told = told_by(omission, places, paths, truths.paths)
+    journal = Journal.opened(places, told, force)
+    _check_outputs(omission, places, paths, force or journal.measured is not None)
+    images = collect(paths, omission.given, output, journal.seen)
     truths.check(images.some)
     for remark in truths.ranges.remarks:
         output.note(f"true images: {remark}")
@@ -55,7 +67,7 @@ def omit_files(
         omission, places.source, images.some, device, output, places.workspace, places.run, journal.measured
     )
     prepared = preparation.prepared()
-    measured = preparation.measured(prepared)
+    measured, seen = preparation.measured(prepared), [image.place for image in images.some]
     del preparation  # with the images that were read for it
     images = images.trimmed()
     kept = list[RestoredImage]()
@@ -64,8 +76,8 @@ def omit_files(
         again = FolderWork(prepared, places, truths, Output(quiet=True), NoWriter())
         kept = [*islice(again.restored(images.read(again.outcome, again.output)), shown)]
         shown = 0
+    journal.begin(measured, seen, places.folder)
     with (
-        journal.writing(measured),
         output.progress("omit", len(images.places), len(journal.done)) as bar,
         ImageWriter(journal.folder if journal.writes else None, journal.begun) as writer,
     ):
@@ -78,11 +90,12 @@ def omit_files(
     work.outcome.say_clipped(output)
     work.outcome.say_copied(output)
     if work.outcome.failed:
-        output.note(f"what was done is kept in {places.workspace}: the same command tries again what failed")
+        if journal.writes:
+            output.note(
+                f"what was done is kept in {places.workspace}: the same command tries again what failed"
+            )
         return work.result(), kept
-    if prepared.learned_in is not None:
-        shutil.rmtree(prepared.learned_in, ignore_errors=True)
-    journal.remove()  # but not what another command learns there
+    journal.remove()
     return work.result(), kept
 
 
@@ -102,7 +115,7 @@ def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], fo
         check_output_folder(folder, names, force, inputs)
         written |= {folder, *(folder / name for name in names)}
     for option, path in places.extras.items():
-        if path is not None and path.parent.resolve() / path.name in written:
+        if path is not None and Path(real_path(path)) in written:
             raise UsageError(
                 f"{path} would be written by {option} and among the images",
                 f"Choose another name for {option}.",

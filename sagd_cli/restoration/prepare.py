@@ -173,7 +173,7 @@ class Preparation:
 
     def _with_model(self, noise: NoiseSpectrum, strength: Strength | None, learns: bool) -> Prepared:
         """Prepare to use the model that was given, one that is learned, or the one in the package."""
-        prepared, model, learned_in = self._without_model(noise, strength), self.omission.model, None
+        prepared, model = self._without_model(noise, strength), self.omission.model
         if learns and inf in noise.levels:
             raise DataError(
                 f"the band {(noise.band or noise).shown} is lost in all images, and they cannot say what was there",
@@ -181,12 +181,12 @@ class Preparation:
             )
         knowledge = "self-supervised" if learns else "reference" if model is None else "model"
         if model is None and (learns or self.omission.reference is not None):
-            model, learned_in = self._learned(noise)
+            model = self._learned(noise)
         if model is None:
             return self._with_package(prepared)
         model.check(noise, self.omission.walks_path)
         model.check_measured(noise)
-        return replace(_with(prepared, model, knowledge), learned_in=learned_in)
+        return _with(prepared, model, knowledge)
 
     def _with_package(self, prepared: Prepared) -> Prepared:
         return replace(prepared, model=self._packaged, knowledge="restorer")
@@ -199,7 +199,7 @@ class Preparation:
         )
         return packaged_model(self.device())
 
-    def _learned(self, noise: NoiseSpectrum) -> "tuple[RestoringModel, Path | None]":
+    def _learned(self, noise: NoiseSpectrum) -> "RestoringModel":
         """Learn a model from clean images; without any, from the damaged ones (docs/theory.md, section 6.3)."""
         # What trains takes a fifth of a second to import, and most calls learn nothing.
         from sagd_cli.restoration.learning import Lesson, folder_of, learned, restoration_task
@@ -220,7 +220,7 @@ class Preparation:
             raise UsageError(error.message, "Choose another --save-model.") from None
         if self.run is not None:
             self.output.note(f"the model is kept in {self.run}")
-        return model, path if self.run is None else None
+        return model
 
     def _with_uncertainty(self, prepared: Prepared) -> Prepared:
         """Calibrate the deviations on clean images; use images that were not learned from if there are enough."""

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import inf
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -53,9 +52,8 @@ class Prepared:
 
     `noise`: that of all images (None: each image has its own, which is found in it). `strength`: that of `noise`, where
     it was measured or told as one number. `knowledge`: what the restorer knows images from, for the JSON object.
-    `learned_in`: the folder of what was learned for this call alone, which keeps nothing. `model` gives the model, and
-    is not called before an image needs it (None: an estimate without a model). Its deviations have a `floor`. `left` is
-    what was still found in restored images.
+    `model` gives the model, and is not called before an image needs it (None: an estimate without a model). Its
+    deviations have a `floor`. `left` is what was still found in restored images.
     """
 
     omission: Omission
@@ -67,7 +65,6 @@ class Prepared:
     knowledge: str = ""
     floor: float = 0.0
     gauge: Gauge | None = None
-    learned_in: Path | None = None
     left: NoiseSpectrum | None = None
     _one_at_a_time: Lock = field(default_factory=Lock)  # its model uses all cores, or the only device
 

@@ -17,7 +17,8 @@ PART_HEADINGS = ("part", "direction", "period", "strength", "grey levels of 255"
 def omission_text(result: Mapping[str, Any]) -> RenderableType:
     """The images, the noise, the method and what was gained; of few images, a table of the parts in each."""
     files = result["files"]
-    lines = [f"{result['output']}: {len(files)} images, {_noise(result)}, {result['method']}"]
+    found = f"{len(files)} images, {_noise(result)}, {result['method']}" if files else "nothing restored"
+    lines = [f"{result['output']}: {found}"]
     if "psnr_mean" in result:
         lines.append(f"PSNR {result['psnr_before_mean']:.2f} dB before, {result['psnr_mean']:.2f} dB after")
         lines.append(f"SSIM {result['ssim_before_mean']:.4f} before, {result['ssim_mean']:.4f} after")

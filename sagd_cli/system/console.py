@@ -22,6 +22,12 @@ def binary_size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
+def told_apart(low: float, high: float) -> tuple[str, str]:
+    """Return two numbers as text, in the fewest digits from 7 on that tell them apart."""
+    digits = next(n for n in range(7, 18) if low == high or f"{low:.{n}g}" != f"{high:.{n}g}")
+    return f"{low:.{digits}g}", f"{high:.{digits}g}"
+
+
 def _plain(message: str) -> str:
     """Return a message that a terminal shows as it is: names of files may hold its codes, or rich's markup."""
     return escape("".join(char if _is_shown(char) else ascii(char)[1:-1] for char in message))

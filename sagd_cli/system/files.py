@@ -19,6 +19,11 @@ def has_suffix(path: Path | str, *suffixes: str) -> bool:
     return Path(path).suffix.lower() in suffixes
 
 
+def real_path(path: Path | str) -> str:
+    """Return what all spellings of a path have in common; the file itself may be a link."""
+    return str(Path(path).parent.resolve() / Path(path).name)
+
+
 def refuse_inputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
     """Raise UsageError when an output is one of the files `inputs`, or the same file as another output.
 
@@ -26,20 +31,20 @@ def refuse_inputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
     spelling of a path, and through links. Raises UsageError on an output that is a folder, too. `inputs` is read only
     when an output exists.
     """
-    options: dict[Path | tuple[int, int], str] = {}
+    options: dict[str | tuple[int, int], str] = {}
     for option, path in outputs.items():
         if path is None or str(path) == "-":
             continue
         if path.is_dir():
             raise UsageError(f"{path} is a folder, and {option} writes a file", "Add the file's name.")
-        for place in (path.parent.resolve() / path.name, _identity(path)):
+        for place in (real_path(path), _identity(path)):
             other = option if place is None else options.setdefault(place, option)
             if other != option:
                 raise UsageError(f"{other} and {option} would both be written to {path}", "Name two files.")
     if not any(isinstance(place, tuple) for place in options):
         return
     for source in inputs:
-        option = options.get(_identity(source) or source, "")
+        option = options.get(_identity(source) or real_path(source), "")
         if option:
             raise UsageError(f"{outputs[option]} is where the input is", f"Choose another name for {option}.")
 
@@ -106,6 +111,30 @@ def try_lock(path: Path) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Lock `folder`, which is made, and removed when it is empty in the end; one that cannot be made is not locked.
+
+    Raises UsageError where another process holds it.
+    """
+    made = [folder, *(path for path in folder.parents if not path.exists())]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # who writes there says so
+        yield
+        return
+    with try_lock(folder / "lock") as is_free:
+        if not is_free:
+            raise UsageError("another command writes the same output", "Wait for its end.")
+        try:
+            yield
+        finally:
+            (folder / "lock").unlink(missing_ok=True)
+            with suppress(OSError):
+                for path in made:
+                    path.rmdir()
 
 
 def reason_of(error: BaseException) -> str:

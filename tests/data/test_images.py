@@ -824,16 +824,18 @@ def old_file(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["replace", "fsync"])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(old_file, monkeypatch, call):
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(old_file, monkeypatch, call, code):
     before = old_file.read_bytes()
 
     def fail(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, call, fail)
-    with pytest.raises(SagdError, match=r"x\.png cannot be written: No space left") as caught:
+    with pytest.raises(SagdError, match=rf"x\.png cannot be written: {os.strerror(code)}") as caught:
         save(old_file, noise((4, 4, 3), "uint8", 1))
-    assert caught.value.exit_code == 1 and "space" in caught.value.hint
+    assert caught.value.exit_code == 1
+    assert ("room" in caught.value.hint) == (code in (errno.ENOSPC, errno.EDQUOT))
     assert old_file.read_bytes() == before
     assert list(old_file.parent.iterdir()) == [old_file]
 

@@ -1,9 +1,12 @@
 """Images that are kept until their stack is whole: what was added comes back, and nothing that is damaged."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from sagd_cli.data.kept_images import KeptImages
+from sagd_cli.errors import SagdError
 from sagd_cli.files.layout import IMAGE_TYPES
 from sagd_cli.files.metadata import NOTHING, Metadata, Tag
 
@@ -59,3 +62,11 @@ def test_nothing_behind_a_fault_comes_back(tmp_path, at):
         kept.path.write_bytes(damaged)
         assert kept.count() == sound
         same([*kept.first(99)], given[:sound])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_said_and_the_folder_named(tmp_path):
+    (tmp_path / "a").symlink_to("/dev/full")
+    with pytest.raises(SagdError, match="No space left on device") as failed:
+        KeptImages(tmp_path / "a").add(np.zeros((99, 99, 3)), NOTHING)
+    assert str(tmp_path) in failed.value.message and "room" in failed.value.hint

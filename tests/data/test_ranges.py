@@ -1,5 +1,7 @@
 """Ranges of pixels: black is -1 and white is 1, whatever holds the image."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -145,6 +147,15 @@ def test_a_range_that_is_found_is_said(values, kind, expected):
     found, remarks = decided(values.astype(kind))
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-6)
     assert remarks == 1
+
+
+@pytest.mark.parametrize("low", [1.0, 1e6, -3.0])
+def test_what_is_said_of_a_range_tells_its_ends_apart(low):
+    survey = RangeSurvey()
+    survey.add(np.array([low, low + 2.6e-7 * abs(low)]))
+    said = re.search(r"from (\S+) to (\S+): .* as (\S+) and white as (\S+)$", survey.decided().remarks[0])
+    first, second, black, white = said.groups()
+    assert first == black == f"{low:.7g}" and second == white and float(white) > float(black)
 
 
 def test_what_the_user_says_goes_first_and_what_a_file_states_second():

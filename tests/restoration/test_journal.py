@@ -1,9 +1,13 @@
 """A command that was stopped goes on: nothing is done twice, and the end is that of a command that was not."""
 
+import errno
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +22,7 @@ from sagd_cli.restoration.measuring import Measuring
 from sagd_cli.restoration.options import Omission
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output
-from sagd_cli.system.files import try_lock
+from sagd_cli.system.files import sole_user
 
 SIDE, COUNT, TOGETHER = 32, 7, 2
 OMIT = ("--band", "stripe:horizontal,0,0", "--estimate", "wiener", "--json")
@@ -160,7 +164,7 @@ def test_what_is_not_as_it_was_left_is_restored_again(
     command = ("omit", inputs / name, *OMIT, "--output", tmp_path / "o")
     stopped(3, *command)
     if name == "folder":
-        (tmp_path / "o" / "1.tif").write_bytes(b"something else")
+        (tmp_path / "o" / "1.tif").unlink()
         again = ["0.tif", "1.tif", "4.tif", "5.tif", "6.tif"]
     else:
         (kept,) = (tmp_path / ".o-omission").glob("*.images")
@@ -195,16 +199,13 @@ def test_another_command_is_refused_unless_it_starts_anew(
     other = sagd(*command, "--estimate", "notch")
     assert (
         other.code == 2
-        and "o was begun with estimate wiener, not notch" in other.err
+        and "o was begun with --estimate wiener, now with --estimate notch" in other.err
         and "--force" in other.err
     )
     (tmp_path / "in" / "7.tif").write_bytes((tmp_path / "in" / "6.tif").read_bytes())
     other = sagd(*command)
     assert other.code == 2 and "7.tif is not what it was when" in other.err and "--force" in other.err
     (tmp_path / "in" / "7.tif").unlink()
-    with try_lock(tmp_path / ".o-omission" / "lock"):
-        busy = sagd(*command)
-    assert busy.code == 2 and "another command writes the same output" in busy.err
     assert files(tmp_path / "o") == before
     restored.clear()
     done = sagd(*command, "--force")
@@ -247,5 +248,129 @@ def test_the_kept_images_of_a_stack_are_counted_once(tmp_path, monkeypatch):
     counts = []
     monkeypatch.setattr(KeptImages, "count", lambda self: counts.append(self) or 9)
     done = [[journal.Restored("a.tif", page, {}, {"out.tif": None})] for page in range(9)]
-    assert len(journal.Journal(tmp_path, {}, {}, done).done) == 9
+    assert len(journal.Journal(tmp_path, {}, str, {}, batches=done).done) == 9
     assert len(counts) == 1
+
+
+def test_a_file_that_was_changed_since_is_not_overwritten(sagd, inputs, unbroken, stopped, tmp_path):
+    command = ("omit", inputs / "folder", *OMIT, "--output", tmp_path / "o")
+    stopped(3, *command)
+    mine = tmp_path / "o" / "1.tif"
+    mine.write_bytes(b"my own work")
+    refused = sagd(*command)
+    assert refused.code == 2 and "1.tif was changed since" in refused.err and "--force" in refused.err
+    assert mine.read_bytes() == b"my own work"
+    mine.unlink()
+    assert sagd(*command).code == 0 and files(tmp_path / "o") == unbroken(sagd, "folder")[0]
+
+
+@pytest.mark.parametrize("mended", ["replaced", "removed"])
+def test_a_file_that_could_not_be_read_may_be_mended(sagd, inputs, unbroken, tmp_path, mended):
+    """And a folder that holds another true image then; what was measured on stays compared."""
+    for name in ("in", "true"):
+        shutil.copytree(inputs / "folder", tmp_path / name)
+    bad = tmp_path / "in" / "3.tif"
+    bad.write_bytes(b"no image")
+    command = ("omit", tmp_path / "in", *OMIT, "--truth", tmp_path / "true", "--output", tmp_path / "o")
+    assert sagd(*command).code == 1
+    (tmp_path / "in" / "2.tif").touch()
+    other = sagd(*command)
+    assert other.code == 2 and "2.tif is not what it was when" in other.err
+    shutil.copystat(inputs / "folder" / "2.tif", tmp_path / "in" / "2.tif")
+    if mended == "replaced":
+        shutil.copy2(inputs / "folder" / "3.tif", bad)
+    else:
+        bad.unlink()
+    done = sagd(*command)
+    assert done.code == 0 and len(done.json["files"]) == COUNT - (mended == "removed"), done.err
+    expected, written = unbroken(sagd, "folder")[0], files(tmp_path / "o")
+    assert len(written) == COUNT - (mended == "removed")
+    assert all(len(expected[name]) == len(data) for name, data in written.items())
+    assert not (tmp_path / ".o-omission").exists()
+
+
+def test_what_was_restored_of_a_mended_file_is_compared_from_then_on(sagd, inputs, stopped, tmp_path):
+    shutil.copytree(inputs / "folder", tmp_path / "in")
+    (tmp_path / "in" / "0.tif").write_bytes(b"no image")
+    command = ("omit", tmp_path / "in", *OMIT, "--output", tmp_path / "o")
+    assert sagd(*command).code == 1
+    shutil.copy2(inputs / "folder" / "0.tif", tmp_path / "in" / "0.tif")
+    (tmp_path / "o" / "6.tif").unlink()
+    stopped(2, *command)
+    (tmp_path / "in" / "0.tif").touch()
+    other = sagd(*command)
+    assert other.code == 2 and "0.tif is not what it was when" in other.err
+
+
+def test_another_command_begins_anew_where_nothing_was_restored(sagd, inputs, unbroken, stopped, tmp_path):
+    command = ("omit", inputs / "folder", "--output", tmp_path / "o")
+    stopped(1, *command, "--band", "stripe:vertical,0,0", *OMIT[2:])
+    shutil.rmtree(tmp_path / "o")
+    assert (tmp_path / ".o-omission" / "journal.jsonl").exists()
+    done = sagd(*command, *OMIT)
+    assert done.code == 0 and files(tmp_path / "o") == unbroken(sagd, "folder")[0], done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["o"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_says_how_to_go_on(sagd, inputs, monkeypatch, tmp_path, signum):
+    monkeypatch.setattr(journal.Journal, "add", lambda *_: os.kill(os.getpid(), signum))
+    command = ("omit", inputs / "folder", *OMIT[:-1], "--output", tmp_path / "o")
+    stop = sagd(*command)
+    assert stop.code == 128 + signum and "Run the same command again to go on" in stop.err
+    monkeypatch.setattr(measuring, "noise_levels", lambda *_: os.kill(os.getpid(), signum))
+    stop = sagd(*command[:-1], tmp_path / "p" / "q")
+    assert stop.code == 128 + signum and "stopped" in stop.err and "go on" not in stop.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".o-omission", "o"]
+
+
+def test_two_commands_do_not_write_the_same_output(sagd, inputs, tmp_path):
+    command = ("omit", inputs / "stack", *OMIT, "--output", tmp_path / "o")
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / ".sagd-1.tif").write_bytes(b"of the other")
+    with sole_user(tmp_path / ".o-omission"):
+        busy = sagd(*command)
+    assert busy.code == 2 and "another command writes the same output" in busy.err
+    assert [path.name for path in tmp_path.iterdir()] == ["o"]
+
+
+def test_paths_may_be_spelled_otherwise(sagd, inputs, unbroken, stopped, restored, monkeypatch, tmp_path):
+    expected, said = unbroken(sagd, "both")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(inputs / "both", "in")
+    stopped(3, "omit", "in", *OMIT, "--output", "o", "--removed", "r")
+    (tmp_path / "d").mkdir()
+    monkeypatch.chdir("d")
+    restored.clear()
+    command = ("omit", "../in", *OMIT, "--output", "../o")
+    for options, words in (
+        ((), "with --removed r, now without --removed"),
+        (("--removed", "x"), "--removed x"),
+    ):
+        other = sagd(*command, *options)
+        assert other.code == 2 and words in other.err and not restored
+    done = sagd(*command, "--removed", tmp_path / "r")
+    assert done.code == 0 and len(restored) < len(json.loads(said)["files"]), done.err
+    assert files(tmp_path / "o") == expected
+    told = json.loads(done.out.replace(f"{tmp_path}/r/", ""))["files"]
+    for record in told:
+        record.pop("removed")
+    assert json.dumps(told).replace("../in", str(inputs / "both")).replace("../o", "PLACE/o") == json.dumps(
+        json.loads(said)["files"]
+    )
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_where_no_journal_can_be_kept_one_fault_is_said(sagd, inputs, monkeypatch, tmp_path, is_there):
+    place, make = tmp_path / "p", Path.mkdir
+    (place / "o" if is_there else place).mkdir(parents=True)
+
+    def refuse(path, **options):
+        if path.parent == place and not path.exists():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        make(path, **options)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    done = sagd("omit", inputs / "folder", *OMIT, "--output", place / "o")
+    assert done.code == (0 if is_there else 1)
+    assert ("starts anew" in done.err) == is_there and ("o cannot be written" in done.err) != is_there

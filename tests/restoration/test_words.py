@@ -33,6 +33,10 @@ def shown(text):
     return stream.getvalue()
 
 
+def test_nothing_is_said_of_images_when_all_failed():
+    assert shown(omission_text(result(0) | {"noise": None})) == "o: nothing restored\n"
+
+
 def test_of_few_images_each_part_is_listed():
     text = shown(omission_text(result(2)))
     assert text.startswith("o: 2 images, noise white, restorer-mean\n[0].png")

@@ -12,7 +12,7 @@ from support.interruption import hashes, stop_at
 from sagd_cli.errors import Interrupted
 from sagd_cli.sweep import processes
 from sagd_cli.system.console import Output
-from sagd_cli.system.signals import stop_on_signal
+from sagd_cli.system.signals import stop_at_once, stop_on_signal
 from sagd_cli.training.train import run_training
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
@@ -63,6 +63,18 @@ def test_under_nohup_the_work_goes_on():
         send(signal.SIGTERM)
         send(signal.SIGHUP)
         assert stop.signum == signal.SIGTERM
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("place", ["folder", ""])
+def test_work_that_a_signal_stops_at_once_says_how_to_go_on(signum, place):
+    with handled(signum, signal.SIG_DFL):
+        with pytest.raises(Interrupted, match="stopped") as stop, stop_at_once(lambda: place):
+            send(signum)
+            pytest.fail("not stopped")
+        assert signal.getsignal(signum) is signal.SIG_DFL
+    assert stop.value.exit_code == 128 + signum
+    assert place in stop.value.message and ("same command" in stop.value.hint) == bool(place)
 
 
 def test_a_training_whose_terminal_is_closed_is_saved_and_goes_on(tiny_config, tiny_run, tmp_path):

@@ -106,7 +106,7 @@ def omit(
         typer.Option(
             "--removed",
             metavar="DIR",
-            help="Write what was taken away, input less output in the units of the input, as float TIFF.",
+            help="Write what was taken away, input less output before rounding, in the input's units, as float TIFF.",
         ),
     ] = None,
     truth: Annotated[

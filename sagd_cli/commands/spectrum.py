@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sagd_cli.commands.common import ForceOption, PlotOption, common, refuse_read, single
+from sagd_cli.errors import SagdError
 from sagd_cli.spectral.grid import format_shape
 from sagd_cli.system.console import output
 
@@ -33,7 +34,8 @@ def spectrum(
 ) -> None:
     """Measure the power spectrum of data: radial average, power law with its standard error, peaks.
 
-    Images are read one at a time, twice. An array is (N, C, H, W); (N, C, T), (N, T) and (T,) are signals of length T.
+    Images are read one at a time, twice. Those that cannot be read are named and left out; the exit code is 1
+    then. An array is (N, C, H, W); (N, C, T), (N, T) and (T,) are signals of length T.
 
     Examples:
 
@@ -55,6 +57,9 @@ def spectrum(
     output().result(result, _description(data, found))
     if plot is not None:
         _plot(data, found, plot, force)
+    if found.measured.failed:
+        message = f"{found.measured.spectrum.count} ok, {found.measured.failed} failed"
+        raise SagdError(message, "The warnings above name the files.")
 
 
 def _plot(data: str, found: "Analysis", plot: Path, force: bool) -> None:

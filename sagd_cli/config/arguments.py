@@ -12,6 +12,7 @@ from sagd_cli.config.run import DatasetConfig
 from sagd_cli.config.validation import validate
 from sagd_cli.errors import ConfigError, UsageError, suggest
 from sagd_cli.plugin.registry import registry
+from sagd_cli.system.console import output
 from sagd_cli.system.files import has_suffix
 from sagd_cli.system.yaml import read_mapping
 
@@ -53,6 +54,8 @@ def parse_dataset(text: str) -> DatasetConfig:
     if name not in registry().names("dataset") or (name != text and is_path(Path.exists, text)):
         path, options = _path_and_options(text)
         return _checked("npy" if _is_array(path) else "folder", "train", {**options, "path": path})
+    if is_path(Path.is_dir, name):
+        output().once(f"{name} is the data set; there is also a folder of this name: ./{name}")
     words = split_list(text[len(name) + 1 :])
     splits = [word for word in words if "=" not in word]
     options = parse_options(word for word in words if "=" in word)

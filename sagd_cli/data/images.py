@@ -37,7 +37,7 @@ from sagd_cli.files.formats import (
     read_metadata,
     stack_form,
 )
-from sagd_cli.files.layout import StackForm
+from sagd_cli.files.layout import StackForm, metadata_of_axes
 from sagd_cli.files.metadata import NOTHING, Metadata
 from sagd_cli.system.console import output
 from sagd_cli.system.failures import foreseen
@@ -102,8 +102,10 @@ class Image:
         return changed_pixels(self.pixels, np.subtract(after, before, dtype=np.float64), self.range)
 
     def alone(self, pixels: np.ndarray) -> "Image":
-        """Return other pixels in the place of this image, with nothing of what belongs to these."""
-        return Image(pixels, None, self.path, page=self.page, stack=self.stack)
+        """Return other pixels in the place of this image, with nothing of what belongs to these but a stack's axes."""
+        is_stacked = self.stack is not None and self.alpha is None
+        metadata = metadata_of_axes(self.metadata) if is_stacked else NOTHING
+        return Image(pixels, None, self.path, metadata=metadata, page=self.page, stack=self.stack)
 
     @property
     def is_empty(self) -> bool:

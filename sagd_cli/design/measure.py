@@ -25,17 +25,19 @@ LARGEST_VALUE = 1e100  # so that powers, and sums of them, stay finite
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """A spectrum, and the data it was measured on."""
+    """A spectrum, and the data it was measured on, of which some images may have `failed`: they could not be read."""
 
     spectrum: Spectrum
     source: FilterSource
+    failed: int = 0
 
 
 @dataclass
 class _Survey:
     """What the first reading of images finds.
 
-    `count` is their number, `smallest` the smallest sides. `mean` is the mean image, None for images of several shapes.
+    `count` is the number of those that can be read, `smallest` the smallest sides. `mean` is the mean image, None
+    for images of several shapes.
     """
 
     images: Images
@@ -44,6 +46,10 @@ class _Survey:
     sha256: str
     smallest: tuple[int, ...]
     mean: Array | None
+
+    @property
+    def failed(self) -> int:
+        return len(self.images) - self.count
 
     def require_mean(self) -> Array:
         if self.mean is None:
@@ -65,6 +71,11 @@ def measure_diffused(data: str, output: Output, replicates: int = 0) -> Measurem
     """
     survey = _survey(data, output)
     mean = survey.require_mean()
+    if survey.failed:
+        raise DataError(
+            f"{survey.failed} of {len(survey.images)} images of {data} cannot be read",
+            "Mend them or take them away.",
+        )
     if survey.count < 2:
         raise DataError(
             f"{data} holds one image: how images vary cannot be told from it", "Give several images."
@@ -87,7 +98,7 @@ def measure_texture(data: str, output: Output, window: str = "hann") -> Measurem
 
     With the window `hann`, images of any size are covered by half-overlapping tiles, which are tapered against leakage
     from their borders. With `none`, images are taken as whole periodic fields of one size. Raises UsageError on another
-    window, DataError on images that cannot be measured.
+    window, DataError on images that cannot be measured. Files that cannot be read are left out and counted.
     """
     if window not in WINDOWS:
         raise UsageError(f"unknown window {window!r}", f"Windows are {' and '.join(WINDOWS)}.")
@@ -98,26 +109,28 @@ def measure_texture(data: str, output: Output, window: str = "hann") -> Measurem
     else:
         top = LARGEST_TILE[len(survey.smallest)]
         average = SpectrumAverage(tuple(min(side, top) for side in survey.smallest), hann=True)
-    return Measurement(_accumulate(survey, average, lambda signal: signal, output), survey.source())
+    spectrum = _accumulate(survey, average, lambda signal: signal, output)
+    return Measurement(spectrum, survey.source(), survey.failed)
 
 
 def _survey(data: str, output: Output) -> _Survey:
     images = stream_images(parse_dataset(data))
-    digest, shapes, total = ImageHash(len(images)), set[tuple[int, ...]](), np.zeros(())
+    digest, shapes, total, count = ImageHash(len(images)), set[tuple[int, ...]](), np.zeros(()), 0
     with output.progress("read", len(images)) as bar:
         for index, image in enumerate(images):
             signal = _checked(image, index, data)
             digest.add(image)
             shapes.add(image.shape)
             total = total + signal if len(shapes) == 1 else total
+            count = index + 1
             bar.advance()
     if not shapes:
         raise DataError(f"{data} holds no image")
     if len({len(shape) for shape in shapes}) > 1:
         raise DataError(f"the images of {data} differ in their number of axes")
     smallest = tuple(min(sides) for sides in zip(*(shape[1:] for shape in shapes), strict=True))
-    mean = total / len(images) if len(shapes) == 1 else None
-    return _Survey(images, data, len(images), digest.hexdigest(), smallest, mean)
+    mean = total / count if len(shapes) == 1 else None
+    return _Survey(images, data, count, digest.hexdigest(), smallest, mean)
 
 
 def _checked(image: NDArray[Any], index: int, data: str) -> Array:

@@ -12,7 +12,7 @@ from sagd_cli.damage.fields import Signals
 from sagd_cli.damage.strength import TINY
 from sagd_cli.damage.texture import texture
 from sagd_cli.data.images import Image
-from sagd_cli.detection.find_noise import find_offsets, is_drawn, is_steady
+from sagd_cli.detection.find_noise import find_offsets, is_drawn, is_steady, stands_out
 from sagd_cli.detection.short_lines import are_parallel, find_short_lines
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Band, Notch, Stripe
@@ -132,14 +132,14 @@ def _are_halftones(signals: Signals, period: float) -> bool:
 
 def _peaks(signals: Signals, spectrum: Spectrum) -> tuple[list[Notch | Stripe], Lattice | None]:
     """Return the peaks and stripes of a spectrum and their lattice; those that drift are found in blocks."""
-    peaks, lattice = find_peaks(spectrum.power, spectrum.grid, spectrum.fields)
+    peaks, lattice = _visible(spectrum)
     if min(spectrum.grid.shape) < 2 * LOCAL_SIDE:
         return _certain(peaks, peaks, signals), lattice
     average = SpectrumAverage((LOCAL_SIDE, LOCAL_SIDE), hann=True, replicates=0)
     for signal in signals:
         average.add(signal.astype(np.float64))
     local = average.result()
-    drifting = find_peaks(local.power, local.grid, local.fields)[0]
+    drifting, _ = _visible(local)
     parts, total = _certain(peaks, [*peaks, *drifting], signals), spectrum.grid.total(spectrum.power)
     for wide in _certain(drifting, [*peaks, *drifting], signals):
         if not isinstance(wide, Notch):
@@ -149,6 +149,12 @@ def _peaks(signals: Signals, spectrum: Spectrum) -> tuple[list[Notch | Stripe], 
         if whole > FAINTEST_DRIFT * total and _power_within(inside, wide, spectrum) < HELD * whole:
             parts = [*(part for part in parts if part not in inside), wide]
     return parts, lattice
+
+
+def _visible(spectrum: Spectrum) -> tuple[list[Peak], Lattice | None]:
+    """Return the stripes, the peaks that can be seen, and the lattice of all."""
+    peaks, lattice = find_peaks(spectrum.power, spectrum.grid, spectrum.fields)
+    return [peak for peak in peaks if isinstance(peak.part, Stripe) or stands_out(peak, spectrum)], lattice
 
 
 def _certain(peaks: Sequence[Peak], every: Sequence[Peak], signals: Signals) -> list[Notch | Stripe]:

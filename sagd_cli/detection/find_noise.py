@@ -19,7 +19,7 @@ from sagd_cli.detection.rings import find_rings
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import STRIPE_ANGLES, Band, Notch, Part, Stripe
 from sagd_cli.spectral.grid import Array, FrequencyGrid
-from sagd_cli.spectral.peaks import LOBE, find_peaks
+from sagd_cli.spectral.peaks import LOBE, Peak, find_peaks
 from sagd_cli.spectral.spectrum import Spectrum, SpectrumAverage, hann_taper
 
 SMALLEST_IMAGE = 16  # pixels along either side
@@ -29,6 +29,9 @@ COHERENT = 0.8  # share of its power that keeps its phase, and its height, from 
 FEW_VALUES, MOST_VALUES = 16, 1 << 20
 FLAT_SHARE = 0.5  # share of the neighbours that are equal; of 8 bits with noise of 1.2 steps it is a quarter
 MOST_TONES = 20  # more peaks are a texture, a screen or a drawing
+FAINTEST_TONE = (
+    0.3 / 127.5
+)  # a standard deviation that nobody sees; what mosaics leave in photographs is less
 FAINTEST_WHITE = 1.2 / 127.5  # nobody sees less, and few photographs have less
 
 
@@ -133,7 +136,9 @@ def _peaks(signals: Signals, spectrum: Spectrum, spared: NDArray[np.bool_]) -> l
     for peak in peaks if len(peaks) <= MOST_TONES else ():
         part = peak.part
         assert isinstance(part, Notch)
-        if spared[Notch(part.center, 0.0).mask(grid)].any() or not is_steady(signals, part.center):
+        if spared[Notch(part.center, 0.0).mask(grid)].any() or not stands_out(peak, spectrum):
+            continue
+        if not is_steady(signals, part.center):
             continue
         try:
             unit = part.mask(grid).astype(np.float64)
@@ -143,6 +148,15 @@ def _peaks(signals: Signals, spectrum: Spectrum, spared: NDArray[np.bool_]) -> l
         if strength.certain:
             found.append((part, strength))
     return found
+
+
+def stands_out(peak: Peak, spectrum: Spectrum) -> bool:
+    """Tell whether anybody could see an isolated peak, from what rises above its background."""
+    assert isinstance(peak.part, Notch)
+    grid = spectrum.grid
+    top = spectrum.power[Notch(peak.part.center, 0.0).mask(grid)].max()
+    above = np.maximum(spectrum.power - top / 10 ** (peak.excess_db / 10), 0)
+    return grid.mean(np.where(peak.part.mask(grid), above, 0.0)) >= FAINTEST_TONE**2
 
 
 def is_steady(signals: Signals, frequency: tuple[float, ...]) -> bool:

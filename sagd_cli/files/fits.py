@@ -77,7 +77,7 @@ class FitsForm:
         file.seek(self.start + number * self.values * dtype.itemsize)
         data = file.read(self.values * dtype.itemsize)
         if len(data) < self.values * dtype.itemsize:
-            raise DataError(f"ends before its plane {number + 1}", "It may be damaged.")
+            raise DataError("is cut off: the file ends before", "It may be damaged.")
         return np.frombuffer(data, dtype).reshape(self.shape)
 
     @property

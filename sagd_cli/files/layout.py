@@ -17,6 +17,7 @@ from sagd_cli.files.metadata import Metadata
 INTEGER_TYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32")
 IMAGE_TYPES = (*INTEGER_TYPES, "float16", "float32", "float64")
 MAX_PIXELS = 64_000_000
+_OF_AXES = (270, 282, 283, 296)  # tags: the description, resolutions and their unit
 _INCH = 0.0254  # metres
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 _JP2_EXIF, _JP2_XMP = b"JpgTiffExif->JP2", bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -181,6 +182,12 @@ def jp2_parts(data: bytes) -> tuple[bytes, bytes, bytes, tuple[float, float] | N
 def bare_avif(data: bytes) -> bytes:
     """Return an AVIF file whose EXIF is under a name that nothing knows: the file's own boxes say how it is turned."""
     return re.sub(rb"(infe[\2\3].{3}(?:..){1,2}..)Exif", rb"\1none", data, flags=re.DOTALL)
+
+
+def metadata_of_axes(metadata: Metadata) -> Metadata:
+    """Return what says what the axes of a stack are, and their scale, whatever its values are."""
+    kept = [tag for tag in metadata.in_other_units().tags if tag.code in _OF_AXES]
+    return Metadata(tags=tuple(kept))
 
 
 class StackForm(Protocol):

@@ -103,7 +103,7 @@ def _plane(page: Any, tiff: tifffile.TiffFile, number: int) -> np.ndarray:
     tiff.filehandle.seek(page.dataoffsets[0] + number * page.nbytes)
     data = tiff.filehandle.read(page.nbytes)
     if len(data) < page.nbytes:
-        raise DataError(f"ends before its image {number + 1}", "It may be damaged.")
+        raise DataError("is cut off: the file ends before", "It may be damaged.")
     values = np.frombuffer(data, page.dtype.newbyteorder(tiff.byteorder)).reshape(page.shape)
     return values.astype(page.dtype)
 

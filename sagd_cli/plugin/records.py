@@ -153,7 +153,8 @@ class DatasetPlugin(Plugin):
 
     `stream(options, split)`, when given, returns a sized iterable of the images, each (C, *spatial), read one at a
     time. Spectra are measured on them. They are uint8 or other integers of full range, or floats on [-1, 1]. Their
-    sizes and depths may differ.
+    sizes and depths may differ. It may leave out images that cannot be read, with a warning of each, so that fewer
+    come than its size says.
     """
 
     stream: Callable[..., Any] | None = None

@@ -192,7 +192,7 @@ class FolderWork:
     def result(self) -> dict[str, Any]:
         """Return the JSON object of `sagd omit`; for a lost band, `strength` is null and `lost` is true.
 
-        `band` and `noise` are null where each image has its own noise.
+        `band` and `noise` are null where each image has its own noise. `method` names all that were used.
         """
         prepared, strength = self.prepared, self.prepared.strength
         is_told = strength is None or strength.low == strength.high
@@ -205,7 +205,7 @@ class FolderWork:
             "strength": strength.value if strength is not None and isfinite(strength.value) else None,
             "strength_interval": ends if ends and all(map(isfinite, ends)) else None,
             "lost": strength is not None and strength.lost,
-            "method": prepared.method,
+            "method": ", ".join(dict.fromkeys(file["method"] for file in files)) or prepared.method,
             "output": str(self.places.folder),
             "files": files,
         }

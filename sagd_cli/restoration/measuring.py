@@ -74,7 +74,7 @@ class Measuring:
             noise = NoiseSpectrum.parse(self.known["found"])
         elif noise == AUTO:
             noise = find_thin(self.measured, self.source)
-            self.output.note(f"found {noise.shown}")
+            self.output.once(f"found {noise.shown}")
             if any(isinstance(part.source, Band) and len(part.source.parts) > 1 for part in noise.parts):
                 self.output.note("taken for a halftone: its screen is noise about the points of a lattice")
         assert isinstance(noise, NoiseSpectrum)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
+from sagd_cli.damage.lines import planes_of
 from sagd_cli.data.ranges import Signal
+from sagd_cli.detection.find_lines import find_line
 from sagd_cli.spectral.band import Band, Notch, Part, Stripe, joined
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.lattice import find_lattice
@@ -35,7 +37,8 @@ class NamedPart:
 
     `direction` is the angle of its lines in degrees: 0 is horizontal, 45 rises to the right, 90 is vertical. `period`
     is in pixels, `frequency` (f_y, f_x) in cycles/pixel. All three are None where it has none. `share` is the mean
-    over the spectrum of its power at strength 1. `level` is the strength of a wide part, None where all is lost.
+    over the spectrum of its power at strength 1. `level` is the strength of a wide part, or of offsets of whole lines,
+    whose `axis` is 0 for rows and 1 for columns; None where all is lost.
     """
 
     text: str
@@ -46,9 +49,15 @@ class NamedPart:
     period: float | None = None
     frequency: tuple[float, ...] | None = None
     pieces: tuple["_Measured", ...] = ()
+    axis: int | None = None
+
+    @property
+    def told_deviation(self) -> float | None:
+        """The standard deviation of a part that has a `level`."""
+        return None if self.level is None else self.level * sqrt(self.share)
 
     def deviation(self, power: NDArray[np.float32]) -> float | None:
-        """Return the standard deviation of what stands out of its surroundings in a spectrum; None for wide parts."""
+        """Return the standard deviation of what stands out of its surroundings in a spectrum; None without `pieces`."""
         if not self.pieces:
             return None
         return sqrt(max(sum(piece.variance(power) for piece in self.pieces), 0.0))
@@ -97,19 +106,25 @@ def part_records(
     """Return the JSON records of the parts of `noise`, whose image (C, H, W) was restored from `before` to `after`.
 
     Strengths are on [-1, 1], as `level=` gives them; grey levels are the standard deviation in the image, of 255. That
-    of tones and lines is measured, as what stands out of the spectrum around. Other parts have the strength that they
-    were restored with, and if the restored image was looked at again (`is_looked_at`), what of them is `left`.
+    of tones and of stripes is measured, as what stands out of the spectrum around. Other parts have the strength that
+    they were restored with, and if the restored image was looked at again (`is_looked_at`), what of them is `left`. If
+    it was not, offsets of whole lines are measured in it: beside their frequencies images have most power.
     """
-    tile = (min(before.shape[1], SEEN_SIDE), min(before.shape[2], SEEN_SIDE))
+    shape = (before.shape[1], before.shape[2])
+    tile = (min(shape[0], SEEN_SIDE), min(shape[1], SEEN_SIDE))
     powers = [_tapered_power(signal, tile) for signal in (before, after)]
-    found = {} if left is None else dict(zip(left.sources, left.levels, strict=True))
+    rest = () if left is None else named_parts(left, shape, tile)
     records = []
-    for part in named_parts(noise, (before.shape[1], before.shape[2]), tile):
+    for part in named_parts(noise, shape, tile):
         root = sqrt(part.share)
         deviations = [part.deviation(power) for power in powers]
         if not part.pieces:
-            levels = [part.level, (found.get(part.text) or 0.0) if is_looked_at else None]
-            deviations = [None if level is None else level * root for level in levels]
+            deviations[0] = part.told_deviation
+            if is_looked_at:
+                same = [one.told_deviation for one in rest if _is_same(one, part)]
+                deviations[1] = (same and same[0]) or 0.0
+            elif part.axis is not None:
+                deviations[1] = _offsets_in(after, part.axis)
         record: dict[str, Any] = {"part": part.text, "kind": part.kind, "direction": part.direction}
         record["period"] = _rounded(part.period)
         record["frequency"] = part.frequency and [_rounded(f) for f in part.frequency]
@@ -118,6 +133,23 @@ def part_records(
             record[f"grey_levels_{when}"] = _rounded(deviation and deviation * GREY_LEVELS)
         records.append(record)
     return records
+
+
+def _is_same(one: NamedPart, other: NamedPart) -> bool:
+    """Whether two parts are the same noise; offsets of whole lines are, whatever their width."""
+    return one.text == other.text if other.axis is None else one.axis == other.axis
+
+
+def _offsets_in(signal: Signal, axis: int) -> float | None:
+    """Return the standard deviation of the offsets of whole rows (axis 0) or columns, 0 where none is certain.
+
+    None where the image (C, H, W) is too small to tell.
+    """
+    lines = [signal.swapaxes(1, 2) if axis else signal]
+    if not planes_of(lines):
+        return None
+    line = find_line(lines)
+    return 0.0 if line is None else line.deviation.value * sqrt(2 * line.half_width + 1)
 
 
 @lru_cache(maxsize=4)
@@ -129,15 +161,19 @@ def named_parts(noise: NoiseSpectrum, shape: tuple[int, int], tile: tuple[int, i
     """
     grids = FrequencyGrid(shape), FrequencyGrid(tile)
     wide, tones, stripes = list[NamedPart](), list[Notch](), dict[str, list[Stripe]]()
+    offsets = dict[int, list[tuple[Stripe, float]]]()
     for part in noise.merged.parts:
         for piece in part.source.parts if isinstance(part.source, Band) else (None,):
-            if isinstance(piece, Stripe):
+            if isinstance(piece, Stripe) and piece.is_whole and piece.axis is not None:
+                offsets.setdefault(piece.axis, []).append((piece, part.level or 0.0))
+            elif isinstance(piece, Stripe):
                 stripes.setdefault(_kind_of(piece), []).append(piece)
             elif isinstance(piece, Notch):
                 tones.append(piece)
             else:
                 wide.append(_wide(part, piece, grids[0]))
-    lines = [_joined(kind, group, grids) for kind, group in stripes.items()]
+    lines = [_offsets(axis, group, grids[0]) for axis, group in offsets.items()]
+    lines += [_joined(kind, group, grids) for kind, group in stripes.items()]
     narrowest = {tone.center: tone for tone in sorted(tones, key=lambda tone: -tone.radius)}
     are_many = len(wide) + len(lines) + len(narrowest) > MOST_LISTED
     return (*wide, *lines, *_named_tones([*narrowest.values()], grids, are_many))
@@ -152,9 +188,18 @@ def _wide(part: NoisePart, piece: Part | None, grid: FrequencyGrid) -> NamedPart
     return NamedPart(str(NoisePart(source)), kind, grid.mean(part.unit(grid)), level)
 
 
+def _offsets(axis: int, group: Sequence[tuple[Stripe, float]], grid: FrequencyGrid) -> NamedPart:
+    """Return the offsets of whole rows (axis 0) or columns, which may be of several widths."""
+    stripes, levels = zip(*group, strict=True)
+    masks = [stripe.mask(grid) for stripe in stripes]
+    share = grid.mean(np.logical_or.reduce(masks))
+    variance = sum(level**2 * grid.mean(mask) for level, mask in zip(levels, masks, strict=True))
+    level = sqrt(variance / share) if isfinite(variance) else None
+    kind = f"offsets of {'columns' if axis else 'rows'}"
+    return NamedPart(joined(stripes), kind, share, level, direction=90.0 * axis, axis=axis)
+
+
 def _kind_of(stripe: Stripe) -> str:
-    if stripe.is_whole:
-        return f"offsets of {'columns' if stripe.axis else 'rows'}"
     low, high = stripe.angles
     return f"stripes at {low:g}{'' if low == high else f' to {high:g}'} degrees"
 

@@ -194,7 +194,7 @@ class Preparation:
     def _packaged(self) -> "RestoringModel":
         from sagd_cli.restorer.restoring_model import packaged_model
 
-        self.output.note(
+        self.output.once(
             "restored by the restorer of the package (--learn learns from the images themselves)"
         )
         return packaged_model(self.device())

@@ -1,5 +1,6 @@
 """Results of `sagd omit` in words, for the terminal and for the page of a report."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -17,7 +18,7 @@ PART_HEADINGS = ("part", "direction", "period", "strength", "grey levels of 255"
 def omission_text(result: Mapping[str, Any]) -> RenderableType:
     """The images, the noise, the method and what was gained; of few images, a table of the parts in each."""
     files = result["files"]
-    found = f"{len(files)} images, {_noise(result)}, {result['method']}" if files else "nothing restored"
+    found = f"{len(files)} images, {_noise(result)}, {_method(result)}" if files else "nothing restored"
     lines = [f"{result['output']}: {found}"]
     if "psnr_mean" in result:
         lines.append(f"PSNR {result['psnr_before_mean']:.2f} dB before, {result['psnr_mean']:.2f} dB after")
@@ -47,6 +48,14 @@ def _noise(result: Mapping[str, Any]) -> str:
         return f"noise {result['noise']}"
     count = sum(file["noise"] is None for file in result["files"])
     return f"no noise found in {count}" if count else "noise found in each"
+
+
+def _method(result: Mapping[str, Any]) -> str:
+    """Return the method of all files, or in how many each was used."""
+    counts = Counter(file["method"] for file in result["files"])
+    if len(counts) < 2:
+        return str(result["method"])
+    return ", ".join(f"{method} in {count}" for method, count in counts.items())
 
 
 def _table(record: Mapping[str, Any]) -> Table:

@@ -355,3 +355,20 @@ def test_slow_banding_is_named_though_the_band_of_its_stripe_spares_it(sagd, tmp
 def test_an_array_of_images_without_an_axis_of_colours_is_not_taken_for_signals(sagd, tmp_path):
     np.save(tmp_path / "nhw.npy", np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8))
     refused(sagd("spectrum", tmp_path / "nhw.npy"), 1, "20 images of 28x28 in 1 channel (nhw)")
+
+
+def test_what_cannot_be_read_is_named_and_left_out(sagd, tmp_path):
+    fields = np.random.default_rng(0).integers(0, 255, (6, 64, 64)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", fields, imagej=True)
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-1000])
+    found = sagd("spectrum", tmp_path / "a.tif", "--json")
+    assert found.code == 1 and found.json["count"] == 5
+    assert found.err.count("a.tif, image 6, is cut off") == 1 and "5 ok, 1 failed" in found.err
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "empty.png").touch()
+    refused(sagd("spectrum", tmp_path / "in"), 1, "empty.png is empty")
+    save_png(natural((64, 64), 0)[0], tmp_path / "in" / "b.png")
+    found = sagd("spectrum", tmp_path / "in", "--json")
+    assert found.code == 1 and found.json["count"] == 1 and "empty.png is empty" in found.err
+    fit = sagd("filter", "fit", tmp_path / "in")
+    assert fit.code == 1 and "1 of 2 images" in fit.err

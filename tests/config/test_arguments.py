@@ -7,6 +7,7 @@ from PIL import Image
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.errors import UsageError
 from sagd_cli.sweep.grid import parse_grid
+from sagd_cli.system.console import Output, use_output
 
 
 @pytest.fixture
@@ -90,3 +91,12 @@ def test_values_of_a_sweep_have_options_too(here):
 def test_runs_from_before_an_option_keep_their_settings(here):
     assert parse_dataset("photos").options == {"path": "photos", "size": None}
     assert parse_dataset("photos,mode=grey").options == {"path": "photos", "size": None, "mode": "grey"}
+
+
+def test_a_folder_of_the_name_of_a_data_set_is_told(tmp_path, monkeypatch, capfd):
+    use_output(Output())
+    monkeypatch.chdir(tmp_path)
+    assert parse_dataset("digits").name == "digits" and capfd.readouterr().err == ""
+    (tmp_path / "digits").mkdir()
+    assert parse_dataset("digits").name == "digits"
+    assert "there is also a folder of this name: ./digits" in capfd.readouterr().err

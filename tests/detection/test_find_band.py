@@ -46,6 +46,13 @@ def test_nothing_found_is_said(tmp_path):
         band_of(save(photograph(), tmp_path / "clean.png"))
 
 
+def test_what_nobody_sees_of_a_mosaic_is_no_peak(tmp_path):
+    checks, smooth = np.indices(SHAPE).sum(axis=0) % 2 * 2 - 1, gaussian_filter(photograph(), 1) / 2
+    with pytest.raises(DataError, match="no isolated peaks or stripes"):
+        band_of(save(smooth + 0.2 * checks, tmp_path / "faint.png"))
+    assert str(band_of(save(smooth + 0.5 * checks, tmp_path / "seen.png"))).startswith("notch:0.5,0.5")
+
+
 def test_constant_images_are_said_to_be_so(tmp_path):
     with pytest.raises(DataError, match="constant"):
         band_of(save(np.full(SHAPE, 77.0), tmp_path / "flat.png"))

@@ -107,6 +107,13 @@ def test_waves_are_found_and_hold_the_power_that_they_have():
     assert strength.value**2 * GRID.mean(part.mask(GRID)) == pytest.approx(0.08**2 / 2, rel=0.25)
 
 
+def test_what_nobody_sees_of_a_mosaic_is_no_tone():
+    checks = np.indices(SHAPE).sum(axis=0) % 2 * 2 - 1
+    assert found_in(clean(7) / 2 + 0.2 / 127.5 * checks) == {}
+    (text,) = found_in(clean(7) / 2 + 0.5 / 127.5 * checks)
+    assert text.startswith("notch:0.5,0.5")
+
+
 def test_clean_photographs_are_let_alone(data_root):
     """White noise of a grey level is in many photographs and not looked at."""
     texts = [set(found_in(image)) - {"white"} for image in kodak_centres(data_root, 5)]

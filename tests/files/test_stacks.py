@@ -149,7 +149,7 @@ def test_a_file_that_was_cut_names_the_image_that_is_not_there(tmp_path):
     (tmp_path / "a.tif").write_bytes(data[: start + 4 * 240 + 100])
     places = images_in(tmp_path / "a.tif")
     np.testing.assert_array_equal(read_image(*places[3]).pixels[0], PIXELS.reshape(6, 10, 12)[3])
-    with pytest.raises(DataError, match=r"a.tif, image 5, ends before its image 5"):
+    with pytest.raises(DataError, match=r"a.tif, image 5, is cut off"):
         read_image(*places[4])
 
 

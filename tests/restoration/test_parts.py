@@ -38,14 +38,26 @@ def test_a_tone_has_the_direction_of_its_crests_its_period_and_its_strength(freq
 @pytest.mark.parametrize(
     ("direction", "lines", "angle"), [("horizontal", "rows", 0), ("vertical", "columns", 90)]
 )
-def test_offsets_of_lines_have_their_deviation_in_grey_levels(direction, lines, angle):
-    offsets = np.random.default_rng(0).normal(0, 8 / 127.5, (max(SHAPE), 1))
-    damage = offsets[: SHAPE[0]] if lines == "rows" else offsets[: SHAPE[1]].T
-    (record,) = records(f"stripe:{direction},0,0:level=1", damage)
+def test_offsets_of_lines_have_the_level_that_was_found_whatever_lines_the_image_has(direction, lines, angle):
+    """A horizon and waves have much more power at the frequencies of the offsets than these."""
+    axis, across = (0, SHAPE[1]) if lines == "rows" else (1, SHAPE[0])
+    places = np.arange(SHAPE[axis])
+    image = CLEAN + np.expand_dims(0.5 * (places > 80) + 0.3 * np.sin(places / 15), 1 - axis)
+    offsets = np.expand_dims(np.random.default_rng(0).normal(0, 8 / 127.5, len(places)), 1 - axis)
+    level = offsets.std() * np.sqrt(across)
+    noise = NoiseSpectrum.parse(f"stripe:{direction},0,0:level={level}")
+    before, clean = (np.asarray(values, np.float32) for values in (image + offsets, image))
+    (record,) = part_records(noise, before, clean, None, False)
     assert (record["kind"], record["direction"], record["period"]) == (f"offsets of {lines}", angle, None)
-    assert record["grey_levels_before"] == pytest.approx(127.5 * damage.std(), rel=0.1)
-    assert record["strength_before"] == pytest.approx(damage.std() * np.sqrt(SHAPE[lines == "rows"]), rel=0.1)
-    assert record["grey_levels_after"] < 0.3 * record["grey_levels_before"]
+    assert record["strength_before"] == pytest.approx(level, rel=1e-3)
+    assert record["grey_levels_before"] == pytest.approx(127.5 * offsets.std(), rel=0.01)
+    assert record["strength_after"] == record["grey_levels_after"] == 0
+    (record,) = part_records(noise, before, before, None, False)
+    assert record["grey_levels_after"] == pytest.approx(127.5 * offsets.std(), rel=0.3)
+    left = NoiseSpectrum.parse(f"stripe:{direction},{4.5 / across:.4g},0:level=0.1")
+    (record,) = part_records(noise, before, clean, left, True)
+    assert record["grey_levels_after"] == pytest.approx(12.75 * np.sqrt(5 / across), rel=0.1)
+    assert part_records(noise, before, clean, None, True)[0]["grey_levels_after"] == 0
 
 
 def test_wide_parts_have_the_strength_they_were_restored_with_and_what_is_left_of_them():

@@ -34,6 +34,21 @@ def test_output_and_removed_are_the_input_of_floats_and_of_stacks(sagd, damaged,
     assert np.abs(output + removed - damaged).max() <= np.spacing(np.float32(3000))
 
 
+@pytest.mark.parametrize(
+    "form", [{"imagej": True}, {"ome": True}, {"photometric": "minisblack"}], ids=["ImageJ", "OME", "shaped"]
+)
+def test_it_has_the_axes_of_a_stack_and_not_its_display_range(sagd, damaged, tmp_path, form):
+    path, stack = tmp_path / "a.tif", np.stack([damaged, damaged[::-1], damaged]).astype(np.uint16)
+    about = {"axes": "ZCYX", **({"min": 0.0, "max": 3000.0} if "imagej" in form else {})}
+    tifffile.imwrite(path, stack, **form, resolution=(2.5, 2.5), metadata=about)
+    omitted(sagd, path, tmp_path, "--range", "1000:3000")
+    with tifffile.TiffFile(path) as given, tifffile.TiffFile(tmp_path / "r" / "a.tiff") as removed:
+        for one, other in zip(given.series, removed.series, strict=True):
+            assert (one.axes, one.shape) == (other.axes, other.shape)
+        assert given.pages[0].resolution == removed.pages[0].resolution
+        assert removed.series[0].dtype == np.float32 and "max" not in (removed.imagej_metadata or {})
+
+
 def test_of_integers_it_is_the_input_up_to_rounding_and_missing_data_are_nan(sagd, damaged, tmp_path):
     (tmp_path / "in").mkdir()
     pixels = np.rint(damaged[0] / 16).astype(np.uint8)

@@ -23,7 +23,9 @@ LOST = {
 
 
 def result(count):
-    files = [{"input": f"in/[{k}].png", "parts": [TONE, LOST]} for k in range(count)]
+    files = [
+        {"input": f"in/[{k}].png", "parts": [TONE, LOST], "method": "restorer-mean"} for k in range(count)
+    ]
     return {"output": "o", "files": files, "band": None, "noise": "white", "method": "restorer-mean"}
 
 
@@ -60,8 +62,12 @@ def test_of_few_images_each_part_is_listed():
 
 def test_of_many_images_and_of_images_without_noise_the_sum_is_told():
     assert omission_text(result(5)) == "o: 5 images, noise white, restorer-mean"
-    clean = {**result(1), "noise": None, "files": [{"input": "a.png", "parts": [], "noise": None}]}
-    assert omission_text(clean) == "o: 1 images, no noise found in 1, restorer-mean"
+    clean = {**result(1), "noise": None, "method": "unchanged"}
+    clean["files"] = [{"input": "a.png", "parts": [], "noise": None, "method": "unchanged"}]
+    assert omission_text(clean) == "o: 1 images, no noise found in 1, unchanged"
+    lines = {"input": "b.png", "parts": [], "noise": "stripe:horizontal,0,0", "method": "lines"}
+    both = {**clean, "files": [lines, *clean["files"], lines], "method": "lines, unchanged"}
+    assert omission_text(both) == "o: 3 images, no noise found in 1, lines in 2, unchanged in 1"
 
 
 def test_what_is_lost_and_what_older_records_do_not_say_has_rows_as_well():

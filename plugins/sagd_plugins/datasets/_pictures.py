@@ -60,19 +60,22 @@ class Pictures:
     def as_they_are(self) -> Iterator[NDArray[Any]]:
         """Yield the images (C, H, W) at their own depth, as `DatasetPlugin.stream` has them; sizes may differ.
 
-        Raises `DataError` on files that cannot be read, which names them all.
+        Files that cannot be read are left out, and a warning names each. Raises `DataError` where no other is there.
         """
-        for image in self._images():
+        for image in self._images(leaves_out=True):
             is_whole = image.pixels.dtype.kind == "u" and image.values == type_range(image.pixels.dtype)
             yield image.pixels if is_whole else image.signal
 
-    def _images(self) -> Iterator[Image]:
-        transparent = 0
+    def _images(self, leaves_out: bool = False) -> Iterator[Image]:
+        transparent, faults = 0, list[DataError]()
         for index, place in enumerate(self.places):
             try:
                 image = read_image(*place)
             except DataError as error:
-                raise self._all_faults(index, error) from error
+                if not leaves_out:
+                    raise self._all_faults(index, error) from error
+                faults.append(error)
+                continue
             if image.pixels.dtype != np.uint8 or self.given is not None:
                 image = replace(image, range=self._ranges.of(image.pixels.dtype, image.range))
             pixels = image.opaque
@@ -82,6 +85,10 @@ class Pictures:
             output().once(
                 f"{transparent} of {len(self)} images are transparent somewhere: they were laid on white"
             )
+        if faults and len(faults) == len(self):
+            raise self._all(faults)
+        for fault in faults:
+            output().once(fault.message, warns=True)
 
     def _changed(self, image: Image) -> Image:
         """Return the image in the size and mode asked for, its values of the same type."""
@@ -118,8 +125,12 @@ class Pictures:
                 except DataError as other:
                     found.append(other)
                 bar.advance()
+        return self._all(found)
+
+    def _all(self, found: Sequence[DataError]) -> DataError:
+        """Return one error for all that were found."""
         if len(found) == 1:
-            return error
+            return found[0]
         named = "; ".join(fault.message for fault in found[:MOST_NAMED])
         more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
         return DataError(

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
 
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.fields import Signals
 from sagd_cli.damage.strength import TINY
-from sagd_cli.damage.texture import texture
+from sagd_cli.damage.texture import texture, texture_of
 from sagd_cli.data.images import Image
 from sagd_cli.detection.find_noise import find_offsets, is_drawn, is_steady, stands_out
 from sagd_cli.detection.short_lines import are_parallel, find_short_lines
@@ -58,6 +59,10 @@ def find_thin(images: Sequence[Image], path: Path) -> NoiseSpectrum:
     if is_pattern:
         peaks = [part for part in peaks if isinstance(part, Stripe)]
     if not found:
+        tones = [part for part in isolated if is_steady(signals, part.center)]
+        if tones:  # one would pass for a strip at its angle
+            signals = [_without(signal, tones) for signal in signals]
+            spectrum = texture_of(signals, [signal.shape[1:] for signal in signals])
         lines = [piece for pieces in find_short_lines(signals, spectrum) for piece in pieces]
         found = [NoisePart(Band((part,))) for part in [*lines, *_others(peaks, lines, spectrum.grid)]]
         found = [part for part in found if not _is_parallel_to(part, [stripe for stripe, _ in offsets])]
@@ -194,6 +199,17 @@ def _power_within(parts: Sequence[Notch | Stripe], wide: Notch, spectrum: Spectr
     beside = float(np.mean(spectrum.power[ring]))
     held: Array = np.logical_or.reduce([np.zeros_like(disc), *(part.mask(grid) for part in parts)]) & disc
     return grid.total(np.where(held, spectrum.power - beside, 0.0))
+
+
+def _without(signal: NDArray[np.float32], tones: Sequence[Notch]) -> NDArray[np.float32]:
+    """Return an image (C, H, W) where nothing in the disc of a tone is above the median there; a hole would show."""
+    grid, transform = FrequencyGrid(signal.shape[1:]), scipy.fft.rfft2(signal)
+    for tone in tones:
+        inside = tone.mask(grid)
+        height = np.abs(transform[:, inside]) + TINY
+        usual = np.median(height, axis=1, keepdims=True)
+        transform[:, inside] *= np.minimum(usual / height, 1)
+    return np.asarray(scipy.fft.irfft2(transform, s=grid.shape), np.float32)
 
 
 def _is_parallel_to(part: NoisePart, stripes: Sequence[Stripe]) -> bool:

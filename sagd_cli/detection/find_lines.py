@@ -8,13 +8,22 @@ import scipy
 from numpy.typing import NDArray
 
 from sagd_cli.damage.line_steps import Plane
-from sagd_cli.damage.lines import WIDEST_LINE, joined_strength, line_levels, owners_of, per_bin, planes_of
+from sagd_cli.damage.lines import (
+    WIDEST_LINE,
+    LineLevel,
+    joined_strength,
+    line_levels,
+    owners_of,
+    per_bin,
+    planes_of,
+)
 from sagd_cli.damage.strength import Strength
 
 FAINTEST_OFFSET = 0.9 / 127.5  # a standard deviation that hardly shows
 ALONG = 0.1  # of the steps between every other line that mosaics have along the lines, too
 PATTERN = 0.7  # share of the power, beyond chance, that one frequency and its harmonics hold in a pattern
 SEGMENT = 256  # lines in which that is looked at
+MEDIAN_OF_NORMAL = 0.6745  # of absolute values, in standard deviations
 
 
 @dataclass(frozen=True)
@@ -36,11 +45,17 @@ def find_line(signals: Sequence[NDArray[np.float32]]) -> Line | None:
     """Return the offsets or gains of the rows of images (C, H, W), None where there are none for certain.
 
     The strength is that of all images together. The width is that of the shortest windows in which rows differ. Rows
-    that differ by a regular pattern, as those of a mosaic do, are the image's.
+    that differ by a regular pattern, as those of a mosaic do, are the image's. Rows of independent pixels differ as
+    well, by the deviation of the pixels over the root of their number: that is no offset.
     """
     planes = planes_of(signals)
     given = list(planes)
-    taken = [level for level in line_levels(planes, WIDEST_LINE, owners_of(signals)) if level.is_taken]
+    chance = _noise_of_pixels(given) / np.sqrt(np.mean([plane.shape[1] for plane in given] or [1]))
+    taken = [
+        level
+        for level in line_levels(planes, WIDEST_LINE, owners_of(signals))
+        if level.is_taken and level.strength.value > chance * _by_chance(level)
+    ]
     # Parts of rows differ in images as well; whole rows do not.
     if not any(
         level.scale == 0
@@ -53,6 +68,22 @@ def find_line(signals: Sequence[NDArray[np.float32]]) -> Line | None:
         return None
     half_width = 2 ** max(level.halvings for level in taken) // 2
     return Line(per_bin(joined_strength([level.strength for level in taken]), half_width), half_width)
+
+
+def _noise_of_pixels(planes: Sequence[Plane]) -> float:
+    """Return the deviation that independent pixels have at most, if they differ as those of planes do.
+
+    It comes from what is left of differences along both axes, in which neither rows nor columns show.
+    """
+    twice = [
+        np.median(np.abs(np.diff(np.diff(plane, axis=0), axis=1))) / MEDIAN_OF_NORMAL for plane in planes
+    ]
+    return float(np.sqrt(np.mean(np.square(twice)))) / 2 if planes else 0.0
+
+
+def _by_chance(level: LineLevel) -> float:
+    """Return how much more than whole rows the windows of a level differ where pixels are independent."""
+    return float(np.sqrt(2**level.halvings / level.scale)) if level.scale else 0.0
 
 
 def _is_pattern(effects: Sequence[Plane], alternates: bool) -> bool:

@@ -8,7 +8,7 @@ is one. A stripe must rise above the parallel lines on both sides, along most of
 
 from dataclasses import dataclass
 from itertools import product
-from math import ceil, floor, log10, pi, sqrt
+from math import ceil, floor, log10, pi
 from typing import Literal
 
 import numpy as np
@@ -189,7 +189,7 @@ def _isolated(
 def _separate(spectrum: Array, frequencies: Array, excess: Array) -> list[Peak]:
     """Return a peak for each of the frequencies with an excess, in dB, but for those within a higher one's extent.
 
-    What is wider than `WIDEST_PEAK` is not isolated, and no peak; nor is what lies within it.
+    What has rings wider than `WIDEST_PEAK` is not isolated, and no peak; nor is what lies within it.
     """
     excess, peaks = excess.copy(), []
     while excess.any():
@@ -226,19 +226,22 @@ def _radius(spectrum: Array, frequency: Array, background: float) -> float:
 
     The rings of the disc have more than twice the background. A whole image is not tapered, which makes the peak wider.
     Interference that is stronger at the borders is wider by a main lobe. A tone has arms along the axes; at a distance
-    of d bins they have its power over (pi d)^2. The disc ends where a sixteenth of that is below the background.
+    of d bins they have its power over (pi d)^2. The disc ends where a sixteenth of that is below the background, or a
+    ring holds more than the arms have there: from there on a disc would cost more of the image than it takes of a tone.
     """
-    coarse = min(spectrum.shape)
+    coarse, reach = min(spectrum.shape), REACH[spectrum.ndim]
+    widest = int(WIDEST_PEAK * coarse)
     axes = np.ix_(*(_wrapped(np.fft.fftfreq(n) - f) for n, f in zip(spectrum.shape, frequency, strict=True)))
-    distance = np.sqrt(sum(f**2 for f in axes))
-    ring = np.round(distance * coarse).astype(int)
-    near = ring <= REACH[spectrum.ndim]
-    power = np.bincount(ring[near], spectrum[near]) / np.bincount(ring[near])
-    outside = np.flatnonzero(power[LOBE + 1 :] <= 2 * background)
-    rings = LOBE + int(outside[0]) if len(outside) else len(power) - 1
-    arms = ceil(sqrt(NOISE_BANDWIDTH**spectrum.ndim * power[0] / background) / (4 * pi))
-    rings = max(rings, arms) + LOBE
-    return float((rings + 0.5) / coarse)
+    ring = np.round(np.sqrt(sum(f**2 for f in axes)) * coarse).astype(int)
+    near = ring <= max(widest, reach)
+    held, size = np.bincount(ring[near], spectrum[near]), np.bincount(ring[near])
+    outside = np.flatnonzero((held / size)[LOBE + 1 : reach + 1] <= 2 * background)
+    rings = LOBE + int(outside[0]) if len(outside) else reach
+    bins = np.arange(rings, widest - LOBE)
+    arms = NOISE_BANDWIDTH**spectrum.ndim * held[0] / (pi * bins) ** 2
+    ends = bins[(arms <= 16 * background) | (2 * spectrum.ndim * arms <= held[bins + LOBE + 1])]
+    last = int([*ends, *bins[-1:], rings][0]) + LOBE
+    return float((last + 0.5) / coarse)
 
 
 def _covered(frequencies: Array, stripes: list[Peak]) -> NDArray[np.bool_]:

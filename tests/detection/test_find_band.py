@@ -41,6 +41,15 @@ def test_planted_tones_and_stripes_are_the_band(tmp_path):
     assert [part.direction for part in band.parts if isinstance(part, Stripe)] == ["horizontal"]
 
 
+@pytest.mark.parametrize("amplitude", [10, 60])
+def test_one_strong_tone_is_no_strip_of_lines(tmp_path, amplitude):
+    rows, columns = np.mgrid[:320, :400]
+    field = gaussian_filter(np.tile(photograph(), (2, 2))[:320, :400], 2)
+    tone = amplitude * np.sin(2 * np.pi * (0.09 * rows + 0.17 * columns))
+    (part,) = band_of(save(64 + field / 2 + tone, tmp_path / "tone.png")).parts
+    assert isinstance(part, Notch) and part.center == pytest.approx((0.09, 0.17), abs=1 / 320)
+
+
 def test_nothing_found_is_said(tmp_path):
     with pytest.raises(DataError, match="no isolated peaks or stripes"):
         band_of(save(photograph(), tmp_path / "clean.png"))

@@ -87,3 +87,11 @@ def test_lines_that_a_lens_drew_stay():
     drawn = np.zeros((256, 1))
     drawn[[77, 150]] = 0.5
     assert find_line([image + gaussian_filter1d(drawn, 0.8, axis=0).astype(np.float32)]) is None
+
+
+def test_rows_of_strong_white_noise_are_no_lines_but_offsets_in_it_are():
+    for deviation in (0.5, 100.0):
+        noise = deviation * np.random.default_rng(0).standard_normal((1, 128, 192)).astype(np.float32)
+        assert find_line([noise]) is None and find_line([noise.swapaxes(1, 2)]) is None
+        found = find_line([noise + offsets(0.2 * deviation, 1, 128)])
+        assert found.deviation.value == pytest.approx(0.2 * deviation, rel=0.35)

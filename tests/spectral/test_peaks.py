@@ -199,7 +199,21 @@ def test_photographs_have_none(data_root):
         assert found(tiles(image)) == [], path.name
 
 
-def test_what_needs_half_of_the_spectrum_is_no_peak():
+def test_the_peaks_of_a_board_are_found_beside_each_other():
     rows, columns = np.mgrid[:128, :128]
     board = np.where((rows % 16 < 8) ^ (columns % 16 < 8), 0.6, -0.6)
-    assert found(board[None]) == []
+    peaks = found(board[None])
+    for peak in peaks:
+        odd = 16 * np.array(peak.center)
+        np.testing.assert_allclose(odd % 2, 1)
+        assert peak.extent < 1 / 8
+    assert len(peaks) > 20
+
+
+@pytest.mark.parametrize("amplitude", [0.1, 1.0, 10.0, 1000.0])
+def test_a_tone_is_found_however_strong_it_is(amplitude):
+    """Its disc ends where it would cost more of a smooth field than it takes of the tone's arms."""
+    peaks = found(field((256, 256), 4, 0) + amplitude * wave((256, 256), (0.0883, 0.1711)))
+    assert len(peaks) == 1 and peaks[0].kind == "notch"
+    assert bins_off(peaks[0].center, (0.0883, 0.1711), (256, 256)) <= 1
+    assert peaks[0].extent <= 0.25

@@ -202,7 +202,7 @@ def _power_within(parts: Sequence[Notch | Stripe], wide: Notch, spectrum: Spectr
 
 
 def _without(signal: NDArray[np.float32], tones: Sequence[Notch]) -> NDArray[np.float32]:
-    """Return an image (C, H, W) where nothing in the disc of a tone is above the median there; a hole would show."""
+    """Return an image (C, H, W) where no bin in the disc of a tone is above the median there: holes show, too."""
     grid, transform = FrequencyGrid(signal.shape[1:]), scipy.fft.rfft2(signal)
     for tone in tones:
         inside = tone.mask(grid)

@@ -81,7 +81,7 @@ class Journal:
         there, and where files were changed since.
         """
         first, *others = _lines(places.workspace / _NAME) or [None]
-        empty = cls(places.workspace, told, _spelling(places))
+        empty = cls(places.workspace, told, places.spelling)
         if anew or first is None:
             return empty
         seen = [ImagePlace(Path(empty.spell(path)), page) for path, page in first["seen"]]
@@ -275,13 +275,6 @@ def _texts(value: Any) -> tuple[str, str]:
 
 def _hash(parts: Iterable[bytes]) -> str:
     return sha256(b"".join(sha256(part).digest() for part in parts)).hexdigest()[:16]
-
-
-def _spelling(places: Places) -> Callable[[str], str]:
-    """Return what spells real paths as this command names its folders."""
-    source = places.source if places.source.is_dir() else places.source.parent
-    typed = {folder.resolve(): folder for folder in (source, places.folder, *places.beside.values())}
-    return lambda path: str(typed.get(Path(path).parent, Path(path).parent) / Path(path).name)
 
 
 def _batch_line(batch: Sequence[Restored]) -> str:

@@ -1,6 +1,6 @@
 """Where one `sagd omit` reads and writes, and how its files are named."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +42,13 @@ class Places:
         """The folders of float images that are written beside the restored ones, by the keys of the JSON record."""
         both = {"uncertainty": self.uncertainty, "removed": self.removed}
         return {key: folder for key, folder in both.items() if folder is not None}
+
+    @property
+    def spelling(self) -> Callable[[str], str]:
+        """What spells real paths as this command names its folders."""
+        source = self.source if self.source.is_dir() else self.source.parent
+        typed = {folder.resolve(): folder for folder in (source, self.folder, *self.beside.values())}
+        return lambda path: str(typed.get(Path(path).parent, Path(path).parent) / Path(path).name)
 
     @property
     def workspace(self) -> Path:

@@ -59,11 +59,12 @@ def find_thin(images: Sequence[Image], path: Path) -> NoiseSpectrum:
     if is_pattern:
         peaks = [part for part in peaks if isinstance(part, Stripe)]
     if not found:
-        tones = [part for part in isolated if is_steady(signals, part.center)]
-        if tones:  # one would pass for a strip at its angle
-            signals = [_without(signal, tones) for signal in signals]
-            spectrum = texture_of(signals, [signal.shape[1:] for signal in signals])
         lines = [piece for pieces in find_short_lines(signals, spectrum) for piece in pieces]
+        tones = [part for part in isolated if lines and is_steady(signals, part.center)]
+        if tones:  # one would pass for a strip at its angle
+            rest = [_without(signal, tones) for signal in signals]
+            again = find_short_lines(rest, texture_of(rest, [signal.shape[1:] for signal in rest]))
+            lines = [p for pieces in again for p in pieces if any(are_parallel(p, line) for line in lines)]
         found = [NoisePart(Band((part,))) for part in [*lines, *_others(peaks, lines, spectrum.grid)]]
         found = [part for part in found if not _is_parallel_to(part, [stripe for stripe, _ in offsets])]
     known = [NoisePart(Band((stripe,)), strength.cautious) for stripe, strength in offsets]

@@ -32,7 +32,7 @@ def test_what_is_learned_lies_beside_the_output():
 )
 def test_a_command_goes_on_where_its_places_decide_the_same(changed, is_same):
     told = [
-        told_by(Omission(noise=None), Places(**{"source": Path("in"), "folder": Path("o"), **more}), [])
+        told_by(Omission(noise=None), Places(**{"source": Path("in"), "folder": Path("o"), **more}), [], {})
         for more in ({}, changed)
     ]
     assert (told[0] == told[1]) is is_same

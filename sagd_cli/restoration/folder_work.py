@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,10 @@ class _Done:
 
 @dataclass(frozen=True)
 class FolderWork:
-    """Restores the images of one command and writes them; `outcome` says what became of each."""
+    """Restores the images of one command and writes them; `outcome` says what became of each.
+
+    `measures_lines`: also measure what is left of whole lines that were told, which takes as long as taking them away.
+    """
 
     prepared: Prepared
     places: Places
@@ -69,6 +73,7 @@ class FolderWork:
     output: Output
     writer: ImageWriter
     journal: Journal | None = None
+    measures_lines: bool = True
     outcome: Outcome = field(default_factory=Outcome)
 
     def restored(self, images: Iterable[Image]) -> Iterator[RestoredImage]:
@@ -152,7 +157,8 @@ class FolderWork:
         report: dict[str, Any] = {**file_report(before, after, job.truth, inside), "method": estimates.method}
         report |= {"range": image.values.ends, "clipped": image.clipped(estimates.draws[0])}
         looks_again = self.prepared.looks_again
-        report["parts"] = [] if noise is None else part_records(noise, before, after, left, looks_again)
+        records = partial(part_records, is_looked_at=looks_again, measures_lines=self.measures_lines)
+        report["parts"] = [] if noise is None else records(noise, before, after, left)
         report |= {"left": None if left is None else str(left)} if looks_again else {}
         return _Done(before, after, noise, estimates, pixels, report, left)
 

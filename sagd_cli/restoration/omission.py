@@ -16,6 +16,7 @@ from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.places import Places, beside_name, draw_names
 from sagd_cli.restoration.prepare import Preparation
 from sagd_cli.restoration.truth import TrueImages
+from sagd_cli.restoration.words import MOST_TABLES
 from sagd_cli.run.manifest import has_run
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import real_path, refuse_existing, sole_user
@@ -70,10 +71,11 @@ def _omitted(
     measured, seen = preparation.measured(prepared), [image.place for image in images.some]
     del preparation  # with the images that were read for it
     images = images.trimmed()
+    are_few = len(images.places) <= MOST_TABLES
     kept = list[RestoredImage]()
     if journal.done:
         output.note(f"{len(journal.done)} of {len(images.places)} images were restored before")
-        again = FolderWork(prepared, places, truths, Output(quiet=True), NoWriter())
+        again = FolderWork(prepared, places, truths, Output(quiet=True), NoWriter(), measures_lines=are_few)
         kept = [*islice(again.restored(images.read(again.outcome, again.output)), shown)]
         shown = 0
     journal.begin(measured, seen, places.folder)
@@ -81,7 +83,7 @@ def _omitted(
         output.progress("omit", len(images.places), len(journal.done)) as bar,
         ImageWriter(journal.folder if journal.writes else None, journal.begun) as writer,
     ):
-        work = FolderWork(prepared, places, truths, output, writer, journal)
+        work = FolderWork(prepared, places, truths, output, writer, journal, are_few)
         work.outcome.files.extend(one.record for one in journal.done)
         for run in journal.left(images.places):
             some = replace(images, places=run)

@@ -101,29 +101,37 @@ def _widened(piece: Thin, more: float) -> Thin:
 
 
 def part_records(
-    noise: NoiseSpectrum, before: Signal, after: Signal, left: NoiseSpectrum | None, is_looked_at: bool
+    noise: NoiseSpectrum,
+    before: Signal,
+    after: Signal,
+    left: NoiseSpectrum | None,
+    is_looked_at: bool,
+    measures_lines: bool = True,
 ) -> list[dict[str, Any]]:
     """Return the JSON records of the parts of `noise`, whose image (C, H, W) was restored from `before` to `after`.
 
     Strengths are on [-1, 1], as `level=` gives them; grey levels are the standard deviation in the image, of 255. That
     of tones and of stripes is measured, as what stands out of the spectrum around. Other parts have the strength that
     they were restored with, and if the restored image was looked at again (`is_looked_at`), what of them is `left`. If
-    it was not, offsets of whole lines are measured in it: beside their frequencies images have most power.
+    it was not, offsets of whole lines are measured in it, with `measures_lines`: beside their frequencies images have
+    most power.
     """
     shape = (before.shape[1], before.shape[2])
     tile = (min(shape[0], SEEN_SIDE), min(shape[1], SEEN_SIDE))
-    powers = [_tapered_power(signal, tile) for signal in (before, after)]
     rest = () if left is None else named_parts(left, shape, tile)
+    named = named_parts(noise, shape, tile)
+    are_measured = any(part.pieces for part in named)
+    powers = [_tapered_power(signal, tile) for signal in (before, after)] if are_measured else []
     records = []
-    for part in named_parts(noise, shape, tile):
+    for part in named:
         root = sqrt(part.share)
-        deviations = [part.deviation(power) for power in powers]
+        deviations = [part.deviation(power) for power in powers] or [None, None]
         if not part.pieces:
             deviations[0] = part.told_deviation
             if is_looked_at:
                 same = [one.told_deviation for one in rest if _is_same(one, part)]
                 deviations[1] = (same and same[0]) or 0.0
-            elif part.axis is not None:
+            elif part.axis is not None and measures_lines:
                 deviations[1] = _offsets_in(after, part.axis)
         record: dict[str, Any] = {"part": part.text, "kind": part.kind, "direction": part.direction}
         record["period"] = _rounded(part.period)

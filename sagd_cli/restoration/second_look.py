@@ -87,7 +87,6 @@ def restored_images(
 def _look_again_at(
     prepared: Prepared, signal: NDArray[np.float32], first: Looked[Estimates], name: str, is_clipped: bool
 ) -> Looked[Estimates]:
-
     def restore(noise: NoiseSpectrum) -> Estimates:
         (estimates,) = prepared.restored([signal], [noise], [name], is_clipped)
         return estimates

@@ -1,11 +1,12 @@
-"""The processes that train together, started by `torchrun`. A single process is a world of size 1."""
+"""The processes that work together, started by `torchrun`. A single process is a world of size 1."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -86,6 +87,22 @@ class World:
         numbers = torch.tensor(flags, dtype=torch.int32)
         distributed.all_reduce(numbers, distributed.ReduceOp.MAX, group=self.control)
         return tuple(map(bool, numbers))
+
+    def gathered(self, document: Any) -> list[Any]:
+        """Return the `document` of every process, in order of rank, in every process. Each is what JSON can hold."""
+        if self.size == 1:
+            return [document]
+        text = torch.frombuffer(bytearray(json.dumps(document).encode()), dtype=torch.uint8)
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        distributed.all_gather(lengths, torch.tensor([len(text)]), group=self.control)
+        longest = max(map(int, lengths))
+        texts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size)]
+        own = torch.zeros(longest, dtype=torch.uint8)
+        own[: len(text)] = text
+        distributed.all_gather(texts, own, group=self.control)
+        return [
+            json.loads(bytes(one[: int(length)].numpy())) for one, length in zip(texts, lengths, strict=True)
+        ]
 
     def wait(self) -> None:
         """Wait until all processes have come here."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from sagd_cli.errors import UsageError
 
-T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Shard:
     number: int = 1
     count: int = 1
 
-    def of(self, items: Sequence[T]) -> Sequence[T]:
+    def of(self, items: Sequence[Item]) -> Sequence[Item]:
         """Return every `count`-th of `items`: this share of them, which may be none."""
         return items[self.number - 1 :: self.count]
 

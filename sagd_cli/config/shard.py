@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from sagd_cli.errors import UsageError
 
-Item = TypeVar("Item")
+Work = TypeVar("Work")
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Shard:
     number: int = 1
     count: int = 1
 
-    def of(self, items: Sequence[Item]) -> Sequence[Item]:
+    def of(self, items: Sequence[Work]) -> Sequence[Work]:
         """Return every `count`-th of `items`: this share of them, which may be none."""
         return items[self.number - 1 :: self.count]
 

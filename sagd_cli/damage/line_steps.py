@@ -80,22 +80,23 @@ def line_steps(plane: Plane, inside: Plane, windows: Plane, is_gain: bool, every
     of a Student law whose scale is that of the differences nearby. So edges, objects and texture count little beside
     smooth areas. Only pixels count of which all is `inside`, 1.
     """
-    above, below = plane[:-1][::every], plane[1:][::every]
-    counted = (inside[:-1] + inside[1:] == 2)[::every].astype(np.float32)
+    above, below = plane[:-1:every], plane[1::every]
+    counted = (inside[:-1:every] + inside[1::every] == 2).astype(np.float32)
     changes = below - above
     unit = np.maximum((above + below) / 2 + 1, DARKEST) if is_gain else None
-    relative = changes if unit is None else (changes / unit).astype(np.float32)
-    values, across = _medians(relative, windows), windows.T.copy()
+    values, across = _medians(changes if unit is None else changes / unit, windows), windows.T.copy()
+    numerator = (FREEDOM + 1) * counted
+    if unit is not None:
+        numerator *= unit
+    rest, weights, pull = (np.empty_like(changes) for _ in range(3))
     for _ in range(REWEIGHTED):
         shifts = values @ windows if len(windows) > 1 else values
-        rest = changes - (shifts if unit is None else shifts * unit)
-        weights = np.square(rest)
-        weights += _scale(rest)
-        np.divide(counted, weights, out=weights)
-        weights *= FREEDOM + 1
-        if unit is not None:
-            weights *= unit
-        pull = weights * rest
+        np.subtract(changes, shifts if unit is None else shifts * unit, out=rest)
+        scale = _scale(np.abs(rest, out=pull))
+        np.square(rest, out=weights)
+        weights += scale
+        np.divide(numerator, weights, out=weights)
+        np.multiply(weights, rest, out=pull)
         if unit is not None:
             weights *= unit
         information = weights @ across
@@ -119,14 +120,19 @@ def line_steps(plane: Plane, inside: Plane, windows: Plane, is_gain: bool, every
     )
 
 
-def _scale(rest: Plane) -> Plane:
-    """Return the squares of the scales that pixels have in common with those near to them."""
-    width = rest.shape[1]
-    sums = np.abs(np.pad(rest, ((1, 1), (0, -width % NEARBY)), mode="edge"))
+def _scale(sizes: Plane) -> Plane:
+    """Return the squares of the scales that pixels, whose differences have these sizes, share with those near them."""
+    width = sizes.shape[1]
+    sums = np.pad(sizes, ((0, 0), (0, -width % NEARBY)), mode="edge") if width % NEARBY else sizes
     for _ in range(int(log2(NEARBY))):
         sums = sums[:, ::2] + sums[:, 1::2]
-    sums = (sums[:-2] + sums[1:-1] + sums[2:]) / (3 * NEARBY)
-    squares = FREEDOM * np.square(sums + (COMMON_SCALE * sums.mean() + LEAST_SCALE))
+    near = np.empty_like(sums)  # with the lines before and after
+    np.add(sums[:-1], sums[1:], out=near[:-1])
+    near[-1] = 2 * sums[-1]
+    near[0] += sums[0]
+    near[1:] += sums[:-1]
+    near /= 3 * NEARBY
+    squares = FREEDOM * np.square(near + (COMMON_SCALE * near.mean() + LEAST_SCALE))
     scale: Plane = np.repeat(squares, NEARBY, axis=1)[:, :width]
     return scale
 
@@ -135,10 +141,10 @@ def _medians(changes: Plane, windows: Plane) -> Plane:
     """Return roughly the medians of each line in each window."""
     count, width = windows.shape
     ends = np.arange(count + 1) * width // count
-    medians = [
-        np.median(changes[:, low : high : 1 + (high - low) // MEDIAN_OF], axis=1)
-        for low, high in pairwise(ends.tolist())
-    ]
+    medians = []
+    for low, high in pairwise(ends.tolist()):
+        some = np.sort(changes[:, low : high : 1 + (high - low) // MEDIAN_OF], axis=1)
+        medians.append((some[:, (some.shape[1] - 1) // 2] + some[:, some.shape[1] // 2]) / 2)
     return np.stack(medians, axis=1).astype(np.float32)
 
 
@@ -208,7 +214,8 @@ def step_strength(steps: Sequence[LineSteps], owners: Sequence[int]) -> Strength
 def _turning(values: Array) -> Array:
     """Return how much more steps (S, H, K) turn than go on, in each of S segments."""
     first, second = values[:, :-1], values[:, 1:]
-    return (_variances(second - first) - _variances(second + first)) / 4
+    turns, goes_on = np.split(_variances(np.concatenate([second - first, second + first])), 2)
+    return (turns - goes_on) / 4
 
 
 def _variances(values: Array) -> Array:

@@ -261,7 +261,7 @@ def broken_lines(plane: Plane) -> NDArray[np.int64]:
     starts = np.arange(BROKEN_WINDOWS) * plane.shape[1] // BROKEN_WINDOWS
     sums = np.add.reduceat(plane, starts, axis=1) * (BROKEN_WINDOWS / plane.shape[1])
     more = np.abs(sums[1:-1] - (sums[:-2] + sums[2:]) / 2)
-    usual = scipy.ndimage.median_filter(more, (BROKEN_AMONG, 1), mode="nearest") / 0.6745
+    usual = _running_medians(more, BROKEN_AMONG) / 0.6745
     stands_out = np.all(more > BROKEN_BEYOND * (usual + BROKEN_LEAST), axis=1)
     stands_out[:BROKEN_EDGE] = stands_out[-BROKEN_EDGE:] = False
     outer = np.abs(np.diff(np.pad(sums, ((1, 1), (0, 0)), mode="edge"), axis=0)).sum(axis=1)
@@ -271,6 +271,14 @@ def broken_lines(plane: Plane) -> NDArray[np.int64]:
     if np.count_nonzero(sharp) <= np.count_nonzero(others):
         return np.zeros(0, np.int64)
     return np.flatnonzero(sharp) + 1
+
+
+def _running_medians(values: Plane, count: int) -> Plane:
+    """Return the median of each row and those near it, `count` in all: an odd number."""
+    padded = np.pad(values, ((count // 2, count // 2), (0, 0)), mode="edge")
+    near = np.lib.stride_tricks.sliding_window_view(padded, count, axis=0)
+    medians: Plane = np.partition(near, count // 2, axis=-1)[..., count // 2]
+    return medians
 
 
 def _deviation(effects: Array, windows: Plane) -> float:

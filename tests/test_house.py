@@ -59,6 +59,7 @@ TORCH_FREE = [
     *(
         f"sagd_cli.restoration.{name}"
         for name in (
+            "computing",
             "folder_work",
             "measuring",
             "omission",
@@ -66,7 +67,6 @@ TORCH_FREE = [
             "prepare",
             "prepared",
             "quality",
-            "truth",
         )
     ),
     "sagd_cli.library.arrays",
@@ -74,7 +74,7 @@ TORCH_FREE = [
     *(f"sagd_cli.design.{name}" for name in ("advice", "describe", "fit", "measure", "plot", "words")),
     "sagd_cli.run.manifest",
     *(f"sagd_cli.sweep.{name}" for name in ("plan", "study", "table", "words")),
-    *(f"sagd_cli.data.{name}" for name in ("datasets", "images", "ranges", "folders", "writing")),
+    *(f"sagd_cli.data.{name}" for name in ("datasets", "images", "ranges", "folders", "truth", "writing")),
     "sagd_cli.files.formats",
     "sagd_cli",
     "sagd_cli.builtin",

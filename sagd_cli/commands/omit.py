@@ -159,10 +159,10 @@ def omit(
     """
     from sagd_cli.data.outcome import raise_if_failed
     from sagd_cli.data.ranges import Range
+    from sagd_cli.data.truth import clean_images
     from sagd_cli.restoration.omission import omit_files
     from sagd_cli.restoration.options import Omission
     from sagd_cli.restoration.places import Places
-    from sagd_cli.restoration.truth import clean_images
     from sagd_cli.restoration.words import omission_text
     from sagd_cli.system.devices import check_device, keep_freed_memory
     from sagd_cli.system.files import refuse_existing, write_json

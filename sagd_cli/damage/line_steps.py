@@ -84,7 +84,8 @@ def line_steps(plane: Plane, inside: Plane, windows: Plane, is_gain: bool, every
     counted = (inside[:-1:every] + inside[1::every] == 2).astype(np.float32)
     changes = below - above
     unit = np.maximum((above + below) / 2 + 1, DARKEST) if is_gain else None
-    values, across = _medians(changes if unit is None else changes / unit, windows), windows.T.copy()
+    relative = changes if unit is None else (changes / unit).astype(np.float32, copy=False)
+    values, across = _medians(relative, windows), windows.T.copy()
     numerator = (FREEDOM + 1) * counted
     if unit is not None:
         numerator *= unit

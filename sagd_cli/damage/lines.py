@@ -87,6 +87,11 @@ def without_line_noise(
     return np.ascontiguousarray(signal), NoiseSpectrum(tuple(left)) if left else None
 
 
+def has_line_noise(noise: NoiseSpectrum) -> bool:
+    """Tell whether `without_line_noise` looks for stripes that run through an image."""
+    return any(_through(part) is not None for part in noise.parts)
+
+
 def _through(part: NoisePart) -> Stripe | None:
     """Return the stripe of whole rows or columns that a part of the noise is, None where it is something else."""
     pieces = part.source.parts if isinstance(part.source, Band) else ()

@@ -1,8 +1,9 @@
 """The images of one `sagd omit`, restored and written in their order, and what is recorded of each."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, islice
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -15,56 +16,26 @@ from sagd_cli.data.image_writer import ImageWriter
 from sagd_cli.data.images import Image
 from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.restored import RestoredImage
+from sagd_cli.data.truth import TrueImages
 from sagd_cli.errors import DataError, SagdError
+from sagd_cli.plugin.registry import current_sources, use_sources
+from sagd_cli.restoration.computing import Computation, Done, Job
 from sagd_cli.restoration.journal import Journal, Restored, State, file_state
-from sagd_cli.restoration.parts import part_records
 from sagd_cli.restoration.places import Places, beside_name, draw_names
-from sagd_cli.restoration.prepared import Prepared, check_frequencies, noisy_bins
-from sagd_cli.restoration.quality import file_report
-from sagd_cli.restoration.second_look import Looked, restored_images
-from sagd_cli.restoration.truth import TrueImages, Truth
-from sagd_cli.restorer.restoring import Estimates
+from sagd_cli.restoration.prepared import Prepared, check_frequencies
 from sagd_cli.system.console import Output
-from sagd_cli.system.threads import in_order
+from sagd_cli.system.threads import in_order, thread_count
 
 PIXELS_AT_ONCE = 1 << 18
 PIXELS_IN_WORK = 1 << 24  # of images on which several threads work, which take some 50 bytes for each
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """An image to restore, and its truth if that is known."""
-
-    image: Image
-    truth: Truth | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Done:
-    """What was computed for an image: its estimates, and their pixels. The report is about the first as written."""
-
-    before: NDArray[np.float32]
-    after: NDArray[np.float32]
-    noise: NoiseSpectrum | None
-    estimates: Estimates
-    pixels: list[np.ndarray]
-    report: dict[str, Any]
-    left: NoiseSpectrum | None
-
-    def beside(self, image: Image) -> dict[str, NDArray[np.float32]]:
-        """Return what is written beside it, in the units of the image's values."""
-        removed = np.subtract(self.before, self.estimates.draws[0], dtype=np.float64)
-        values: dict[str, np.ndarray] = {"removed": removed * (image.values.span / 2)}
-        if self.estimates.deviation is not None:
-            values["uncertainty"] = self.estimates.deviation * (image.float_values.span / 2)
-        return {key: value.astype(np.float32) for key, value in values.items()}
+PIXELS_FOR_PROCESSES = 1 << 24  # two seconds of work; processes take one to start
 
 
 @dataclass(frozen=True)
 class FolderWork:
     """Restores the images of one command and writes them; `outcome` says what became of each.
 
-    `measures_lines`: also measure what is left of whole lines that were told, which takes as long as taking them away.
+    `measures_lines`: as in `Computation`.
     """
 
     prepared: Prepared
@@ -76,12 +47,13 @@ class FolderWork:
     measures_lines: bool = True
     outcome: Outcome = field(default_factory=Outcome)
 
-    def restored(self, images: Iterable[Image]) -> Iterator[RestoredImage]:
-        """Restore `images`, write them and yield them with their records; note each image that fails.
+    def restored(self, runs: Iterable[Iterable[Image]], count: int) -> Iterator[Callable[[], RestoredImage]]:
+        """Restore `count` images in all, write them and yield of each what gives it with its record; note which fail.
 
-        Several threads compute. Reading, writing and notes are this one's, in the order of the images.
+        Images of two runs are not restored together. Several threads or processes compute. Reading, writing and notes
+        are this one's, in the order of the images.
         """
-        for batch, found in in_order(self._computed, self._batches(images), _load):
+        for batch, found in self._computed(chain.from_iterable(map(self._batches, runs)), count):
             kept = list[Restored]()
             for job, done in zip(batch, found, strict=True):
                 if self.outcome.has_failed(job.image.path):  # another image of its stack
@@ -89,19 +61,46 @@ class FolderWork:
                 try:
                     if isinstance(done, SagdError):
                         raise DataError(f"{job.image.place.shown}: {done.message}", done.hint)
-                    restored, files = self._written(job, done)
+                    record, files = self._written(job.image, done)
                 except DataError as error:
                     self.outcome.fail(job.image.place, error, self.output)
                     continue
-                self.outcome.files.append(restored.record)
-                kept.append(Restored(str(job.image.path), job.image.page, restored.record, files))
-                yield restored
+                self.outcome.files.append(record)
+                kept.append(Restored(str(job.image.path), job.image.page, record, files))
+                yield partial(_shown, job, done, record)
             if self.journal is not None:
                 self.journal.add(kept)
 
-    def _batches(self, images: Iterable[Image]) -> Iterator[list[_Job]]:
+    def _computed(
+        self, batches: Iterator[list[Job]], count: int
+    ) -> Iterator[tuple[list[Job], list[Done | SagdError]]]:
+        """Yield batches with what is computed for them.
+
+        Processes compute where that is many small steps in Python, which threads make one at a time, and if there is
+        so much to do that their start pays; but not where the first image needs a network, which uses all cores.
+        """
+        compute = Computation(self.prepared, self.places.removed is not None, self.measures_lines)
+        first = [*islice(batches, 1)]
+        pixels = sum(count * batch[0].image.pixels.size for batch in first)
+        if pixels >= PIXELS_FOR_PROCESSES and thread_count() > 1 and self.prepared.is_in_small_steps:
+            yield from in_order(compute, first, _load)
+            if self.prepared.is_in_small_steps:
+                yield from self._from_processes(compute, batches)
+            first = []
+        yield from in_order(compute, chain(first, batches), _load)
+
+    def _from_processes(
+        self, compute: Computation, batches: Iterator[list[Job]]
+    ) -> Iterator[tuple[list[Job], list[Done | SagdError]]]:
+        begin = partial(use_sources, current_sources())
+        for batch, (found, remarks) in in_order(compute.elsewhere, batches, _load, begin=begin):
+            for remark, warns in remarks.items():
+                self.prepared.output.once(remark, warns)
+            yield batch, compute(batch) if found is None else found
+
+    def _batches(self, images: Iterable[Image]) -> Iterator[list[Job]]:
         """Yield groups of successive images of one `_kind`: one, or several of `PIXELS_AT_ONCE` pixels."""
-        batch: list[_Job] = []
+        batch: list[Job] = []
         for image in images:
             job = self._job(image)
             if job is None:
@@ -114,7 +113,7 @@ class FolderWork:
         if batch:
             yield batch
 
-    def _job(self, image: Image) -> _Job | None:
+    def _job(self, image: Image) -> Job | None:
         """Return what is to be done; the image fails where it is too small for the noise or has no such truth."""
         noise = self.prepared.noise
         if noise is not None and not self.outcome.has_frequencies(
@@ -122,49 +121,14 @@ class FolderWork:
         ):
             return None
         try:
-            return _Job(image, None if image.is_empty else self.truths.of(image))
+            return Job(image, None if image.is_empty else self.truths.of(image))
         except DataError as error:
             self.outcome.fail(image.place, error, self.output)
             return None
 
-    def _computed(self, batch: list[_Job]) -> list[_Done | SagdError]:
-        """Return what is computed for images of one shape, or why that cannot be."""
-        found: dict[int, _Done | SagdError] = {}
-        signals, noises = [job.image.signal for job in batch], dict[int, NoiseSpectrum | None]()
-        for i, signal in enumerate(signals):
-            try:
-                noises[i] = None if batch[i].image.is_empty else self.prepared.noise_of(signal)
-            except SagdError as error:
-                found[i] = error
-        names = [batch[i].image.place.name for i in noises]
-        is_clipped = batch[0].image.pixels.dtype.kind == "u"
-        try:
-            some = [signals[i] for i in noises]
-            all_seen = (
-                restored_images(self.prepared, some, [*noises.values()], names, is_clipped) if noises else []
-            )
-            for i, seen in zip(noises, all_seen, strict=True):
-                found[i] = self._reported(batch[i], signals[i], seen)
-        except SagdError as error:
-            found |= {i: error for i in noises if i not in found}
-        return [found[i] for i in range(len(batch))]
-
-    def _reported(self, job: _Job, before: NDArray[np.float32], seen: Looked[Estimates]) -> _Done:
-        image, noise, estimates, left = job.image, seen.noise, seen.restored, seen.left
-        pixels = [image.changed(before, draw) for draw in estimates.draws]
-        after = replace(image, pixels=pixels[0]).signal
-        inside = None if noise is None else noisy_bins(noise, before.shape[1:])
-        report: dict[str, Any] = {**file_report(before, after, job.truth, inside), "method": estimates.method}
-        report |= {"range": image.values.ends, "clipped": image.clipped(estimates.draws[0])}
-        looks_again = self.prepared.looks_again
-        records = partial(part_records, is_looked_at=looks_again, measures_lines=self.measures_lines)
-        report["parts"] = [] if noise is None else records(noise, before, after, left)
-        report |= {"left": None if left is None else str(left)} if looks_again else {}
-        return _Done(before, after, noise, estimates, pixels, report, left)
-
-    def _written(self, job: _Job, done: _Done) -> tuple[RestoredImage, dict[str, State | None]]:
-        """Write an image, its further draws and its deviation; return it with its record, and the files."""
-        image, deviation, files = job.image, done.estimates.deviation, dict[str, State | None]()
+    def _written(self, image: Image, done: Done) -> tuple[dict[str, Any], dict[str, State | None]]:
+        """Write an image, its further draws and what is beside it; return its record, and the files."""
+        files = dict[str, State | None]()
 
         def write(like: Image, pixels: np.ndarray, path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +142,7 @@ class FolderWork:
         record |= {} if image.page is None else {"page": image.page}
         record |= {} if image.missing is None else {"missing": image.missing.values.size}
         record |= {"copied": True} if image.is_empty else {}
-        beside = done.beside(image) if self.places.beside else {}
+        beside = _beside(image, done)
         for key, folder in self.places.beside.items():
             file, pixels = folder / beside_name(image.path), beside[key]
             if image.missing is not None:
@@ -192,8 +156,7 @@ class FolderWork:
             )
         if self.prepared.noise is None or self.prepared.omission.per_image:
             record |= _told(done.noise)
-        true = None if job.truth is None else job.truth.signal
-        return RestoredImage(image.place.name, done.before, done.after, record, true, deviation), files
+        return record, files
 
     def result(self) -> dict[str, Any]:
         """Return the JSON object of `sagd omit`; for a lost band, `strength` is null and `lost` is true.
@@ -232,7 +195,23 @@ def _told(noise: NoiseSpectrum | None) -> dict[str, Any]:
     return {"noise": str(noise), "strength": level if level is not None and isfinite(level) else None}
 
 
-def _load(batch: list[_Job]) -> float:
+def _beside(image: Image, done: Done) -> dict[str, NDArray[np.float32]]:
+    """Return what is written beside an image, in the units of its values."""
+    found: dict[str, np.ndarray] = {}
+    if done.removed is not None:
+        found["removed"] = done.removed * (image.values.span / 2)
+    if done.deviation is not None:
+        found["uncertainty"] = done.deviation * (image.float_values.span / 2)
+    return {key: value.astype(np.float32) for key, value in found.items()}
+
+
+def _shown(job: Job, done: Done, record: dict[str, Any]) -> RestoredImage:
+    image, true = job.image, None if job.truth is None else job.truth.signal
+    after = replace(image, pixels=done.pixels[0]).signal
+    return RestoredImage(image.place.name, image.signal, after, record, true, done.deviation)
+
+
+def _load(batch: Sequence[Job]) -> float:
     """Return the share of a batch of what threads work on at one time."""
     return sum(job.image.pixels.size for job in batch) / PIXELS_IN_WORK
 

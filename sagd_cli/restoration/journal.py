@@ -17,10 +17,10 @@ from sagd_cli.damage.measured_noise import MeasuredNoise
 from sagd_cli.data.folders import list_images
 from sagd_cli.data.image_writer import kept_images
 from sagd_cli.data.images import ImagePlace, naming
+from sagd_cli.data.truth import CleanImages
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.places import Places
-from sagd_cli.restoration.truth import CleanImages
 from sagd_cli.system.console import output
 from sagd_cli.system.files import append_text, real_path, reason_of, shown_path, write_text
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from sagd_cli.data.folders import check_names, check_output_folder, collect, list_images
 from sagd_cli.data.image_writer import ImageWriter, NoWriter
 from sagd_cli.data.restored import RestoredImage
+from sagd_cli.data.truth import TrueImages
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.folder_work import FolderWork
 from sagd_cli.restoration.journal import Journal, journal_in, told_by
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.places import Places, beside_name, draw_names
 from sagd_cli.restoration.prepare import Preparation
-from sagd_cli.restoration.truth import TrueImages
 from sagd_cli.restoration.words import MOST_TABLES
 from sagd_cli.run.manifest import has_run
 from sagd_cli.system.console import Output
@@ -76,7 +76,8 @@ def _omitted(
     if journal.done:
         output.note(f"{len(journal.done)} of {len(images.places)} images were restored before")
         again = FolderWork(prepared, places, truths, Output(quiet=True), NoWriter(), measures_lines=are_few)
-        kept = [*islice(again.restored(images.read(again.outcome, again.output)), shown)]
+        some = again.restored([images.read(again.outcome, again.output)], count=0)
+        kept = [give() for give in islice(some, shown)]
         shown = 0
     journal.begin(measured, seen, places.folder)
     with (
@@ -85,10 +86,12 @@ def _omitted(
     ):
         work = FolderWork(prepared, places, truths, output, writer, journal, are_few)
         work.outcome.files.extend(one.record for one in journal.done)
-        for run in journal.left(images.places):
-            some = replace(images, places=run)
-            for restored in work.restored(some.read(work.outcome, output, bar.advance)):
-                kept.extend([restored] if len(kept) < shown else [])
+        runs = (
+            replace(images, places=run).read(work.outcome, output, bar.advance)
+            for run in journal.left(images.places)
+        )
+        for give in work.restored(runs, len(images.places) - len(journal.done)):
+            kept.extend([give()] if len(kept) < shown else [])
     work.outcome.say_clipped(output)
     work.outcome.say_copied(output)
     if work.outcome.failed:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.ranges import Range
+from sagd_cli.data.truth import CleanImages
 from sagd_cli.errors import UsageError
-from sagd_cli.restoration.truth import CleanImages
 from sagd_cli.restorer.catalogue import ESTIMATES, EstimateChoice
 from sagd_cli.restorer.restoring import Restoring
 from sagd_cli.system.choices import chosen, listing

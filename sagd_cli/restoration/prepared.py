@@ -1,7 +1,7 @@
 """What is known of the noise and of the images before they are restored, and of the noise of each."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import inf
 from threading import Lock
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.gauge import Gauge
-from sagd_cli.damage.lines import without_line_noise
+from sagd_cli.damage.lines import has_line_noise, without_line_noise
 from sagd_cli.damage.noise_levels import noise_levels
 from sagd_cli.damage.strength import FINEST, Strength
 from sagd_cli.data.images import Image
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sagd_cli.restorer.restoring_model import RestoringModel
 
 SATURATED_SHARE = 0.01
+_ONE_AT_A_TIME = Lock()  # a model uses all cores, or the only device
 
 
 def noisy_bins(noise: NoiseSpectrum, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -66,7 +67,6 @@ class Prepared:
     floor: float = 0.0
     gauge: Gauge | None = None
     left: NoiseSpectrum | None = None
-    _one_at_a_time: Lock = field(default_factory=Lock)  # its model uses all cores, or the only device
 
     @property
     def looks_again(self) -> bool:
@@ -134,7 +134,7 @@ class Prepared:
             found = [Estimates((signal,)) for signal in ready]
         else:
             stacked = ready[0][None] if len(ready) == 1 else np.stack(ready)  # a copy of a large image less
-            with self._one_at_a_time:
+            with _ONE_AT_A_TIME:
                 found = self.restorer.restored(stacked, left, names, is_clipped)
         methods = map(self._method_of, noises, left)
         return [replace(one, method=method) for one, method in zip(found, methods, strict=True)]
@@ -149,10 +149,17 @@ class Prepared:
     @cached_property
     def restorer(self) -> "Restorer":
         """The restorer of the model."""
+        assert self.model is not None
+        model = self.model()
         from sagd_cli.restorer.restorer import Restorer  # torch, which many calls do not need
 
-        assert self.model is not None
-        return Restorer(self.model(), self.omission.restoring, self.floor)
+        return Restorer(model, self.omission.restoring, self.floor)
+
+    @property
+    def is_in_small_steps(self) -> bool:
+        """Whether most of the work is to find noise or take lines away, and no model was needed so far."""
+        has_lines = self.noise is None or has_line_noise(self.noise)
+        return has_lines and not self.omission.per_image and "restorer" not in vars(self)
 
     def without_lines(
         self, signal: NDArray[np.float32], noise: NoiseSpectrum | None

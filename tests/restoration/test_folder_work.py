@@ -1,4 +1,4 @@
-"""Images of a folder are restored on several threads, and nobody sees it but by the clock."""
+"""Images of a folder are restored on several threads or processes, and nobody sees it but by the clock."""
 
 import json
 
@@ -7,6 +7,7 @@ import pytest
 import tifffile
 
 from sagd_cli.data.image_writer import ImageWriter
+from sagd_cli.restoration import folder_work
 
 TOLD = ("--noise", "stripe:horizontal,0,0:level=0.8", "--estimate", "wiener")
 
@@ -24,8 +25,14 @@ def slices(tmp_path_factory):
     return folder
 
 
-def test_threads_change_nothing(sagd, slices, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "least",
+    [folder_work.PIXELS_FOR_PROCESSES, pytest.param(0, marks=pytest.mark.slow)],
+    ids=["threads", "processes"],
+)
+def test_threads_and_processes_change_nothing(sagd, slices, tmp_path, monkeypatch, least):
     found = []
+    monkeypatch.setattr(folder_work, "PIXELS_FOR_PROCESSES", least)
     for threads in ("1", "3"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         output = tmp_path / "same"

@@ -11,8 +11,8 @@ from support.settings import TINY
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range
+from sagd_cli.data.truth import clean_images
 from sagd_cli.errors import UsageError
-from sagd_cli.restoration.truth import clean_images
 
 RANGES = {
     "bytes": (1, 0, "uint8", []),

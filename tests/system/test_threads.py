@@ -1,9 +1,12 @@
 """Work on several threads gives what it gives on one, in its order, a few items at a time."""
 
+import os
+import signal
 import threading
 
 import pytest
 
+from sagd_cli.errors import SagdError
 from sagd_cli.system.threads import in_order, thread_count
 
 
@@ -60,6 +63,24 @@ def test_an_error_comes_at_its_place_and_nothing_more_is_begun():
     with pytest.raises(ValueError, match="two"):
         next(found)
     assert max(begun) < 8
+
+
+def answered(item):
+    """Ctrl-C reaches all processes of a terminal, and only the first one acts on it."""
+    os.kill(os.getpid(), signal.SIGINT)
+    if item < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item, os.getpid()
+
+
+def test_processes_give_the_same_and_a_killed_one_is_said():
+    found = in_order(answered, [3, 1, 4, 1, 5, -9, 2], light, 2, begin=int)
+    done = [next(found) for _ in range(4)]
+    assert [item for item, _ in done] == [one for _, (one, _) in done] == [3, 1, 4, 1]
+    assert os.getpid() not in {process for _, (_, process) in done}
+    with pytest.raises(SagdError, match="a process that computes was killed"):
+        next(found)
+        next(found)
 
 
 def test_the_environment_says_how_many_threads(monkeypatch):

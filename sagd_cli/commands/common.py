@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
@@ -21,6 +21,8 @@ from sagd_cli.system.redirection import stdout_for_results
 
 if TYPE_CHECKING:
     import torch
+
+    from sagd_cli.system.distributed import World
 
 _PANEL = "Common options"
 _COMMON = {
@@ -48,6 +50,12 @@ PresetOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set any key, for example training.learning_rate=1e-3."),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="K/N", help="Do share K of N, on machines that know nothing of each other."
+    ),
 ]
 BAND_HELP = f"{band_forms()}; join with +."
 NOISE_HELP = (
@@ -83,6 +91,23 @@ def announced_device(name: str) -> "torch.device":
     if name == "auto":
         output().note(f"device: {chosen}")
     return chosen
+
+
+@contextmanager
+def working_together() -> "Iterator[World | None]":
+    """Join the processes that `torchrun` has started, on the CPU; give None where this one works alone."""
+    if variable("WORLD_SIZE") is None:
+        yield None
+        return
+    import torch
+
+    from sagd_cli.system.distributed import is_launched, joined_world
+
+    if not is_launched():
+        yield None
+        return
+    with joined_world(torch.device("cpu")) as world:
+        yield world
 
 
 def group(text: str) -> typer.Typer:

@@ -12,10 +12,12 @@ from sagd_cli.commands.common import (
     DeviceOption,
     ForceOption,
     RangeOption,
+    ShardOption,
     announced_device,
     common,
     refuse_read,
     single,
+    working_together,
 )
 from sagd_cli.errors import UsageError
 from sagd_cli.restorer.catalogue import ESTIMATES
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from sagd_cli.config.noise_spectrum import NoiseSpectrum
     from sagd_cli.data.ranges import Range
     from sagd_cli.data.restored import RestoredImage
+    from sagd_cli.restoration.places import Share
     from sagd_cli.restorer.restoring_model import RestoringModel
+    from sagd_cli.system.distributed import World
 
 app = single()
 
@@ -136,6 +140,7 @@ def omit(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the training and of samples.")] = 0,
     values: RangeOption = None,
     device: DeviceOption = "auto",
+    shard: ShardOption = None,
     force: ForceOption = False,
 ) -> None:
     """Remove noise of a known spectrum from images, or of one that is found in them.
@@ -167,55 +172,78 @@ def omit(
     from sagd_cli.system.devices import check_device, keep_freed_memory
     from sagd_cli.system.files import refuse_existing, write_json
 
-    refuse_read({"--figure": figure, "--record": record}, [source, reference, model, truth])
-    if figure is not None:
-        from sagd_cli.figures.style import check_figure_path
+    with working_together() as world:
+        share = _share(shard, world)
+        refuse_read({"--figure": figure, "--record": record}, [source, reference, model, truth])
+        if figure is not None:
+            from sagd_cli.figures.style import check_figure_path
 
-        check_figure_path(figure, force)
-    if record is not None:
-        refuse_existing(record, force)
-    out, given = output(), None if values is None else Range.parse(values)
-    told = _noise(band, noise, _strength(strength), given)
-    check_device(device)
-    keep_freed_memory()
-    chosen = cache(partial(announced_device, device))
-    clean = None if reference is None else clean_images(reference)
-    omission = Omission(
-        noise=told,
-        reference=clean,
-        model=None if model is None else _opened(model, chosen(), out),
-        learns=learn,
-        per_image=per_image,
-        estimate=estimate,
-        uncertain=uncertainty is not None,
-        draws=draws,
-        sampling_steps=sampling_steps,
-        steps=steps,
-        seed=seed,
-        keeps_model=run is not None,
-        given=given,
-    )
-    base = source.resolve() if source.is_dir() else source.resolve().with_suffix("")
-    target = folder or base.with_name(f"{base.name}-omitted")
-    path = None if clean is None else clean.data.options.get("path")
-    extras = {"--figure": figure, "--record": record}
-    places = Places(
-        source, target, truth, uncertainty, removed, run, [] if path is None else [Path(path)], extras
-    )
-    result, shown = omit_files(omission, places, chosen, force, out, FIGURE_ROWS if figure else 0)
-    drawn = figure if shown else None
-    if drawn is not None:
-        result["figure"] = str(drawn)
-    try:
+            check_figure_path(figure, force)
         if record is not None:
-            write_json(record, result)
-    finally:  # what was done is shown, whether there was room for the record or not
-        out.result(result, omission_text(result))
-    if result.get("psnr_mean", 0.0) < result.get("psnr_before_mean", 0.0):
-        out.warn("the restored images are further from the true ones than the damaged images are")
-    if drawn is not None:
-        _draw(result, shown, drawn, force)
-    raise_if_failed(result)
+            refuse_existing(record, force)
+        out, given = output(), None if values is None else Range.parse(values)
+        told = _noise(band, noise, _strength(strength), given)
+        check_device(device)
+        keep_freed_memory()
+        chosen = cache(partial(_own_device, device))
+        clean = None if reference is None else clean_images(reference)
+        omission = Omission(
+            noise=told,
+            reference=clean,
+            model=None if model is None else _opened(model, chosen(), out),
+            learns=learn,
+            per_image=per_image,
+            estimate=estimate,
+            uncertain=uncertainty is not None,
+            draws=draws,
+            sampling_steps=sampling_steps,
+            steps=steps,
+            seed=seed,
+            keeps_model=run is not None,
+            given=given,
+        )
+        base = source.resolve() if source.is_dir() else source.resolve().with_suffix("")
+        target = folder or base.with_name(f"{base.name}-omitted")
+        path = None if clean is None else clean.data.options.get("path")
+        inputs = [] if path is None else [Path(path)]
+        extras = {"--figure": figure, "--record": record}
+        places = Places(source, target, truth, uncertainty, removed, run, inputs, extras, share)
+        result, shown = omit_files(omission, places, chosen, force, out, FIGURE_ROWS if figure else 0)
+        if world is not None and not world.is_first:
+            raise_if_failed(result)
+            return
+        drawn = figure if shown else None
+        if drawn is not None:
+            result["figure"] = str(drawn)
+        try:
+            if record is not None:
+                write_json(record, result)
+        finally:  # what was done is shown, whether there was room for the record or not
+            out.result(result, omission_text(result))
+        if result.get("psnr_mean", 0.0) < result.get("psnr_before_mean", 0.0):
+            out.warn("the restored images are further from the true ones than the damaged images are")
+        if drawn is not None:
+            _draw(result, shown, drawn, force)
+        raise_if_failed(result)
+
+
+def _share(shard: str | None, world: "World | None") -> "Share":
+    """Return the share of this process: the one that was given, or its own among those of `torchrun`."""
+    from sagd_cli.config.shard import Shard, parse_shard
+    from sagd_cli.restoration.places import Share
+
+    if world is None:
+        return Share(parse_shard(shard))
+    if shard is not None:
+        raise UsageError("the processes of torchrun share the work already", "Leave out --shard.")
+    return Share(Shard(world.rank + 1, world.size), world.gathered)
+
+
+def _own_device(name: str) -> "torch.device":
+    device = announced_device(name)
+    from sagd_cli.system.distributed import own_device  # torch, as above
+
+    return own_device(device)
 
 
 def _opened(path: Path, device: "torch.device", out: Output) -> "RestoringModel":

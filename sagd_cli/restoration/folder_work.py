@@ -184,7 +184,7 @@ class FolderWork:
             values = [record[key] for record in files if key in record]
             if values:
                 result[f"{key}_mean"] = float(np.mean(values))
-        return {**result, "failed": self.outcome.failed}
+        return {**result, "failed": sorted(self.outcome.failed, key=lambda record: record["input"])}
 
 
 def _told(noise: NoiseSpectrum | None) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from sagd_cli.data.folders import check_names, check_output_folder, collect, list_images
 from sagd_cli.data.image_writer import ImageWriter, NoWriter
+from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.data.truth import TrueImages
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.folder_work import FolderWork
 from sagd_cli.restoration.journal import Journal, journal_in, told_by
 from sagd_cli.restoration.options import Omission
-from sagd_cli.restoration.places import Places, beside_name, draw_names
+from sagd_cli.restoration.places import Places, Share, beside_name, draw_names
 from sagd_cli.restoration.prepare import Preparation
 from sagd_cli.restoration.words import MOST_TABLES
 from sagd_cli.run.manifest import has_run
@@ -40,8 +41,10 @@ def omit_files(
     unchanged, except for rounding to their bit depth. A file that cannot be read is noted and skipped. Images are read
     a few at a time, so memory does not grow with their number. `device` gives the device of the model, if one is used.
     The same command goes on where one was stopped; other existing output is replaced only with `force`, and so is all
-    of it. Raises UsageError, before any work, when an output or a true image does not fit, and when another process
-    writes there. Raises DataError when there is nothing to omit, Interrupted when a signal asks to stop.
+    of it. With a share of the files, all else is measured on all of them; the processes of one command that have shares
+    return what they did together. Raises UsageError, before any work, when an output or a true image does not fit, and
+    when another process writes there. Raises DataError when there is nothing to omit, Interrupted when a signal asks to
+    stop.
     """
     with stop_at_once(lambda: journal_in(places.workspace)), sole_user(places.workspace):
         return _omitted(omission, places, device, force, output, shown)
@@ -65,13 +68,21 @@ def _omitted(
     for remark in truths.ranges.remarks:
         output.note(f"true images: {remark}")
     preparation = Preparation(
-        omission, places.source, images.some, device, output, places.workspace, places.run, journal.measured
+        omission,
+        places.source,
+        images.some,
+        device,
+        output,
+        places.workspace,
+        places.run,
+        journal.measured,
+        not places.share.is_whole,
     )
     prepared = preparation.prepared()
     measured, seen = preparation.measured(prepared), [image.place for image in images.some]
     del preparation  # with the images that were read for it
-    images = images.trimmed()
-    are_few = len(images.places) <= MOST_TABLES
+    are_few, own = len(images.places) <= MOST_TABLES, {*places.share.shard.of(paths)}
+    images = replace(images.trimmed(), places=[place for place in images.places if place.path in own])
     kept = list[RestoredImage]()
     if journal.done:
         output.note(f"{len(journal.done)} of {len(images.places)} images were restored before")
@@ -92,6 +103,7 @@ def _omitted(
         )
         for give in work.restored(runs, len(images.places) - len(journal.done)):
             kept.extend([give()] if len(kept) < shown else [])
+    _share_outcome(work.outcome, places.share, output)
     work.outcome.say_clipped(output)
     work.outcome.say_copied(output)
     if work.outcome.failed:
@@ -104,21 +116,41 @@ def _omitted(
     return work.result(), kept
 
 
+def _share_outcome(outcome: Outcome, share: Share, output: Output) -> None:
+    """Make the outcome that of all processes of this command, when all have come here; warn of what failed there."""
+    own = [*outcome.failed]
+    together = share.gathered({"files": outcome.files, "failed": outcome.failed})
+    outcome.files, outcome.failed = (
+        [record for one in together for record in one[key]] for key in ("files", "failed")
+    )
+    for record in outcome.failed:
+        if record not in own:
+            output.warn(record["error"])
+
+
 def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], force: bool) -> None:
-    """Raise UsageError when an output would overwrite something, or would lie in a folder of inputs."""
+    """Raise UsageError when an output would overwrite something, or would lie in a folder of inputs.
+
+    What other shares write lies there besides.
+    """
     inputs = [places.source, *places.inputs, *([places.truth] if places.truth else [])]
-    names = check_names(paths, lambda path: draw_names(path, omission.draws_written))
-    check_output_folder(places.folder, names, force, inputs)
-    written = {places.folder.resolve(), *(places.folder.resolve() / name for name in names)}
-    for option, chosen in places.beside.items():
-        folder = chosen.resolve()
-        if folder in written:
+    share = places.share
+
+    def checked(folder: Path, target_names: Callable[[Path], list[str]]) -> set[Path]:
+        names = check_names(paths, target_names)
+        check_output_folder(folder, names, force or not share.is_whole, inputs)
+        own = [] if share.is_whole else check_names(share.shard.of(paths), target_names)
+        for name in own:
+            refuse_existing(folder / name, force)
+        return {folder.resolve(), *(folder.resolve() / name for name in names)}
+
+    written = checked(places.folder, lambda path: draw_names(path, omission.draws_written))
+    for option, folder in places.beside.items():
+        if folder.resolve() in written:
             raise UsageError(
                 f"what --{option} writes would lie among the images", "Choose another folder for it."
             )
-        names = check_names(paths, lambda path: [beside_name(path)])
-        check_output_folder(folder, names, force, inputs)
-        written |= {folder, *(folder / name for name in names)}
+        written |= checked(folder, lambda path: [beside_name(path)])
     for option, path in places.extras.items():
         if path is not None and Path(real_path(path)) in written:
             raise UsageError(

@@ -3,13 +3,35 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from sagd_cli.config.shard import Shard
 from sagd_cli.data.folders import output_name
+
+
+def _alone(own: Any) -> list[Any]:
+    return [own]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of the files this process restores. `gathered` returns what it is given in each process of one command.
+
+    The shares of commands that know nothing of each other have such a `shard`, too, and gather nothing.
+    """
+
+    shard: Shard = field(default_factory=Shard)
+    gathered: Callable[[Any], list[Any]] = _alone
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of them."""
+        return self.shard.count == 1
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where `sagd omit` reads and writes.
+    """Where `sagd omit` reads and writes; all processes that have a `share` of its files read and write there.
 
     The images of `source` are restored into `folder`. `truth` holds the true images, under the same names.
     `uncertainty` and `removed` are folders for the deviations and for what was taken away, `run` the folder for the
@@ -25,6 +47,7 @@ class Places:
     run: Path | None = None
     inputs: Sequence[Path] = ()
     extras: Mapping[str, Path | None] = field(default_factory=dict)
+    share: Share = Share()
 
     @property
     def settings(self) -> dict[str, Path | None]:
@@ -52,9 +75,13 @@ class Places:
 
     @property
     def workspace(self) -> Path:
-        """The folder beside the output for what is learned, and for the journal, until the images are written."""
-        folder = self.folder.resolve()
-        return folder.with_name(f".{folder.name}-omission")
+        """The folder beside the output for what is learned, and for the journal, until the images are written.
+
+        Each share has its own.
+        """
+        folder, shard = self.folder.resolve(), self.share.shard
+        which = "" if self.share.is_whole else f"-{shard.number}-of-{shard.count}"
+        return folder.with_name(f".{folder.name}-omission{which}")
 
 
 def draw_names(path: Path, draws: int) -> list[str]:

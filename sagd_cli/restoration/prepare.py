@@ -35,7 +35,7 @@ class Preparation:
 
     `images` are some of the images of `source`. What is learned is the run `run`, or without it a run in the folder
     `workspace`. `device` gives the device of the model; nothing calls it where none is used. `known` is what an earlier
-    command, which this one goes on with, has `measured`.
+    command, which this one goes on with, has `measured`. `is_share`: other processes restore other images of `source`.
     """
 
     omission: Omission
@@ -46,6 +46,7 @@ class Preparation:
     workspace: Path
     run: Path | None = None
     known: Mapping[str, Any] | None = None
+    is_share: bool = False
 
     @cached_property
     def _measuring(self) -> Measuring:
@@ -200,7 +201,15 @@ class Preparation:
         return packaged_model(self.device())
 
     def _learned(self, noise: NoiseSpectrum) -> "RestoringModel":
-        """Learn a model from clean images; without any, from the damaged ones (docs/theory.md, section 6.3)."""
+        """Learn a model from clean images; without any, from the damaged ones (docs/theory.md, section 6.3).
+
+        Raises UsageError for a share.
+        """
+        if self.is_share:
+            raise UsageError(
+                "processes that share the images would each learn the same model",
+                "Learn it before, in one process, with --save-model RUN; then give --model RUN.",
+            )
         # What trains takes a fifth of a second to import, and most calls learn nothing.
         from sagd_cli.restoration.learning import Lesson, folder_of, learned, restoration_task
 

@@ -61,7 +61,7 @@ class FolderWork:
                 try:
                     if isinstance(done, SagdError):
                         raise DataError(f"{job.image.place.shown}: {done.message}", done.hint)
-                    record, files = self._written(job.image, done)
+                    record, files = self._written(job, done)
                 except DataError as error:
                     self.outcome.fail(job.image.place, error, self.output)
                     continue
@@ -126,9 +126,9 @@ class FolderWork:
             self.outcome.fail(image.place, error, self.output)
             return None
 
-    def _written(self, image: Image, done: Done) -> tuple[dict[str, Any], dict[str, State | None]]:
+    def _written(self, job: Job, done: Done) -> tuple[dict[str, Any], dict[str, State | None]]:
         """Write an image, its further draws and what is beside it; return its record, and the files."""
-        files = dict[str, State | None]()
+        image, files = job.image, dict[str, State | None]()
 
         def write(like: Image, pixels: np.ndarray, path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -63,6 +63,7 @@ def _omitted(
     told = told_by(omission, places, paths, truths.paths)
     journal = Journal.opened(places, told, force)
     _check_outputs(omission, places, paths, force or journal.measured is not None)
+    places.share.gathered(None)  # none of them writes before all may
     images = collect(paths, omission.given, output, journal.seen)
     truths.check(images.some)
     for remark in truths.ranges.remarks:

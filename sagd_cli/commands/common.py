@@ -40,6 +40,14 @@ _COMMON = {
 
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="K/N",
+        help="Do share K of N alone: N such commands, on one machine or on many, do the whole.",
+    ),
+]
 ConfigOption = Annotated[
     str | None,
     typer.Option("--config", metavar="FILE.yaml", help="Configuration file; - reads standard input."),
@@ -50,12 +58,6 @@ PresetOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set any key, for example training.learning_rate=1e-3."),
-]
-ShardOption = Annotated[
-    str | None,
-    typer.Option(
-        "--shard", metavar="K/N", help="Do share K of N, on machines that know nothing of each other."
-    ),
 ]
 BAND_HELP = f"{band_forms()}; join with +."
 NOISE_HELP = (

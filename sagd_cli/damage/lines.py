@@ -21,6 +21,7 @@ from sagd_cli.damage.line_steps import (
     line_effects,
     line_steps,
     line_windows,
+    running_medians,
     step_strength,
 )
 from sagd_cli.damage.strength import Strength
@@ -32,16 +33,10 @@ WIDEST_LINE = 8  # bins on either side of 0 that a stripe may fill
 SURE = 0.1  # cycles/line from which on the effects of lines are known well
 WIDEST_STRIPE = 8  # rows that are taken together, at most: soft stripes are wide
 PASSES = 2  # over all widths
-BROKEN_WINDOWS, BROKEN_AMONG, BROKEN_EDGE = (
-    8,
-    21,
-    3,
-)  # along a row; rows to compare with; at the ends, not looked at
-BROKEN_BEYOND, BROKEN_LEAST, SHARP = (
-    2.5,
-    0.3 / 127.5,
-    5.0,
-)  # what broken rows have more: deviations, a trace, the others' steps
+BROKEN_WINDOWS, BROKEN_AMONG = 8, 21  # along a row; rows to compare with
+BROKEN_EDGE = 3  # rows at the ends, not looked at
+# What broken rows have more: deviations, a trace, the steps of the others.
+BROKEN_BEYOND, BROKEN_LEAST, SHARP = 2.5, 0.3 / 127.5, 5.0
 BROKEN_WINDOW = 16  # pixels of each of the windows
 BROKEN_ALONG, MENDED = 9, 3  # pixels along them that are mended together; times
 
@@ -266,7 +261,7 @@ def broken_lines(plane: Plane) -> NDArray[np.int64]:
     starts = np.arange(BROKEN_WINDOWS) * plane.shape[1] // BROKEN_WINDOWS
     sums = np.add.reduceat(plane, starts, axis=1) * (BROKEN_WINDOWS / plane.shape[1])
     more = np.abs(sums[1:-1] - (sums[:-2] + sums[2:]) / 2)
-    usual = _running_medians(more, BROKEN_AMONG) / 0.6745
+    usual = running_medians(more, BROKEN_AMONG) / 0.6745
     stands_out = np.all(more > BROKEN_BEYOND * (usual + BROKEN_LEAST), axis=1)
     stands_out[:BROKEN_EDGE] = stands_out[-BROKEN_EDGE:] = False
     outer = np.abs(np.diff(np.pad(sums, ((1, 1), (0, 0)), mode="edge"), axis=0)).sum(axis=1)
@@ -276,14 +271,6 @@ def broken_lines(plane: Plane) -> NDArray[np.int64]:
     if np.count_nonzero(sharp) <= np.count_nonzero(others):
         return np.zeros(0, np.int64)
     return np.flatnonzero(sharp) + 1
-
-
-def _running_medians(values: Plane, count: int) -> Plane:
-    """Return the median of each row and those near it, `count` in all: an odd number."""
-    padded = np.pad(values, ((count // 2, count // 2), (0, 0)), mode="edge")
-    near = np.lib.stride_tricks.sliding_window_view(padded, count, axis=0)
-    medians: Plane = np.partition(near, count // 2, axis=-1)[..., count // 2]
-    return medians
 
 
 def _deviation(effects: Array, windows: Plane) -> float:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """An image to restore, and its truth if that is known."""
+class Damaged:
+    """A damaged image, and its truth if that is known."""
 
     image: Image
     truth: Truth | None
@@ -34,7 +34,7 @@ class Job:
     def __reduce__(self) -> tuple[Any, ...]:
         """Send another process no more than what is computed depends on."""
         missing = self.image.missing if self.image.is_empty else None
-        return Job, (replace(self.image, alpha=None, metadata=NOTHING, missing=missing), self.truth)
+        return Damaged, (replace(self.image, alpha=None, metadata=NOTHING, missing=missing), self.truth)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Computation:
     keeps_removed: bool = False
     measures_lines: bool = True
 
-    def __call__(self, batch: Sequence[Job]) -> list[Done | SagdError]:
+    def __call__(self, batch: Sequence[Damaged]) -> list[Done | SagdError]:
         """Return what is computed for images, or why that cannot be."""
         found: dict[int, Done | SagdError] = {}
         signals, noises = [job.image.signal for job in batch], dict[int, NoiseSpectrum | None]()
@@ -85,7 +85,7 @@ class Computation:
             found |= {i: error for i in noises if i not in found}
         return [found[i] for i in range(len(batch))]
 
-    def _reported(self, job: Job, before: NDArray[np.float32], seen: Looked[Estimates]) -> Done:
+    def _reported(self, job: Damaged, before: NDArray[np.float32], seen: Looked[Estimates]) -> Done:
         image, noise, estimates, left = job.image, seen.noise, seen.restored, seen.left
         pixels = [image.changed(before, draw) for draw in estimates.draws]
         after = replace(image, pixels=pixels[0]).signal
@@ -117,7 +117,7 @@ class Elsewhere:
 
     computation: Computation
 
-    def __call__(self, batch: Sequence[Job]) -> tuple[list[Done | SagdError] | None, dict[str, bool]]:
+    def __call__(self, batch: Sequence[Damaged]) -> tuple[list[Done | SagdError] | None, dict[str, bool]]:
         """Return what is computed, or None where a network is needed, and what is to be said: which of it is warnings.
 
         Nothing is said for images that are computed again.

@@ -19,7 +19,7 @@ from sagd_cli.data.restored import RestoredImage
 from sagd_cli.data.truth import TrueImages
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.plugin.registry import current_sources, use_sources
-from sagd_cli.restoration.computing import Computation, Done, Job
+from sagd_cli.restoration.computing import Computation, Damaged, Done
 from sagd_cli.restoration.journal import Journal, Restored, State, file_state
 from sagd_cli.restoration.places import Places, beside_name, draw_names
 from sagd_cli.restoration.prepared import Prepared, check_frequencies
@@ -72,8 +72,8 @@ class FolderWork:
                 self.journal.add(kept)
 
     def _computed(
-        self, batches: Iterator[list[Job]], count: int
-    ) -> Iterator[tuple[list[Job], list[Done | SagdError]]]:
+        self, batches: Iterator[list[Damaged]], count: int
+    ) -> Iterator[tuple[list[Damaged], list[Done | SagdError]]]:
         """Yield batches with what is computed for them.
 
         Processes compute where that is many small steps in Python, which threads make one at a time, and if there is
@@ -90,17 +90,17 @@ class FolderWork:
         yield from in_order(compute, chain(first, batches), _load)
 
     def _from_processes(
-        self, compute: Computation, batches: Iterator[list[Job]]
-    ) -> Iterator[tuple[list[Job], list[Done | SagdError]]]:
+        self, compute: Computation, batches: Iterator[list[Damaged]]
+    ) -> Iterator[tuple[list[Damaged], list[Done | SagdError]]]:
         begin = partial(use_sources, current_sources())
         for batch, (found, remarks) in in_order(compute.elsewhere, batches, _load, begin=begin):
             for remark, warns in remarks.items():
                 self.prepared.output.once(remark, warns)
             yield batch, compute(batch) if found is None else found
 
-    def _batches(self, images: Iterable[Image]) -> Iterator[list[Job]]:
+    def _batches(self, images: Iterable[Image]) -> Iterator[list[Damaged]]:
         """Yield groups of successive images of one `_kind`: one, or several of `PIXELS_AT_ONCE` pixels."""
-        batch: list[Job] = []
+        batch: list[Damaged] = []
         for image in images:
             job = self._job(image)
             if job is None:
@@ -113,7 +113,7 @@ class FolderWork:
         if batch:
             yield batch
 
-    def _job(self, image: Image) -> Job | None:
+    def _job(self, image: Image) -> Damaged | None:
         """Return what is to be done; the image fails where it is too small for the noise or has no such truth."""
         noise = self.prepared.noise
         if noise is not None and not self.outcome.has_frequencies(
@@ -121,12 +121,12 @@ class FolderWork:
         ):
             return None
         try:
-            return Job(image, None if image.is_empty else self.truths.of(image))
+            return Damaged(image, None if image.is_empty else self.truths.of(image))
         except DataError as error:
             self.outcome.fail(image.place, error, self.output)
             return None
 
-    def _written(self, job: Job, done: Done) -> tuple[dict[str, Any], dict[str, State | None]]:
+    def _written(self, job: Damaged, done: Done) -> tuple[dict[str, Any], dict[str, State | None]]:
         """Write an image, its further draws and what is beside it; return its record, and the files."""
         image, files = job.image, dict[str, State | None]()
 
@@ -205,13 +205,13 @@ def _beside(image: Image, done: Done) -> dict[str, NDArray[np.float32]]:
     return {key: value.astype(np.float32) for key, value in found.items()}
 
 
-def _shown(job: Job, done: Done, record: dict[str, Any]) -> RestoredImage:
+def _shown(job: Damaged, done: Done, record: dict[str, Any]) -> RestoredImage:
     image, true = job.image, None if job.truth is None else job.truth.signal
     after = replace(image, pixels=done.pixels[0]).signal
     return RestoredImage(image.place.name, image.signal, after, record, true, done.deviation)
 
 
-def _load(batch: Sequence[Job]) -> float:
+def _load(batch: Sequence[Damaged]) -> float:
     """Return the share of a batch of what threads work on at one time."""
     return sum(job.image.pixels.size for job in batch) / PIXELS_IN_WORK
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.images import Image
-from sagd_cli.restoration.computing import Computation, Job
+from sagd_cli.restoration.computing import Computation, Damaged
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.prepared import Prepared
 from sagd_cli.system.console import Output, output, use_output
@@ -17,7 +17,7 @@ SMOOTH = 30000 + 4000 * np.add.outer(np.sin(np.arange(96) / 9), np.cos(np.arange
 
 def job(tmp_path, more):
     pixels = np.rint(SMOOTH + more).astype(np.uint16)[None]
-    return Job(Image(pixels, np.ones((96, 96), np.uint16), tmp_path / "image.tif"), None)
+    return Damaged(Image(pixels, np.ones((96, 96), np.uint16), tmp_path / "image.tif"), None)
 
 
 def elsewhere(prepared, *jobs):

@@ -149,14 +149,6 @@ def _medians(changes: Plane, windows: Plane) -> Plane:
     return np.stack(medians, axis=1).astype(np.float32)
 
 
-def running_medians(values: Plane, count: int) -> Plane:
-    """Return the median of each row and those near it, `count` in all: an odd number."""
-    padded = np.pad(values, ((count // 2, count // 2), (0, 0)), mode="edge")
-    near = np.lib.stride_tricks.sliding_window_view(padded, count, axis=0)
-    medians: Plane = np.partition(near, count // 2, axis=-1)[..., count // 2]
-    return medians
-
-
 def gains_fit_better(planes: Sequence[tuple[Plane, Plane]]) -> bool:
     """Tell whether gains explain better than offsets how the rows of the planes of one image differ.
 

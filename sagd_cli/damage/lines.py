@@ -21,7 +21,6 @@ from sagd_cli.damage.line_steps import (
     line_effects,
     line_steps,
     line_windows,
-    running_medians,
     step_strength,
 )
 from sagd_cli.damage.strength import Strength
@@ -261,7 +260,9 @@ def broken_lines(plane: Plane) -> NDArray[np.int64]:
     starts = np.arange(BROKEN_WINDOWS) * plane.shape[1] // BROKEN_WINDOWS
     sums = np.add.reduceat(plane, starts, axis=1) * (BROKEN_WINDOWS / plane.shape[1])
     more = np.abs(sums[1:-1] - (sums[:-2] + sums[2:]) / 2)
-    usual = running_medians(more, BROKEN_AMONG) / 0.6745
+    # Lines alone go four times as fast as a window of them.
+    among = [scipy.ndimage.median_filter(line, BROKEN_AMONG, mode="nearest") for line in more.T]
+    usual = np.stack(among, axis=1) / 0.6745
     stands_out = np.all(more > BROKEN_BEYOND * (usual + BROKEN_LEAST), axis=1)
     stands_out[:BROKEN_EDGE] = stands_out[-BROKEN_EDGE:] = False
     outer = np.abs(np.diff(np.pad(sums, ((1, 1), (0, 0)), mode="edge"), axis=0)).sum(axis=1)

@@ -18,7 +18,7 @@ from sagd_cli.restoration.prepared import Prepared, noisy_bins
 from sagd_cli.restoration.quality import file_report
 from sagd_cli.restoration.second_look import Looked, restored_images
 from sagd_cli.restorer.restoring import Estimates
-from sagd_cli.system.console import Output, use_output
+from sagd_cli.system.console import Output, output, use_output
 
 if TYPE_CHECKING:
     from sagd_cli.restorer.restoring_model import RestoringModel
@@ -122,13 +122,15 @@ class Elsewhere:
 
         Nothing is said for images that are computed again.
         """
-        remarks = _Remarks(quiet=True)
+        before, remarks = output(), _Remarks(quiet=True)
         use_output(remarks)
         prepared = replace(self.computation.prepared, output=remarks)
         try:
             return replace(self.computation, prepared=prepared)(batch), remarks.remarks
         except _NetworkNeeded:
             return None, {}
+        finally:
+            use_output(before)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from sagd_cli.system.threads import in_order, thread_count
 
 PIXELS_AT_ONCE = 1 << 18
 PIXELS_IN_WORK = 1 << 24  # of images on which several threads work, which take some 50 bytes for each
-PIXELS_FOR_PROCESSES = 1 << 24  # two seconds of work; processes take one to start
+PIXELS_OF_A_PROCESS = 1 << 23  # a second of work, as long as its start takes
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,19 @@ class FolderWork:
         compute = Computation(self.prepared, self.places.removed is not None, self.measures_lines)
         first = [*islice(batches, 1)]
         pixels = sum(count * batch[0].image.pixels.size for batch in first)
-        if pixels >= PIXELS_FOR_PROCESSES and thread_count() > 1 and self.prepared.is_in_small_steps:
+        processes = min(thread_count(), pixels // PIXELS_OF_A_PROCESS)
+        if processes > 1 and self.prepared.is_in_small_steps:
             yield from in_order(compute, first, _load)
             if self.prepared.is_in_small_steps:
-                yield from self._from_processes(compute, batches)
+                yield from self._from_processes(compute, batches, processes)
             first = []
         yield from in_order(compute, chain(first, batches), _load)
 
     def _from_processes(
-        self, compute: Computation, batches: Iterator[list[Damaged]]
+        self, compute: Computation, batches: Iterator[list[Damaged]], count: int
     ) -> Iterator[tuple[list[Damaged], list[Done | SagdError]]]:
         begin = partial(use_sources, current_sources())
-        for batch, (found, remarks) in in_order(compute.elsewhere, batches, _load, begin=begin):
+        for batch, (found, remarks) in in_order(compute.elsewhere, batches, _load, count, begin):
             for remark, warns in remarks.items():
                 self.prepared.output.once(remark, warns)
             yield batch, compute(batch) if found is None else found

@@ -27,13 +27,13 @@ def slices(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "least",
-    [folder_work.PIXELS_FOR_PROCESSES, pytest.param(0, marks=pytest.mark.slow)],
+    [folder_work.PIXELS_OF_A_PROCESS, pytest.param(1, marks=pytest.mark.slow)],
     ids=["threads", "processes"],
 )
 def test_threads_and_processes_change_nothing(sagd, slices, tmp_path, monkeypatch, least):
     found = []
-    monkeypatch.setattr(folder_work, "PIXELS_FOR_PROCESSES", least)
-    for threads in ("1", "3"):
+    monkeypatch.setattr(folder_work, "PIXELS_OF_A_PROCESS", least)
+    for threads in ("1", "2"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         output = tmp_path / "same"
         done = sagd("omit", slices, *TOLD, "--truth", slices, "--output", output, "--json")

@@ -75,6 +75,14 @@ class Interrupted(SagdError):
         self.exit_code = 128 + signum
 
 
+class SaidElsewhere(SagdError):
+    """The work failed, and another process of it says why."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process of this work failed")
+        self.exit_code = exit_code
+
+
 MOST_NAMES = 30
 
 

@@ -15,6 +15,7 @@ from typer.models import ParameterInfo
 from sagd_cli.errors import PluginError, UsageError
 from sagd_cli.spectral.band import band_forms
 from sagd_cli.system.console import Output, output, use_output
+from sagd_cli.system.environment import variable
 from sagd_cli.system.files import refuse_inputs
 from sagd_cli.system.redirection import stdout_for_results
 
@@ -161,7 +162,8 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **arguments: Any) -> None:
         with stdout_for_results() as results:
-            use_output(Output(json=as_json, quiet=quiet, verbose=verbose, debug=debug, results=results))
+            shown = {"json": as_json, "quiet": quiet, "verbose": verbose, "debug": debug}
+            use_output(Output(**shown, mute=_is_mute(), results=results))
             try:
                 function(**arguments)
             except SystemExit as error:  # only the code of a plug-in does this
@@ -178,6 +180,15 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]
     command.__annotations__ = {**function.__annotations__, **_COMMON}
     return command
+
+
+def _is_mute() -> bool:
+    """Whether this is one of several processes, and another one speaks for all."""
+    if variable("WORLD_SIZE") is None:
+        return False
+    from sagd_cli.system.distributed import speaks
+
+    return not speaks()
 
 
 def _read_numbers(annotation: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TextIO
 from rich.console import Console, RenderableType
 from rich.markup import escape
 
-from sagd_cli.errors import SagdError
+from sagd_cli.errors import SagdError, SaidElsewhere
 
 PLAIN_INTERVAL_SECONDS = 10.0
 PIPE_WIDTH = 200
@@ -43,19 +43,23 @@ class Output:
     """How one command prints.
 
     `json`: the result is one object on standard output. `quiet`: no notes and no progress. `verbose`: also details.
-    `debug`: the traceback of an error. `results`: where results go; None: to `sys.stdout`.
+    `debug`: the traceback of an error. `mute`: errors alone, as another process prints the rest. `results`: where
+    results go; None: to `sys.stdout`.
     """
 
     json: bool = False
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
+    mute: bool = False
     said: set[str] = field(default_factory=set, repr=False, compare=False)
     results: TextIO | None = None
     console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, soft_wrap=True))
 
     def result(self, data: dict[str, Any], text: RenderableType | None = None) -> None:
         """Print the command's result: `data` under --json, else `text` (a string, or anything rich renders)."""
+        if self.mute:
+            return
         stream = self.results or sys.stdout
         if self.json:
             print(json.dumps(data, allow_nan=False, default=str), file=stream)
@@ -69,7 +73,7 @@ class Output:
 
     def note(self, message: str) -> None:
         """Print a message on standard error, unless --quiet."""
-        if not self.quiet:
+        if not (self.quiet or self.mute):
             self.console.print(_plain(message))
 
     def once(self, message: str, warns: bool = False) -> None:
@@ -80,15 +84,18 @@ class Output:
 
     def detail(self, message: str) -> None:
         """Print a message on standard error with --verbose only."""
-        if self.verbose:
+        if self.verbose and not self.mute:
             self.console.print(_plain(message), style="dim")
 
     def warn(self, message: str) -> None:
         """Print a warning on standard error, also with --quiet."""
-        self.console.print(f"[yellow]warning:[/] {_plain(message)}")
+        if not self.mute:
+            self.console.print(f"[yellow]warning:[/] {_plain(message)}")
 
     def error(self, error: SagdError) -> None:
         """Report an error: one sentence and its hint; under --json also as an object."""
+        if isinstance(error, SaidElsewhere):
+            return
         if self.json:
             body = {"code": error.code, "message": error.message, "hint": error.hint}
             print(json.dumps({"error": body}), file=sys.stderr)
@@ -102,7 +109,7 @@ class Output:
         self, label: str, total: int, done: int = 0, images_per_step: float = 1
     ) -> "Iterator[Progress]":
         """Show progress over `total` steps: a bar on a terminal, else a plain line every 10 s."""
-        if self.quiet or total <= done:
+        if self.quiet or self.mute or total <= done:
             yield _Silent()
         elif self.console.is_terminal:
             with _Bar(self.console, label, total, done, images_per_step) as bar:

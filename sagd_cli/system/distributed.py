@@ -2,21 +2,27 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from io import BytesIO
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sagd_cli.errors import ConfigError, SagdError, UsageError
+from sagd_cli import __version__
+from sagd_cli.errors import ConfigError, SagdError, SaidElsewhere, UsageError
 from sagd_cli.system.environment import variable
+from sagd_cli.system.failures import foreseen
 
 COLLECTIVE_PATIENCE = timedelta(minutes=30)  # the first process writes checkpoints while the others wait
 _Item = TypeVar("_Item")
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,55 @@ class World:
                 "All of them must see the same run folder.",
             )
 
+    def check_alike(self, facts: Mapping[str, Any]) -> None:
+        """Raise SagdError unless all processes have the same `facts`: what JSON can hold, by what people call it."""
+        everybody = self.gathered(dict(facts))
+        for rank, others in enumerate(everybody):
+            for name, fact in everybody[0].items():
+                if others.get(name) != fact:
+                    raise SagdError(
+                        f"process {rank} has other {name} than process 0: {others.get(name)}, not {fact}",
+                        "All of them must run the same version of sagd and see the same files.",
+                    )
+
+    def after_first(self, work: Callable[[], _Item]) -> _Item:
+        """Return what `work` does here. The first process does it first, so that the others find what it keeps."""
+        if not self.is_first:
+            self.wait()
+        done = work()
+        if self.is_first:
+            self.wait()
+        return done
+
+    def collected(self, own: Iterator[Arrays], count: int) -> Iterator[Arrays]:
+        """Yield the results of `count` pieces of work, in their order, in the first process; none in the others.
+
+        `own` gives those of the pieces that are this process's `share`. Its code runs in each process as results are
+        taken.
+        """
+        for doer in (piece % self.size for piece in range(count)):
+            found = next(own) if doer == self.rank else None
+            if self.is_first:
+                yield self._received(doer) if found is None else found
+            elif found is not None:
+                self._send(found)
+
+    def _send(self, arrays: Arrays) -> None:
+        """Send arrays to the first process, as an .npz archive, which holds no code."""
+        file = BytesIO()
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        archive = torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
+        distributed.send(torch.tensor([len(archive)]), 0, self.control)
+        distributed.send(archive, 0, self.control)
+
+    def _received(self, rank: int) -> Arrays:
+        length = torch.zeros(1, dtype=torch.int64)
+        distributed.recv(length, rank, self.control)
+        archive = torch.empty(int(length), dtype=torch.uint8)
+        distributed.recv(archive, rank, self.control)
+        with np.load(BytesIO(archive.numpy().data), allow_pickle=False) as arrays:
+            return dict(arrays)
+
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Whether each flag is set in any process. This waits for all processes, but not for their devices."""
         if self.size == 1:
@@ -126,7 +181,7 @@ def is_launched() -> bool:
 
 def speaks() -> bool:
     """Whether this process is the one that prints results."""
-    return int(variable("RANK") or 0) == 0
+    return not is_launched() or int(variable("RANK") or 0) == 0
 
 
 def own_device(device: torch.device) -> torch.device:
@@ -164,17 +219,46 @@ def own_device(device: torch.device) -> torch.device:
 
 @contextmanager
 def joined_world(device: torch.device) -> Iterator[World]:
-    """Join the processes that `torchrun` has started, over NCCL on CUDA and Gloo elsewhere; leave them at the end."""
+    """Join the processes that `torchrun` has started, over NCCL on CUDA and Gloo elsewhere; leave them at the end.
+
+    Raises SagdError when they run different versions. When the block fails in several, the first of them raises its
+    error, and the others SaidElsewhere: `torchrun` ends all when one ends. A failure of the machine names the process.
+    """
     if not is_launched():
         yield World()
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=COLLECTIVE_PATIENCE)
+    store, rank, size = next(distributed.rendezvous("env://"))  # type: ignore[no-untyped-call]
+    distributed.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=distributed.PrefixStore("group", store),
+        rank=rank,
+        world_size=size,
+        timeout=COLLECTIVE_PATIENCE,
+    )
     try:
         control = cast(
             distributed.ProcessGroup, distributed.new_group(backend="gloo", timeout=COLLECTIVE_PATIENCE)
         )
-        yield World(distributed.get_rank(), distributed.get_world_size(), control)
+        world = World(rank, size, control)
+        world.check_alike({"versions": {"sagd": __version__, "torch": torch.__version__}})
+        yield world
+    except Exception as error:
+        if (said := _said_otherwise(error, rank, size, store)) is not None:
+            raise said from error
+        raise
     finally:
         distributed.destroy_process_group()
+
+
+def _said_otherwise(error: Exception, rank: int, size: int, store: distributed.Store) -> SagdError | None:
+    """Return what this process, `rank` of `size`, ends with in place of `error`, None where that says all itself."""
+    try:
+        is_first = store.add("failures", 1) == 1
+    except RuntimeError:  # whoever held the store is gone
+        is_first = True
+    if not is_first:
+        return SaidElsewhere(error.exit_code if isinstance(error, SagdError) else 1)
+    failure = None if isinstance(error, SagdError) else foreseen(error)
+    return failure and SagdError(f"process {rank} of 0 to {size - 1}: {failure.message}", failure.hint)

@@ -25,7 +25,7 @@ FAILURES = (
     Failure(
         r"MemoryError\b|out of memory|[Cc]annot allocate memory|can't allocate memory|_STATUS_ALLOC_FAILED",
         "there is not enough memory",
-        "Make the images, the size or the batch smaller.",
+        "Make the images, the size or the batch smaller, or start fewer processes on a machine.",
     ),
     Failure(
         r"No space left on device|Disk quota exceeded|File too large|database or disk is full",
@@ -76,7 +76,7 @@ FAILURES = (
     Failure(
         r"ncclRemoteError|ncclSystemError|ncclInternalError|ncclInvalidUsage|NCCL (error|timeout)"
         r"|^torch\.distributed\.Dist|[Gg]loo.*(Connect|connect|Timed out|timeout)",
-        "the processes that train together lost each other: {reason}",
+        "the processes that work together lost each other: {reason}",
         "Check that all of them run and reach each other, and run the same command again to go on.",
     ),
     Failure(

@@ -98,7 +98,10 @@ class Training:
         check_folder(self.path, self.task.config, self.conduct.allow_change, known)
         if self.conduct.check_memory:
             refuse_too_large(self.task.config, self.task.size, self.device, at_once)
-        about = self.task.described()
+        about = self.world.after_first(self.task.described)
+        self.world.check_alike(
+            {"settings": self.task.config.sha256(), "images": [about["images_sha256"], about["classes"]]}
+        )
         state, loss = self.task.start(self.device)
         end = min(self._settings.steps, self.conduct.until or self._settings.steps)
 

@@ -69,13 +69,12 @@ class Extractor:
 
     def features(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[Any]]:
         """Return the features (N, D) of any number of images (C, H, W) by layer, computed in batches."""
-        size = self.batch_size
+        size, found = self.batch_size, dict[str, NDArray[Any]]()
         batches = [self(images[start : start + size]) for start in range(0, len(images), size)]
-        found = {layer: torch.cat([batch[layer] for batch in batches]) for layer in self.layers}
-        return {
-            layer: values.to(torch.promote_types(values.dtype, torch.float32)).cpu().numpy()
-            for layer, values in found.items()
-        }
+        for layer in self.layers:
+            values = torch.cat([batch[layer] for batch in batches])
+            found[layer] = values.to(torch.promote_types(values.dtype, torch.float32)).cpu().numpy()
+        return found
 
     def dimensions(self, shape: tuple[int, ...]) -> dict[str, int]:
         """Return the number of features, D, of each layer for images of this shape."""

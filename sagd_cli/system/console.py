@@ -11,7 +11,7 @@ from typing import Any, Protocol, TextIO
 from rich.console import Console, RenderableType
 from rich.markup import escape
 
-from sagd_cli.errors import SagdError, SaidElsewhere
+from sagd_cli.errors import SagdError
 
 PLAIN_INTERVAL_SECONDS = 10.0
 PIPE_WIDTH = 200
@@ -94,8 +94,6 @@ class Output:
 
     def error(self, error: SagdError) -> None:
         """Report an error: one sentence and its hint; under --json also as an object."""
-        if isinstance(error, SaidElsewhere):
-            return
         if self.json:
             body = {"code": error.code, "message": error.message, "hint": error.hint}
             print(json.dumps({"error": body}), file=sys.stderr)

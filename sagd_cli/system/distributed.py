@@ -16,9 +16,8 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sagd_cli import __version__
-from sagd_cli.errors import ConfigError, SagdError, SaidElsewhere, UsageError
+from sagd_cli.errors import ConfigError, FollowedError, SagdError, UsageError
 from sagd_cli.system.environment import variable
-from sagd_cli.system.failures import foreseen
 
 COLLECTIVE_PATIENCE = timedelta(minutes=30)  # the first process writes checkpoints while the others wait
 _Item = TypeVar("_Item")
@@ -97,8 +96,9 @@ class World:
         for rank, others in enumerate(everybody):
             for name, fact in everybody[0].items():
                 if others.get(name) != fact:
+                    values = f": {others.get(name)}, not {fact}"
                     raise SagdError(
-                        f"process {rank} has other {name} than process 0: {others.get(name)}, not {fact}",
+                        f"process {rank} has other {name} than process 0{values if len(values) < 100 else ''}",
                         "All of them must run the same version of sagd and see the same files.",
                     )
 
@@ -221,8 +221,8 @@ def own_device(device: torch.device) -> torch.device:
 def joined_world(device: torch.device) -> Iterator[World]:
     """Join the processes that `torchrun` has started, over NCCL on CUDA and Gloo elsewhere; leave them at the end.
 
-    Raises SagdError when they run different versions. When the block fails in several, the first of them raises its
-    error, and the others SaidElsewhere: `torchrun` ends all when one ends. A failure of the machine names the process.
+    Raises SagdError when they run different versions. When the block fails in several, the first one to fail raises its
+    error, and the others, which it takes along, FollowedError.
     """
     if not is_launched():
         yield World()
@@ -244,21 +244,18 @@ def joined_world(device: torch.device) -> Iterator[World]:
         world = World(rank, size, control)
         world.check_alike({"versions": {"sagd": __version__, "torch": torch.__version__}})
         yield world
-    except Exception as error:
-        if (said := _said_otherwise(error, rank, size, store)) is not None:
-            raise said from error
+    except FollowedError:
         raise
+    except Exception as error:
+        if _is_first_failure(store):
+            raise
+        raise FollowedError(error.exit_code if isinstance(error, SagdError) else 1) from error
     finally:
         distributed.destroy_process_group()
 
 
-def _said_otherwise(error: Exception, rank: int, size: int, store: distributed.Store) -> SagdError | None:
-    """Return what this process, `rank` of `size`, ends with in place of `error`, None where that says all itself."""
+def _is_first_failure(store: distributed.Store) -> bool:
     try:
-        is_first = store.add("failures", 1) == 1
-    except RuntimeError:  # whoever held the store is gone
-        is_first = True
-    if not is_first:
-        return SaidElsewhere(error.exit_code if isinstance(error, SagdError) else 1)
-    failure = None if isinstance(error, SagdError) else foreseen(error)
-    return failure and SagdError(f"process {rank} of 0 to {size - 1}: {failure.message}", failure.hint)
+        return bool(store.add("failures", 1) == 1)
+    except RuntimeError:  # the process that held the store is gone
+        return True

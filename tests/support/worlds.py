@@ -3,10 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Queue
-from threading import Barrier
+from threading import Barrier, BrokenBarrierError
 from typing import Any
-
-import torch
 
 from sagd_cli.system.distributed import World
 
@@ -46,16 +44,19 @@ class Together(World):
 
 
 def together(size, work):
-    """Return work(world) of each of `size` processes, or raise what the first of them raised."""
+    """Return work(world) of each of `size` processes, or raise the error of the first of them that has one."""
     meeting = Meeting([None] * size, Barrier(size), [Queue() for _ in range(size)])
 
     def play(rank):
         try:
-            with torch.inference_mode(False):
-                return work(Together(rank, size, meeting=meeting))
+            return work(Together(rank, size, meeting=meeting))
         except BaseException:
-            meeting.barrier.abort()
+            meeting.barrier.abort()  # nobody waits for this one
             raise
 
     with ThreadPoolExecutor(size) as pool:
-        return [done.result() for done in [pool.submit(play, rank) for rank in range(size)]]
+        played = [pool.submit(play, rank) for rank in range(size)]
+    errors = [error for one in played if (error := one.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, BrokenBarrierError)):
+        raise error
+    return [one.result() for one in played]

@@ -182,6 +182,8 @@ def test_distances_are_computed_on_the_device_as_on_the_cpu():
             "features/extractor.py add",
             "features/moments.py add",
             "metrics/frechet.py frechet_distance",
+            "metrics/kernel.py subset",
+            "metrics/kernel.py kernel_distance",
         }
     assert found["fd"] == pytest.approx(expected["fd"]) and found["kid"] == pytest.approx(expected["kid"])
 

@@ -162,8 +162,10 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **arguments: Any) -> None:
         with stdout_for_results() as results:
-            shown = {"json": as_json, "quiet": quiet, "verbose": verbose, "debug": debug}
-            use_output(Output(**shown, mute=_is_mute(), results=results))
+            mute = _is_mute()
+            use_output(
+                Output(json=as_json, quiet=quiet, verbose=verbose, debug=debug, mute=mute, results=results)
+            )
             try:
                 function(**arguments)
             except SystemExit as error:  # only the code of a plug-in does this

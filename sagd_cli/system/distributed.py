@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from sagd_cli import __version__
@@ -229,10 +230,10 @@ def joined_world(device: torch.device) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store, rank, size = next(distributed.rendezvous("env://"))  # type: ignore[no-untyped-call]
+    store, rank, size = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
     distributed.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
-        store=distributed.PrefixStore("group", store),
+        store=store,
         rank=rank,
         world_size=size,
         timeout=COLLECTIVE_PATIENCE,
@@ -254,7 +255,8 @@ def joined_world(device: torch.device) -> Iterator[World]:
         distributed.destroy_process_group()
 
 
-def _is_first_failure(store: distributed.Store) -> bool:
+def _is_first_failure(store: Any) -> bool:
+    """Whether no other process has failed before; they share the `store`."""
     try:
         return bool(store.add("failures", 1) == 1)
     except RuntimeError:  # the process that held the store is gone

@@ -270,7 +270,7 @@ def test_the_first_failure_speaks_and_those_it_takes_along_are_silent(monkeypatc
     for key, value in {"WORLD_SIZE": "2", "RANK": "0"}.items():
         monkeypatch.setenv(key, value)
     store = distributed.HashStore()
-    monkeypatch.setattr(distributed, "rendezvous", lambda url: iter([(store, 0, 1)]))
+    monkeypatch.setattr("sagd_cli.system.distributed.rendezvous", lambda url: iter([(store, 0, 1)]))
     for kind in (MemoryError, FollowedError):
         with pytest.raises(kind), joined_world(CPU):
             raise MemoryError

@@ -143,6 +143,8 @@ def fid(
       sagd fid photos --save-stats photos.npz --weights inception.pth
 
       sagd fid runs/photos photos.npz --weights inception.pth --summary-md "$GITHUB_STEP_SUMMARY"
+
+      torchrun --standalone --nproc-per-node=8 -m sagd_cli fid runs/photos photos.npz -n 50000 --weights inception.pth
     """
     from sagd_cli.evaluation.fidelity import evaluate, statistics_of
     from sagd_cli.evaluation.measures import Measures, chosen_metrics

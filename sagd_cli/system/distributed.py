@@ -230,7 +230,7 @@ def joined_world(device: torch.device) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store, rank, size = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
+    store, rank, size = next(rendezvous("env://"))
     distributed.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         store=store,

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.meeting import together
 from support.sources import array_source
-from support.worlds import together
 
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.images import write_array

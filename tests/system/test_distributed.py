@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.interruption import hashes, stop_at
-from support.worlds import together
+from support.meeting import together
 from torch import distributed
 
 from sagd_cli.config.filter import FilterConfig

@@ -638,3 +638,17 @@ for count in (2000, 30_000):
     )
     few, many = map(int, done.stdout.split())
     assert many - few < 15 * 2**20
+
+
+def test_a_reference_whose_features_are_known_is_not_read_again(sagd, tmp_path, monkeypatch):
+    monkeypatch.setenv("SAGD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("sagd_cli.data.known_hash.SETTLED", -(10**12))
+    for name, part in {"one": slice(0, 90), "two": slice(90, 180)}.items():
+        np.save(tmp_path / f"{name}.npy", images_of(digits(part)))
+    command = ["fid", tmp_path / "one.npy", tmp_path / "two.npy", "--json"]
+    first = sagd(*command).json
+    monkeypatch.setattr("sagd_cli.data.alike.AlikeImages.at", None)
+    assert sagd(*command).json == first
+    assert sagd(*command, "--no-cache").code != 0
+    np.save(tmp_path / "two.npy", images_of(digits(slice(91, 181))))
+    assert sagd(*command).code != 0

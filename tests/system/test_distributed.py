@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ from sagd_cli.system.console import Output
 from sagd_cli.system.distributed import World, joined_world, own_device
 from sagd_cli.training import loop
 from sagd_cli.training.batches import Batch
-from sagd_cli.training.train import run_training
+from sagd_cli.training.task import Task
+from sagd_cli.training.train import Conduct, Training, run_training
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 ROOT = Path(__file__).resolve().parents[2]
@@ -287,3 +289,16 @@ def test_one_process_speaks(sagd, monkeypatch):
         assert found.code == 0 and bool(found.out) is lines and not found.err
     failed = sagd("filter", "show", "wite")
     assert failed.code == 2 and "process 1: " in failed.err
+
+
+def test_processes_that_see_other_images_do_not_train_together(tiny_config, tmp_path):
+    task = Task.of(tiny_config)
+    other = replace(task, data=replace(task.data, images=task.data.images[::-1].copy()), known=None)
+
+    def train(world):
+        seen = task if world.is_first else other
+        return Training(seen, tmp_path / "run", CPU, QUIET, world, Conduct()).run()
+
+    with pytest.raises(SagdError, match="process 1 has other images than process 0"):
+        together(2, train)
+    assert not (tmp_path / "run" / "config.yaml").exists()

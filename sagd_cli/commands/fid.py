@@ -19,11 +19,7 @@ from sagd_cli.metrics.catalogue import METRICS, MOMENTS, distances
 from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
-    import torch
-
-    from sagd_cli.evaluation.measures import Measures
-    from sagd_cli.evaluation.sources import ReferenceSource
-    from sagd_cli.features.image_source import ImageSource
+    from sagd_cli.features.moments import Gaussian
 
 DEFAULT_METRICS = ",".join(distances())
 STATISTICS_METRICS = ",".join(name for name, metric in distances().items() if metric.needs == MOMENTS)
@@ -147,9 +143,13 @@ def fid(
       sagd fid photos --save-stats photos.npz --weights inception.pth
 
       sagd fid runs/photos photos.npz --weights inception.pth --summary-md "$GITHUB_STEP_SUMMARY"
+
+      torchrun --standalone --nproc-per-node=8 -m sagd_cli fid runs/photos photos.npz -n 50000 --weights inception.pth
     """
+    from sagd_cli.evaluation.fidelity import evaluate, statistics_of
     from sagd_cli.evaluation.measures import Measures, chosen_metrics
     from sagd_cli.evaluation.sources import GeneratedOptions, open_reference, open_source
+    from sagd_cli.system.distributed import joined_world, own_device
     from sagd_cli.system.files import refuse_existing
 
     if (reference is None) == (save_stats is None):
@@ -171,34 +171,39 @@ def fid(
         refuse_given("--json has standard output for itself", {"--summary-md -": summary == Path("-")})
     outputs = {"--output": target, "--save-stats": save_stats, "--summary-md": summary}
     refuse_read(outputs, [generated, reference, weights])
-    against = None if reference is None else open_reference(reference)
-    how = Measures(
-        metrics=chosen_metrics(metrics, against),
-        features=features,
-        layer=layer,
-        options={} if weights is None else {"weights": weights},
-        repeats=repeats,
-        spectra=spectra,
-        batch_size=batch_size,
-        cache=cache,
-    )
-    bounds = {"fid": max_fid, "kid": max_kid}
-    gates = {name: bound for name, bound in bounds.items() if bound is not None}
-    for name in gates:
-        if name not in how.metrics:
-            raise UsageError(f"--max-{name} needs {name} among --metrics")
     for path in (target, save_stats):
         if path is not None:
             refuse_existing(path, force)
-    where = announced_device(device)
-    options = GeneratedOptions(count, repeats, seed, {"sampler": sampler, "steps": steps})
-    images = open_source(generated, options, where, output())
-    if against is None or save_stats is not None:
-        assert save_stats is not None
-        _save_statistics(images, how, where, save_stats, force)
-        return
-    result = _measure(images, against, how, where, target, summary)
-    _check_gates(result, gates)
+    where = own_device(announced_device(device))
+    with joined_world(where) as world:
+        against = open_reference(reference) if reference is not None else None
+        how = Measures(
+            metrics=chosen_metrics(metrics, against),
+            features=features,
+            layer=layer,
+            options={} if weights is None else {"weights": weights},
+            repeats=repeats,
+            spectra=spectra,
+            batch_size=batch_size,
+            cache=cache,
+        )
+        bounds = {"fid": max_fid, "kid": max_kid}
+        gates = {name: bound for name, bound in bounds.items() if bound is not None}
+        for name in gates:
+            if name not in how.metrics:
+                raise UsageError(f"--max-{name} needs {name} among --metrics")
+        options = GeneratedOptions(count, repeats, seed, {"sampler": sampler, "steps": steps})
+        images = open_source(generated, options, where, output())
+        if against is None or save_stats is not None:
+            assert save_stats is not None
+            found = statistics_of(images, how, where, output(), world)
+            if found is not None:
+                _save_statistics(*found, save_stats, force)
+            return
+        result = evaluate(images, against, how, where, output(), world)
+        if world.is_first:
+            _show(result, target, summary)
+            _check_gates(result, gates)
 
 
 @app.command()
@@ -226,20 +231,11 @@ def compare(
         raise GateError(f"{first} and {second} may not be compared: {found['reasons'][0]}")
 
 
-def _measure(
-    images: "ImageSource",
-    reference: "ReferenceSource",
-    how: "Measures",
-    device: "torch.device",
-    target: Path | None,
-    summary: Path | None,
-) -> dict[str, Any]:
-    """Compare, write and print the result."""
-    from sagd_cli.evaluation.fidelity import evaluate
+def _show(result: dict[str, Any], target: Path | None, summary: Path | None) -> None:
+    """Write and print the result."""
     from sagd_cli.evaluation.words import fid_markdown, fid_text
     from sagd_cli.system.files import append_text, write_json
 
-    result = evaluate(images, reference, how, device, output())
     to_stdout = summary == Path("-")
     try:
         if target is not None:
@@ -248,7 +244,6 @@ def _measure(
             append_text(summary, fid_markdown(result))
     finally:  # what was measured is shown, whether there was room for it or not
         output().result(result, fid_markdown(result) if to_stdout else fid_text(result))
-    return result
 
 
 def _check_gates(result: dict[str, Any], gates: dict[str, float]) -> None:
@@ -260,12 +255,8 @@ def _check_gates(result: dict[str, Any], gates: dict[str, float]) -> None:
             raise GateError(f"{figure.title(result['label'])} is {value:.4f}, above the bound {bound:g}")
 
 
-def _save_statistics(
-    images: "ImageSource", how: "Measures", device: "torch.device", path: Path, force: bool
-) -> None:
-    from sagd_cli.evaluation.fidelity import statistics_of
+def _save_statistics(gaussian: "Gaussian", receipt: dict[str, Any], path: Path, force: bool) -> None:
     from sagd_cli.evaluation.statistics import save_statistics
 
-    gaussian, receipt = statistics_of(images, how, device, output())
     save_statistics(path, gaussian, receipt, force)
     output().result({"output": str(path), "dimensions": gaussian.dimensions, "receipt": receipt}, str(path))

@@ -1,7 +1,7 @@
 """Images one by one: alike, and changed when they are read. Imports no torch."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from mmap import MADV_DONTNEED, mmap
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.data.ranges import ToBytes
 from sagd_cli.errors import DataError
+from sagd_cli.plugin.guard import images_at
 from sagd_cli.plugin.records import Images
 from sagd_cli.system.console import output
 
@@ -89,20 +90,29 @@ class AlikeImages:
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """Yield the images in their order; raise DataError on one that is not like the first, or not finite."""
-        for index, image in zip(range(len(self)), _each(self._images), strict=True):
-            if image.shape != self.shape[1:] or image.dtype != self._stored:
-                raise DataError(
-                    f"image {index} of {self._source} is {image.dtype} of shape {image.shape}, and the first one "
-                    f"{self._stored} of shape {self.shape[1:]}"
-                )
-            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
-                used = image.astype(self.dtype, copy=False)
-            if self.dtype.kind == "f" and not np.isfinite(used).all():
-                raise DataError(
-                    f"image {index} of {self._source} holds values that are not finite",
-                    "Mend it or leave it out.",
-                )
-            yield used
+        pairs = zip(range(len(self)), _each(self._images), strict=True)
+        return (self._checked(index, image) for index, image in pairs)
+
+    def at(self, places: Sequence[int]) -> Iterator[NDArray[Any]]:
+        """Yield the images at `places`, which grow; raise what iterating raises."""
+        pairs = zip(places, _each(self._images, places), strict=True)
+        return (self._checked(index, image) for index, image in pairs)
+
+    def _checked(self, index: int, image: NDArray[Any]) -> NDArray[Any]:
+        """Return image number `index` in the type that is used; raise DataError on what iterating refuses."""
+        if image.shape != self.shape[1:] or image.dtype != self._stored:
+            raise DataError(
+                f"image {index} of {self._source} is {image.dtype} of shape {image.shape}, and the first one "
+                f"{self._stored} of shape {self.shape[1:]}"
+            )
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+            used = image.astype(self.dtype, copy=False)
+        if self.dtype.kind == "f" and not np.isfinite(used).all():
+            raise DataError(
+                f"image {index} of {self._source} holds values that are not finite",
+                "Mend it or leave it out.",
+            )
+        return used
 
     def array(self) -> NDArray[Any]:
         """Return the images in one array: the one they came in, or else a new one. Raises what iterating raises."""
@@ -120,11 +130,14 @@ def _used(stored: np.dtype) -> np.dtype:
     return stored.newbyteorder("=")
 
 
-def _each(images: Images) -> Iterator[NDArray[Any]]:
-    """Yield `images` one by one; pages of a mapped file are let go after each block, so that none stays in memory."""
+def _each(images: Images, places: Sequence[int] | None = None) -> Iterator[NDArray[Any]]:
+    """Yield all `images` one by one, or those at `places`.
+
+    Pages of a mapped file are let go after each block, so that none stays in memory.
+    """
     file = _mapped_file(images)
     size = 0 if file is None else max(1, BLOCK_VALUES // max(1, next(iter(images)).size))
-    for index, image in enumerate(images):
+    for index, image in enumerate(images if places is None else images_at(images, places)):
         yield image
         if file is not None and index % size == size - 1:
             file.madvise(MADV_DONTNEED)
@@ -153,3 +166,9 @@ class ChangedImages:
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """Read and change the images one by one."""
         return (self.change(index, image) for index, image in enumerate(_each(self.images)))
+
+    def at(self, places: Sequence[int]) -> Iterator[NDArray[Any]]:
+        """Read and change the images at `places`, which grow."""
+        return (
+            self.change(index, image) for index, image in zip(places, _each(self.images, places), strict=True)
+        )

@@ -29,23 +29,33 @@ from sagd_cli.metrics.frechet import add_floor
 from sagd_cli.metrics.spectra import compare_power
 from sagd_cli.plugin.records import FeaturePlugin
 from sagd_cli.system.console import Output
+from sagd_cli.system.distributed import World
 
 
 def evaluate(
-    generated: ImageSource, reference: ReferenceSource, how: Measures, device: torch.device, output: Output
+    generated: ImageSource,
+    reference: ReferenceSource,
+    how: Measures,
+    device: torch.device,
+    output: Output,
+    world: World | None = None,
 ) -> dict[str, Any]:
     """Compare a set of images with another, or with a file of statistics; return the JSON object of `sagd fid`.
 
     `fd` is the Fréchet distance in the chosen layer. `fd_floor` is what two sets of these counts of one Gaussian would
     show. Raises UsageError on unknown layers and options, and on those that do not go together. Raises DataError on
-    sets that cannot be compared. Both are raised before features are computed, where that can be known.
+    sets that cannot be compared. Both are raised before features are computed, where that can be known. The processes
+    of a `world` compute together. Only the first one gets the result, the others an empty one.
     """
     plugin, layer = feature_plugin(how.features or default_features(generated.shape), how.layer)
     check_comparable(generated, reference, how, plugin)
     kept = how.rows(layer, plugin.logits)
     extractor = load_extractor(plugin, how.options, _unique(layer, *kept.values()), device, how.batch_size)
-    with _surveyor(extractor, how, output) as surveyor:
+    with _surveyor(extractor, how, output, world) as surveyor:
+        if surveyor.assists([source for source in (generated, reference) if isinstance(source, ImageSource)]):
+            return {}
         one, two, about = _survey(generated, reference, how, layer, surveyor, output)
+        surveyor.dismiss()
         figures = figures_of(how.records, blocks_of(one, kept), blocks_of(two, kept)[0])
     size, gaussian = generated.count // how.repeats, two.gaussians[0]
     label = f"{_name(plugin, layer)}@{size}"
@@ -61,23 +71,29 @@ def evaluate(
 
 
 def statistics_of(
-    source: ImageSource, how: Measures, device: torch.device, output: Output
-) -> tuple[Gaussian, dict[str, Any]]:
-    """Return the Gaussian of the features of a set, and the receipt that goes into a file of statistics."""
+    source: ImageSource, how: Measures, device: torch.device, output: Output, world: World | None = None
+) -> tuple[Gaussian, dict[str, Any]] | None:
+    """Return the Gaussian of the features of a set, and the receipt that goes into a file of statistics.
+
+    Of a `world`, only the first process gets them.
+    """
     plugin, layer = feature_plugin(how.features or default_features(source.shape), how.layer)
     check_channels(plugin, source.name, source.shape)
     check_count(source, {name: metric.fewest for name, metric in METRICS.items() if metric.needs == MOMENTS})
     extractor = load_extractor(plugin, how.options, (layer,), device, how.batch_size)
-    with _surveyor(extractor, how, output) as surveyor:
+    with _surveyor(extractor, how, output, world) as surveyor:
+        if surveyor.assists([source]):
+            return None
         side = surveyor.survey(source, Wanted(layer))
+        surveyor.dismiss()
     return side.gaussians[0], {**_describe(source, side), **extractor.receipt(layer)}
 
 
 @contextmanager
-def _surveyor(extractor: Extractor, how: Measures, output: Output) -> Iterator[Surveyor]:
+def _surveyor(extractor: Extractor, how: Measures, output: Output, world: World | None) -> Iterator[Surveyor]:
     """Give what surveys sides; the rows that are not cached are there until the block ends."""
     with tempfile.TemporaryDirectory(prefix="sagd-") as scratch:
-        yield Surveyor(extractor, FeatureCache() if how.cache else None, Path(scratch), output)
+        yield Surveyor(extractor, FeatureCache() if how.cache else None, Path(scratch), output, world)
 
 
 def _survey(

@@ -1,6 +1,6 @@
 """What is compared: images of a data set, images drawn from a run as they are needed, or statistics of images."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,11 +95,12 @@ def run_source(
     generator = ImageGenerator(model, sampling or run.config.sampling)
     seeds = range(seed, seed + count)
 
-    def read(output: Output) -> Iterator[Pixels]:
-        parts = generator.batches(seeds, DRAWN_AT_ONCE, output)
-        return byte_images((image for _, images in parts for image in images), f"the samples of {run.path}")
+    def read(parts: Sequence[range], output: Output) -> Iterator[Pixels]:
+        drawn = generator.drawn([seeds[part.start : part.stop] for part in parts], output)
+        return byte_images((image for _, images in drawn for image in images), f"the samples of {run.path}")
 
-    return ImageSource(str(run.path), count, model.shape, read, _sampling_receipt(run, generator, seeds))
+    receipt = _sampling_receipt(run, generator, seeds)
+    return ImageSource(str(run.path), count, model.shape, read, receipt, DRAWN_AT_ONCE)
 
 
 def _sampling_receipt(run: Run, generator: ImageGenerator, seeds: range) -> dict[str, Any]:

@@ -10,19 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sagd_cli.system.environment import home_folder, variable
+from sagd_cli.system.environment import cache_folder
 from sagd_cli.system.files import sync
 
 LARGEST_CACHE = 10 * 2**30  # bytes; the entries that were not used for longest are removed first
 # Seconds for which a process may still read an entry it has found, and fill one it has begun.
 IN_USE, BEING_FILLED = 3600, 24 * 3600
-
-
-def cache_folder() -> Path:
-    """Return $SAGD_CACHE, or the folder for `sagd` among the user's caches."""
-    if chosen := variable("SAGD_CACHE"):
-        return Path(chosen)
-    return Path(variable("XDG_CACHE_HOME") or home_folder() / ".cache") / "sagd"
 
 
 class FeatureCache:

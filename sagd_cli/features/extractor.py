@@ -1,6 +1,6 @@
 """Features of images, computed by a plug-in, one batch after the other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -60,12 +60,21 @@ class Extractor:
         }
 
     @torch.inference_mode()
-    def __call__(self, images: list[NDArray[np.uint8]]) -> dict[str, Tensor]:
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, Tensor]:
         """Return the features of images (C, H, W) by layer; grey ones are repeated for a network that takes colour."""
         batch = torch.from_numpy(np.stack(images)).to(self.device)
         if self.plugin.channels is not None:
             batch = batch.expand(-1, self.plugin.channels, -1, -1)
         return dict(zip(self.layers, self.network(batch), strict=True))
+
+    def features(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[Any]]:
+        """Return the features (N, D) of any number of images (C, H, W) by layer, computed in batches."""
+        size, found = self.batch_size, dict[str, NDArray[Any]]()
+        batches = [self(images[start : start + size]) for start in range(0, len(images), size)]
+        for layer in self.layers:
+            values = torch.cat([batch[layer] for batch in batches])
+            found[layer] = values.to(torch.promote_types(values.dtype, torch.float32)).cpu().numpy()
+        return found
 
     def dimensions(self, shape: tuple[int, ...]) -> dict[str, int]:
         """Return the number of features, D, of each layer for images of this shape."""
@@ -108,7 +117,7 @@ def load_extractor(
 
 
 class FeatureSink:
-    """Takes images one by one, and keeps the moments of one layer for each of `blocks` equal blocks of them.
+    """Takes features in the order of their images, and keeps their moments for each of `blocks` equal blocks of them.
 
     `rows` are writers of features by layer. Images beyond the last whole block do not count in the moments.
     """
@@ -116,32 +125,23 @@ class FeatureSink:
     def __init__(
         self, extractor: Extractor, layer: str, count: int, blocks: int, rows: Mapping[str, RowsWriter]
     ) -> None:
-        """Expect `count` images."""
-        self._extractor, self._layer, self._rows = extractor, layer, rows
+        """Expect features of `count` images. The moments are those of `layer`, on the device of the `extractor`."""
+        self._device, self._layer, self._rows = extractor.device, layer, rows
         self._moments = [Moments() for _ in range(blocks)]
         self._size = count // blocks
         self._seen = 0
-        self._waiting: list[NDArray[np.uint8]] = []
 
-    def add(self, image: NDArray[np.uint8]) -> None:
-        """Take in the next image (C, H, W)."""
-        self._waiting.append(image)
-        at_edge = (self._seen + len(self._waiting)) % self._size == 0  # then a batch lies in one block
-        if at_edge or len(self._waiting) == self._extractor.batch_size:
-            self._flush()
-
-    def _flush(self) -> None:
-        features = self._extractor(self._waiting)
+    def add(self, features: Mapping[str, NDArray[Any]]) -> None:
+        """Take in the features (N, D) of the next images, by layer."""
         for layer, writer in self._rows.items():
             writer.add(features[layer])
-        block = self._seen // self._size
-        if block < len(self._moments):
-            self._moments[block].add(features[self._layer])
-        self._seen += len(self._waiting)
-        self._waiting = []
+        values = torch.from_numpy(features[self._layer]).to(self._device)
+        end = self._seen + len(values)
+        for block in range(self._seen // self._size, min(len(self._moments), -(-end // self._size))):
+            edges = [max(0, edge - self._seen) for edge in (block * self._size, (block + 1) * self._size)]
+            self._moments[block].add(values[slice(*edges)])
+        self._seen = end
 
     def gaussians(self) -> list[Gaussian]:
         """Return the moments of each block, after the last image."""
-        if self._waiting:
-            self._flush()
         return [moments.result() for moments in self._moments]

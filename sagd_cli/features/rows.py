@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,9 +52,9 @@ class RowsWriter:
         form = {"descr": "<f4", "fortran_order": False, "shape": (count, dimensions)}
         npy.write_array_header_1_0(self._file, form)
 
-    def add(self, features: Tensor) -> None:
+    def add(self, features: NDArray[Any]) -> None:
         """Append features (B, D)."""
-        self._file.write(features.float().cpu().numpy().astype("<f4").tobytes())
+        self._file.write(features.astype("<f4").tobytes())
 
     def close(self) -> Rows:
         """End the file and return its rows."""

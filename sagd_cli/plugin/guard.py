@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,31 @@ class GuardedImages:
 
     def __iter__(self) -> Iterator[Any]:
         """Read the images one by one."""
+        return self._read(iter, self.images)
+
+    def at(self, places: Sequence[int]) -> Iterator[Any]:
+        """Read the images at `places`, which grow."""
+        return self._read(images_at, self.images, places)
+
+    def _read(self, begin: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
         end = object()
-        images = guarded_call(self.subject, iter)(self.images)
+        images = guarded_call(self.subject, begin)(*arguments)
         read = guarded_call(self.subject, next)
         while (image := read(images, end)) is not end:
             yield image
+
+
+def images_at(images: Any, places: Sequence[int]) -> Iterator[Any]:
+    """Return the images at `places`, which grow.
+
+    They are read alone from an array, and from images that have a method `at(places)`; from others, all are read.
+    """
+    if isinstance(images, np.ndarray):
+        return (images[place] for place in places)
+    if hasattr(images, "at"):
+        return iter(images.at(places))
+    wanted = {*places}
+    return compress(images, (place in wanted for place in range(len(images))))
 
 
 def _say(message: str) -> None:

@@ -22,6 +22,7 @@ from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.run import RunConfig
 from sagd_cli.config.validation import validate
 from sagd_cli.data.datasets import hash_images
+from sagd_cli.data.known_hash import KnownHash
 from sagd_cli.errors import CheckpointError, ConfigError, PluginError, UsageError
 from sagd_cli.plugin.registry import registry
 from sagd_cli.run.log import METRICS_FILE
@@ -109,17 +110,19 @@ class Checkpoint:
         return validate(FilterConfig, document, str(self.path))
 
 
-def described(config: RunConfig, images: NDArray[Any], classes: dict[str, Any] | None) -> dict[str, Any]:
+def described(
+    config: RunConfig, images: NDArray[Any], classes: dict[str, Any] | None, known: KnownHash | None = None
+) -> dict[str, Any]:
     """Return the part of a manifest that describes a training: its data, settings, versions and plug-ins.
 
-    `images` are (N, C, *spatial); `classes` is the document of their classes, or None.
+    `images` are (N, C, *spatial); `classes` is the document of their classes, or None. `known` may know their hash.
     """
     needed = {"filter": config.filter.type, "dataset": config.dataset.name, "backbone": config.backbone.name}
     entries = [registry().entry(kind, name) for kind, name in needed.items()]
     return {
         "shape": list(images.shape[1:]),
         "dtype": str(images.dtype),
-        "images_sha256": hash_images(images),
+        "images_sha256": hash_images(images) if known is None else known.of(images),
         "classes": classes,
         "config": config.document(),
         "filter_sha256": config.filter.sha256(),

@@ -25,6 +25,13 @@ def home_folder() -> Path:
     return folder if folder.lstat().st_uid == os.getuid() else Path(tempfile.mkdtemp(prefix="sagd-"))
 
 
+def cache_folder() -> Path:
+    """Return $SAGD_CACHE, or the folder for `sagd` among the user's caches."""
+    if chosen := variable("SAGD_CACHE"):
+        return Path(chosen)
+    return Path(variable("XDG_CACHE_HOME") or home_folder() / ".cache") / "sagd"
+
+
 def complete_environment() -> None:
     """Give this process, the libraries it uses and the processes it starts what their environment lacks.
 

@@ -15,6 +15,7 @@ from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.run import RunConfig
 from sagd_cli.config.trained_noise import NoiseContext
 from sagd_cli.data.datasets import DataSize, load_images
+from sagd_cli.data.known_hash import KnownHash
 from sagd_cli.data.tensors import tensor_signal
 from sagd_cli.design.advice import data_moments, warn_of_omitted_signal, warn_of_scale, warn_of_terminal_snr
 from sagd_cli.diffusion.loss import Loss
@@ -51,6 +52,7 @@ class Task:
     held_out: NDArray[np.int64] | None = None
     views: Views | None = None
     noise: NoiseContext | None = None
+    known: KnownHash | None = None
 
     @classmethod
     def of(cls, config: RunConfig) -> "Task":
@@ -59,6 +61,7 @@ class Task:
         Raises what loading, counting classes and building the filter raise. Raises ConfigError when the network is to
         be blind, but the filter leaves no frequency out.
         """
+        known = KnownHash(config.dataset)
         data = load_images(config.dataset)
         classes = Classes.of(data, config.dataset.subject) if config.class_conditional else None
         shape = data.images.shape[1:]
@@ -68,7 +71,7 @@ class Task:
                 "a blind network needs a filter with a gap, and this one leaves no frequency out",
                 "Give the band with --omit-band, or leave out --blind.",
             )
-        return cls(resolve_backbone(config, seen_shape(config, shape)), data, classes, built)
+        return cls(resolve_backbone(config, seen_shape(config, shape)), data, classes, built, known=known)
 
     @property
     def size(self) -> DataSize:
@@ -84,7 +87,7 @@ class Task:
     def described(self) -> dict[str, Any]:
         """Return the part of a manifest that describes this training."""
         classes = None if self.classes is None else self.classes.document()
-        return described(self.config, self.data.images, classes)
+        return described(self.config, self.data.images, classes, self.known)
 
     def warn(self, output: Output) -> None:
         """Warn of data of an odd scale, visible in the noise at t = 1, or strong in the omitted band."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sagd_cli.config.run import RunConfig, TrainingConfig
+from sagd_cli.config.validation import digest_of
 from sagd_cli.diffusion.loss import Loss
 from sagd_cli.errors import CheckpointError, DivergedError, Interrupted, SagdError, UsageError
 from sagd_cli.model.state import TrainingState
@@ -98,7 +99,8 @@ class Training:
         check_folder(self.path, self.task.config, self.conduct.allow_change, known)
         if self.conduct.check_memory:
             refuse_too_large(self.task.config, self.task.size, self.device, at_once)
-        about = self.task.described()
+        about = self.world.after_first(self.task.described)
+        self._check_alike(about)
         state, loss = self.task.start(self.device)
         end = min(self._settings.steps, self.conduct.until or self._settings.steps)
 
@@ -135,6 +137,12 @@ class Training:
                 "Run the same command again to go on.",
             )
         return self._result(state, log)
+
+    def _check_alike(self, about: dict[str, Any]) -> None:
+        """Raise SagdError when other processes have other images or settings; their data may lie elsewhere."""
+        settings = digest_of(self.task.config.identity() | {"dataset": None})
+        images, labels = about["images_sha256"], about["classes"]
+        self.world.check_alike({"settings": settings, "images": images, "labels": labels})
 
     def _resume(self, state: TrainingState, about: dict[str, Any]) -> None:
         """Restore the newest sound checkpoint, if there is any, and write config.yaml if the run's settings are kept.

@@ -46,7 +46,7 @@ def distance(one, two, metrics=("fid",), features="digits-cnn", **settings):
 
 
 def images_of(source):
-    return np.stack([*source.read(QUIET)])
+    return np.stack([*source.read([range(source.count)], QUIET)])
 
 
 def test_frechet_distance_of_gaussians_with_known_moments():
@@ -328,8 +328,8 @@ def test_blocks_are_neighbours_whatever_the_batch():
     for size in (1, 4, 64):
         extractor = load_extractor(plugin, {}, ("32",), CPU, size)
         sink = FeatureSink(extractor, "32", 31, 3, {})
-        for image in images:
-            sink.add(image)
+        for start in range(0, 31, size):
+            sink.add(extractor.features(images[start : start + size]))
         for k, found in enumerate(sink.gaussians()):
             block = images[10 * k : 10 * k + 10].reshape(10, -1) / 127.5 - 1
             np.testing.assert_allclose(found.mean, block.mean(axis=0), atol=1e-7)
@@ -638,3 +638,17 @@ for count in (2000, 30_000):
     )
     few, many = map(int, done.stdout.split())
     assert many - few < 15 * 2**20
+
+
+def test_a_reference_whose_features_are_known_is_not_read_again(sagd, tmp_path, monkeypatch):
+    monkeypatch.setenv("SAGD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("sagd_cli.data.known_hash.SETTLED", -(10**12))
+    for name, part in {"one": slice(0, 90), "two": slice(90, 180)}.items():
+        np.save(tmp_path / f"{name}.npy", images_of(digits(part)))
+    command = ["fid", tmp_path / "one.npy", tmp_path / "two.npy", "--json"]
+    first = sagd(*command).json
+    monkeypatch.setattr("sagd_cli.data.alike.AlikeImages.at", None)
+    assert sagd(*command).json == first
+    assert sagd(*command, "--no-cache").code != 0
+    np.save(tmp_path / "two.npy", images_of(digits(slice(91, 181))))
+    assert sagd(*command).code != 0

@@ -69,8 +69,8 @@ def test_subsets_hold_at_most_half_of_a_set():
 def test_rows_come_back_from_disk_in_parts(tmp_path):
     values = torch.from_numpy(features(10, 3))
     writer = RowsWriter(tmp_path / "rows.npy", 10, 16)
-    writer.add(values[:7])
-    writer.add(values[7:].double())
+    writer.add(values[:7].numpy())
+    writer.add(values[7:].double().numpy())
     rows = writer.close()
     assert torch.equal(rows.all(), values)
     assert [part.all().tolist() for part in rows.parts(3)] == [

@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from support.interruption import hashes, stop_at
+from support.meeting import together
 from torch import distributed
 
 from sagd_cli.config.filter import FilterConfig
@@ -17,14 +20,15 @@ from sagd_cli.config.layers import resolve
 from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
-from sagd_cli.errors import ConfigError, Interrupted, UsageError
+from sagd_cli.errors import ConfigError, FollowedError, Interrupted, SagdError, UsageError
 from sagd_cli.model.state import TrainingState
 from sagd_cli.spectral.noise import BLOCK_IMAGES, BatchStream, SpectralNoise
 from sagd_cli.system.console import Output
-from sagd_cli.system.distributed import World, own_device
+from sagd_cli.system.distributed import World, joined_world, own_device
 from sagd_cli.training import loop
 from sagd_cli.training.batches import Batch
-from sagd_cli.training.train import run_training
+from sagd_cli.training.task import Task
+from sagd_cli.training.train import Conduct, Training, run_training
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 ROOT = Path(__file__).resolve().parents[2]
@@ -239,3 +243,62 @@ def test_a_place_of_a_batch_has_its_own_numbers(places):
     for mine, all_of_them in zip(draw(places), draw(range(48)), strict=True):
         assert torch.equal(mine, all_of_them[places.start : places.stop])
     assert len({row.numpy().tobytes() for row in draw(range(48))[1]}) == 48
+
+
+def test_processes_that_differ_are_refused_and_named():
+    facts = [{"versions": 1, "files": "a"}, {"versions": 1, "files": "a"}, {"versions": 1, "files": "b"}]
+    with pytest.raises(SagdError, match="process 2 has other files than process 0: b, not a"):
+        together(3, lambda world: world.check_alike(facts[world.rank]))
+    together(3, lambda world: world.check_alike(facts[0]))
+
+
+def test_the_others_begin_after_the_first():
+    order = []
+    assert together(3, lambda world: world.after_first(lambda: order.append(world.rank))) == [None] * 3
+    assert order[0] == 0 and sorted(order) == [0, 1, 2]
+
+
+def test_results_come_in_the_order_of_the_work_to_the_first_process():
+    def work(world):
+        own = ({"piece": np.array(piece)} for piece in world.share(range(7)))
+        return [int(found["piece"]) for found in world.collected(own, 7)]
+
+    assert together(3, work) == [[*range(7)], [], []]
+    assert work(World()) == [*range(7)]
+
+
+def test_the_first_failure_speaks_and_those_it_takes_along_are_silent(monkeypatch):
+    """One process with a store that knows of a failure of another one."""
+    for key, value in {"WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(key, value)
+    store = distributed.HashStore()
+    monkeypatch.setattr("sagd_cli.system.distributed.rendezvous", lambda url: iter([(store, 0, 1)]))
+    for kind in (MemoryError, FollowedError):
+        with pytest.raises(kind), joined_world(CPU):
+            raise MemoryError
+    with pytest.raises(FollowedError) as followed, joined_world(CPU):
+        raise UsageError("late")
+    assert followed.value.exit_code == 2
+
+
+def test_one_process_speaks(sagd, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, lines in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        found = sagd("filter", "list")
+        assert found.code == 0 and bool(found.out) is lines and not found.err
+    failed = sagd("filter", "show", "wite")
+    assert failed.code == 2 and "process 1: " in failed.err
+
+
+def test_processes_that_see_other_images_do_not_train_together(tiny_config, tmp_path):
+    task = Task.of(tiny_config)
+    other = replace(task, data=replace(task.data, images=task.data.images[::-1].copy()), known=None)
+
+    def train(world):
+        seen = task if world.is_first else other
+        return Training(seen, tmp_path / "run", CPU, QUIET, world, Conduct()).run()
+
+    with pytest.raises(SagdError, match="process 1 has other images than process 0"):
+        together(2, train)
+    assert not (tmp_path / "run" / "config.yaml").exists()

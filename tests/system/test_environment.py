@@ -16,9 +16,9 @@ from PIL import Image
 from sagd_plugins.datasets._roots import default_root
 from support.settings import TINY
 
-from sagd_cli.features.cache import FeatureCache, cache_folder
+from sagd_cli.features.cache import FeatureCache
 from sagd_cli.system.distributed import is_launched, speaks
-from sagd_cli.system.environment import complete_environment, home_folder
+from sagd_cli.system.environment import cache_folder, complete_environment, home_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -37,40 +37,45 @@ class Pictures:
         """Return the number of images."""
         return len(self.places)
 
-    def alike(self) -> Iterator[NDArray[Any]]:
-        """Yield the images (C, H, W): floats as signals of float32, integers as uint8.
+    def alike(self, numbers: Sequence[int] | None = None) -> Iterator[NDArray[Any]]:
+        """Yield the images (C, H, W), or those of these `numbers`: floats as signals of float32, integers as uint8.
 
         Raises `DataError` on files that cannot be read, which names them all; on images of different sizes, of grey and
         RGB, and of floats and integers, where it names two files.
         """
         first: NDArray[Any] | None = None
         clipped, narrow = 0, self.given
-        for index, image in enumerate(self._images()):
+        wanted = self._numbers(numbers)
+        for index, image in zip(wanted, self._images(wanted), strict=True):
             is_float = image.pixels.dtype.kind == "f"
             if image.range is not None and not is_float:
                 beyond = clipped_values(image.signal, np.dtype(np.uint8))
                 clipped, narrow = clipped + beyond, image.range if beyond else narrow
             picture: NDArray[Any] = image.signal if is_float else to_bytes(image.pixels, image.range)
             first = picture if first is None else first
-            _check_alike(first, picture, self.places[0], self.places[index])
+            _check_alike(first, picture, self.places[wanted[0]], self.places[index])
             yield picture
         if clipped:
             output().once(f"{clipped:,} values are outside the range {narrow}: they became black or white")
 
-    def as_they_are(self) -> Iterator[NDArray[Any]]:
-        """Yield the images (C, H, W) at their own depth, as `DatasetPlugin.stream` has them; sizes may differ.
+    def as_they_are(self, numbers: Sequence[int] | None = None) -> Iterator[NDArray[Any]]:
+        """Yield the images (C, H, W), or those of these `numbers`, as `DatasetPlugin.stream` has them.
 
-        Files that cannot be read are left out, and a warning names each. Raises `DataError` where no other is there.
+        They have their own depths, and their sizes may differ. Files that cannot be read are left out, and a warning
+        names each. Raises `DataError` where no other is there.
         """
-        for image in self._images(leaves_out=True):
+        for image in self._images(self._numbers(numbers), leaves_out=True):
             is_whole = image.pixels.dtype.kind == "u" and image.values == type_range(image.pixels.dtype)
             yield image.pixels if is_whole else image.signal
 
-    def _images(self, leaves_out: bool = False) -> Iterator[Image]:
+    def _numbers(self, given: Sequence[int] | None) -> Sequence[int]:
+        return range(len(self)) if given is None else given
+
+    def _images(self, numbers: Sequence[int], leaves_out: bool = False) -> Iterator[Image]:
         transparent, faults = 0, list[DataError]()
-        for index, place in enumerate(self.places):
+        for index in numbers:
             try:
-                image = read_image(*place)
+                image = read_image(*self.places[index])
             except DataError as error:
                 if not leaves_out:
                     raise self._all_faults(index, error) from error
@@ -83,9 +88,9 @@ class Pictures:
             yield self._changed(replace(image, pixels=pixels, alpha=None))
         if transparent:
             output().once(
-                f"{transparent} of {len(self)} images are transparent somewhere: they were laid on white"
+                f"{transparent} of {len(numbers)} images are transparent somewhere: they were laid on white"
             )
-        if faults and len(faults) == len(self):
+        if faults and len(faults) == len(numbers):
             raise self._all(faults)
         for fault in faults:
             output().once(fault.message, warns=True)

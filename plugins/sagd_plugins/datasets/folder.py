@@ -1,6 +1,6 @@
 """A folder of images, or a folder of such folders, each of which is a class."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -40,10 +40,10 @@ class FolderOptions(Options):
 
 @dataclass(frozen=True, eq=False)
 class FolderImages:
-    """Images that `read` yields one at a time, each time from the start."""
+    """Images that `read` yields one at a time, each time from the start, or those of some numbers."""
 
     count: int
-    read: Callable[[], Iterator[NDArray[Any]]]
+    read: Callable[..., Iterator[NDArray[Any]]]
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -52,6 +52,10 @@ class FolderImages:
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """Read each image; raise DataError when some cannot be read."""
         return self.read()
+
+    def at(self, numbers: Sequence[int]) -> Iterator[NDArray[Any]]:
+        """Read the images of these `numbers`, which grow; raise what iterating raises."""
+        return self.read(numbers)
 
 
 def build(options: FolderOptions, split: Split) -> LazyImageSet:

@@ -154,10 +154,23 @@ class ImageGenerator:
 
     def batches(self, seeds: range, batch_size: int, output: Output) -> Iterator[tuple[range, NDArray[Any]]]:
         """Yield (seeds, images) for all `seeds`, with progress counted in steps."""
-        parts = [seeds[i : i + batch_size] for i in range(0, len(seeds), batch_size)]
-        with output.progress("sample", len(parts) * self._steps, 0, len(parts[0]) / self._steps) as bar:
+        return self.drawn(seed_batches(seeds, batch_size), output)
+
+    def drawn(self, parts: Sequence[range], output: Output) -> Iterator[tuple[range, NDArray[Any]]]:
+        """Yield (seeds, images) for each of `parts`, which are drawn together, with progress counted in steps."""
+        at_once = len(parts[0]) if parts else 0
+        with output.progress("sample", len(parts) * self._steps, 0, at_once / self._steps) as bar:
             for part in parts:
                 yield part, self.draw(part, bar.advance)
+
+
+def seed_batches(seeds: range, batch_size: int) -> list[range]:
+    """Return `seeds` in batches, of which only the last may be smaller.
+
+    A batch is drawn alike by whoever draws it: on a CPU bit by bit, with as many threads. So work is divided by batches
+    (`World.share`).
+    """
+    return [seeds[i : i + batch_size] for i in range(0, len(seeds), batch_size)]
 
 
 def sampling_of(config: RunConfig, chosen: Mapping[str, Any]) -> SamplingConfig:

@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -16,6 +16,7 @@ from sagd_cli.errors import ConfigError, SagdError, UsageError
 from sagd_cli.system.environment import variable
 
 COLLECTIVE_PATIENCE = timedelta(minutes=30)  # the first process writes checkpoints while the others wait
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class World:
     def is_first(self) -> bool:
         """Whether this process writes."""
         return self.rank == 0
+
+    def share(self, items: Sequence[_Item]) -> Sequence[_Item]:
+        """Return every `size`-th of `items`: the share of this process, which may be none. No two shares overlap."""
+        return items[self.rank :: self.size]
 
     def parts(self, batch_size: int, accumulate: int) -> list[range]:
         """Return the places of a batch that this process takes, one range for each pass.

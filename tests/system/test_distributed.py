@@ -212,6 +212,13 @@ def test_the_parts_of_all_processes_are_the_batch(size, accumulate):
     assert [place for own in parts for places in own for place in places] == list(range(48))
 
 
+@pytest.mark.parametrize(("size", "count"), [(1, 5), (3, 7), (4, 4), (5, 2)])
+def test_shares_of_work_are_the_whole_and_differ_by_one_at_most(size, count):
+    shares = [World(rank, size).share(range(count)) for rank in range(size)]
+    assert sorted(item for share in shares for item in share) == [*range(count)]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
 def test_a_batch_that_does_not_divide_is_refused(sagd, tmp_path):
     with pytest.raises(ConfigError, match=r"a batch of 10 does not divide into 2 process\(es\) x 3 passes"):
         World(0, 2).parts(10, 3)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from typer import Abort, TyperException
 
-from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.errors import FollowedError, SagdError, UsageError
 from sagd_cli.system.console import Output, output, use_output
-from sagd_cli.system.environment import complete_environment
+from sagd_cli.system.environment import complete_environment, variable
 from sagd_cli.system.failures import foreseen, named_error
 from sagd_cli.system.streams import UnwritableError, discard_output, mend_streams
 
@@ -75,7 +75,11 @@ def _bug(error: BaseException) -> SagdError:
 def _failed(error: SagdError, code: int) -> int:
     if output().debug:
         traceback.print_exc()
-    output().error(error)
+    rank = variable("RANK")
+    if rank not in (None, "0"):
+        error.message = f"process {rank}: {error.message}"
+    if not isinstance(error, FollowedError):
+        output().error(error)
     return code
 
 

@@ -75,6 +75,14 @@ class Interrupted(SagdError):
         self.exit_code = 128 + signum
 
 
+class FollowedError(SagdError):
+    """Another process failed, and tells why: this one ends with the same exit code and says nothing."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process failed")
+        self.exit_code = exit_code
+
+
 MOST_NAMES = 30
 
 

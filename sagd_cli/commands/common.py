@@ -37,6 +37,14 @@ _COMMON = {
 
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="K/N",
+        help="Do share K of N alone: N such commands, on one machine or on many, do the whole.",
+    ),
+]
 ConfigOption = Annotated[
     str | None,
     typer.Option("--config", metavar="FILE.yaml", help="Configuration file; - reads standard input."),

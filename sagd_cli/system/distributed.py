@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sagd_cli.errors import ConfigError, SagdError, UsageError
+from sagd_cli.errors import ConfigError, FollowedError, SagdError, UsageError
 from sagd_cli.system.environment import variable
 
 COLLECTIVE_PATIENCE = timedelta(minutes=30)  # the first process writes checkpoints while the others wait
@@ -108,6 +108,25 @@ class World:
         return [
             json.loads(bytes(one[: int(length)].numpy())) for one, length in zip(texts, lengths, strict=True)
         ]
+
+    def from_first(self, make: Callable[[], Any]) -> Any:
+        """Return what `make` returns in the first process, which can be JSON, in every process; only that one calls it.
+
+        Raises there what it raises, and in the others FollowedError.
+        """
+        made, fault = None, None
+        if self.is_first:
+            try:
+                made = make()
+            except SagdError as error:
+                fault = error
+        code = None if fault is None else fault.exit_code
+        made, code = self.gathered([made, code])[0]
+        if fault is not None:
+            raise fault
+        if code is not None:
+            raise FollowedError(code)
+        return made
 
     def wait(self) -> None:
         """Wait until all processes have come here."""

@@ -76,7 +76,7 @@ FAILURES = (
     Failure(
         r"ncclRemoteError|ncclSystemError|ncclInternalError|ncclInvalidUsage|NCCL (error|timeout)"
         r"|^torch\.distributed\.Dist|[Gg]loo.*(Connect|connect|Timed out|timeout)",
-        "the processes that train together lost each other: {reason}",
+        "the processes that work together lost each other: {reason}",
         "Check that all of them run and reach each other, and run the same command again to go on.",
     ),
     Failure(

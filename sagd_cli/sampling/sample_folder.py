@@ -5,10 +5,11 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from zlib import crc32
 
@@ -59,7 +60,9 @@ class SampleFolder:
         old = None if force else self.record()
         if old is not None:
             self._check_same(old)
-        check_output_folder(self.path, self._names(old), force or old is not None)
+        # One that was stopped before it had told of anything has left no more than that.
+        is_begun = self.path.is_dir() and {path.name for path in self.path.iterdir()} == {_WORK}
+        check_output_folder(self.path, self._names(old), force or old is not None or is_begun)
 
     def _check_same(self, old: Mapping[str, Any]) -> None:
         hint = "Give the same settings to go on, choose another --output, or start anew with --force."
@@ -95,16 +98,17 @@ class SampleFolder:
         old = None if force else self.record()
         seeds = [self.seeds.start, self.seeds.stop - 1]
         known = {} if old is None else self._known_seeds()
-        with naming(self.path):
-            if old is None:
+        if old is None:
+            with naming(self.path):
                 for path in (*self._work.glob("*.jsonl"), *self._work.glob("*.npy")):
                     path.unlink()
-            for part in {Path(name).parent for name in self._names(old)}:
-                (self.path / part).mkdir(exist_ok=True)
         # Not when it says the same: another share may just have finished it.
         if old is None or old["seeds"] != seeds:
             record = {"settings": self.settings, "seeds": seeds, "parts": self.has_parts(old)}
             self._write_record({**record, "batches": [] if old is None else old["batches"]})
+        with naming(self.path):
+            for part in {Path(name).parent for name in self._names(old)}:
+                (self.path / part).mkdir(exist_ok=True)
         return [run for batch in batches for run in to_draw(batch, known)]
 
     def finish(self, arrays: Mapping[str, NDArray[Any]]) -> int:
@@ -225,24 +229,27 @@ class SampleWriter:
 
     folder: SampleFolder
     journal: Path
+    _telling: Lock = field(default_factory=Lock, init=False)
 
     @cached_property
     def has_parts(self) -> bool:
         """Whether images lie in folders of 1,000, as the record of the folder says."""
         return self.folder.has_parts(self.folder.record())
 
-    def write(self, seeds: range, images: NDArray[Any]) -> DrawnBatch:
-        """Write images and return their batch. Several threads may do this at once."""
+    def write(self, seeds: range, images: NDArray[Any]) -> None:
+        """Write images, and then tell of them. Several threads may do this at once."""
         if self.folder.format == "npz":
             data = BytesIO()
             np.save(data, images)
-            name = f"{_WORK}/{seeds.start:06d}-{seeds.stop - 1:06d}.npy"
-            return DrawnBatch(seeds, {name: self._put(name, data.getvalue())})
-        names = [self.folder.name(seed, self.has_parts) for seed in seeds]
-        files = zip(names, images, strict=True)
-        return DrawnBatch(
-            seeds, {name: self._put(name, encoded_drawable(image, Path(name))) for name, image in files}
-        )
+            encoded = {f"{_WORK}/{seeds.start:06d}-{seeds.stop - 1:06d}.npy": data.getvalue()}
+        else:
+            names = [self.folder.name(seed, self.has_parts) for seed in seeds]
+            encoded = {
+                name: encoded_drawable(image, Path(name)) for name, image in zip(names, images, strict=True)
+            }
+        batch = DrawnBatch(seeds, {name: self._put(name, file) for name, file in encoded.items()})
+        with self._telling:
+            append_text(self.journal, batch.line)
 
     def _put(self, name: str, data: bytes) -> int:
         """Write a file that appears whole or not at all, but need not have reached the disk; return its CRC-32."""
@@ -255,10 +262,6 @@ class SampleWriter:
             finally:
                 temporary.unlink(missing_ok=True)
         return crc32(data)
-
-    def add(self, batch: DrawnBatch) -> None:
-        """Tell of a batch, whose files are there."""
-        append_text(self.journal, batch.line)
 
 
 def _told(name: str, value: Any) -> str:

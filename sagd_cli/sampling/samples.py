@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,6 @@ from sagd_cli.system.console import Output
 from sagd_cli.system.distributed import World
 from sagd_cli.system.files import has_suffix, refuse_existing, shown_path
 from sagd_cli.system.signals import stop_at_once
-from sagd_cli.system.threads import in_order
 
 GRID_IMAGES = 100
 WRITERS = 4  # threads; as many batches wait for them in memory
@@ -120,9 +121,16 @@ def save_samples(
     with stopping, folder.writing(f"{batches[0].start if batches else 'none'}-{world.rank}") as writer:
         left = [range(*ends) for ends in world.from_first(begin)]
         _say_what_is_left(left, batches, world, output)
-        drawn = generator.drawn(world.share(left), output)
-        for _, batch in in_order(lambda item: writer.write(*item), drawn, lambda item: 0, WRITERS):
-            writer.add(batch)
+        with ThreadPoolExecutor(
+            WRITERS
+        ) as pool:  # which also writes what was drawn when the next batch fails
+            waiting: deque[Future[None]] = deque()
+            for drawn in generator.drawn(world.share(left), output):
+                waiting.append(pool.submit(writer.write, *drawn))
+                if len(waiting) > WRITERS:
+                    waiting.popleft().result()
+            for written in waiting:
+                written.result()
         world.wait()
         missing: int = world.from_first(
             lambda: folder.finish(_about(generator, folder.seeds) if folder.format == "npz" else {})

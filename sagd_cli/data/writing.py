@@ -12,10 +12,11 @@ from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.alike import AlikeImages, Change
 from sagd_cli.data.datasets import OpenImageSet, dataset_files, load_drawable, open_images
 from sagd_cli.data.folders import check_output_folder
-from sagd_cli.data.images import Image, known_format, metadata_of_image, samples_of, write_image
+from sagd_cli.data.images import Image, known_format, metadata_of_image, write_image
 from sagd_cli.data.ranges import UNIT, image_pixels
 from sagd_cli.errors import UsageError
 from sagd_cli.files.formats import encode
+from sagd_cli.files.metadata import NOTHING
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing, refuse_inputs
 
@@ -116,7 +117,8 @@ def write_drawable(image: NDArray[Any], path: Path) -> None:
 def encoded_drawable(image: NDArray[Any], path: Path) -> bytes:
     """Return the file that `write_drawable` writes to `path`; raise what that raises of the image."""
     made = _drawable(image, path)
-    return encode(samples_of(made, made.pixels), known_format(path), metadata_of_image(made))
+    metadata = NOTHING if made.range is None else metadata_of_image(made)
+    return encode(np.moveaxis(made.pixels, 0, 2), known_format(path), metadata)
 
 
 def _drawable(image: NDArray[Any], path: Path) -> Image:

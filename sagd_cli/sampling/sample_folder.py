@@ -259,8 +259,9 @@ class SampleWriter:
             try:
                 temporary.write_bytes(data)
                 temporary.replace(path)
-            finally:
+            except OSError:
                 temporary.unlink(missing_ok=True)
+                raise
         return crc32(data)
 
 

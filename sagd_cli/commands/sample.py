@@ -126,7 +126,7 @@ def sample(
     device: DeviceOption = "auto",
     force: ForceOption = False,
 ) -> None:
-    """Draw images from a trained run.
+    """Draw images from a trained run. The same command goes on after a stop; a larger -n draws the rest.
 
     Examples:
 
@@ -135,6 +135,8 @@ def sample(
       sagd sample runs/digits -n 1000 --steps 20 --seed 5000 --format npz --output samples
 
       sagd sample runs/classes --class 3,8 --guidance 2        (of a run trained with --class-conditional)
+
+      torchrun --nproc-per-node 8 -m sagd_cli sample runs/digits -n 50000 --output samples
 
       sagd sample runs/omitted --fill mean                     (of a run trained with --omit-band)
 

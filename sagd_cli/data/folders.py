@@ -99,6 +99,7 @@ def entries_in(folder: Path) -> list[Path]:
     if all(path.name != SAMPLES_RECORD for path in entries):
         return entries
     parts = [path for path in entries if _PART.fullmatch(path.name) and path.is_dir()]
+    parts.sort(key=lambda path: int(path.name))
     others = [path for path in entries if path.name != SAMPLES_RECORD and path not in {*parts}]
     return [*others, *chain.from_iterable(map(entries_in, parts))]
 

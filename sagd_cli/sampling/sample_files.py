@@ -18,7 +18,7 @@ from sagd_cli.data.images import read_image
 from sagd_cli.errors import SagdError
 
 ARCHIVE = "samples.npz"
-DONE = -1
+SOUND = -1  # of a seed, in place of the first one of its batch
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def to_draw(batch: range, known: Mapping[int, int]) -> Iterator[range]:
     """Yield what is to be drawn of a batch; together what is new, and what was drawn together before."""
     for before, seeds in groupby(batch, known.get):
         run = [*seeds]
-        if before != DONE:
+        if before != SOUND:
             yield range(run[0], run[-1] + 1)
 
 
@@ -63,16 +63,13 @@ def journal_batches(path: Path) -> Iterator[DrawnBatch]:
             yield DrawnBatch.read(json.loads(line))
 
 
-def file_crc(path: Path) -> int | None:
-    """Return the CRC-32 of a file, None where there is none."""
-    try:
-        with path.open("rb") as file:
-            crc = 0
-            while block := file.read(1 << 24):
-                crc = crc32(block, crc)
-            return crc
-    except OSError:
-        return None
+def file_crc(path: Path) -> int:
+    """Return the CRC-32 of a file."""
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 24):
+            crc = crc32(block, crc)
+    return crc
 
 
 def is_readable(path: Path) -> bool:

@@ -22,7 +22,7 @@ from sagd_cli.data.writing import encoded_drawable
 from sagd_cli.errors import UsageError
 from sagd_cli.sampling.sample_files import (
     ARCHIVE,
-    DONE,
+    SOUND,
     DrawnBatch,
     file_crc,
     is_readable,
@@ -191,10 +191,10 @@ class SampleFolder:
         return f"{part}{seed:06d}.{self.format}"
 
     def _known_seeds(self) -> dict[int, int]:
-        """Return of each seed that was drawn `DONE`, or the first one of its batch, which is to be drawn again."""
+        """Return of each seed that was drawn `SOUND`, or the first one of its batch, which is to be drawn again."""
         known: dict[int, int] = {}
         for batch, is_sound in sorted(self._checked(), key=lambda one: one[1]):
-            known |= dict.fromkeys(batch.seeds, DONE if is_sound else batch.seeds.start)
+            known |= dict.fromkeys(batch.seeds, SOUND if is_sound else batch.seeds.start)
         return known
 
     def _checked(self) -> list[tuple[DrawnBatch, bool]]:
@@ -208,14 +208,16 @@ class SampleFolder:
         for batch in batches:
             for name, crc in batch.files.items():
                 written.setdefault(name, set()).add(crc)
-        found = {name: file_crc(self.path / name) for name in written}
+        found = {name: file_crc(self.path / name) for name in written if (self.path / name).is_file()}
         for name, crc in found.items():
-            if crc is not None and crc not in written[name] and is_readable(self.path / name):
+            if crc not in written[name] and is_readable(self.path / name):
                 raise UsageError(
                     f"{shown_path(self.path / name)} was changed since it was written",
                     "Move it away to have it drawn again, or replace all with --force.",
                 )
-        return [(batch, all(found[name] == crc for name, crc in batch.files.items())) for batch in batches]
+        return [
+            (batch, all(found.get(name) == crc for name, crc in batch.files.items())) for batch in batches
+        ]
 
     def _batches(self) -> list[DrawnBatch]:
         # The journals come first, which are removed after the record is written.

@@ -143,6 +143,17 @@ def test_shares_are_the_whole(draw, drawn, tmp_path, form):
     assert draw("whole", *form).code == 0 and tree(tmp_path / "shares") == tree(tmp_path / "whole")
 
 
+def test_processes_may_draw_a_share(draw, drawn, tiny_run, tmp_path):
+    assert run_together(2, (*command(tiny_run, tmp_path / "s"), "--shard", "1/2")) == [0, 0]
+    assert draw("s", "--shard", "2/2", "--json").json["missing"] == 0 and drawn == SEVEN[1::2]
+    assert draw("whole").code == 0 and tree(tmp_path / "s") == tree(tmp_path / "whole")
+
+
+def test_an_error_names_its_process(draw, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    assert "error: process 3: sampling: sampler: input should be" in draw("s", "--sampler", "x").err
+
+
 def test_more_shares_than_batches_have_nothing_to_do(draw, drawn):
     last = draw("s", "--shard", "9/9", "--json")
     assert last.code == 0 and last.json["missing"] == COUNT and drawn == []
@@ -322,21 +333,26 @@ def test_two_commands_do_not_draw_the_same_images(draw, drawn, tmp_path):
 
 
 def test_many_images_lie_in_parts_that_all_commands_read(sagd, draw, drawn, tmp_path, monkeypatch):
-    flat = ("--seed", 990)
+    flat = ("--seed", 999_990)
     assert draw("flat", *flat).code == 0
     monkeypatch.setattr(sample_folder, "FIRST_IN_PARTS", COUNT)
     assert draw("parts", *flat).code == 0
     many = tmp_path / "parts"
     names = [path.relative_to(many) for path in list_images(many)]
-    assert [*map(str, names)] == [f"{seed // 1000 * 1000:06d}/{seed:06d}.png" for seed in range(990, 1010)]
+    assert [*map(str, names)] == [
+        f"{seed // 1000 * 1000:06d}/{seed:06d}.png" for seed in range(999_990, 1_000_010)
+    ]
     for path in list_images(tmp_path / "flat"):
         part = many / f"{int(path.stem) // 1000 * 1000:06d}"
         assert (part / path.name).read_bytes() == path.read_bytes()
     drawn.clear()
     assert draw("parts", *flat).code == 0 and drawn == []
     monkeypatch.setattr(sample_folder, "FIRST_IN_PARTS", 10_000)  # a folder stays as it was begun
-    assert draw("parts", *flat, "-n", 22).code == 0 and drawn == [range(1010, 1011), range(1011, 1012)]
-    assert (many / "001000" / "001011.png").is_file() and not [*many.glob("*.png")]
+    assert draw("parts", *flat, "-n", 22).code == 0 and drawn == [
+        range(1_000_010, 1_000_011),
+        range(1_000_011, 1_000_012),
+    ]
+    assert (many / "1000000" / "1000011.png").is_file() and not [*many.glob("*.png")]
 
 
 def test_parts_are_no_classes(sagd, draw, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from sagd_cli.config.layers import resolve
 from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule
-from sagd_cli.errors import ConfigError, Interrupted, UsageError
+from sagd_cli.errors import ConfigError, FollowedError, Interrupted, UsageError
 from sagd_cli.model.state import TrainingState
 from sagd_cli.spectral.noise import BLOCK_IMAGES, BatchStream, SpectralNoise
 from sagd_cli.system.console import Output
@@ -217,6 +217,25 @@ def test_shares_of_work_are_the_whole_and_differ_by_one_at_most(size, count):
     shares = [World(rank, size).share(range(count)) for rank in range(size)]
     assert sorted(item for share in shares for item in share) == [*range(count)]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_what_the_first_process_makes_or_raises_reaches_all(monkeypatch):
+    """Two processes, of which the first one's message is what the other receives."""
+    sent = []
+    monkeypatch.setattr(World, "gathered", lambda self, document: sent.append(document) or sent[:1])
+    first, other = World(0, 2), World(1, 2)
+    assert first.from_first(lambda: [3, 4]) == [3, 4]
+    assert other.from_first(lambda: pytest.fail("only the first makes it")) == [3, 4]
+    sent.clear()
+
+    def refuse():
+        raise UsageError("no")
+
+    with pytest.raises(UsageError, match="no"):
+        first.from_first(refuse)
+    with pytest.raises(FollowedError) as followed:
+        other.from_first(refuse)
+    assert followed.value.exit_code == 2
 
 
 def test_a_batch_that_does_not_divide_is_refused(sagd, tmp_path):

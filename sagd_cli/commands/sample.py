@@ -1,14 +1,29 @@
 """`sagd sample`."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sagd_cli.commands.common import DeviceOption, ForceOption, announced_device, common, refuse_read, single
+from sagd_cli.commands.common import (
+    DeviceOption,
+    ForceOption,
+    ShardOption,
+    announced_device,
+    common,
+    refuse_given,
+    refuse_read,
+    single,
+)
 from sagd_cli.diffusion.catalogue import SAMPLERS, SPACINGS
 from sagd_cli.system.choices import listing
-from sagd_cli.system.console import output
+from sagd_cli.system.console import output, use_output
+
+if TYPE_CHECKING:
+    from sagd_cli.config.run import SamplingConfig
+    from sagd_cli.model.model import Model
+    from sagd_cli.sampling.generator import ImageGenerator
 
 app = single()
 
@@ -107,10 +122,11 @@ def sample(
     filter_: Annotated[
         str | None, typer.Option("--filter", help="Refuse unless the run was trained with this filter.")
     ] = None,
+    shard: ShardOption = None,
     device: DeviceOption = "auto",
     force: ForceOption = False,
 ) -> None:
-    """Draw images from a trained run.
+    """Draw images from a trained run. The same command goes on after a stop; a larger -n draws the rest.
 
     Examples:
 
@@ -120,26 +136,34 @@ def sample(
 
       sagd sample runs/classes --class 3,8 --guidance 2        (of a run trained with --class-conditional)
 
+      torchrun --nproc-per-node 8 -m sagd_cli sample runs/digits -n 50000 --output samples
+
       sagd sample runs/omitted --fill mean                     (of a run trained with --omit-band)
 
       sagd sample runs/omitted --fill prior --prior runs/band  (of one trained with --restore BAND)
     """
     from sagd_cli.config.arguments import parse_filter
-    from sagd_cli.restorer.prior import band_prior
-    from sagd_cli.restorer.restoring_model import open_model
+    from sagd_cli.config.shard import parse_shard
     from sagd_cli.run.folder import check_same_filter, open_run
-    from sagd_cli.sampling.generator import ImageGenerator, sampling_of
+    from sagd_cli.sampling.generator import sampling_of, seed_batches
     from sagd_cli.sampling.samples import (
         SampleTarget,
         default_folder,
         describe,
+        sample_folder,
         save_grid,
         save_samples,
         suited_format,
     )
+    from sagd_cli.system.distributed import joined_world, own_device, speaks
 
+    if not speaks():
+        use_output(replace(output(), quiet=True))
     out = output()
     refuse_read({"--grid": grid}, [run, prior, filter_])
+    if shard is not None:
+        refuse_given("a share is a part of the images", {"--grid": grid, "--force": force})
+    own = parse_shard(shard)
     opened = open_run(run, out)
     if filter_ is not None:
         check_same_filter(parse_filter(filter_).sha256(), opened.filter.sha256(), "--filter names")
@@ -153,17 +177,37 @@ def sample(
         "fill": fill,
     }
     sampling = sampling_of(opened.config, {key: value for key, value in flags.items() if value is not None})
-    chosen = announced_device(device)
-    model = opened.model(chosen, ema)
-    filled_by = None if prior is None else band_prior(open_model(prior, chosen, out), model, sampling.steps)
-    generator = ImageGenerator(model, sampling, class_, filled_by)
-    seeds = range(seed, seed + count)
-    into = folder or default_folder(opened, generator, seeds)
-    target = SampleTarget(into, format_ or suited_format(model), grid, force)
-    target.check(model, seeds, run)
-    generator.warn_of_terminal_snr(out)
-    drawn = save_samples(generator, seeds, batch_size, target, out)
+    chosen = own_device(announced_device(device))
+    with joined_world(chosen) as world:
+        generator = _generator(opened.model(chosen, ema), sampling, class_, prior)
+        seeds = range(seed, seed + count)
+        into = folder or default_folder(opened, generator, seeds)
+        target = SampleTarget(into, format_ or suited_format(generator.model), grid, force)
+        target.check(generator.model, run)
+        if world.is_first:
+            generator.warn_of_terminal_snr(out)
+        place = sample_folder(opened, generator, target, seeds, batch_size)
+        batches = own.of(seed_batches(seeds, batch_size))
+        missing = save_samples(generator, place, batches, force, world, out)
+        if not world.is_first:
+            return
     result = describe(opened, generator, seeds, target)
+    if shard is not None:
+        result |= {"shard": str(own), "missing": missing}
+        out.note(f"{missing:,} of {count:,} images are not there yet" if missing else "all shares are there")
     out.result(result, str(result["output"]))
     if grid is not None:
-        save_grid(grid, drawn)
+        save_grid(grid, place)
+
+
+def _generator(
+    model: "Model", sampling: "SamplingConfig", classes: str | None, prior: Path | None
+) -> "ImageGenerator":
+    from sagd_cli.restorer.prior import band_prior
+    from sagd_cli.restorer.restoring_model import open_model
+    from sagd_cli.sampling.generator import ImageGenerator
+
+    filled_by = None
+    if prior is not None:
+        filled_by = band_prior(open_model(prior, model.device, output()), model, sampling.steps)
+    return ImageGenerator(model, sampling, classes, filled_by)

@@ -1,5 +1,6 @@
 """Folders of images: which files are read, how outputs are named, and what became of each file."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,10 @@ DOCUMENTS = frozenset(
     {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini"}
     | {".html", ".log", ".pdf", ".py", ".sh", ".db", ".npy", ".npz"}
 )
+# What `sagd sample` says of the images in a folder. Beside it lie the images, or folders of some of them, which are no
+# classes.
+SAMPLES_RECORD = "samples.json"
+_PART = re.compile(r"[0-9]{3,}000")
 
 
 def output_name(path: Path) -> str:
@@ -34,6 +39,8 @@ def output_name(path: Path) -> str:
 
 def list_images(folder: Path) -> list[Path]:
     """Return the files in `folder` that have the suffix of a format, sorted by name, without hidden ones.
+
+    Of a folder of samples, those in its parts count too.
 
     `folder` may also be one file of any suffix, which is returned. A note says what is left out. Raises `UsageError`
     where there is no image or `folder` cannot be read, and when most files, but documents and companions, are no image.
@@ -76,7 +83,7 @@ def images_by_class(folder: Path) -> dict[Path, list[Path]]:
 def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the images in `folder` and what else is there, without hidden ones, both sorted by name."""
     try:
-        entries = sorted(folder.iterdir(), key=lambda path: path.name)  # a path that is compared grows
+        entries = entries_in(folder)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{shown_path(folder)} is not a folder of images, nor an image: {reason_of(error)}"
@@ -84,6 +91,17 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
     shown = [path for path in entries if not path.name.startswith(".")]
     images = [path for path in shown if format_of(path) and not path.is_dir()]
     return images, [path for path in shown if path not in {*images}]
+
+
+def entries_in(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted by name; of samples also what is in their parts, and not what records them."""
+    entries = sorted(folder.iterdir(), key=lambda path: path.name)  # a path that is compared grows
+    if all(path.name != SAMPLES_RECORD for path in entries):
+        return entries
+    parts = [path for path in entries if _PART.fullmatch(path.name) and path.is_dir()]
+    parts.sort(key=lambda path: int(path.name))
+    others = [path for path in entries if path.name != SAMPLES_RECORD and path not in {*parts}]
+    return [*others, *chain.from_iterable(map(entries_in, parts))]
 
 
 def _check_left_out(folder: Path, images: Sequence[Path], others: Sequence[Path]) -> None:
@@ -144,12 +162,14 @@ def check_output_folder(folder: Path, names: Iterable[str], force: bool, inputs:
         )
     remove_left_over(folder)
     refuse_existing(folder, force)
-    found = [*folder.iterdir()] if folder.is_dir() else []
+    found = entries_in(folder) if folder.is_dir() else []
     expected = set(names) if found else set()
     for path in found:
-        if (format_of(path) or path.suffix.lower() == ".npz") and path.name not in expected:
+        name = str(path.relative_to(folder))
+        if (format_of(path) or path.suffix.lower() == ".npz") and name not in expected:
             raise UsageError(
-                f"{shown_path(folder)} holds {path.name}, which is not part of the new output and would mix with it",
+                f"{shown_path(folder)} holds {shown_path(Path(name))}, which is not part of the new output and would "
+                "mix with it",
                 "Remove the folder or choose another --output; --force only replaces files of the same names.",
             )
 

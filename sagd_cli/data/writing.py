@@ -12,9 +12,11 @@ from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.alike import AlikeImages, Change
 from sagd_cli.data.datasets import OpenImageSet, dataset_files, load_drawable, open_images
 from sagd_cli.data.folders import check_output_folder
-from sagd_cli.data.images import Image, write_array, write_image
+from sagd_cli.data.images import Image, known_format, metadata_of_image, write_image
 from sagd_cli.data.ranges import UNIT, image_pixels
 from sagd_cli.errors import UsageError
+from sagd_cli.files.formats import encode
+from sagd_cli.files.metadata import NOTHING
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing, refuse_inputs
 
@@ -108,8 +110,18 @@ def write_drawable(image: NDArray[Any], path: Path) -> None:
     Bytes stay as they are. Signals of floats become a TIFF file of 32-bit floats, which states that black is 0 and
     white 1. Raises what `write_image` raises, and DataError on values that are not finite.
     """
+    made = _drawable(image, path)
+    write_image(made, made.pixels, path)
+
+
+def encoded_drawable(image: NDArray[Any], path: Path) -> bytes:
+    """Return the file that `write_drawable` writes to `path`; raise what that raises of the image."""
+    made = _drawable(image, path)
+    metadata = NOTHING if made.range is None else metadata_of_image(made)
+    return encode(np.moveaxis(made.pixels, 0, 2), known_format(path), metadata)
+
+
+def _drawable(image: NDArray[Any], path: Path) -> Image:
     if image.dtype == np.uint8:
-        write_array(image, path)
-    else:
-        pixels = image_pixels(image, np.dtype(np.float32))
-        write_image(Image(pixels, None, path, UNIT), pixels, path)
+        return Image(image, None, path)
+    return Image(image_pixels(image, np.dtype(np.float32)), None, path, UNIT)

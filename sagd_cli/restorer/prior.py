@@ -1,6 +1,7 @@
 """Drawing a missing band from the rest of an image: spectral inpainting of samples (docs/theory.md, section 6.1)."""
 
 from collections.abc import Sequence
+from hashlib import sha256
 from math import inf
 
 import numpy as np
@@ -50,4 +51,7 @@ def band_prior(restoring: RestoringModel, model: Model, steps: int) -> Prior:
     def fill(images: Tensor, seeds: Sequence[int]) -> Tensor:
         return restorer.restore(images, [lost] * len(images), [str(seed) for seed in seeds]).estimate
 
-    return Prior(restoring.name, fill, steps)
+    digest = sha256()
+    for tensor in restoring.model.network.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    return Prior(restoring.name, fill, steps, digest.hexdigest()[:16])

@@ -32,12 +32,13 @@ class Prior:
 
     `fill(images, seeds)` returns the images (B, C, *spatial) with these frequencies filled in. Each result is a
     function of its image and its seed. `name`: what messages and folders call the prior. `evaluations`: network
-    evaluations per image.
+    evaluations per image. `digest`: a hash of its weights.
     """
 
     name: str
     fill: Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
     evaluations: int
+    digest: str = ""
 
 
 class ImageGenerator:

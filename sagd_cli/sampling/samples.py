@@ -1,6 +1,11 @@
 """Writing the images drawn from a run: to folders, archives and contact sheets."""
 
 import hashlib
+import json
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,21 +13,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sagd_cli import __version__
 from sagd_cli.data.alike import byte_images
-from sagd_cli.data.folders import check_output_folder
 from sagd_cli.data.images import contact_sheet, write_array
-from sagd_cli.data.writing import format_for, write_drawable
+from sagd_cli.data.writing import format_for
 from sagd_cli.diffusion.catalogue import SAMPLERS
 from sagd_cli.errors import UsageError
 from sagd_cli.model.model import Model
 from sagd_cli.run.folder import Run
 from sagd_cli.run.manifest import CHECKPOINTS
 from sagd_cli.sampling.generator import ImageGenerator
+from sagd_cli.sampling.sample_folder import SampleFolder
 from sagd_cli.system.console import Output
-from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing
+from sagd_cli.system.distributed import World
+from sagd_cli.system.files import has_suffix, refuse_existing, shown_path
+from sagd_cli.system.signals import stop_at_once
 
 GRID_IMAGES = 100
-ARCHIVE = "samples.npz"
+WRITERS = 4  # threads; as many batches wait for them in memory
 SAMPLE_FORMATS = ("png", "tiff", "npz")
 
 
@@ -30,7 +38,7 @@ SAMPLE_FORMATS = ("png", "tiff", "npz")
 class SampleTarget:
     """Where samples are written: into `folder`, as image files, png or tiff, or one samples.npz (`format`).
 
-    `grid` is the PNG file of a contact sheet, or None. Existing outputs are replaced only with `force`.
+    `grid` is the PNG file of a contact sheet, or None. An existing one is replaced only with `force`.
     """
 
     folder: Path
@@ -38,11 +46,7 @@ class SampleTarget:
     grid: Path | None = None
     force: bool = False
 
-    def name(self, seed: int) -> str:
-        """Return the name of the image file of a seed."""
-        return f"{seed:06d}.{self.format}"
-
-    def check(self, model: Model, seeds: range, run: Path) -> None:
+    def check(self, model: Model, run: Path) -> None:
         """Raise UsageError, before anything is drawn, when images of `model` cannot be written to this target.
 
         The folder of its `run` and those of the checkpoints are none.
@@ -70,39 +74,91 @@ class SampleTarget:
                     "the contact sheet would lie among the images", "Choose another folder for --grid."
                 )
             refuse_existing(self.grid, self.force)
-        names = [ARCHIVE] if self.format == "npz" else map(self.name, seeds)
-        check_output_folder(self.folder, names, self.force)
+
+
+def sample_folder(
+    run: Run, generator: ImageGenerator, target: SampleTarget, seeds: range, batch_size: int
+) -> SampleFolder:
+    """Return the folder of `target`, which knows all that decides the images; the batches do by their rounding."""
+    prior = generator.prior
+    settings = {
+        "version": __version__,
+        "checkpoint": f"{run.checkpoint.path.name} ({run.checkpoint.manifest.digest[:16]})",
+        "filter": run.filter.sha256()[:16],
+        "--ema": generator.model.ema_images,
+        **{f"--{name}": value for name, value in generator.sampling.document().items()},
+        "--fill": generator.fill,
+        "--class": ",".join(map(str, generator.chosen)) or None,
+        "--prior": None if prior is None else f"{prior.name} ({prior.digest})",
+        "--seed": seeds.start,
+        "--batch-size": batch_size,
+        "--format": target.format,
+        "--device": generator.model.device.type,
+    }
+    return SampleFolder(target.folder, target.format, seeds, json.loads(json.dumps(settings)))
 
 
 def save_samples(
-    generator: ImageGenerator, seeds: range, batch_size: int, target: SampleTarget, output: Output
-) -> list[NDArray[Any]]:
-    """Draw one image for each seed and write them to `target`, which was checked before.
+    generator: ImageGenerator,
+    folder: SampleFolder,
+    batches: Sequence[range],
+    force: bool,
+    world: World,
+    output: Output,
+) -> int:
+    """Draw those of `batches` that are not in `folder` and write them; return how many images are not there then.
 
-    Return the images of its contact sheet in batches, none without one.
+    The processes of `world` draw together, and threads write while the next batch is drawn. Raises UsageError when the
+    folder holds other images, and Interrupted when a signal has stopped this.
     """
-    target.folder.mkdir(parents=True, exist_ok=True)
-    kept: list[NDArray[Any]] = []
-    for part, pixels in generator.batches(seeds, batch_size, output):
-        if target.format != "npz":
-            for seed, image in zip(part, pixels, strict=True):
-                write_drawable(image, target.folder / target.name(seed))
-        if target.format == "npz" or (target.grid is not None and sum(map(len, kept)) < GRID_IMAGES):
-            kept.append(pixels)
-    if target.format == "npz":
-        labels = generator.labels(seeds)
-        arrays: dict[str, Any] = {"images": np.concatenate(kept), "seeds": np.array(seeds)}
-        if labels is not None and generator.classes is not None:
-            arrays |= {"labels": labels, "class_names": np.array(generator.classes.names)}
-        with atomic_path(target.folder / ARCHIVE) as temporary:
-            np.savez_compressed(temporary, **arrays)
-    return [] if target.grid is None else kept
+
+    def begin() -> list[tuple[int, int]]:
+        return [(part.start, part.stop) for part in folder.begin(batches, force)]
+
+    # A launcher stops the other processes.
+    stopping = stop_at_once(lambda: shown_path(folder.path)) if world.is_first else nullcontext()
+    world.from_first(lambda: folder.check(force))
+    with stopping, folder.writing(f"{batches[0].start if batches else 'none'}-{world.rank}") as writer:
+        left = [range(*ends) for ends in world.from_first(begin)]
+        _say_what_is_left(left, batches, world, output)
+        with ThreadPoolExecutor(
+            WRITERS
+        ) as pool:  # which also writes what was drawn when the next batch fails
+            waiting: deque[Future[None]] = deque()
+            for drawn in generator.drawn(world.share(left), output):
+                waiting.append(pool.submit(writer.write, *drawn))
+                if len(waiting) > WRITERS:
+                    waiting.popleft().result()
+            for written in waiting:
+                written.result()
+        world.wait()
+        missing: int = world.from_first(
+            lambda: folder.finish(_about(generator, folder.seeds) if folder.format == "npz" else {})
+        )
+    return missing
 
 
-def save_grid(grid: Path, images: list[NDArray[Any]]) -> None:
-    """Write the contact sheet of the first `images`, which come in batches. A note counts what is clipped of floats."""
+def _say_what_is_left(left: Sequence[range], batches: Sequence[range], world: World, output: Output) -> None:
+    count, total = sum(map(len, left)), sum(map(len, batches))
+    if count < total:
+        output.note(f"{total - count:,} of {total:,} images are there already")
+    if world.size > 1 and left:
+        output.note(f"{world.size} processes draw {len(left)} batches; the progress is that of the first")
+
+
+def _about(generator: ImageGenerator, seeds: range) -> dict[str, NDArray[Any]]:
+    """Return what an archive holds besides the images."""
+    labels = generator.labels(seeds)
+    arrays: dict[str, NDArray[Any]] = {"seeds": np.array(seeds)}
+    if labels is not None and generator.classes is not None:
+        arrays |= {"labels": labels, "class_names": np.array(generator.classes.names)}
+    return arrays
+
+
+def save_grid(grid: Path, folder: SampleFolder) -> None:
+    """Write the contact sheet of the first images of a `folder`. A note counts what is clipped of floats."""
     grid.parent.mkdir(parents=True, exist_ok=True)
-    shown = byte_images(np.concatenate(images)[:GRID_IMAGES], f"the images of {grid}")
+    shown = byte_images(folder.first_images(GRID_IMAGES), f"the images of {grid}")
     write_array(contact_sheet(np.stack([*shown])), grid)
 
 

@@ -165,6 +165,25 @@ class World:
             json.loads(bytes(one[: int(length)].numpy())) for one, length in zip(texts, lengths, strict=True)
         ]
 
+    def from_first(self, make: Callable[[], Any]) -> Any:
+        """Return what `make` returns in the first process, which can be JSON, in every process; only that one calls it.
+
+        Raises there what it raises, and in the others FollowedError.
+        """
+        made, fault = None, None
+        if self.is_first:
+            try:
+                made = make()
+            except SagdError as error:
+                fault = error
+        code = None if fault is None else fault.exit_code
+        made, code = self.gathered([made, code])[0]
+        if fault is not None:
+            raise fault
+        if code is not None:
+            raise FollowedError(code)
+        return made
+
     def wait(self) -> None:
         """Wait until all processes have come here."""
         self.any(False)

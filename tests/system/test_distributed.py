@@ -223,6 +223,25 @@ def test_shares_of_work_are_the_whole_and_differ_by_one_at_most(size, count):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+def test_what_the_first_process_makes_or_raises_reaches_all(monkeypatch):
+    """Two processes, of which the first one's message is what the other receives."""
+    sent = []
+    monkeypatch.setattr(World, "gathered", lambda self, document: sent.append(document) or sent[:1])
+    first, other = World(0, 2), World(1, 2)
+    assert first.from_first(lambda: [3, 4]) == [3, 4]
+    assert other.from_first(lambda: pytest.fail("only the first makes it")) == [3, 4]
+    sent.clear()
+
+    def refuse():
+        raise UsageError("no")
+
+    with pytest.raises(UsageError, match="no"):
+        first.from_first(refuse)
+    with pytest.raises(FollowedError) as followed:
+        other.from_first(refuse)
+    assert followed.value.exit_code == 2
+
+
 def test_a_batch_that_does_not_divide_is_refused(sagd, tmp_path):
     with pytest.raises(ConfigError, match=r"a batch of 10 does not divide into 2 process\(es\) x 3 passes"):
         World(0, 2).parts(10, 3)

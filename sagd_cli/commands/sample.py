@@ -155,7 +155,11 @@ def sample(
     sampling = sampling_of(opened.config, {key: value for key, value in flags.items() if value is not None})
     chosen = announced_device(device)
     model = opened.model(chosen, ema)
-    filled_by = None if prior is None else band_prior(open_model(prior, chosen, out), model, sampling.steps)
+    filled_by = (
+        None
+        if prior is None
+        else band_prior(open_model(prior, chosen, out), model, sampling.steps, sampling.noise_device)
+    )
     generator = ImageGenerator(model, sampling, class_, filled_by)
     seeds = range(seed, seed + count)
     into = folder or default_folder(opened, generator, seeds)

@@ -25,6 +25,7 @@ from sagd_cli.run.manifest import (
     set_aside_newer,
 )
 from sagd_cli.system.console import Output
+from sagd_cli.system.devices import autocast_dtype
 from sagd_cli.system.distributed import World, joined_world, own_device
 from sagd_cli.system.signals import stop_on_signal
 from sagd_cli.training.cost import refuse_full_disk, refuse_too_large
@@ -98,8 +99,9 @@ class Training:
         check_folder(self.path, self.task.config, self.conduct.allow_change, known)
         if self.conduct.check_memory:
             refuse_too_large(self.task.config, self.task.size, self.device, at_once)
-        about = self.task.described()
         state, loss = self.task.start(self.device)
+        bfloat16 = autocast_dtype(self._settings.precision, self.device, state.network)
+        about = self.task.described() | {"precision": "bf16" if bfloat16 else "fp32"}
         end = min(self._settings.steps, self.conduct.until or self._settings.steps)
 
         def is_done() -> bool:
@@ -150,6 +152,7 @@ class Training:
         if found is not None:
             self._check_same(found, about)
             checkpoint.restore_state(found, state)
+            self._warn_of_precision(found, about["precision"])
             finished = f"{self.path} is finished"
             going_on = f"resuming {self.path} at step {state.step}"
             self.output.note(finished if self._is_finished(state) else going_on)
@@ -183,6 +186,15 @@ class Training:
             raise UsageError(
                 f"the images of {config.dataset.subject}, or their labels, are not those {self.path} was trained on",
                 "Restore them, or choose another --output.",
+            )
+
+    def _warn_of_precision(self, found: Checkpoint, now: str) -> None:
+        """Warn when auto stands for another precision here than on the machine of the checkpoint `found`."""
+        before = found.manifest.precision
+        if self._settings.precision == "auto" and before not in (None, now):
+            self.output.warn(
+                f"{self.path} was trained in {before} until step {found.step}, and goes on in {now}, which auto means "
+                f"on this machine. --precision {before} --allow-config-change goes on as before"
             )
 
     def _run_loop(

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ from sagd_cli.restorer.restoring_model import RestoringModel
 from sagd_cli.sampling.generator import ImageGenerator
 from sagd_cli.spectral.noise import BatchStream, SpectralNoise
 from sagd_cli.system.console import Output
-from sagd_cli.system.devices import choose_device
+from sagd_cli.system.devices import choose_device, training_arithmetic
 from sagd_cli.system.distributed import World
 from sagd_cli.system.failures import named_error
 from sagd_cli.system.gpus import cuda_facts, gpu_facts
@@ -175,15 +175,13 @@ class Check:
     def resuming(self) -> Found:
         """Stopped and resumed is as in one go, bit for bit, if deterministic; what the CPU began goes on."""
         steps = 4 if self.tiny else 20
-        config = resolve(
-            {
-                "training.batch_size": 32,
-                "training.images": 32 * steps,
-                "training.checkpoint_images": 32 * steps,
-            }
-        )
+        chosen = {
+            "training.batch_size": 32,
+            "training.images": 32 * steps,
+            "training.checkpoint_images": 32 * steps,
+        }
 
-        def weights(run: Path, *goes: tuple[torch.device, int | None]) -> torch.Tensor:
+        def weights(config: RunConfig, run: Path, *goes: tuple[torch.device, int | None]) -> torch.Tensor:
             for device, until in goes:
                 try:
                     run_training(config, run, device, QUIET, Conduct(until=until))
@@ -194,12 +192,13 @@ class Check:
 
         said: dict[str, Any] = {}
         for name, deterministic in (("default", False), ("deterministic", True)):
-            with tempfile.TemporaryDirectory() as folder, repeatable(deterministic):
+            config = resolve({**chosen, "training.deterministic": deterministic})
+            with tempfile.TemporaryDirectory() as folder:
                 runs = [Path(folder) / str(k) for k in range(4)]
                 here, half = self.device, steps // 2
-                whole, again = (weights(run, (here, None)) for run in runs[:2])
-                resumed = weights(runs[2], (here, half), (here, None))
-                moved = weights(runs[3], (CPU, half), (here, None))
+                whole, again = (weights(config, run, (here, None)) for run in runs[:2])
+                resumed = weights(config, runs[2], (here, half), (here, None))
+                moved = weights(config, runs[3], (CPU, half), (here, None))
             said[name] = {
                 "two goes differ by": float((whole - again).abs().max()),
                 "a resumed one by": float((whole - resumed).abs().max()),
@@ -216,16 +215,25 @@ class Check:
         said = {}
         for precision in ("fp32", "bf16"):
             model = task.model(trainer._state, "run")
-            settings = model.config.training.model_copy(update={"precision": precision})
-            model = replace(model, config=model.config.model_copy(update={"training": settings}))
             for sampler in ("dpmpp", "ddpm"):
-                draw = ImageGenerator(model, SamplingConfig(sampler=sampler, steps=10)).draw
+                chosen = SamplingConfig(sampler=sampler, steps=10, precision=precision)
+                draw = ImageGenerator(model, chosen).draw
                 size = 2 if self.tiny else 8
                 parts = [draw(range(i, i + size)) for i in range(0, 4 * size, size)]
                 whole = draw(range(4 * size))
                 off = abs(whole.astype(int) - np.concatenate(parts))
                 said[f"{precision} {sampler}"] = {"mean": float(off.mean()), "largest": int(off.max())}
         return said["fp32 dpmpp"]["largest"] <= 1, {"grey levels": said}
+
+    def comparable(self) -> Found:
+        """Samples in float32 with the noise of the CPU are those of the CPU."""
+        task, chosen = small_task({}), SamplingConfig(steps=10, precision="fp32", noise_device="cpu")
+        there, here = (
+            ImageGenerator(task.model(task.start(device)[0], "run"), chosen).draw(range(8)).astype(int)
+            for device in (self.device, CPU)
+        )
+        largest = int(abs(there - here).max())
+        return largest <= 1, {"grey levels, largest": largest}
 
     def far_images(self) -> Found:
         """Images that stay in the memory of the machine are the same batches as those on the device."""
@@ -286,14 +294,19 @@ class Check:
     # The speeds.
 
     def training(
-        self, preset: str, batch: int, *, layout: bool = True, search: bool = False, **chosen: Any
+        self, preset: str, batch: int, *, layout: bool = True, search: bool = True, **chosen: Any
     ) -> Found:
-        """Time steps of a preset's network on random images; `search`: cuDNN's; without `layout`: not channels last."""
+        """Time steps of a preset's network on random images.
+
+        Without `search`, cuDNN does not look for the fastest convolutions; without `layout`, not channels last.
+        """
         chosen = {f"training.{key}": value for key, value in chosen.items()}
         task = preset_task(preset, {"training.batch_size": batch, **chosen}, self.tiny)
         warm, timed = (1, 2) if self.tiny else (8, 20)
         with ExitStack() as stack:
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=search))
+            stack.enter_context(training_arithmetic(self.device, task.config.training.deterministic))
+            if not search:
+                stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False))
             if not layout:
                 plain = mock.patch("sagd_cli.model.state.laid_out", lambda network, device: network.train())
                 stack.enter_context(plain)
@@ -371,14 +384,14 @@ def parts_of(check: Check) -> Iterator[tuple[str, float, Callable[[], Found]]]:
     """Yield the name of each part, the seconds that it asks for, and what to do."""
     for name in ("machine", "numerics", "paths", "filters", "gradients", "waits", "resuming", "singly"):
         yield name, 5, getattr(check, name)
-    for name in ("far_images", "distances", "restoration", "memory"):
+    for name in ("comparable", "far_images", "distances", "restoration", "memory"):
         yield name, 5, getattr(check, name)
     for batch in (8,) if check.tiny else (128, 512):
         yield f"cifar10 {batch}", 20, lambda b=batch: check.training("cifar10", b)
         yield (
-            f"cifar10 {batch}, cuDNN searches",
+            f"cifar10 {batch}, cuDNN does not search",
             20,
-            lambda b=batch: check.training("cifar10", b, search=True),
+            lambda b=batch: check.training("cifar10", b, search=False),
         )
         yield (
             f"cifar10 {batch}, not channels last",
@@ -387,12 +400,17 @@ def parts_of(check: Check) -> Iterator[tuple[str, float, Callable[[], Found]]]:
         )
     batch = 8 if check.tiny else 128
     yield f"cifar10 {batch}, fp32", 20, lambda: check.training("cifar10", batch, precision="fp32")
+    yield (
+        f"cifar10 {batch}, deterministic",
+        20,
+        lambda: check.training("cifar10", batch, deterministic=True),
+    )
     yield f"digits {batch}", 10, lambda: check.training("digits", batch)
     yield "drawing", 20, check.drawing
     if not check.tiny:  # last, as compiling takes minutes
         yield "digits 128, compiled", 60, lambda: check.training("digits", 128, compile=True)
-        yield "cifar10 128, compiled", 120, lambda: check.training("cifar10", 128, search=True, compile=True)
-        yield "cifar10 512, compiled", 120, lambda: check.training("cifar10", 512, search=True, compile=True)
+        yield "cifar10 128, compiled", 120, lambda: check.training("cifar10", 128, compile=True)
+        yield "cifar10 512, compiled", 120, lambda: check.training("cifar10", 512, compile=True)
 
 
 def tried(name: str, work: Callable[[], Found]) -> dict[str, Any]:
@@ -406,23 +424,13 @@ def tried(name: str, work: Callable[[], Found]) -> dict[str, Any]:
 
 
 @contextmanager
-def repeatable(deterministic: bool) -> Iterator[None]:
-    """Let torch take deterministic algorithms alone, where it has them."""
-    with torch.backends.cudnn.flags(enabled=True, deterministic=deterministic):
-        torch.use_deterministic_algorithms(deterministic, warn_only=True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(False)
-
-
-@contextmanager
 def own_environment() -> Iterator[None]:
-    """Let cuBLAS be deterministic too, and keep what is compiled in a folder that goes."""
-    with tempfile.TemporaryDirectory() as folder:
-        own = {"TORCHINDUCTOR_CACHE_DIR": folder, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-        with mock.patch.dict("os.environ", own):
-            yield
+    """Keep what is compiled in a folder that goes."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict("os.environ", {"TORCHINDUCTOR_CACHE_DIR": folder}),
+    ):
+        yield
 
 
 def shown(value: Any) -> str:

@@ -1,7 +1,10 @@
 """What training costs: the noise's share of a step, and images a second beside two other training loops.
 
-python benchmarks/training.py [--case digits|cifar10] [--device auto|cpu|cuda] [--precision fp32|bf16]
-    [--output benchmarks/results/training-digits-cpu.json]
+python benchmarks/training.py [--case digits|cifar10] [--device auto|cpu|cuda]
+    [--precision fp32|bf16|fp32,bf16] [--output benchmarks/results/training-digits-cpu.json]
+
+With several precisions ours runs in each, and all else in the last one. So `--parts throughput --precision fp32,bf16`
+says in the row `ours, fp32` what bf16 gains.
 
 The peers come with `pip install -e ".[bench]"`; one that is not installed is left out, with a line that says so.
 
@@ -57,6 +60,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -181,7 +185,9 @@ def memory(case: Case) -> dict[str, Any]:
 
 def throughput(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     """Time our loop and the peers that are installed."""
-    contestants: dict[str, Contestant] = {"ours": Ours(case, NOISES["powerlaw"])}
+    others = {f"ours, {one}": replace(case, precision=one) for one in options.precision[:-1]}
+    ours = {name: Ours(each, NOISES["powerlaw"]) for name, each in {"ours": case, **others}.items()}
+    contestants: dict[str, Contestant] = {**ours}
     with tempfile.TemporaryDirectory() as folder:
         case.write_images(Path(folder))
         for name, build in PEERS.items():
@@ -191,14 +197,21 @@ def throughput(case: Case, options: argparse.Namespace) -> dict[str, Any]:
                 print(f"{name}: skipped, {missing.name} is not installed; pip install -e '.[bench]'")
         times = race(contestants, options, case.device)
         contestants.clear()  # and with them the workers that read the folder
-    flops, peak = flops_per_image(case), peak_flops(case, options)
-    found: dict[str, Any] = {"gflops_per_image": flops / 1e9, "peak_tflops": peak and peak / 1e12}
+    flops = flops_per_image(case)
+    found: dict[str, Any] = {"gflops_per_image": flops / 1e9}
     for name, steps in times.items():
         rate = [case.batch_size / step for step in steps]
         ratio = combined(lambda mine, theirs: theirs / mine, times["ours"], steps)
         median = statistics.median(rate)
+        peak = peak_flops(others.get(name, case), options)
         use = None if peak is None else flops * median / peak
-        found[name] = {"images_per_second": rate, "median": median, "ours_over_it": ratio, "utilisation": use}
+        found[name] = {
+            "images_per_second": rate,
+            "median": median,
+            "ours_over_it": ratio,
+            "peak_tflops": peak and peak / 1e12,
+            "utilisation": use,
+        }
         print(
             f"{name:>38}  {median:9.1f} img/s  ours is {ratio['median']:.2f} times as fast"
             f"  [{ratio['min']:.2f}, {ratio['max']:.2f}]",
@@ -239,7 +252,7 @@ def about(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "settings": {
             "case": case.name,
-            "precision": case.precision,
+            "precision": options.precision,
             "batch_size": case.batch_size,
             "images": case.count,
             **{name: getattr(options, name) for name in ("steps", "warmup", "blocks")},
@@ -259,7 +272,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What training costs; see the top of this file.")
     parser.add_argument("--case", choices=IMAGES, default="digits")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--precision", default="fp32", help="fp32, bf16, or both joined by a comma")
     parser.add_argument("--batch-size", type=int, help="128; 16 for cifar10 on a CPU")
     parser.add_argument("--steps", type=int, default=20, help="timed steps a block")
     parser.add_argument("--warmup", type=int, default=2 * (os.cpu_count() or 1), help="untimed steps a block")
@@ -268,9 +281,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peak-tflops", type=float, help="the device's best, where the table has it not")
     parser.add_argument("--output", type=Path, metavar="FILE.json")
     options = parser.parse_args()
-    options.parts = options.parts.split(",")
+    options.parts, options.precision = options.parts.split(","), options.precision.split(",")
     if not set(options.parts) <= set(PARTS):
         parser.error(f"--parts takes {', '.join(PARTS)}")
+    if not set(options.precision) <= {"fp32", "bf16"}:
+        parser.error("--precision takes fp32 and bf16")
     if min(options.steps, options.blocks, options.batch_size or 1) < 1 or options.warmup < 0:
         parser.error("--steps, --blocks and --batch-size are at least 1, --warmup at least 0")
     return options
@@ -282,7 +297,7 @@ def main() -> None:
     device = choose_device(options.device)
     batch = options.batch_size or BATCH[options.case, device.type]
     case = Case(
-        options.case, batch, options.precision, device.type, -(-IMAGES[options.case] // batch) * batch
+        options.case, batch, options.precision[-1], device.type, -(-IMAGES[options.case] // batch) * batch
     )
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
     result = about(case, options)

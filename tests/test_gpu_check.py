@@ -31,7 +31,7 @@ def test_it_runs_to_its_end(run):
         "waits",
         "memory",
     ]
-    assert len(found["parts"]) == 18
+    assert len(found["parts"]) == 20
 
 
 def test_a_part_that_fails_or_raises_is_named_and_the_others_go_on(run, monkeypatch, capsys):

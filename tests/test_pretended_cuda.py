@@ -28,7 +28,7 @@ from sagd_cli.sampling.generator import ImageGenerator
 from sagd_cli.system.console import Output
 from sagd_cli.system.distributed import World
 from sagd_cli.training.batches import Batches, Labels, Views
-from sagd_cli.training.loop import _Trainer
+from sagd_cli.training.loop import Callbacks, _Trainer, run_loop
 from sagd_cli.training.task import Task
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
@@ -141,6 +141,38 @@ def test_sampling_waits_where_its_images_are_taken_alone(sampler):
         waits.clear()
         generator.draw(range(2))
         assert waits == {"sampling/generator.py signals": 1, "data/tensors.py tensor_pixels": 1}
+
+
+def test_samples_with_noise_of_the_cpu_are_those_of_the_cpu():
+    task = Task.of(resolve({**TINY, "filter.type": "lowpass"}))
+    chosen = SamplingConfig(sampler="ddpm", steps=4, noise_device="cpu", precision="fp32")
+    expected = ImageGenerator(task.model(task.start(CPU)[0], "run"), chosen).signals(range(2))
+    with pretended_cuda() as waits:
+        generator = ImageGenerator(task.model(task.start(CUDA)[0], "run"), chosen)
+        assert (generator.settings["noise_device"], generator.settings["precision"]) == ("cpu", "fp32")
+        waits.clear()
+        found = generator.signals(range(2))
+        assert waits == {"sampling/generator.py signals": 1}
+        by_default = ImageGenerator(task.model(task.start(CUDA)[0], "run"), SamplingConfig())
+        assert (by_default.settings["noise_device"], by_default.settings["precision"]) == ("cuda", "bf16")
+    torch.testing.assert_close(found.value, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_training_has_its_arithmetic_and_gives_it_back(deterministic):
+    task = Task.of(resolve({**TINY, "training.deterministic": deterministic, "training.images": 8}))
+    seen = []
+
+    def look():
+        cudnn = torch.backends.cudnn
+        seen.append((cudnn.deterministic, cudnn.benchmark, torch.are_deterministic_algorithms_enabled()))
+
+    with pretended_cuda():
+        state, loss = task.start(CUDA)
+        batches, settings = task.batches(CUDA, [range(8)]), task.config.training
+        run_loop(state, batches.at, loss, settings, Callbacks(step_done=look))
+    look()
+    assert seen == [(deterministic, not deterministic, deterministic), (False, False, False)]
 
 
 def test_classes_are_guided_on_the_device():

@@ -209,5 +209,6 @@ def _generator(
 
     filled_by = None
     if prior is not None:
-        filled_by = band_prior(open_model(prior, model.device, output()), model, sampling.steps)
+        opened = open_model(prior, model.device, output())
+        filled_by = band_prior(opened, model, sampling.steps, sampling.noise_device)
     return ImageGenerator(model, sampling, classes, filled_by)

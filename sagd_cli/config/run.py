@@ -122,7 +122,13 @@ class TrainingConfig(Frozen):
     )
     seed: int = Field(0, ge=0, le=LARGEST_INTEGER, description="Seed of the run.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 on GPUs that have it (compute capability 8.0), else fp32."
+        "auto",
+        description="auto: bf16 on GPUs that have it (compute capability 8.0), and on CPUs that have it (AVX-512 BF16 "
+        "or AMX) where most convolutions have 128 channels or more; else fp32.",
+    )
+    deterministic: bool = Field(
+        False,
+        description="The same bits each time on CUDA too, which is slower; a CPU always repeats its bits.",
     )
     compile: bool = Field(False, description="Compile the network with torch.compile.")
     checkpoint_images: int = Field(50_000, ge=1, description="Images between checkpoints.")
@@ -220,6 +226,15 @@ class SamplingConfig(Frozen):
         None,
         description="Content at frequencies without noise: zero or null (nothing), mean (the mean training image), or "
         "prior (drawn by the model that `--prior` names).",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="auto: as training.precision says, and fp32 for `sagd fid`; fp32 is without TF32 on CUDA.",
+    )
+    noise_device: Literal["auto", "cpu"] = Field(
+        "auto",
+        description="Where noise is drawn. auto: on the device, so that images depend on its kind; cpu: the same noise "
+        "on all devices.",
     )
 
     def resolved(self, schedule: str) -> "SamplingConfig":

@@ -23,13 +23,17 @@ def _basis(device: torch.device) -> Tensor:
 
 def to_planes(x: Tensor) -> Tensor:
     """Return the planes (B, C, *spatial) of images like them: brightness first, if they are in RGB."""
-    return torch.einsum("pc,bc...->bp...", _basis(x.device), x) if x.shape[1] == RGB_PLANES else x
+    return _combined(_basis(x.device), x) if x.shape[1] == RGB_PLANES else x
 
 
 def from_planes(planes: Tensor) -> Tensor:
     """Return the images of `planes`: the inverse of `to_planes`."""
-    is_colour = planes.shape[1] == RGB_PLANES
-    return torch.einsum("pc,bp...->bc...", _basis(planes.device), planes) if is_colour else planes
+    return _combined(_basis(planes.device).T, planes) if planes.shape[1] == RGB_PLANES else planes
+
+
+def _combined(weights: Tensor, x: Tensor) -> Tensor:
+    """Return the sums of the channels of `x` with each row of `weights`: no product of matrices, which may be TF32."""
+    return (weights.view(*weights.shape, *[1] * (x.ndim - 2)) * x.unsqueeze(1)).sum(2)
 
 
 def marked(y: Tensor) -> Tensor:

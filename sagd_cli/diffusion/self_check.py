@@ -21,6 +21,7 @@ from sagd_cli.diffusion.time_grids import sampling_levels
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
+from sagd_cli.system.devices import exact_arithmetic
 
 GRID = FrequencyGrid((16, 16))
 AXES = (-2, -1)
@@ -59,7 +60,8 @@ def run_checks(device: torch.device) -> list[Check]:
         1
     )  # On fields this small, more threads only wait: 25 s instead of 1 s on two cores.
     try:
-        return list(_checks(device))
+        with exact_arithmetic(device):
+            return list(_checks(device))
     finally:
         torch.set_num_threads(threads)
 

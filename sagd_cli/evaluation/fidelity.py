@@ -29,6 +29,7 @@ from sagd_cli.metrics.frechet import add_floor
 from sagd_cli.metrics.spectra import compare_power
 from sagd_cli.plugin.records import FeaturePlugin
 from sagd_cli.system.console import Output
+from sagd_cli.system.devices import exact_arithmetic
 from sagd_cli.system.distributed import World
 
 
@@ -91,8 +92,8 @@ def statistics_of(
 
 @contextmanager
 def _surveyor(extractor: Extractor, how: Measures, output: Output, world: World | None) -> Iterator[Surveyor]:
-    """Give what surveys sides; the rows that are not cached are there until the block ends."""
-    with tempfile.TemporaryDirectory(prefix="sagd-") as scratch:
+    """Give what surveys sides; the rows that are not cached are there until the block ends. CUDA takes no TF32."""
+    with tempfile.TemporaryDirectory(prefix="sagd-") as scratch, exact_arithmetic(extractor.device):
         yield Surveyor(extractor, FeatureCache() if how.cache else None, Path(scratch), output, world)
 
 

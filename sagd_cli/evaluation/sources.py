@@ -84,7 +84,7 @@ def run_source(
     """Return `count` images of a run, drawn from the seeds `seed`, `seed` + 1 and so on. Nothing is written.
 
     Floats become bytes, and a note says how. `device` None is the CPU, and `sampling` None stands for the run's own
-    settings. Raises UsageError when the run does not draw grey or RGB images.
+    settings. A precision of auto is float32. Raises UsageError when the run does not draw grey or RGB images.
     """
     model = run.model(device or torch.device("cpu"))
     if not model.is_drawable:
@@ -92,7 +92,10 @@ def run_source(
             f"{run.path} draws {model.dtype} fields of shape {model.shape}, and this takes images",
             "Decode its samples first.",
         )
-    generator = ImageGenerator(model, sampling or run.config.sampling)
+    sampling = sampling or run.config.sampling
+    if sampling.precision == "auto":
+        sampling = sampling.model_copy(update={"precision": "fp32"})
+    generator = ImageGenerator(model, sampling)
     seeds = range(seed, seed + count)
 
     def read(parts: Sequence[range], output: Output) -> Iterator[Pixels]:
@@ -111,5 +114,5 @@ def _sampling_receipt(run: Run, generator: ImageGenerator, seeds: range) -> dict
         "filter_sha256": run.filter.sha256(),
         "seeds": [seeds.start, seeds.stop - 1],
         "ema_half_life_images": generator.model.ema_images,
-        **generator.sampling.document(),
+        **generator.settings,
     }

@@ -18,16 +18,18 @@ DRAWS = 32
 class Drawing:
     """How images are drawn from a posterior: in `steps` network evaluations, each image with its own random stream.
 
-    The stream of image i is a function of `seed` and of `names[i]`.
+    The stream of image i is a function of `seed` and of `names[i]`. `noise_device` is auto (that of the images) or cpu.
     """
 
     steps: int
     seed: int
     names: Sequence[str]
+    noise_device: str = "auto"
 
     def streams(self, device: torch.device, purpose: str = "posterior") -> list[torch.Generator]:
-        """Return one stream for each of the images."""
-        return [random_stream(device, self.seed, purpose, name) for name in self.names]
+        """Return one stream for each of the images, which are on `device`."""
+        where = device if self.noise_device == "auto" else self.noise_device
+        return [random_stream(where, self.seed, purpose, name) for name in self.names]
 
 
 def mean_estimate(y: Tensor, denoiser: SpectralDenoiser, drawing: Drawing) -> Tensor:

@@ -18,13 +18,13 @@ from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 
 
-def band_prior(restoring: RestoringModel, model: Model, steps: int) -> Prior:
+def band_prior(restoring: RestoringModel, model: Model, steps: int, noise_device: str = "auto") -> Prior:
     """Return a prior that draws the band which the filter of `model` omits, given the rest of the image.
 
     It draws as `sagd omit --strength inf --estimate sample` does, in `steps` network evaluations per image. The draw
-    for an image is a function of its seed. Raises UsageError when the filter does not omit exactly one BAND. Raises
-    UsageError when `restoring` was trained for another band, on damaged images, or
-    for images of another shape.
+    for an image is a function of its seed; `noise_device` is that of SamplingConfig. Raises UsageError when the filter
+    does not omit exactly one BAND. Raises UsageError when `restoring` was trained for another band, on damaged images,
+    or for images of another shape.
     """
     omitted = model.config.filter.omit
     band = None if omitted is None else Band.parse(omitted)
@@ -46,7 +46,7 @@ def band_prior(restoring: RestoringModel, model: Model, steps: int) -> Prior:
             f"{restoring.name} was trained on damaged images, and cannot draw a band",
             "Train one on restored or clean images, without restoration.damage.",
         )
-    restorer = Restorer(restoring, Restoring("sample", steps=steps))
+    restorer = Restorer(restoring, Restoring("sample", steps=steps, noise_device=noise_device))
 
     def fill(images: Tensor, seeds: Sequence[int]) -> Tensor:
         return restorer.restore(images, [lost] * len(images), [str(seed) for seed in seeds]).estimate

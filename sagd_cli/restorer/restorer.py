@@ -162,7 +162,7 @@ class Restorer:
             return RestoredBatch(from_planes(estimate), [], None)
 
         def estimated(choice: EstimateChoice, seeds: Sequence[str]) -> Tensor:
-            drawing = Drawing(self.how.steps, self.how.seed, seeds)
+            drawing = Drawing(self.how.steps, self.how.seed, seeds, self.how.noise_device)
             return from_planes(choice.load()(planes, denoiser, drawing))
 
         draws, deviation = self._draws(y, lambda k: estimated(SAMPLE, [f"{name} {k}" for name in names]))

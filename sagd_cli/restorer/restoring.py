@@ -14,7 +14,7 @@ class Restoring:
 
     `estimate`: a name in `ESTIMATES`. `samples`: posterior samples per image, each in `steps` network evaluations.
     `uncertain`: also compute the standard deviation of the samples. `returned`: how many of the samples are returned,
-    from the first on (None: all of them).
+    from the first on (None: all of them). `noise_device`: where their noise is drawn, auto or cpu (SamplingConfig).
     """
 
     estimate: str = "mean"
@@ -23,6 +23,7 @@ class Restoring:
     steps: int = 20
     seed: int = 0
     returned: int | None = None
+    noise_device: str = "auto"
 
 
 @dataclass(frozen=True, eq=False)

@@ -91,7 +91,8 @@ class RestoringModel:
     @property
     def network(self) -> Network:
         """The network, for planes (B, 4 C, H, W) of images of any size, of which it may have fewer than it knows."""
-        network = as_network(self.model.network, autocast_dtype("auto", self.model.device))
+        module = self.model.network
+        network = as_network(module, autocast_dtype("auto", self.model.device, module))
         return tiled(padded(of_planes(network, self.shape[0]), side_multiple(self.model.config)))
 
     def check(self, noise: NoiseSpectrum, walks_path: bool = False) -> None:

@@ -68,7 +68,8 @@ class Manifest(Document):
     """The manifest of a checkpoint: all that it holds besides its tensors.
 
     `shape` is (C, *spatial) of the data. `trained_filter` is the learned filter, or None when the filter is fixed.
-    Early versions did not write `dtype`, `images_sha256` and `classes`.
+    `precision` is what the network was trained in, fp32 or bf16, last. Early versions did not write `dtype`,
+    `images_sha256`, `classes` and `precision`.
     """
 
     format: int
@@ -77,6 +78,7 @@ class Manifest(Document):
     dtype: str = "uint8"
     images_sha256: str | None = None
     classes: dict[str, Any] | None = None
+    precision: str | None = None
     config: dict[str, Any]
     filter_sha256: str
     trained_filter: dict[str, Any] | None = None

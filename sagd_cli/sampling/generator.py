@@ -23,7 +23,7 @@ from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.model.model import Model, seen_power
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.system.console import Output
-from sagd_cli.system.devices import autocast_dtype
+from sagd_cli.system.devices import autocast_dtype, exact_arithmetic
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,11 @@ class ImageGenerator:
         self.model = model
         self._noise = SpectralNoise(model.filter, device)
         self._process = ForwardProcess(schedule, self._noise)
-        self._autocast = autocast_dtype(model.config.training.precision, device)
+        precision = model.config.training.precision if sampling.precision == "auto" else sampling.precision
+        self._autocast = autocast_dtype(precision, device, model.network)
+        self._noise_device = (
+            device if sampling.noise_device == "auto" else torch.device(sampling.noise_device)
+        )
         self.classes = model.classes
         self.chosen = [] if self.classes is None or classes is None else self.classes.chosen(classes)
         # x0 is clipped only where images have a range: neither band-limited fields nor float data have one.
@@ -78,6 +82,15 @@ class ImageGenerator:
         self.evaluations = self._sampler.evaluations(steps)
         self.network_evaluations = self.evaluations * (1 if sampling.guidance in (0, 1) else 2)
         self.network_evaluations += 0 if prior is None else prior.evaluations
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of sampling, with what their `auto` stands for on this device."""
+        return {
+            **self.sampling.document(),
+            "precision": "fp32" if self._autocast is None else "bf16",
+            "noise_device": self._noise_device.type,
+        }
 
     def warn_of_terminal_snr(self, output: Output) -> None:
         """Warn when the data are visible in the noise at t = 1; early runs, which kept no spectrum, are not checked."""
@@ -100,7 +113,7 @@ class ImageGenerator:
         Pixels are on the [-1, 1] range, float data on their own scale. Frequencies to which the run's filter gives no
         noise are zero, or filled as `sampling.fill` says. Raises SagdError when a value is not finite.
         """
-        streams = [random_stream(self._device, seed, "sample") for seed in seeds]
+        streams = [random_stream(self._noise_device, seed, "sample") for seed in seeds]
         shape = (len(seeds), *self.model.shape)
 
         def draw() -> torch.Tensor:
@@ -112,7 +125,8 @@ class ImageGenerator:
         network = self._network(self.labels(seeds), len(seeds))
         blind = self.model.config.blind
         denoiser = NetworkDenoiser(network, self._process, self._prediction, self._clip, blind)
-        drawn = integrate(denoiser, step, start, self._levels, on_step)
+        with exact_arithmetic(self._device):
+            drawn = integrate(denoiser, step, start, self._levels, on_step)
         # Rounding errors at frequencies without noise grow by 1 / alpha_T on the way: set them back to zero.
         drawn = self._noise.project(drawn)
         drawn = drawn + self._filling(drawn, seeds)

@@ -197,6 +197,7 @@ def describe(run: Run, generator: ImageGenerator, seeds: range, target: SampleTa
         "sampler": generator.sampling.sampler,
         "steps": generator.evaluations,
         "network_evaluations": generator.network_evaluations,
+        **{name: generator.settings[name] for name in ("precision", "noise_device")},
         "seeds": [seeds.start, seeds.stop - 1],
         "ema_half_life_images": generator.model.ema_images,
         "filter_sha256": run.filter.sha256(),

@@ -66,7 +66,8 @@ def white_noise(shape: tuple[int, ...], streams: Streams, device: torch.device |
         return torch.randn(shape, generator=streams, device=device)
     if isinstance(streams, BatchStream):
         return streams.randn(shape[1:])
-    return torch.stack([torch.randn(shape[1:], generator=g, device=device) for g in streams])
+    drawn = [torch.randn(shape[1:], generator=g, device=g.device) for g in streams]
+    return torch.stack(drawn).to(device, non_blocking=True)
 
 
 def spectrum_of(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -145,7 +146,8 @@ class SpectralNoise:
         """Draw noise of `shape` = (B, C, *spatial).
 
         `streams` is one generator for the batch, one generator for each image, a BatchStream, or None for torch's own
-        generator. With one generator for each image, an image depends on its own generator alone, not on its batch.
+        generator. With one generator for each image, an image depends on its own generator alone, not on its batch;
+        white noise is drawn on the device of the generator.
         """
         return self.color(white_noise(tuple(shape), streams, self.device))
 

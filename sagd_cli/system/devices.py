@@ -1,7 +1,10 @@
-"""The choice of a device, the network's precision on it, its free memory, and the free space of a disk."""
+"""The choice of a device, how networks are computed on it, its free memory, and the free space of a disk."""
 
 import ctypes
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
 # Parameters of mallopt in malloc.h with our values in bytes: the size of free memory at the top of the heap above which
 # it goes back to the system, and the size from which on an array bypasses the heap.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 2**28), (-3, 2**25)
+# Channels from which on bfloat16 is known to be faster on CPUs that have it: the network of CIFAR-10 has 128 and 256
+# (docs/performance.md).
+WIDE = 128
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def keep_freed_memory() -> None:
@@ -68,19 +75,95 @@ def peak_memory(device: "torch.device") -> int:
     return int(fields["VmHWM"].split()[0]) * 1024
 
 
-def autocast_dtype(precision: str, device: "torch.device") -> "torch.dtype | None":
-    """Return bfloat16 for bf16, or for auto on a GPU that computes with it; None means float32 throughout."""
+def autocast_dtype(
+    precision: str, device: "torch.device", network: "torch.nn.Module"
+) -> "torch.dtype | None":
+    """Return bfloat16 for bf16, or for auto where `network` is computed faster with it; None means float32 throughout.
+
+    That is on GPUs that compute with it, and for wide convolutions on CPUs that do.
+    """
     import torch
 
-    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda" and _has_bfloat16(device))
-    return torch.bfloat16 if wanted else None
+    gains = _gpu_has_bfloat16(device) if device.type == "cuda" else _cpu_has_bfloat16() and _is_wide(network)
+    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and gains) else None
 
 
-def _has_bfloat16(device: "torch.device") -> bool:
+def _gpu_has_bfloat16(device: "torch.device") -> bool:
     """Whether a GPU computes with bfloat16. Those before Ampere only imitate it; one that is not here counts as new."""
     import torch
 
     return not torch.cuda.is_available() or torch.cuda.get_device_capability(device) >= AMPERE
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether this CPU computes with bfloat16: AVX-512 BF16 or AMX. Others imitate it, and are many times slower."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _is_wide(network: "torch.nn.Module") -> bool:
+    """Whether at least half of the kernels of its convolutions join `WIDE` channels with as many or more."""
+    kernels = [weight for weight in network.parameters() if weight.ndim == 4]
+    return 2 * sum(min(kernel.shape[:2]) >= WIDE for kernel in kernels) >= max(len(kernels), 1)
+
+
+@contextmanager
+def training_arithmetic(device: "torch.device", deterministic: bool) -> Iterator[None]:
+    """Set how CUDA computes a training, until the block ends. A CPU needs no setting: it repeats its bits.
+
+    Products and convolutions of float32 tensors are in TF32. cuDNN searches the fastest convolutions, unless
+    `deterministic`: then cuDNN, torch and cuBLAS take deterministic algorithms alone, and attention single steps. An
+    operation that has no such algorithm raises RuntimeError.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with ExitStack() as stack:
+        _choose_products(stack, "high")
+        flags = torch.backends.cudnn.flags(
+            enabled=torch.backends.cudnn.enabled,
+            benchmark=not deterministic,
+            deterministic=deterministic,
+            allow_tf32=True,
+        )
+        stack.enter_context(flags)
+        if deterministic:
+            stack.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
+            torch.use_deterministic_algorithms(True)
+            if _CUBLAS not in os.environ:
+                stack.callback(os.environ.pop, _CUBLAS)
+                os.environ[_CUBLAS] = ":4096:8"
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield
+
+
+@contextmanager
+def exact_arithmetic(device: "torch.device") -> Iterator[None]:
+    """Let CUDA compute float32 tensors in float32 and not in TF32, until the block ends."""
+    if device.type != "cuda":
+        yield
+        return
+    import torch
+
+    with ExitStack() as stack:
+        _choose_products(stack, "highest")
+        cudnn = torch.backends.cudnn
+        stack.enter_context(
+            cudnn.flags(enabled=cudnn.enabled, deterministic=cudnn.deterministic, allow_tf32=False)
+        )
+        yield
+
+
+def _choose_products(stack: ExitStack, precision: str) -> None:
+    """Choose torch's precision of matrix products until `stack` ends."""
+    import torch
+
+    stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+    torch.set_float32_matmul_precision(precision)
 
 
 def available_memory(device: "torch.device") -> int | None:

@@ -63,6 +63,11 @@ FAILURES = (
         "Train with --no-compile, or install what torch.compile needs: a C++ compiler, and Triton for CUDA.",
     ),
     Failure(
+        r"does not have a deterministic implementation",
+        "CUDA cannot repeat an operation of the network bit for bit: {reason}",
+        "Leave out training.deterministic, or choose another network.",
+    ),
+    Failure(
         r"driver on your system is too old|driver version is insufficient|unsupported display driver"
         r"|forward compatibility was attempted",
         "the driver of the GPU does not fit this build of torch: {reason}",

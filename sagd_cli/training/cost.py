@@ -17,7 +17,7 @@ from sagd_cli.data.datasets import DataSize
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.model.network import build_backbone, laid_out, seen_shape
 from sagd_cli.system.console import binary_size
-from sagd_cli.system.devices import autocast_dtype, available_disk, available_memory
+from sagd_cli.system.devices import autocast_dtype, available_disk, available_memory, training_arithmetic
 
 # Measured peak memory of two steps, over what autograd keeps: 1.4 to 1.7 on the CPU. Its heap becomes fragmented
 # (docs/training.md).
@@ -133,8 +133,9 @@ def estimate_cost(
     try:
         with torch.device("meta"):
             network = laid_out(build_backbone(config.backbone, seen.shape, seen.classes), device)
-        precision = autocast_dtype(settings.precision, device)
-        cost = forward_cost(network, seen, at_once or _at_once(settings), device, precision)
+        precision = autocast_dtype(settings.precision, device, network)
+        with training_arithmetic(device, settings.deterministic):
+            cost = forward_cost(network, seen, at_once or _at_once(settings), device, precision)
     except SagdError:
         raise
     except Exception:  # a plug-in's network may do anything

@@ -19,7 +19,7 @@ from sagd_cli.run.log import LogRecord
 from sagd_cli.spectral.grid import Array, FrequencyGrid
 from sagd_cli.spectral.noise import BatchStream, SpectralNoise, random_stream
 from sagd_cli.spectral.region import PRESETS, indicator
-from sagd_cli.system.devices import autocast_dtype, peak_memory
+from sagd_cli.system.devices import autocast_dtype, peak_memory, training_arithmetic
 from sagd_cli.system.distributed import World, unsynchronised
 from sagd_cli.training.batches import Batch
 
@@ -69,7 +69,8 @@ def run_loop(
     gradient is not finite, or when weights to be saved are not. Raises ConfigError when the batch does not divide
     evenly.
     """
-    with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
+    devices = [state.device] if state.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), training_arithmetic(state.device, settings.deterministic):
         trainer = _Trainer(state, batch_at, loss, settings, world or World())
         while state.step < settings.steps:
             trainer.step()
@@ -113,7 +114,7 @@ class _Trainer:
         self._state, self._batch_at, self._loss, self._settings = state, batch_at, loss, settings
         self.world = world
         self._parts = world.parts(settings.batch_size, settings.accumulate)
-        self._autocast = autocast_dtype(settings.precision, state.device)
+        self._autocast = autocast_dtype(settings.precision, state.device, state.network)
         self._module: nn.Module = state.network
         self._wrapped = module = world.wrapped(
             state.network, state.device, world.size > 1 and self._has_idle()

@@ -26,6 +26,7 @@ from sagd_cli.run.manifest import (
     set_aside_newer,
 )
 from sagd_cli.system.console import Output
+from sagd_cli.system.devices import autocast_dtype
 from sagd_cli.system.distributed import World, joined_world, own_device
 from sagd_cli.system.signals import stop_on_signal
 from sagd_cli.training.cost import refuse_full_disk, refuse_too_large
@@ -99,9 +100,11 @@ class Training:
         check_folder(self.path, self.task.config, self.conduct.allow_change, known)
         if self.conduct.check_memory:
             refuse_too_large(self.task.config, self.task.size, self.device, at_once)
-        about = self.world.after_first(self.task.described)
-        self._check_alike(about)
         state, loss = self.task.start(self.device)
+        bfloat16 = autocast_dtype(self._settings.precision, self.device, state.network)
+        precision = {"precision": "bf16" if bfloat16 else "fp32"}
+        about = self.world.after_first(self.task.described) | precision
+        self._check_alike(about)
         end = min(self._settings.steps, self.conduct.until or self._settings.steps)
 
         def is_done() -> bool:
@@ -139,10 +142,10 @@ class Training:
         return self._result(state, log)
 
     def _check_alike(self, about: dict[str, Any]) -> None:
-        """Raise SagdError when other processes have other images or settings; their data may lie elsewhere."""
+        """Raise SagdError when other processes have other images, settings or precision; their data may lie elsewhere."""
         settings = digest_of(self.task.config.identity() | {"dataset": None})
-        images, labels = about["images_sha256"], about["classes"]
-        self.world.check_alike({"settings": settings, "images": images, "labels": labels})
+        facts = {"images": about["images_sha256"], "labels": about["classes"], "precision": about["precision"]}
+        self.world.check_alike({"settings": settings, **facts})
 
     def _resume(self, state: TrainingState, about: dict[str, Any]) -> None:
         """Restore the newest sound checkpoint, if there is any, and write config.yaml if the run's settings are kept.
@@ -158,6 +161,7 @@ class Training:
         if found is not None:
             self._check_same(found, about)
             checkpoint.restore_state(found, state)
+            self._warn_of_precision(found, about["precision"])
             finished = f"{self.path} is finished"
             going_on = f"resuming {self.path} at step {state.step}"
             self.output.note(finished if self._is_finished(state) else going_on)
@@ -191,6 +195,15 @@ class Training:
             raise UsageError(
                 f"the images of {config.dataset.subject}, or their labels, are not those {self.path} was trained on",
                 "Restore them, or choose another --output.",
+            )
+
+    def _warn_of_precision(self, found: Checkpoint, now: str) -> None:
+        """Warn when auto stands for another precision here than on the machine of the checkpoint `found`."""
+        before = found.manifest.precision
+        if self._settings.precision == "auto" and before not in (None, now):
+            self.output.warn(
+                f"{self.path} was trained in {before} until step {found.step}, and goes on in {now}, which auto means "
+                f"on this machine. --precision {before} --allow-config-change goes on as before"
             )
 
     def _run_loop(

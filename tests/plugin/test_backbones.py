@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from sagd_cli.config.run import BackboneConfig, TrainingConfig
 from sagd_cli.diffusion.denoiser import as_network
@@ -43,6 +44,22 @@ def test_the_prediction_has_the_shape_of_its_input_and_depends_on_the_time(name,
     assert early.shape == x.shape
     if name == "unet":  # DiT starts at zero by design (adaLN-Zero)
         assert not torch.allclose(early, late)
+
+
+def test_group_norms_keep_the_type_of_their_input_and_torchs_values():
+    """In bfloat16 within its rounding (2^-8 of input, scale, shift and result), in float32 to the bit."""
+    norm = build("unet", (1, 8, 8)).mid_block.resnets[0].norm1
+    torch.manual_seed(0)
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    plain = nn.GroupNorm(norm.num_groups, norm.num_channels, norm.eps)
+    plain.load_state_dict(norm.state_dict())
+    x = 3 * torch.randn(4, norm.num_channels, 6, 6) + 2
+    assert type(norm) is not nn.GroupNorm and torch.equal(norm(x), plain(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = norm(x.bfloat16())
+    assert found.dtype == torch.bfloat16
+    sizes = plain.weight.abs().view(-1, 1, 1) * (x.abs() + 2) + plain.bias.abs().view(-1, 1, 1) + 1
+    assert ((found - plain(x)).abs() <= 2**-8 * 2 * sizes).all()
 
 
 @pytest.mark.parametrize("side", [8, 28, 32, 64, 256])

@@ -3,8 +3,8 @@
 An operation that mixes them with tensors of the CPU raises, except where CUDA itself takes both: numbers, indices and
 copies. What would make the host wait for the device is kept, with its place in the program, by `Waits`.
 
-It cannot see what only a GPU has: its rounding, its kernels and their layouts, its memory, its speed, compiled code,
-several GPUs, and waits within libraries (the allocator, cuSOLVER). `benchmarks/gpu_check.py` sees those.
+It cannot see what only a GPU has: its rounding, autocast, its kernels and their layouts, its memory, its speed,
+compiled code, several GPUs, and waits within libraries (the allocator, cuSOLVER). `benchmarks/gpu_check.py` sees those.
 """
 
 import traceback
@@ -109,6 +109,10 @@ class _Generator(torch.Generator):
         self = super().__new__(cls, "cpu")
         MADE_FOR[self._cdata] = torch.device(device).type
         return self
+
+    @property
+    def device(self) -> torch.device:
+        return CUDA if MADE_FOR[self._cdata] == "cuda" else torch.device("cpu")
 
 
 class _Mode(TorchDispatchMode):

@@ -39,6 +39,13 @@ RAISED = [
         "not enough memory",
         "batch",
     ),
+    (
+        RuntimeError(
+            "grid_sampler_2d_backward_cuda does not have a deterministic implementation, but you set"
+        ),
+        "bit for bit: grid_sampler_2d_backward_cuda",
+        "training.deterministic",
+    ),
     (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough memory", "batch"),
     (
         OSError(errno.ENOSPC, "No space left on device", "a.npy"),

@@ -81,8 +81,8 @@ def test_a_compiled_network_keeps_less_and_a_gpu_need_not_be_there():
         )
         for precision in ("fp32", "auto")
     )
-    # CUDA computes norms in float32 also under autocast, and they keep more than convolutions do.
-    assert 0.5 < half.activations / full.activations < 0.9
+    # If norms were in float32 on CUDA, as autocast has them, they would keep more than convolutions do: 0.8.
+    assert 0.4 < half.activations / full.activations < 0.55
 
 
 def test_a_run_on_cuda_can_be_planned_where_there_is_none(sagd):

@@ -22,6 +22,7 @@ from sagd_cli.run.folder import open_run, read_config
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.snr import largest_snr
+from sagd_cli.system import devices
 from sagd_cli.system.console import Output
 from sagd_cli.system.signals import stop_on_signal
 from sagd_cli.training.batches import Ahead, Batches, Views
@@ -41,6 +42,29 @@ def test_stopping_and_resuming_equals_one_go_bit_for_bit(tiny_run, tiny_config, 
     assert hashes(run) == hashes(tiny_run)
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 9))
+
+
+def test_another_precision_of_auto_on_resuming_is_said(tiny_config, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    run_training(tiny_config, run, CPU, QUIET, Conduct(until=2))
+    run_training(tiny_config, run, CPU, Output(), Conduct(until=4))
+    assert "auto means" not in capsys.readouterr().err
+    assert open_run(run, QUIET).checkpoint.manifest.precision == "fp32"
+    monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(devices, "WIDE", 1)
+    run_training(tiny_config, run, CPU, Output())
+    assert "was trained in fp32 until step 4, and goes on in bf16" in capsys.readouterr().err
+    assert open_run(run, QUIET).checkpoint.manifest.precision == "bf16"
+
+
+@pytest.mark.parametrize("step", [3])
+def test_in_bf16_too_stopping_and_resuming_equals_one_go(tiny_settings, tmp_path, step):
+    config = resolve({**tiny_settings, "training.precision": "bf16"})
+    with pytest.raises(Interrupted):
+        run_training(config, tmp_path / "stopped", CPU, stop_at(step))
+    for name in ("stopped", "whole"):
+        run_training(config, tmp_path / name, CPU, QUIET)
+    assert hashes(tmp_path / "stopped") == hashes(tmp_path / "whole")
 
 
 @pytest.fixture

@@ -68,6 +68,8 @@ def build(options: UNetOptions, shape: tuple[int, ...], classes: int = 0) -> "nn
     """
     from diffusers import UNet2DModel
 
+    from sagd_plugins.backbones._normalised import normalised_in_own_type
+
     o = resolve(options, shape)
     channels, attention, layers = o.channels or (), o.attention or (), o.layers_per_block or 1
     if len(shape) != 3:
@@ -96,6 +98,7 @@ def build(options: UNetOptions, shape: tuple[int, ...], classes: int = 0) -> "nn
         dropout=o.dropout,
         num_class_embeds=classes + 1 if classes else None,
     )
+    network = normalised_in_own_type(network)
     if o.patch == 1:
         return network
     from sagd_plugins.backbones._folded import Folded

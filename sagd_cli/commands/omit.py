@@ -159,6 +159,7 @@ def omit(
     """
     from sagd_cli.data.outcome import raise_if_failed
     from sagd_cli.data.ranges import Range
+    from sagd_cli.files.layout import is_store
     from sagd_cli.restoration.omission import omit_files
     from sagd_cli.restoration.options import Omission
     from sagd_cli.restoration.places import Places
@@ -195,7 +196,8 @@ def omit(
         keeps_model=run is not None,
         given=given,
     )
-    base = source.resolve() if source.is_dir() else source.resolve().with_suffix("")
+    is_file = is_store(source) or not source.is_dir()
+    base = source.resolve().with_suffix("") if is_file else source.resolve()
     target = folder or base.with_name(f"{base.name}-omitted")
     path = None if clean is None else clean.data.options.get("path")
     extras = {"--figure": figure, "--record": record}

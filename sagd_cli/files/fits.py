@@ -45,6 +45,7 @@ class FitsForm:
     has_checksum: bool
     has_others: bool
     format: ClassVar[str] = "FITS"
+    is_folder: ClassVar[bool] = False
 
     @property
     def values(self) -> int:

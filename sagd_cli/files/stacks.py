@@ -54,6 +54,7 @@ class TiffForm:
     planar: bool = False
     has_levels: bool = False
     format: ClassVar[str] = "TIFF"
+    is_folder: ClassVar[bool] = False
     ends: ClassVar[None] = None
 
     def decode(self, number: int) -> tuple[np.ndarray, Metadata]:

@@ -221,12 +221,13 @@ def journal_in(folder: Path) -> str:
 
 
 def file_state(path: Path | str) -> State | None:
-    """Return the state of a file, None where there is none."""
+    """Return the state of a file, or of all files in a Zarr store; None where there is none."""
+    path = Path(path)
     try:
-        found = Path(path).stat()
+        found = [one.stat() for one in (path, *(path.rglob("*") if path.is_dir() else ()))]
     except OSError:
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return [sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)]
 
 
 def told_by(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sagd_cli.data.folders import output_name
+from sagd_cli.files.layout import is_store
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Places:
     @property
     def spelling(self) -> Callable[[str], str]:
         """What spells real paths as this command names its folders."""
-        source = self.source if self.source.is_dir() else self.source.parent
+        source = self.source.parent if is_store(self.source) or not self.source.is_dir() else self.source
         typed = {folder.resolve(): folder for folder in (source, self.folder, *self.beside.values())}
         return lambda path: str(typed.get(Path(path).parent, Path(path).parent) / Path(path).name)
 

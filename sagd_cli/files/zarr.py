@@ -58,7 +58,7 @@ class ZarrForm:
     def decode(self, number: int) -> tuple[np.ndarray, Metadata]:
         """Return the samples (H, W, 1) of a plane."""
         plane = _planes_of(self).plane(number)
-        return np.ascontiguousarray(plane[..., None]), Metadata(has_copies=bool(self.levels))
+        return plane[..., None].copy(), Metadata(has_copies=bool(self.levels))  # a view would keep all planes
 
     def writer(self, path: Path, image_bytes: int) -> "ZarrWriter":
         """Return what writes the planes, into a copy of the store in the empty folder `path`."""

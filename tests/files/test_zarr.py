@@ -120,6 +120,14 @@ def test_planes_of_one_chunk_are_decoded_once(tmp_path, monkeypatch):
     assert len(read) == len(written) == 4
 
 
+def test_a_plane_does_not_keep_those_that_were_read_with_it(tmp_path):
+    make(tmp_path / "a.zarr", chunks=(1, 5, 10, 12))
+    owner = read_image(tmp_path / "a.zarr", 2).pixels
+    while owner.base is not None:
+        owner = owner.base
+    assert owner.size == 10 * 12
+
+
 @pytest.mark.parametrize("prefix", ["", "0"])
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 @pytest.mark.parametrize("is_consolidated", [False, True])

@@ -71,7 +71,7 @@ def corrupt(
     from sagd_cli.system.files import has_suffix
 
     given = None if values is None else Range.parse(values)
-    corruption = Corruption(_spectrum(band, noise, strength, given), seed, given)
+    corruption = Corruption(_spectrum(band, noise, strength, given), seed, given, clip)
     if has_suffix(target, ".npy", ".npz"):
         if clip:
             raise UsageError("an array is written as it is, unclipped", "Leave out --clip, or name a folder.")
@@ -82,7 +82,7 @@ def corrupt(
         result = corrupt_dataset(corruption, parse_dataset(source), target, force, output())
         output().result(result, str(target))
         return
-    result = corrupt_files(corruption, Path(source), target, clip, force, output())
+    result = corrupt_files(corruption, Path(source), target, force, output())
     output().result(result, str(target))
     raise_if_failed(result)
 

@@ -17,6 +17,7 @@ class Outcome:
 
     files: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
+    _failed_paths: set[Path] = field(default_factory=set)
 
     def fail(self, place: ImagePlace, error: SagdError, output: Output) -> None:
         """Note that the file of `place` failed with `error`, and warn of it, once for each file."""
@@ -26,17 +27,19 @@ class Outcome:
         if place.page is not None:
             message += f"; without image {place.page + 1} none of its {len(images_in(place.path))} images are written"
         self.failed.append({"input": str(place.path), "error": message})
+        self._failed_paths.add(place.path)
         output.warn(message)
 
     def has_failed(self, path: Path) -> bool:
         """Whether the file at `path` has failed."""
-        return any(record["input"] == str(path) for record in self.failed)
+        return path in self._failed_paths
 
     @property
     def done(self) -> list[dict[str, Any]]:
-        """The records of the files that were written; a stack of which an image failed was not."""
+        """The records of the files that were written, in their order; a stack of which an image failed was not."""
         failed = {record["input"] for record in self.failed}
-        return [record for record in self.files if record["input"] not in failed]
+        done = (record for record in self.files if record["input"] not in failed)
+        return sorted(done, key=lambda record: (str(record["input"]), record.get("page", 0)))
 
     def say_clipped(self, output: Output) -> None:
         """Say how many values were clipped to the ends of their type, by the `clipped` shares of the records."""

@@ -109,7 +109,7 @@ def _found(node: Any) -> tuple[Any, str | None, tuple[str, ...], list[Any]]:
         named = ", ".join(members[:3]) + (", ..." if len(members) > 3 else "")
         raise DataError(
             f"is a Zarr group of {len(members)} members, and does not say which is its image",
-            f"Name one of them, as STORE/MEMBER, and --output: {named}." if members else None,
+            f"Name one of them, as STORE/MEMBER, and --output: {named}." if members else "",
         )
     first, *others = ([level["path"] for level in one["datasets"]] for one in scales)
     kept = {first[0], *(path for paths in others for path in paths)}

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.image_writer import ImageWriter
 from sagd_cli.data.images import Image
+from sagd_cli.data.journal import Journal, State, WrittenImage, file_state
 from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError
-from sagd_cli.restoration.journal import Journal, Restored, State, file_state
 from sagd_cli.restoration.parts import part_records
 from sagd_cli.restoration.places import Places, beside_name, draw_names
 from sagd_cli.restoration.prepared import Prepared, check_frequencies, noisy_bins
@@ -82,7 +82,7 @@ class FolderWork:
         Several threads compute. Reading, writing and notes are this one's, in the order of the images.
         """
         for batch, found in in_order(self._computed, self._batches(images), _load):
-            kept = list[Restored]()
+            kept = list[WrittenImage]()
             for job, done in zip(batch, found, strict=True):
                 if self.outcome.has_failed(job.image.path):  # another image of its stack
                     continue
@@ -94,7 +94,7 @@ class FolderWork:
                     self.outcome.fail(job.image.place, error, self.output)
                     continue
                 self.outcome.files.append(restored.record)
-                kept.append(Restored(str(job.image.path), job.image.page, restored.record, files))
+                kept.append(WrittenImage(str(job.image.path), job.image.page, restored.record, files))
                 yield restored
             if self.journal is not None:
                 self.journal.add(kept)
@@ -203,7 +203,7 @@ class FolderWork:
         prepared, strength = self.prepared, self.prepared.strength
         is_told = strength is None or strength.low == strength.high
         ends = [] if strength is None or is_told else [strength.low, strength.high]
-        files = sorted(self.outcome.done, key=lambda record: (str(record["input"]), record.get("page", 0)))
+        files = self.outcome.done
         band = None if prepared.noise is None else prepared.noise.band
         result: dict[str, Any] = {
             "band": None if band is None else str(band),

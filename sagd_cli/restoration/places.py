@@ -1,11 +1,15 @@
 """Where one `sagd omit` reads and writes, and how its files are named."""
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sagd_cli.data.folders import output_name
+from sagd_cli.data.journal import SettingText, setting
 from sagd_cli.files.layout import is_store
+
+_LEARNED = "[0-9a-f]" * 12  # `learning.folder_of`
 
 
 @dataclass(frozen=True)
@@ -28,15 +32,16 @@ class Places:
     extras: Mapping[str, Path | None] = field(default_factory=dict)
 
     @property
-    def settings(self) -> dict[str, Path | None]:
-        """What decides the results: not where the journal is, what else is read, and what else is shown."""
-        return {
-            "source": self.source,
-            "truth": self.truth,
-            "uncertainty": self.uncertainty,
-            "removed": self.removed,
-            "run": self.run,
+    def settings(self) -> dict[str, SettingText]:
+        """What decides the results, by its options: not where the journal is, what else is read, and what is shown."""
+        paths = {
+            "INPUT": self.source,
+            "--truth": self.truth,
+            "--uncertainty": self.uncertainty,
+            "--removed": self.removed,
+            "--save-model": self.run,
         }
+        return {option: setting(option, path) for option, path in paths.items() if path is not None}
 
     @property
     def beside(self) -> dict[str, Path]:
@@ -45,17 +50,21 @@ class Places:
         return {key: folder for key, folder in both.items() if folder is not None}
 
     @property
-    def spelling(self) -> Callable[[str], str]:
-        """What spells real paths as this command names its folders."""
+    def folders(self) -> list[Path]:
+        """The folders in which images are read and written."""
         source = self.source.parent if is_store(self.source) or not self.source.is_dir() else self.source
-        typed = {folder.resolve(): folder for folder in (source, self.folder, *self.beside.values())}
-        return lambda path: str(typed.get(Path(path).parent, Path(path).parent) / Path(path).name)
+        return [source, self.folder, *self.beside.values()]
 
     @property
     def workspace(self) -> Path:
         """The folder beside the output for what is learned, and for the journal, until the images are written."""
         folder = self.folder.resolve()
         return folder.with_name(f".{folder.name}-omission")
+
+    def forget_learned(self) -> None:
+        """Remove what was learned, also with other settings."""
+        for path in self.workspace.glob(_LEARNED):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def draw_names(path: Path, draws: int) -> list[str]:

@@ -287,7 +287,7 @@ def test_a_store_that_would_run_code_is_refused(tmp_path):
     (tmp_path / "a.zarr" / ".zarray").write_text(
         json.dumps({**document, "compressor": {"id": "pickle", "protocol": 5}})
     )
-    with pytest.raises(DataError, match="object_codec_id.*pickle"):
+    with pytest.raises(DataError, match=r"object_codec_id.*pickle"):
         read_image(tmp_path / "a.zarr")
 
 

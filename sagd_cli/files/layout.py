@@ -18,6 +18,7 @@ from sagd_cli.files.metadata import Metadata
 INTEGER_TYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32")
 IMAGE_TYPES = (*INTEGER_TYPES, "float16", "float32", "float64")
 MAX_PIXELS = 64_000_000
+FORMS_KEPT = 1 << 14  # of files, each of which is asked for three times and more in the work on a folder
 _OF_AXES = (270, 282, 283, 296)  # tags: the description, resolutions and their unit
 STORE_MARKS = ("zarr.json", ".zarray", ".zgroup")  # a file in a folder by which it is a Zarr store
 _INCH = 0.0254  # metres

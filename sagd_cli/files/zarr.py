@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sagd_cli.errors import DataError
-from sagd_cli.files.layout import IMAGE_TYPES, STORE_MARKS, check_size
+from sagd_cli.files.layout import FORMS_KEPT, IMAGE_TYPES, STORE_MARKS, check_size
 from sagd_cli.files.metadata import Metadata
 
 _DOCUMENTS = (*STORE_MARKS, ".zattrs")  # the files of an array that are not its chunks
@@ -77,7 +77,7 @@ def decode_zarr(path: Path) -> np.ndarray:
     raise DataError(f"holds {form.count} planes", "Save each plane to a file of its own.")
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=FORMS_KEPT)
 def _read_form(path: Path, *_: int) -> ZarrForm:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

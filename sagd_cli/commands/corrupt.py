@@ -53,6 +53,8 @@ def corrupt(
 ) -> None:
     """Add noise to images: in a frequency band, or with the spectrum of a filter, of measured noise, or of a sum.
 
+    The same command goes on where one was stopped.
+
     Images are written as float TIFF, because clipping to 8 bits would spread the noise over all frequencies;
     or, to be trained on, into an array of float32 on the [-1, 1] range (.npz keeps labels). Black is -1 and white is 1.
 
@@ -71,7 +73,7 @@ def corrupt(
     from sagd_cli.system.files import has_suffix
 
     given = None if values is None else Range.parse(values)
-    corruption = Corruption(_spectrum(band, noise, strength, given), seed, given)
+    corruption = Corruption(_spectrum(band, noise, strength, given), seed, given, clip)
     if has_suffix(target, ".npy", ".npz"):
         if clip:
             raise UsageError("an array is written as it is, unclipped", "Leave out --clip, or name a folder.")
@@ -82,7 +84,7 @@ def corrupt(
         result = corrupt_dataset(corruption, parse_dataset(source), target, force, output())
         output().result(result, str(target))
         return
-    result = corrupt_files(corruption, Path(source), target, clip, force, output())
+    result = corrupt_files(corruption, Path(source), target, force, output())
     output().result(result, str(target))
     raise_if_failed(result)
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import torch
 
     from sagd_cli.config.noise_spectrum import NoiseSpectrum
+    from sagd_cli.data.outcome import RestoredImage
     from sagd_cli.data.ranges import Range
-    from sagd_cli.data.restored import RestoredImage
     from sagd_cli.restoration.places import Share
     from sagd_cli.restorer.restoring_model import RestoringModel
     from sagd_cli.system.distributed import World
@@ -165,6 +165,7 @@ def omit(
     from sagd_cli.data.outcome import raise_if_failed
     from sagd_cli.data.ranges import Range
     from sagd_cli.data.truth import clean_images
+    from sagd_cli.files.layout import is_store
     from sagd_cli.restoration.omission import omit_files
     from sagd_cli.restoration.options import Omission
     from sagd_cli.restoration.places import Places
@@ -202,7 +203,8 @@ def omit(
             keeps_model=run is not None,
             given=given,
         )
-        base = source.resolve() if source.is_dir() else source.resolve().with_suffix("")
+        is_file = is_store(source) or not source.is_dir()
+        base = source.resolve().with_suffix("") if is_file else source.resolve()
         target = folder or base.with_name(f"{base.name}-omitted")
         path = None if clean is None else clean.data.options.get("path")
         inputs = [] if path is None else [Path(path)]

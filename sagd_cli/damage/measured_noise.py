@@ -1,7 +1,7 @@
 """The power spectrum of noise, measured on images of nothing else: dark frames, flat patches, examples of the noise."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from math import sqrt
 from pathlib import Path
@@ -12,6 +12,7 @@ from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.config.noise_text import MEASURED, as_typed, path_text
 from sagd_cli.data.folders import collect, list_images
 from sagd_cli.data.images import Image
+from sagd_cli.data.journal import SettingText, setting
 from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.ranges import Range
 from sagd_cli.errors import ConfigError, DataError
@@ -68,6 +69,23 @@ def typed_noise(text: str, given: Range | None = None) -> NoiseSpectrum:
     Raises what `NoiseSpectrum.parse` and `measured_noise` raise.
     """
     return NoiseSpectrum.parse(as_typed(text), lambda path: measured_noise(path, given))
+
+
+def _measured(noise: NoiseSpectrum) -> list[MeasuredNoise]:
+    return [part.source for part in noise.parts if isinstance(part.source, MeasuredNoise)]
+
+
+def noise_setting(noise: NoiseSpectrum) -> SettingText:
+    """Return noise as a setting of a command; that which was measured is the same under every spelling of its path."""
+    same = str(noise)
+    for source in _measured(noise):
+        same = same.replace(str(source), str(replace(source, path=str(Path(source.path).resolve()))))
+    return setting("--noise", noise, same)
+
+
+def noise_files(noise: NoiseSpectrum) -> list[Path]:
+    """Return the files on which noise was measured."""
+    return [file for source in _measured(noise) for file in list_images(Path(source.path))]
 
 
 def measured_noise(path: str, given: Range | None = None) -> MeasuredNoise:

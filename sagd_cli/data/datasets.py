@@ -13,6 +13,7 @@ from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.alike import BLOCK_VALUES, AlikeImages, Change, ChangedImages, is_drawable
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.files.formats import format_of
+from sagd_cli.files.layout import is_store
 from sagd_cli.plugin.records import DatasetPlugin, Images, ImageSet, LazyImageSet
 from sagd_cli.plugin.registry import registry
 
@@ -100,7 +101,7 @@ def dataset_files(config: DatasetConfig) -> Iterator[Path]:
     """Yield the files that the options of a data set name, and the images in the folder that is its `path`."""
     for key, value in config.options.items():
         path = Path(value) if isinstance(value, str) else None
-        if path is not None and path.is_file():
+        if path is not None and (path.is_file() or is_store(path)):
             yield path
         elif path is not None and key == "path":
             yield from (file for file in path.rglob("*") if format_of(file))

@@ -13,7 +13,8 @@ from sagd_cli.data.images import Image, ImagePlace, images_in, read_even_empty, 
 from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey
 from sagd_cli.errors import DataError, SagdError, UsageError
-from sagd_cli.files.formats import accepted_suffixes, format_in, format_of, is_lossless, stack_form
+from sagd_cli.files.formats import FORMATS, accepted_suffixes, format_in, format_of, is_lossless, stack_form
+from sagd_cli.files.layout import is_store
 from sagd_cli.system.console import Output, output
 from sagd_cli.system.files import reason_of, refuse_existing, remove_left_over, shown_path
 
@@ -31,10 +32,15 @@ _PART = re.compile(r"[0-9]{3,}000")
 
 
 def output_name(path: Path) -> str:
-    """Return the name to write the processed `path` under: its own if that holds it unchanged, else in .png or .tif."""
+    """Return the name to write the processed `path` under: its own if that holds it unchanged, else with a suffix."""
     name, form = format_of(path), stack_form(path)
     fits = name is not None and is_lossless(name) if form is None else name == form.format
-    return path.name if fits else f"{path.stem}{'.png' if form is None else '.tif'}"
+    return path.name if fits else f"{path.stem}{FORMATS['PNG' if form is None else form.format].suffixes[0]}"
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether images may lie in `path`, which is then no image itself."""
+    return path.is_dir() and not is_store(path)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -45,7 +51,7 @@ def list_images(folder: Path) -> list[Path]:
     `folder` may also be one file of any suffix, which is returned. A note says what is left out. Raises `UsageError`
     where there is no image or `folder` cannot be read, and when most files, but documents and companions, are no image.
     """
-    if folder.exists() and not folder.is_dir():
+    if folder.exists() and not _is_folder(folder):
         return [folder]
     images, others = _listed(folder)
     _check_left_out(folder, images, others)
@@ -58,8 +64,8 @@ def images_by_class(folder: Path) -> dict[Path, list[Path]]:
     Hidden ones are left out. Raises what `list_images` raises, and `UsageError` when `folder` holds images beside
     folders with more of them.
     """
-    here, others = _listed(folder) if folder.is_dir() else ([], [])
-    classes = [path for path in others if path.is_dir()]
+    here, others = _listed(folder) if _is_folder(folder) else ([], [])
+    classes = [path for path in others if _is_folder(path)]
     if here:
         inside = sum(map(_images_inside, classes))
         if inside >= len(here):
@@ -89,7 +95,7 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
             f"{shown_path(folder)} is not a folder of images, nor an image: {reason_of(error)}"
         ) from error
     shown = [path for path in entries if not path.name.startswith(".")]
-    images = [path for path in shown if format_of(path) and not path.is_dir()]
+    images = [path for path in shown if format_of(path) and not _is_folder(path)]
     return images, [path for path in shown if path not in {*images}]
 
 
@@ -110,7 +116,7 @@ def _check_left_out(folder: Path, images: Sequence[Path], others: Sequence[Path]
         raise UsageError(f"{shown_path(folder)} holds no image", f"Accepted are {accepted_suffixes()}.")
     if not others:
         return
-    folders = [path for path in others if path.is_dir()]
+    folders = [path for path in others if _is_folder(path)]
     inside = sum(map(_images_inside, folders))
     files = [path for path in others if path not in {*folders}]
     kinds = Counter(path.suffix.lower() or "without suffix" for path in files)
@@ -156,6 +162,11 @@ def check_output_folder(folder: Path, names: Iterable[str], force: bool, inputs:
     for path in inputs:
         if folder.resolve() in (path.resolve(), path.resolve().parent):
             raise UsageError(f"{shown_path(folder)} is where the input is", "Choose another --output.")
+    store = next((place for place in (folder, *folder.resolve().parents) if is_store(place)), None)
+    if store is not None:
+        raise UsageError(
+            f"{shown_path(folder)} lies in the Zarr store {shown_path(store)}", "Choose another --output."
+        )
     if folder.exists() and not folder.is_dir():
         raise UsageError(
             f"{shown_path(folder)} is a file, and the output is a folder", "Choose another --output."

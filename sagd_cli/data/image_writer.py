@@ -13,7 +13,7 @@ from sagd_cli.data.kept_images import KeptImages
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.files.layout import StackForm
 from sagd_cli.files.metadata import Metadata
-from sagd_cli.system.files import atomic_path, real_path, shown_path
+from sagd_cli.system.files import atomic_folder, atomic_path, real_path, shown_path
 
 
 @dataclass
@@ -86,7 +86,8 @@ class _OpenStack:
             form = TiffForm(path, form.count, form.values)
         self.written = 0
         self._kept = kept
-        self._place: AbstractContextManager[Path] = atomic_path(path)
+        place = atomic_folder if form.is_folder else atomic_path
+        self._place: AbstractContextManager[Path] = place(path)
         self._writer = form.writer(self._place.__enter__(), image_bytes)
 
     def go_on(self, count: int) -> None:

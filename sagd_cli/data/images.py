@@ -37,7 +37,7 @@ from sagd_cli.files.formats import (
     read_metadata,
     stack_form,
 )
-from sagd_cli.files.layout import StackForm, metadata_of_axes
+from sagd_cli.files.layout import StackForm, is_store, metadata_of_axes
 from sagd_cli.files.metadata import NOTHING, Metadata
 from sagd_cli.system.console import output
 from sagd_cli.system.failures import foreseen
@@ -269,6 +269,8 @@ def known_format(path: Path) -> str:
 
 
 def _contents(path: Path) -> bytes:
+    if is_store(path):
+        decode(path, "Zarr")  # raises why it is not read
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for a writer for ever

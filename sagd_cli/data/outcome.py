@@ -1,4 +1,4 @@
-"""What became of the image files of one command."""
+"""What became of the image files of one command, and a restored image as it goes to figures and reports."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,9 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from sagd_cli.data.images import Image, ImagePlace, images_in
+from sagd_cli.data.ranges import Signal
 from sagd_cli.errors import SagdError
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output
+
+
+@dataclass(frozen=True, eq=False)
+class RestoredImage:
+    """An image before and after its restoration; all signals are (C, H, W) on [-1, 1].
+
+    `name` is what people know it by, `record` its JSON record. `truth` is the true image, `deviation` the standard
+    deviation of the estimate at each pixel; both are None where they are not known.
+    """
+
+    name: str
+    before: Signal
+    after: Signal
+    record: dict[str, Any]
+    truth: Signal | None = None
+    deviation: Signal | None = None
 
 
 @dataclass
@@ -17,6 +34,7 @@ class Outcome:
 
     files: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
+    _failed_paths: set[Path] = field(default_factory=set)
 
     def fail(self, place: ImagePlace, error: SagdError, output: Output) -> None:
         """Note that the file of `place` failed with `error`, and warn of it, once for each file."""
@@ -26,17 +44,19 @@ class Outcome:
         if place.page is not None:
             message += f"; without image {place.page + 1} none of its {len(images_in(place.path))} images are written"
         self.failed.append({"input": str(place.path), "error": message})
+        self._failed_paths.add(place.path)
         output.warn(message)
 
     def has_failed(self, path: Path) -> bool:
         """Whether the file at `path` has failed."""
-        return any(record["input"] == str(path) for record in self.failed)
+        return path in self._failed_paths
 
     @property
     def done(self) -> list[dict[str, Any]]:
-        """The records of the files that were written; a stack of which an image failed was not."""
+        """The records of the files that were written, in their order; a stack of which an image failed was not."""
         failed = {record["input"] for record in self.failed}
-        return [record for record in self.files if record["input"] not in failed]
+        done = (record for record in self.files if record["input"] not in failed)
+        return sorted(done, key=lambda record: (str(record["input"]), record.get("page", 0)))
 
     def say_clipped(self, output: Output) -> None:
         """Say how many values were clipped to the ends of their type, by the `clipped` shares of the records."""

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from sagd_cli.data.outcome import RestoredImage
 from sagd_cli.data.ranges import Signal
-from sagd_cli.data.restored import RestoredImage
 from sagd_cli.figures.style import (
     COLOURS,
     DASHES,

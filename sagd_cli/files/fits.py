@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sagd_cli.errors import DataError
-from sagd_cli.files.layout import check_size
+from sagd_cli.files.layout import FORMS_KEPT, check_size
 from sagd_cli.files.metadata import Metadata, Tag
 from sagd_cli.system.console import output
 from sagd_cli.system.files import shown_path
@@ -45,6 +45,7 @@ class FitsForm:
     has_checksum: bool
     has_others: bool
     format: ClassVar[str] = "FITS"
+    is_folder: ClassVar[bool] = False
 
     @property
     def values(self) -> int:
@@ -138,7 +139,7 @@ def decode_fits(data: bytes) -> np.ndarray:
     raise DataError(f"holds {form.count} planes", "Save each plane to a file of its own.")
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=FORMS_KEPT)
 def _read_form(path: Path, *_: int) -> FitsForm:
     return _form(path, path)
 

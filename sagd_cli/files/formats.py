@@ -18,7 +18,7 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 from sagd_cli.errors import DataError
-from sagd_cli.files.layout import IMAGE_TYPES, StackForm
+from sagd_cli.files.layout import IMAGE_TYPES, StackForm, is_store
 from sagd_cli.files.metadata import NOTHING, Metadata
 from sagd_cli.system.choices import Choice, choices, load_reference
 
@@ -34,7 +34,8 @@ class ImageFormat(Choice):
     bytes that loses nothing; it is empty when images are not written in this format. `depths` and `channels` are what
     the encoder can hold. `metadata` names a function from the bytes of a file to what it holds besides its pixels, and
     `embed` one from a file that the encoder wrote and such metadata to the file with them; empty where there are none.
-    `form` names a function from a path to the `StackForm` of a file that is read and written image by image.
+    `form` names a function from a path to the `StackForm` of a file that is read and written image by image. Zarr's
+    files are folders, which have a path in the place of bytes.
     """
 
     suffixes: tuple[str, ...]
@@ -124,6 +125,14 @@ FORMATS = choices(
         form="sagd_cli.files.fits:fits_form",
     ),
     ImageFormat(
+        name="Zarr",
+        summary="arrays in chunks, with the package zarr, plane by plane; OME-Zarr",
+        build="sagd_cli.files.zarr:decode_zarr",
+        suffixes=(".zarr",),
+        magic=rb"(?!)",
+        form="sagd_cli.files.zarr:zarr_form",
+    ),
+    ImageFormat(
         name="BMP",
         summary="bitmaps of Windows, 8 bits, uncompressed",
         build=f"{_PILLOW}:decode_plain",
@@ -210,17 +219,19 @@ def format_in(data: bytes) -> str:
 def stack_form(path: Path) -> StackForm | None:
     """Return the form of a file that is read image by image; None for others, and where it cannot be read."""
     try:
-        if not path.is_file():  # opening a pipe would wait for a writer for ever
-            return None
-        with path.open("rb") as file:
-            known = FORMATS[format_in(file.read(64))]
+        known = FORMATS["Zarr"]
+        if not is_store(path):
+            if not path.is_file():  # opening a pipe would wait for a writer for ever
+                return None
+            with path.open("rb") as file:
+                known = FORMATS[format_in(file.read(64))]
         found: StackForm | None = load_reference(known.form)(path) if known.form else None
     except Exception:  # hostile bytes make the decoders raise anything at all
         return None
     return found
 
 
-def decode(data: bytes, name: str) -> np.ndarray:
+def decode(data: bytes | Path, name: str) -> np.ndarray:
     """Return the samples (H, W, S) in `data`, a file of the format `name`, upright as its EXIF says.
 
     What a file holds besides its pixels and their orientation changes nothing, sound or not. Raises `DataError` when

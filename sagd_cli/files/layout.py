@@ -3,6 +3,7 @@
 The parts that make the pixels are told from the others, which are then never seen by what decodes the pixels.
 """
 
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -17,10 +18,17 @@ from sagd_cli.files.metadata import Metadata
 INTEGER_TYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32")
 IMAGE_TYPES = (*INTEGER_TYPES, "float16", "float32", "float64")
 MAX_PIXELS = 64_000_000
+FORMS_KEPT = 1 << 14  # of files, each of which is asked for three times and more in the work on a folder
 _OF_AXES = (270, 282, 283, 296)  # tags: the description, resolutions and their unit
+STORE_MARKS = ("zarr.json", ".zarray", ".zgroup")  # a file in a folder by which it is a Zarr store
 _INCH = 0.0254  # metres
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 _JP2_EXIF, _JP2_XMP = b"JpgTiffExif->JP2", bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a Zarr store, which is read like a file of images."""
+    return any(os.path.isfile(path / mark) for mark in STORE_MARKS)  # noqa: PTH113  # raises nothing
 
 
 def check_size(pixels: int) -> None:
@@ -194,6 +202,7 @@ class StackForm(Protocol):
     """How the images of a file of some format are stored, where each is read and written by itself."""
 
     format: ClassVar[str]
+    is_folder: ClassVar[bool]
 
     @property
     def count(self) -> int:

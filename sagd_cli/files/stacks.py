@@ -13,6 +13,7 @@ import numpy as np
 import tifffile
 
 from sagd_cli.errors import DataError
+from sagd_cli.files.layout import FORMS_KEPT
 from sagd_cli.files.metadata import Metadata, Tag, range_tag, read_tags
 from sagd_cli.files.tiff import REDUCED, REDUCED_OR_MASK, decode_page, metadata_in, planes_behind
 
@@ -54,6 +55,7 @@ class TiffForm:
     planar: bool = False
     has_levels: bool = False
     format: ClassVar[str] = "TIFF"
+    is_folder: ClassVar[bool] = False
     ends: ClassVar[None] = None
 
     def decode(self, number: int) -> tuple[np.ndarray, Metadata]:
@@ -119,7 +121,7 @@ def _index_of(path: Path) -> _Index:
     return _read_index(path, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=FORMS_KEPT)
 def _read_index(path: Path, *_: int) -> _Index:
     """Read where the images of a TIFF file are; what follows the path tells one state of the file from another."""
     with tifffile.TiffFile(path) as tiff:

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from sagd_cli.data.outcome import RestoredImage
 from sagd_cli.data.ranges import Signal, image_pixels
-from sagd_cli.data.restored import RestoredImage
 from sagd_cli.report.embed import Embedding
 from sagd_cli.report.html import Picture, Subsection, Table
 from sagd_cli.report.omissions import OmissionRecord, file_name

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sagd_cli.data.images import read_image
+from sagd_cli.data.outcome import RestoredImage
 from sagd_cli.data.ranges import Range, Signal, image_signal
-from sagd_cli.data.restored import RestoredImage
 from sagd_cli.errors import DataError, SagdError
 
 MOST_PAIRS = 4

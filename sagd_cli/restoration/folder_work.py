@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.image_writer import ImageWriter
 from sagd_cli.data.images import Image
-from sagd_cli.data.outcome import Outcome
-from sagd_cli.data.restored import RestoredImage
+from sagd_cli.data.journal import Journal, State, WrittenImage, file_state
+from sagd_cli.data.outcome import Outcome, RestoredImage
 from sagd_cli.data.truth import TrueImages
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.plugin.registry import current_sources, use_sources
 from sagd_cli.restoration.computing import Computation, Damaged, Done
-from sagd_cli.restoration.journal import Journal, Restored, State, file_state
 from sagd_cli.restoration.places import Places, beside_name, draw_names
 from sagd_cli.restoration.prepared import Prepared, check_frequencies
 from sagd_cli.system.console import Output
@@ -54,7 +53,7 @@ class FolderWork:
         are this one's, in the order of the images.
         """
         for batch, found in self._computed(chain.from_iterable(map(self._batches, runs)), count):
-            kept = list[Restored]()
+            kept = list[WrittenImage]()
             for job, done in zip(batch, found, strict=True):
                 if self.outcome.has_failed(job.image.path):  # another image of its stack
                     continue
@@ -66,7 +65,7 @@ class FolderWork:
                     self.outcome.fail(job.image.place, error, self.output)
                     continue
                 self.outcome.files.append(record)
-                kept.append(Restored(str(job.image.path), job.image.page, record, files))
+                kept.append(WrittenImage(str(job.image.path), job.image.page, record, files))
                 yield partial(_shown, job, done, record)
             if self.journal is not None:
                 self.journal.add(kept)
@@ -167,7 +166,7 @@ class FolderWork:
         prepared, strength = self.prepared, self.prepared.strength
         is_told = strength is None or strength.low == strength.high
         ends = [] if strength is None or is_told else [strength.low, strength.high]
-        files = sorted(self.outcome.done, key=lambda record: (str(record["input"]), record.get("page", 0)))
+        files = self.outcome.done
         band = None if prepared.noise is None else prepared.noise.band
         result: dict[str, Any] = {
             "band": None if band is None else str(band),

@@ -1,19 +1,20 @@
 """Omission: restore image files whose corruption lies in a known band (docs/theory.md, section 6)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
+from sagd_cli.damage.measured_noise import noise_files
 from sagd_cli.data.folders import check_names, check_output_folder, collect, list_images
 from sagd_cli.data.image_writer import ImageWriter, NoWriter
-from sagd_cli.data.outcome import Outcome
-from sagd_cli.data.restored import RestoredImage
+from sagd_cli.data.journal import Journal, journal_in, told
+from sagd_cli.data.outcome import Outcome, RestoredImage
 from sagd_cli.data.truth import TrueImages
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.folder_work import FolderWork
-from sagd_cli.restoration.journal import Journal, journal_in, told_by
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.places import Places, Share, beside_name, draw_names
 from sagd_cli.restoration.prepare import Preparation
@@ -60,8 +61,8 @@ def _omitted(
 ) -> tuple[dict[str, Any], list[RestoredImage]]:
     paths = list_images(places.source)
     truths = TrueImages.found(paths, places.truth, omission.given)
-    told = told_by(omission, places, paths, truths.paths)
-    journal = Journal.opened(places, told, force)
+    known = told_by(omission, places, paths, truths.paths)
+    journal = Journal.opened(places.workspace, places.folder, places.folders, known, force)
     _check_outputs(omission, places, paths, force or journal.measured is not None)
     places.share.gathered(None)  # none of them writes before all may
     images = collect(paths, omission.given, output, journal.seen)
@@ -107,13 +108,9 @@ def _omitted(
     _share_outcome(work.outcome, places.share, output)
     work.outcome.say_clipped(output)
     work.outcome.say_copied(output)
-    if work.outcome.failed:
-        if journal.writes:
-            output.note(
-                f"what was done is kept in {places.workspace}: the same command tries again what failed"
-            )
-        return work.result(), kept
-    journal.remove()
+    journal.end(bool(work.outcome.failed), output)
+    if not work.outcome.failed:
+        places.forget_learned()
     return work.result(), kept
 
 
@@ -127,6 +124,15 @@ def _share_outcome(outcome: Outcome, share: Share, output: Output) -> None:
     for record in outcome.failed:
         if record not in own:
             output.warn(record["error"])
+
+
+def told_by(
+    omission: Omission, places: Places, images: Sequence[Path], truths: Mapping[Path, Path]
+) -> dict[str, Any]:
+    """Return what decides the results: the settings, and the states of the files that are read."""
+    read = {path: [one for one in (path, truths.get(path)) if one] for path in images}
+    noise = noise_files(omission.noise) if isinstance(omission.noise, NoiseSpectrum) else []
+    return told({**omission.settings, **places.settings}, read, noise)
 
 
 def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], force: bool) -> None:

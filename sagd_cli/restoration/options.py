@@ -1,10 +1,13 @@
 """What `sagd omit` is asked to do, and which of its options go together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
+from sagd_cli.damage.measured_noise import noise_setting
+from sagd_cli.data.journal import SettingText, setting
 from sagd_cli.data.ranges import Range
 from sagd_cli.data.truth import CleanImages
 from sagd_cli.errors import UsageError
@@ -18,6 +21,13 @@ if TYPE_CHECKING:
 AUTO: Literal["auto"] = "auto"  # for `noise`: find peaks and stripes
 LEARNING_STEPS = 400
 UNCERTAINTY_SAMPLES = 16
+# The options of settings that have other names.
+_OPTIONS = {
+    "learns": "--learn",
+    "given": "--range",
+    "uncertain": "--uncertainty",
+    "keeps_model": "--save-model",
+}
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,17 @@ class Omission:
         )
 
     @property
+    def settings(self) -> dict[str, SettingText]:
+        """What was given, by its options."""
+        given = {
+            name: value for name, value in vars(self).items() if value is not None and value is not False
+        }
+        named = (
+            (_OPTIONS.get(name) or f"--{name.replace('_', '-')}", value) for name, value in given.items()
+        )
+        return {option: _setting(option, value) for option, value in named}
+
+    @property
     def levels(self) -> list[float | None]:
         """The levels of the noise as told, none where it is to be found."""
         return self.noise.levels if isinstance(self.noise, NoiseSpectrum) else []
@@ -161,3 +182,23 @@ def _users(ability: str) -> str:
     """Return a hint that names the estimates whose attribute `ability` is true."""
     able = {name: choice for name, choice in ESTIMATES.items() if getattr(choice, ability)}
     return f"Use {listing(able)}."
+
+
+def _setting(option: str, value: Any) -> SettingText:
+    if value == AUTO:
+        return setting("--band", AUTO)
+    if isinstance(value, NoiseSpectrum):
+        return noise_setting(value)
+    if isinstance(value, CleanImages):
+        pixels = (
+            image.pixels.tobytes() + f"{image.range}{value.have_unit}".encode() for image in value.images
+        )
+        return setting(option, value.data.subject, _hash(pixels))
+    if hasattr(value, "model"):  # a RestoringModel, whose module imports torch
+        weights = value.model.network.state_dict().values()
+        return setting(option, value.name, _hash(tensor.cpu().numpy().tobytes() for tensor in weights))
+    return setting(option, value)
+
+
+def _hash(parts: Iterable[bytes]) -> str:
+    return sha256(b"".join(sha256(part).digest() for part in parts)).hexdigest()[:16]

@@ -1,5 +1,6 @@
 """Where one `sagd omit` reads and writes, and how its files are named."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,10 @@ from typing import Any
 
 from sagd_cli.config.shard import Shard
 from sagd_cli.data.folders import output_name
+from sagd_cli.data.journal import SettingText, setting
+from sagd_cli.files.layout import is_store
+
+_LEARNED = "[0-9a-f]" * 12  # `learning.folder_of`
 
 
 def _alone(own: Any) -> list[Any]:
@@ -50,15 +55,16 @@ class Places:
     share: Share = Share()
 
     @property
-    def settings(self) -> dict[str, Path | None]:
-        """What decides the results: not where the journal is, what else is read, and what else is shown."""
-        return {
-            "source": self.source,
-            "truth": self.truth,
-            "uncertainty": self.uncertainty,
-            "removed": self.removed,
-            "run": self.run,
+    def settings(self) -> dict[str, SettingText]:
+        """What decides the results, by its options: not where the journal is, what else is read, and what is shown."""
+        paths = {
+            "INPUT": self.source,
+            "--truth": self.truth,
+            "--uncertainty": self.uncertainty,
+            "--removed": self.removed,
+            "--save-model": self.run,
         }
+        return {option: setting(option, path) for option, path in paths.items() if path is not None}
 
     @property
     def beside(self) -> dict[str, Path]:
@@ -67,11 +73,10 @@ class Places:
         return {key: folder for key, folder in both.items() if folder is not None}
 
     @property
-    def spelling(self) -> Callable[[str], str]:
-        """What spells real paths as this command names its folders."""
-        source = self.source if self.source.is_dir() else self.source.parent
-        typed = {folder.resolve(): folder for folder in (source, self.folder, *self.beside.values())}
-        return lambda path: str(typed.get(Path(path).parent, Path(path).parent) / Path(path).name)
+    def folders(self) -> list[Path]:
+        """The folders in which images are read and written."""
+        source = self.source.parent if is_store(self.source) or not self.source.is_dir() else self.source
+        return [source, self.folder, *self.beside.values()]
 
     @property
     def workspace(self) -> Path:
@@ -82,6 +87,11 @@ class Places:
         folder, shard = self.folder.resolve(), self.share.shard
         which = "" if self.share.is_whole else f"-{shard.number}-of-{shard.count}"
         return folder.with_name(f".{folder.name}-omission{which}")
+
+    def forget_learned(self) -> None:
+        """Remove what was learned, also with other settings."""
+        for path in self.workspace.glob(_LEARNED):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def draw_names(path: Path, draws: int) -> list[str]:

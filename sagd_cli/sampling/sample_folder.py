@@ -32,7 +32,7 @@ from sagd_cli.sampling.sample_files import (
 )
 from sagd_cli.system.files import append_text, atomic_path, read_json, shown_path, sync, try_lock, write_text
 
-PART_IMAGES, FIRST_IN_PARTS = 1000, 10_000
+FOLDER_IMAGES, FIRST_IN_FOLDERS = 1000, 10_000
 _WORK = ".samples"  # of a command that is not done: its journals, and batches of an archive
 _LARGEST = 1 << 30
 
@@ -176,7 +176,7 @@ class SampleFolder:
 
     def has_parts(self, record: Mapping[str, Any] | None) -> bool:
         """Whether images lie in folders of 1,000: as it was begun, else from 10,000 images on."""
-        return len(self.seeds) >= FIRST_IN_PARTS if record is None else bool(record["parts"])
+        return len(self.seeds) >= FIRST_IN_FOLDERS if record is None else bool(record["parts"])
 
     def _names(self, record: Mapping[str, Any] | None) -> Iterator[str]:
         if self.format == "npz":
@@ -187,7 +187,7 @@ class SampleFolder:
 
     def name(self, seed: int, has_parts: bool) -> str:
         """Return the name of the image file of a seed, in a folder of its part of the seeds or in none."""
-        part = f"{seed // PART_IMAGES * PART_IMAGES:06d}/" if has_parts else ""
+        part = f"{seed // FOLDER_IMAGES * FOLDER_IMAGES:06d}/" if has_parts else ""
         return f"{part}{seed:06d}.{self.format}"
 
     def _known_seeds(self) -> dict[int, int]:

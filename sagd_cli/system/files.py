@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -84,21 +85,60 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         sync(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's own mode is private to the user
+        temporary.chmod(0o666 & ~_umask())  # mkstemp's own mode is private to the user
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
         os.close(handle)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path` to fill; it replaces `path` when the block ends without error.
+
+    All else is as with `atomic_path`.
+    """
+    temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent))
+    handle, old = os.open(temporary, os.O_RDONLY), temporary.with_name(f"{temporary.name}-old")
+    with suppress(OSError):  # not on every disk
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield temporary
+        os.sync()  # there may be a great many files in it
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+        _remove(old)
+    finally:
+        _remove(temporary)
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def remove_left_over(folder: Path) -> None:
-    """Remove temporary files of `atomic_path` in `folder` that nobody writes any more: killed commands left them."""
+    """Remove what `atomic_path` and `atomic_folder` left in `folder`, if nobody writes it any more: kills left it."""
     for path in folder.glob(f"{_TEMPORARY}*"):
-        with suppress(OSError), path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+        with suppress(OSError):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
+            finally:
+                os.close(handle)
 
 
 @contextmanager

@@ -142,9 +142,13 @@ class Training:
         return self._result(state, log)
 
     def _check_alike(self, about: dict[str, Any]) -> None:
-        """Raise SagdError when other processes have other images, settings or precision; their data may lie elsewhere."""
+        """Raise SagdError when others have other images, settings or precision; their data may lie elsewhere."""
         settings = digest_of(self.task.config.identity() | {"dataset": None})
-        facts = {"images": about["images_sha256"], "labels": about["classes"], "precision": about["precision"]}
+        facts = {
+            "images": about["images_sha256"],
+            "labels": about["classes"],
+            "precision": about["precision"],
+        }
         self.world.check_alike({"settings": settings, **facts})
 
     def _resume(self, state: TrainingState, about: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from sagd_cli.data.restored import RestoredImage
+from sagd_cli.data.outcome import RestoredImage
 from sagd_cli.figures.omission import LINES, MOST_ROWS, omission_figure
 from sagd_cli.figures.style import save_figure
 from sagd_cli.spectral.annuli import Annuli

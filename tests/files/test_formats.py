@@ -92,7 +92,7 @@ def test_without_its_row_there_is_no_such_format(tmp_path):
 def test_the_accepted_suffixes_are_those_of_the_table():
     assert accepted_suffixes() == (
         ".png, .jpg, .jpeg, .jpe, .jfif, .jp2, .j2k, .jpf, .jpx, .j2c, .jpc, .webp, .avif, .gif, .tif, .tiff, .fits, "
-        ".fit, .fts, .bmp, .dib, .pgm, .ppm, .pbm, .pnm, .ico, .tga"
+        ".fit, .fts, .zarr, .bmp, .dib, .pgm, .ppm, .pbm, .pnm, .ico, .tga"
     )
     assert [name for name in FORMATS if is_lossless(name)] == ["PNG", "TIFF", "BMP", "PGM", "PPM"]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sagd_cli.restoration.journal import told_by
+from sagd_cli.restoration.omission import told_by
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.places import Places, beside_name, draw_names
 

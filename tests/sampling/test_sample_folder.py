@@ -335,7 +335,7 @@ def test_two_commands_do_not_draw_the_same_images(draw, drawn, tmp_path):
 def test_many_images_lie_in_parts_that_all_commands_read(sagd, draw, drawn, tmp_path, monkeypatch):
     flat = ("--seed", 999_990)
     assert draw("flat", *flat).code == 0
-    monkeypatch.setattr(sample_folder, "FIRST_IN_PARTS", COUNT)
+    monkeypatch.setattr(sample_folder, "FIRST_IN_FOLDERS", COUNT)
     assert draw("parts", *flat).code == 0
     many = tmp_path / "parts"
     names = [path.relative_to(many) for path in list_images(many)]
@@ -347,7 +347,7 @@ def test_many_images_lie_in_parts_that_all_commands_read(sagd, draw, drawn, tmp_
         assert (part / path.name).read_bytes() == path.read_bytes()
     drawn.clear()
     assert draw("parts", *flat).code == 0 and drawn == []
-    monkeypatch.setattr(sample_folder, "FIRST_IN_PARTS", 10_000)  # a folder stays as it was begun
+    monkeypatch.setattr(sample_folder, "FIRST_IN_FOLDERS", 10_000)  # a folder stays as it was begun
     assert draw("parts", *flat, "-n", 22).code == 0 and drawn == [
         range(1_000_010, 1_000_011),
         range(1_000_011, 1_000_012),
@@ -356,9 +356,9 @@ def test_many_images_lie_in_parts_that_all_commands_read(sagd, draw, drawn, tmp_
 
 
 def test_parts_are_no_classes(sagd, draw, tmp_path, monkeypatch):
-    monkeypatch.setattr(sample_folder, "FIRST_IN_PARTS", COUNT)
+    monkeypatch.setattr(sample_folder, "FIRST_IN_FOLDERS", COUNT)
     assert draw("parts", "--seed", 990).code == 0
-    monkeypatch.setattr(sample_folder, "FIRST_IN_PARTS", 10_000)
+    monkeypatch.setattr(sample_folder, "FIRST_IN_FOLDERS", 10_000)
     assert draw("flat", "--seed", 990).code == 0
     parts, flat = (str(tmp_path / name) for name in ("parts", "flat"))
     found = [sagd("data", "info", name, "--json").json for name in (parts, flat)]

@@ -1,40 +1,31 @@
-"""What one `sagd omit` has done, kept beside its output until all is done, so that the same command goes on."""
+"""What one command has done with images, kept beside its output until all is done, so that the same command goes on."""
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from hashlib import sha256
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 from sagd_cli import __version__
-from sagd_cli.config.noise_spectrum import NoiseSpectrum
-from sagd_cli.damage.measured_noise import MeasuredNoise
-from sagd_cli.data.folders import list_images
 from sagd_cli.data.image_writer import kept_images
 from sagd_cli.data.images import ImagePlace, naming
-from sagd_cli.data.truth import CleanImages
 from sagd_cli.errors import UsageError
-from sagd_cli.restoration.options import AUTO, Omission
-from sagd_cli.restoration.places import Places
-from sagd_cli.system.console import output
+from sagd_cli.system.console import Output, output
 from sagd_cli.system.files import append_text, real_path, reason_of, shown_path, write_text
 
 State = list[int]  # size in bytes and time of change (ns) of a file
-_OPTIONS = {"source": "INPUT", "learns": "--learn", "given": "--range", "uncertain": "--uncertainty"}
-_OPTIONS |= dict.fromkeys(("run", "keeps_model"), "--save-model")
-_NAME, _LEARNED = "journal.jsonl", "[0-9a-f]" * 12  # `learning.folder_of`
+SettingText = tuple[str, str]
 _NOISE = "noise"  # the key of the files on which noise is measured, beside those of the images
+_NAME = "journal.jsonl"
 _PATHS = {"input", "output", "uncertainty", "removed"}  # in a record
 
 
 @dataclass(frozen=True)
-class Restored:
-    """An image that was restored: its place, its record, and the files it is in.
+class WrittenImage:
+    """An image that was worked on: its place, its record, and the files it is in.
 
     Each file has its state, or None where it was a stack that was not whole yet.
     """
@@ -49,18 +40,18 @@ class Restored:
         """Where the image was read."""
         return ImagePlace(Path(self.path), self.page)
 
-    def spelled(self, spell: Callable[[str], str]) -> "Restored":
+    def spelled(self, spell: Callable[[str], str]) -> "WrittenImage":
         """Return the same with other spellings of all paths."""
         record = {key: spell(value) if key in _PATHS else value for key, value in self.record.items()}
         files = {spell(file): state for file, state in self.files.items()}
-        return Restored(spell(self.path), self.page, record, files)
+        return WrittenImage(spell(self.path), self.page, record, files)
 
 
 @dataclass
 class Journal:
     """The journal in `folder`: lines of JSON, the first of which is what the command was `told` and has `measured`.
 
-    It was measured on the images `seen`. Each further line lists images that were restored together, and is written
+    It was measured on the images `seen`. Each further line lists images that were worked on together, and is written
     after all their files. They are done while each file is as it was left, or is a stack that is not whole, of which
     that many images are kept. The journal knows all files under their `real_path`; `spell` gives that of this command.
     """
@@ -70,24 +61,30 @@ class Journal:
     spell: Callable[[str], str] = str
     measured: Mapping[str, Any] | None = None
     seen: Sequence[ImagePlace] | None = None
-    batches: Sequence[Sequence[Restored]] = ()
+    batches: Sequence[Sequence[WrittenImage]] = ()
     writes: bool = field(default=False, init=False)
 
     @classmethod
-    def opened(cls, places: Places, told: Mapping[str, Any], anew: bool) -> "Journal":
-        """Return the journal of a command that writes to `places`: an empty one, or what the same command left.
+    def opened(
+        cls, folder: Path, target: Path, folders: Iterable[Path], told: Mapping[str, Any], anew: bool
+    ) -> "Journal":
+        """Return the journal in `folder` of a command that writes to `target`: empty, or what the same command left.
 
-        With `anew` it is empty. Raises UsageError where what a command of other settings or inputs has written is
-        there, and where files were changed since.
+        `folders` are those in which the command reads and writes, as it spells them. With `anew` it is empty. Raises
+        UsageError where what a command of other settings or inputs has written is there, and where files were changed
+        since.
         """
-        first, *others = _lines(places.workspace / _NAME) or [None]
-        empty = cls(places.workspace, told, places.spelling)
+        first, *others = _lines(folder / _NAME) or [None]
+        typed = {place.resolve(): place for place in (*folders, target)}
+        empty = cls(
+            folder, told, lambda path: str(typed.get(Path(path).parent, Path(path).parent) / Path(path).name)
+        )
         if anew or first is None:
             return empty
         seen = [ImagePlace(Path(empty.spell(path)), page) for path, page in first["seen"]]
-        batches = [[Restored(**one).spelled(empty.spell) for one in line] for line in others]
+        batches = [[WrittenImage(**one).spelled(empty.spell) for one in line] for line in others]
         left = replace(empty, measured=first["measured"], seen=seen, batches=batches)
-        fault = left._fault(first["told"], shown_path(places.folder))
+        fault = left._fault(first["told"], shown_path(target))
         if fault and not left._is_there:
             return empty
         if fault:
@@ -101,7 +98,7 @@ class Journal:
     def _fault(self, old: Mapping[str, Any], target: str) -> str | None:
         """Return in what an earlier command was `told` other things.
 
-        Files in which nothing was seen or restored took no part, and may be others or none now.
+        Files in which nothing was seen or done took no part, and may be others or none now.
         """
         before, now = old["settings"], self.told["settings"]
         for option in {**before, **now}:
@@ -125,7 +122,7 @@ class Journal:
         return None
 
     @property
-    def _entries(self) -> list[Restored]:
+    def _entries(self) -> list[WrittenImage]:
         return [*chain.from_iterable(self.batches)]
 
     @property
@@ -135,29 +132,29 @@ class Journal:
 
     @property
     def _is_there(self) -> bool:
-        """Whether anything that was restored is there."""
+        """Whether anything that was written is there."""
         files = {file for one in self._entries for file in one.files}
         return any(Path(file).exists() for file in files) or any(self._kept(self._entries, ()).values())
 
     @cached_property
-    def done(self) -> list[Restored]:
-        """The images that need not be restored again."""
+    def done(self) -> list[WrittenImage]:
+        """The images that need not be worked on again."""
         return [*chain.from_iterable(self._sound)]
 
     @cached_property
-    def _sound(self) -> list[Sequence[Restored]]:
-        """The lines all of whose images are sound: restored with others an image may differ in its last digits."""
+    def _sound(self) -> list[Sequence[WrittenImage]]:
+        """The lines all of whose images are sound: done with others an image may differ in its last digits."""
         entries, states = self._entries, self._states
         whole = {file for file, state in states.items() if file_state(file) == state}
         kept = self._kept([one for one in entries if not whole.issuperset(one.files)], whole)
 
-        def is_sound(one: Restored) -> bool:
+        def is_sound(one: WrittenImage) -> bool:
             missing = [kept[file] for file in one.files if file not in whole]
             return not missing or (one.page is not None and one.page < min(missing))
 
         return [batch for batch in self.batches if all(map(is_sound, batch))]
 
-    def _kept(self, entries: Sequence[Restored], whole: Container[str]) -> dict[str, int]:
+    def _kept(self, entries: Sequence[WrittenImage], whole: Container[str]) -> dict[str, int]:
         """Return of how many of the first images of each stack that is not whole both samples and records are there."""
         pages: dict[str, set[int | None]] = {}
         for one in entries:
@@ -175,7 +172,7 @@ class Journal:
         return Counter(file for one in self.done for file in one.files)
 
     def left(self, places: Sequence[ImagePlace]) -> Iterator[list[ImagePlace]]:
-        """Yield the runs of `places` that are to be restored; between them lie those that are done."""
+        """Yield the runs of `places` that are to be worked on; between them lie those that are done."""
         done = {one.place for one in self.done}
         for is_done, run in groupby(places, done.__contains__):
             if not is_done:
@@ -200,19 +197,20 @@ class Journal:
         first = {"told": self.told, "measured": self.measured, "seen": places}
         write_text(self.folder / _NAME, _line(first) + "".join(map(_batch_line, self._sound)))
 
-    def add(self, batch: Sequence[Restored]) -> None:
-        """Add images that were restored together, whose files are there."""
+    def add(self, batch: Sequence[WrittenImage]) -> None:
+        """Add images that were worked on together, whose files are there."""
         if self.writes and batch:
             append_text(self.folder / _NAME, _batch_line(batch))
             for file in (file for one in batch for file, state in one.files.items() if state):
                 kept_images(self.folder, Path(file)).remove()
 
-    def remove(self) -> None:
-        """Remove the journal, and what was learned beside it, also with other settings."""
-        for path in (self.folder / _NAME, *self.folder.glob("*.images")):
-            path.unlink(missing_ok=True)
-        for path in self.folder.glob(_LEARNED):
-            shutil.rmtree(path, ignore_errors=True)
+    def end(self, has_failed: bool, output: Output) -> None:
+        """Remove the journal, or say where it is kept for what failed."""
+        if not has_failed:
+            for path in (self.folder / _NAME, *self.folder.glob("*.images")):
+                path.unlink(missing_ok=True)
+        elif self.writes:
+            output.note(f"what was done is kept in {self.folder}: the same command tries again what failed")
 
 
 def journal_in(folder: Path) -> str:
@@ -221,63 +219,39 @@ def journal_in(folder: Path) -> str:
 
 
 def file_state(path: Path | str) -> State | None:
-    """Return the state of a file, None where there is none."""
+    """Return the state of a file, or of all files in a Zarr store; None where there is none."""
+    path = Path(path)
     try:
-        found = Path(path).stat()
+        found = [one.stat() for one in (path, *(path.rglob("*") if path.is_dir() else ()))]
     except OSError:
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return [sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)]
 
 
-def told_by(
-    omission: Omission, places: Places, images: Sequence[Path], truths: Mapping[Path, Path]
-) -> dict[str, Any]:
-    """Return what decides the results of a command: its settings, and the states of the files that it reads.
+def setting(option: str, value: object, same: str | None = None) -> SettingText:
+    """Return the text of a setting, and what it has in common with the `same` one spelled otherwise.
 
-    A setting that was given has the text that says it, and what it has in common with the same one spelled otherwise.
+    That is the text where nothing else is told, and of a path the file.
     """
-    given = {**vars(omission), **places.settings}
-    settings = {"version": (f"version {__version__}", __version__)}
-    for name, value in given.items():
-        if value is not None and value is not False:
-            option = _OPTIONS.get(name) or f"--{name.replace('_', '-')}"
-            text, same = _texts(value)
-            settings[option] = (f"--band {AUTO}" if value == AUTO else f"{option} {text}".strip(), same)
-    sources = [part.source for part in getattr(omission.noise, "parts", ())]
-    noise = chain(*(list_images(Path(one.path)) for one in sources if isinstance(one, MeasuredNoise)))
-    files = {real_path(path): [one for one in (path, truths.get(path)) if one] for path in images}
-    files[_NOISE] = [*noise]
+    text = f"{option} {'' if value is True else value}".strip()
+    if same is None:
+        same = real_path(value.resolve()) if isinstance(value, Path) else text
+    return text, same
+
+
+def told(
+    settings: Mapping[str, SettingText], images: Mapping[Path, Iterable[Path]], noise: Iterable[Path]
+) -> dict[str, Any]:
+    """Return what decides the results of a command: its settings by their options, and the states of what it reads.
+
+    `images` are its image files, each with the files that are read for it; on the files `noise` noise is measured.
+    """
+    files = {**{real_path(path): some for path, some in images.items()}, _NOISE: noise}
     states = {key: {real_path(one): file_state(one) for one in some} for key, some in files.items()}
-    return {"settings": settings, "files": states}
+    return {"settings": {"version": (f"version {__version__}", __version__), **settings}, "files": states}
 
 
-def _texts(value: Any) -> tuple[str, str]:
-    """Return the text of a setting, and what it has in common with the same one spelled otherwise."""
-    if value is True:
-        return "", ""
-    if isinstance(value, Path):
-        return str(value), real_path(value.resolve())
-    if isinstance(value, CleanImages):
-        pixels = (
-            image.pixels.tobytes() + f"{image.range}{value.have_unit}".encode() for image in value.images
-        )
-        return value.data.subject, _hash(pixels)
-    if isinstance(value, NoiseSpectrum):
-        same = text = str(value)
-        for source in (part.source for part in value.parts if isinstance(part.source, MeasuredNoise)):
-            same = same.replace(str(source), str(replace(source, path=str(Path(source.path).resolve()))))
-        return text, same
-    if hasattr(value, "model"):  # a RestoringModel, whose module imports torch
-        weights = value.model.network.state_dict().values()
-        return value.name, _hash(tensor.cpu().numpy().tobytes() for tensor in weights)
-    return str(value), str(value)
-
-
-def _hash(parts: Iterable[bytes]) -> str:
-    return sha256(b"".join(sha256(part).digest() for part in parts)).hexdigest()[:16]
-
-
-def _batch_line(batch: Sequence[Restored]) -> str:
+def _batch_line(batch: Sequence[WrittenImage]) -> str:
     return _line([asdict(one.spelled(real_path)) for one in batch])
 
 

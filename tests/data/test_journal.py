@@ -15,9 +15,11 @@ import pytest
 import tifffile
 
 from sagd_cli.commands import omit
+from sagd_cli.damage.corruption import Corruption
 from sagd_cli.damage.measured_noise import typed_noise
+from sagd_cli.data import journal
 from sagd_cli.data.kept_images import KeptImages
-from sagd_cli.restoration import folder_work, journal, measuring
+from sagd_cli.restoration import folder_work, measuring
 from sagd_cli.restoration.measuring import Measuring
 from sagd_cli.restoration.options import Omission
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -25,6 +27,7 @@ from sagd_cli.system.console import Output
 from sagd_cli.system.files import sole_user
 
 SIDE, COUNT, TOGETHER = 32, 7, 2
+CORRUPT = ("--band", "high", "--strength", "0.2", "--json")
 OMIT = ("--band", "stripe:horizontal,0,0", "--estimate", "wiener", "--json")
 
 
@@ -137,6 +140,35 @@ def test_it_goes_on_and_the_end_is_the_same(
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
 
 
+@pytest.mark.parametrize("options", [(), ("--clip",)])
+@pytest.mark.parametrize("name", ["folder", "both"])
+def test_corruption_goes_on_and_the_end_is_the_same(
+    sagd, inputs, stopped, monkeypatch, tmp_path, name, options
+):
+    def command(folder):
+        return ("corrupt", inputs / name, *CORRUPT, *options, "--output", tmp_path / folder)
+
+    done = sagd(*command("p"))
+    expected, said = files(tmp_path / "p"), done.out.replace(f"{tmp_path}/p", f"{tmp_path}/o")
+    drawn, noise = [], Corruption.noise
+    monkeypatch.setattr(Corruption, "noise", lambda *given: drawn.append(given) or noise(*given))
+    for _ in range(3):
+        stopped(3, *command("o"))  # of which the last is lost
+        assert {name: expected[name] for name in files(tmp_path / "o")} == files(tmp_path / "o"), (
+            "no half file"
+        )
+    other = sagd(*command("o"), "--seed", 4)
+    assert other.code == 2 and "o was begun with --seed 0, now with --seed 4" in other.err
+    assert "--force" in other.err
+    drawn.clear()
+    done = sagd(*command("o"))
+    assert done.code == 0 and done.out == said, done.err
+    assert files(tmp_path / "o") == expected
+    count = len(json.loads(said)["files"])
+    assert len(drawn) == count - 6 and f"6 of {count} images were corrupted before" in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o", "p"]
+
+
 def test_a_process_that_was_killed_goes_on(sagd, inputs, unbroken, restored, tmp_path):
     command = ["omit", str(inputs / "stack"), *OMIT, "--output", str(tmp_path / "o")]
     code = (
@@ -247,7 +279,7 @@ def test_noise_that_was_found_and_the_figure_are_the_same(sagd, stopped, monkeyp
 def test_the_kept_images_of_a_stack_are_counted_once(tmp_path, monkeypatch):
     counts = []
     monkeypatch.setattr(KeptImages, "count", lambda self: counts.append(self) or 9)
-    done = [[journal.Restored("a.tif", page, {}, {"out.tif": None})] for page in range(9)]
+    done = [[journal.WrittenImage("a.tif", page, {}, {"out.tif": None})] for page in range(9)]
     assert len(journal.Journal(tmp_path, {}, str, {}, batches=done).done) == 9
     assert len(counts) == 1
 

@@ -139,15 +139,15 @@ def _are_halftones(signals: Signals, period: float) -> bool:
 def _peaks(signals: Signals, spectrum: Spectrum) -> tuple[list[Notch | Stripe], Lattice | None]:
     """Return the peaks and stripes of a spectrum and their lattice; those that drift are found in blocks."""
     peaks, lattice = _visible(spectrum)
+    parts = _certain(peaks, lattice, signals)
     if min(spectrum.grid.shape) < 2 * LOCAL_SIDE:
-        return _certain(peaks, peaks, signals), lattice
+        return parts, lattice
     average = SpectrumAverage((LOCAL_SIDE, LOCAL_SIDE), hann=True, replicates=0)
     for signal in signals:
         average.add(signal.astype(np.float64))
-    local = average.result()
-    drifting, _ = _visible(local)
-    parts, total = _certain(peaks, [*peaks, *drifting], signals), spectrum.grid.total(spectrum.power)
-    for wide in _certain(drifting, [*peaks, *drifting], signals):
+    drifting, _ = _visible(average.result())
+    total = spectrum.grid.total(spectrum.power)
+    for wide in _certain(drifting, None, signals):
         if not isinstance(wide, Notch):
             continue
         inside = [part for part in parts if isinstance(part, Notch) and _meet(part, wide)]
@@ -163,13 +163,18 @@ def _visible(spectrum: Spectrum) -> tuple[list[Peak], Lattice | None]:
     return [peak for peak in peaks if isinstance(peak.part, Stripe) or stands_out(peak, spectrum)], lattice
 
 
-def _certain(peaks: Sequence[Peak], every: Sequence[Peak], signals: Signals) -> list[Notch | Stripe]:
-    """Return the parts of some peaks; without the isolated ones where none of `every` is certainly no texture."""
-    isolated = [peak for peak in every if isinstance(peak.part, Notch)]
-    certain = any(p.excess_db > CERTAIN_DB for p in isolated) or any(
-        is_steady(signals, peak.part.center) for peak in isolated if isinstance(peak.part, Notch)
-    )
-    return [peak.part for peak in peaks if certain or isinstance(peak.part, Stripe)]
+def _certain(peaks: Sequence[Peak], lattice: Lattice | None, signals: Signals) -> list[Notch | Stripe]:
+    """Return the parts of some peaks, without the isolated ones that may be texture.
+
+    One is none where it is high, steady, or on the lattice of such a one.
+    """
+    isolated = {i: peak for i, peak in enumerate(peaks) if isinstance(peak.part, Notch)}
+    certain = {i for i, p in isolated.items() if p.excess_db > CERTAIN_DB or is_steady(signals, p.part.center)}
+    if lattice is not None and isolated:
+        held = lattice.holds(np.array([peak.center for peak in isolated.values()]))
+        on = {i for i, is_on in zip(isolated, held, strict=True) if is_on}
+        certain |= on if on & certain else set()
+    return [peak.part for i, peak in enumerate(peaks) if i in certain or i not in isolated]
 
 
 def _is_pattern(

@@ -22,9 +22,9 @@ from sagd_cli.spectral.peaks import REACH
 
 Amplitudes = NDArray[np.complex64]  # the cosine transform of a(r), (C, K_y, K_x)
 
-CHANCE = 0.05  # that a number of the image is taken for one of the tone, anywhere in its disc
+MISTAKEN = 0.05  # chance that a number of the image is taken for one of the tone, anywhere in its disc
 FILLED = 2.0  # times what is around the disc: what the whole disc has more of is no tone
-TRIED = np.linspace(-1, 1, 33)  # bins by which the frequency of a peak may be off
+TRIED = np.linspace(-1, 1, 129)  # bins by which the frequency of a peak may be off
 
 
 def without_tones(
@@ -89,12 +89,12 @@ class _Wave:
     def certain(self, amplitudes: Amplitudes) -> Amplitudes | None:
         """Return what the tone has of them, None where the whole disc is filled.
 
-        An image that varies as it does around the disc has a number as strong as what is taken only by `CHANCE`.
+        An image that varies as it does around the disc has a number as strong as what is taken only by the chance `MISTAKEN`.
         """
         power = np.mean(np.abs(amplitudes) ** 2, axis=0)
         inside = self._distance <= self.radius
         around = np.median(power[(self._distance <= self._reach) & ~inside]) / log(2) + TINY
-        is_tone = inside & (power > around * log(np.count_nonzero(inside) / CHANCE))
+        is_tone = inside & (power > around * log(np.count_nonzero(inside) / MISTAKEN))
         near, _ = scipy.ndimage.label(scipy.ndimage.binary_dilation(is_tone, np.ones((3, 3))))
         is_tone &= near == near.flat[np.argmax(np.where(inside, power, 0.0))]
         rest = inside & ~is_tone

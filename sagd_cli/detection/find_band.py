@@ -33,7 +33,7 @@ FAINTEST_DRIFT = (
 # A halftone shows tones that vary by dots of two, as graph paper, drawings and textures do not.
 TONES = (0.5, 99.5)  # percentiles: the two
 MID_TONES, MID_TONED = (0.25, 0.75), 0.25  # of the range between them; share of the local means there
-VARIED = 0.08  # standard deviation of the local means, of the range
+VARIED = 0.05  # standard deviation of the local means, of the range
 TWO_TONED = 0.85  # correlation of the local variance with what two tones would have
 ALL_HELD = 0.8  # share of the variance of an image that is a pattern itself
 CERTAIN_DB = 14.0  # of a peak; bricks and windows reach 13 dB

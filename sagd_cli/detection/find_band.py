@@ -101,9 +101,12 @@ def _screen(
     ]
     masks = [band.mask(spectrum.grid) for band in bands]
     rings = [outer & ~inner for outer, inner in zip(masks, [~np.any(masks, axis=0), *masks], strict=False)]
-    powers = np.minimum.accumulate([float(np.mean(spectrum.power[ring])) for ring in rings])
+    seen = [(band, ring) for band, ring in zip(bands, rings, strict=True) if ring.any()]
+    powers = np.minimum.accumulate([float(np.mean(spectrum.power[ring])) for _, ring in seen])
     steps = -np.diff([*powers, 0.0])
-    return [NoisePart(band, OVER * sqrt(step)) for band, step in zip(bands, steps, strict=True) if step > 0]
+    return [
+        NoisePart(band, OVER * sqrt(step)) for (band, _), step in zip(seen, steps, strict=True) if step > 0
+    ]
 
 
 def _carries(lattice: Lattice, peaks: Sequence[Notch], spectrum: Spectrum) -> bool:

@@ -141,7 +141,7 @@ class Prepared:
         return [replace(one, method=method) for one, method in zip(found, methods, strict=True)]
 
     def _method_of(self, noise: NoiseSpectrum | None, left: NoiseSpectrum | None) -> str:
-        """Return what was done to an image with `noise`, of which `left` was there when the rest had been taken away."""
+        """Return what was done to an image with `noise`, of which `left` was there when waves had been taken away."""
         if noise is None:
             return UNCHANGED
         parts = [part for part in noise.parts if left is None or part not in left.parts]

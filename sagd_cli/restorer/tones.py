@@ -89,7 +89,8 @@ class _Wave:
     def certain(self, amplitudes: Amplitudes) -> Amplitudes | None:
         """Return what the tone has of them, None where the whole disc is filled.
 
-        An image that varies as it does around the disc has a number as strong as what is taken only by the chance `MISTAKEN`.
+        The tone is the strongest number and those that are connected with it. An image that varies as it does around
+        the disc has one as strong as these only by the chance `MISTAKEN`.
         """
         power = np.mean(np.abs(amplitudes) ** 2, axis=0)
         inside = self._distance <= self.radius

@@ -172,7 +172,8 @@ class Prepared:
         if noise is None or is_left_out or self.omission.walks_path:
             return signal, noise
         signal, left = without_line_noise(signal, noise)
-        return (signal, left) if left is None else without_tones(signal, left)
+        is_told = isinstance(self.omission.noise, NoiseSpectrum)
+        return (signal, left) if left is None else without_tones(signal, left, is_told)
 
     def _untrained(self, signal: NDArray[np.float32], noise: NoiseSpectrum | None) -> NDArray[np.float32]:
         if noise is None:

@@ -7,7 +7,7 @@ makes it a few numbers. The image has little of its own in those, where a disc o
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import inf, log, pi
 
 import numpy as np
@@ -28,17 +28,18 @@ TRIED = np.linspace(-1, 1, 129)  # bins by which the frequency of a peak may be 
 
 
 def without_tones(
-    signal: NDArray[np.float32], noise: NoiseSpectrum
+    signal: NDArray[np.float32], noise: NoiseSpectrum, is_told: bool = False
 ) -> tuple[NDArray[np.float32], NoiseSpectrum | None]:
     """Return an image (C, H, W) without the tones of `noise`, and the noise that is left.
 
-    A part that is one notch is a tone, whatever its level, unless it is lost. One that fills its disc is left.
+    A part that is one notch is a tone, whatever its level, unless it is 0 or lost. One that fills its disc is left. A
+    notch that was found is one tone. One that `is_told` may hold several.
     """
     rest = np.asarray(signal - signal.mean(axis=(1, 2), keepdims=True))
     waves = {place: wave.tuned(rest) for place, wave in _waves(noise.parts, signal.shape[1:]).items()}
     changed, filled = signal, set[int]()
     for place, wave in waves.items():
-        tone = wave.certain(wave.amplitudes(rest))
+        tone = wave.certain(wave.amplitudes(rest), not is_told)
         if tone is None:
             filled.add(place)
         elif tone.any():
@@ -86,18 +87,19 @@ class _Wave:
         rows, columns = self._bases
         return np.asarray((1 if self.is_real else 2) * (rows.T @ amplitudes @ columns).real)
 
-    def certain(self, amplitudes: Amplitudes) -> Amplitudes | None:
+    def certain(self, amplitudes: Amplitudes, is_one: bool) -> Amplitudes | None:
         """Return what the tone has of them, None where the whole disc is filled.
 
-        The tone is the strongest number and those that are connected with it. An image that varies as it does around
-        the disc has one as strong as these only by the chance `MISTAKEN`.
+        A tone that `is_one` is the strongest number and those that are connected with it. An image that varies as it
+        does around the disc has one as strong as these only by the chance `MISTAKEN`.
         """
         power = np.mean(np.abs(amplitudes) ** 2, axis=0)
         inside = self._distance <= self.radius
         around = np.median(power[(self._distance <= self._reach) & ~inside]) / log(2) + TINY
         is_tone = inside & (power > around * log(np.count_nonzero(inside) / MISTAKEN))
-        near, _ = scipy.ndimage.label(scipy.ndimage.binary_dilation(is_tone, np.ones((3, 3))))
-        is_tone &= near == near.flat[np.argmax(np.where(inside, power, 0.0))]
+        if is_one:
+            near, _ = scipy.ndimage.label(scipy.ndimage.binary_dilation(is_tone, np.ones((3, 3))))
+            is_tone &= near == near.flat[np.argmax(np.where(inside, power, 0.0))]
         rest = inside & ~is_tone
         if not rest.any() or np.median(power[rest]) / log(2) > FILLED * around:
             return None
@@ -108,10 +110,7 @@ class _Wave:
         """Return it at the frequency next to the centre where an image has most."""
         if self.is_real:
             return self
-        turned = []
-        for basis, f, side in zip(self._bases, self.center, self.shape, strict=True):
-            tried = np.exp(2j * pi * (f + TRIED[:, None] / side) * np.arange(side)).astype(np.complex64)
-            turned.append(tried.conj() @ basis.T)
+        turned = [_tried_on(side, self._reach) for side in self.shape]
         amplitudes = np.where(self._distance <= self.radius, self.amplitudes(signal), 0)
         power = np.sum(np.abs(turned[0] @ amplitudes @ turned[1].T) ** 2, axis=0)
         best = np.unravel_index(np.argmax(power), power.shape)
@@ -124,7 +123,7 @@ def _waves(parts: Sequence[NoisePart], shape: tuple[int, ...]) -> dict[int, _Wav
     height, width = shape
     waves = {}
     for place, part in enumerate(parts):
-        pieces = part.source.parts if isinstance(part.source, Band) and part.level != inf else ()
+        pieces = part.source.parts if isinstance(part.source, Band) and part.level not in (0, inf) else ()
         if len(pieces) != 1 or not isinstance(pieces[0], Notch) or len(pieces[0].center) != 2:
             continue
         center, radius = np.array(pieces[0].center), pieces[0].radius
@@ -139,7 +138,19 @@ def _waves(parts: Sequence[NoisePart], shape: tuple[int, ...]) -> dict[int, _Wav
 
 
 def _waves_along(side: int, frequency: float, reach: float) -> NDArray[np.complex64]:
-    turns = np.arange(min(side, int(2 * reach * side) + 1))[:, None]
-    places = np.arange(side)
-    cosines = np.cos(pi * turns * (places + 0.5) / side) * np.sqrt(np.where(turns, 2, 1) / side)
-    return np.asarray(cosines * np.exp(2j * pi * frequency * places), np.complex64)
+    turns = np.exp(2j * pi * frequency * np.arange(side))
+    return np.asarray(_cosines(side, reach) * turns, np.complex64)
+
+
+def _cosines(side: int, reach: float) -> Array:
+    """Return the orthonormal cosines (K, side) of half a turn and its multiples, up to the frequency `reach`."""
+    count = np.arange(min(side, int(2 * reach * side) + 1))[:, None]
+    cosines = np.cos(pi * count * (np.arange(side) + 0.5) / side)
+    return np.asarray(cosines * np.sqrt(np.where(count, 2, 1) / side))
+
+
+@lru_cache(maxsize=64)
+def _tried_on(side: int, reach: float) -> NDArray[np.complex64]:
+    """Return what waves that are off by `TRIED` have of each cosine, (tried, K)."""
+    off = np.exp(-2j * pi * TRIED[:, None] * np.arange(side) / side)
+    return np.asarray(off @ _cosines(side, reach).T, np.complex64)

@@ -89,6 +89,7 @@ def test_what_fills_a_disc_is_no_tone():
     "noise",
     [
         told(level=inf),
+        told(level=0),
         NoiseSpectrum.of_band(Band((Notch(FREQUENCY, RADIUS), Notch((0.3, 0.2), RADIUS))), 0.2),
         NoiseSpectrum.parse("stripe:horizontal:level=0.1+0.5:0.8:level=0.1"),
         told((0.02, 0.03)),
@@ -116,3 +117,12 @@ def test_tones_of_a_lattice_go_together():
     noise = NoiseSpectrum(tuple(part for center in centers for part in told(center, 0.03).parts))
     cleaned, left = without_tones(damaged[None].astype(np.float32), noise)
     assert left is None and squared_error(cleaned[0], image) < 0.02 * squared_error(damaged, image)
+
+
+def test_a_told_disc_may_hold_two_tones_and_one_that_was_found_spares_what_else_is_in_it():
+    image = field()
+    two = [0.4 * wave(SHAPE, FREQUENCY), 0.2 * wave(SHAPE, (FREQUENCY[0] + 0.03, FREQUENCY[1] - 0.03))]
+    damaged = (image + sum(two))[None].astype(np.float32)
+    both, one = (without_tones(damaged, told(), is_told)[0][0] for is_told in (True, False))
+    assert squared_error(both, image) < 0.05 * squared_error(two[1], 0)
+    assert squared_error(one, image + two[1]) < 0.05 * squared_error(two[1], 0)

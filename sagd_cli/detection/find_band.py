@@ -171,12 +171,12 @@ def _certain(peaks: Sequence[Peak], lattice: Lattice | None, signals: Signals) -
 
     One is none where it is high, steady, or on the lattice of such a one.
     """
-    isolated = {i: peak for i, peak in enumerate(peaks) if isinstance(peak.part, Notch)}
+    isolated = {i: peak.part for i, peak in enumerate(peaks) if isinstance(peak.part, Notch)}
     certain = {
-        i for i, p in isolated.items() if p.excess_db > CERTAIN_DB or is_steady(signals, p.part.center)
+        i for i in isolated if peaks[i].excess_db > CERTAIN_DB or is_steady(signals, isolated[i].center)
     }
     if lattice is not None and isolated:
-        held = lattice.holds(np.array([peak.center for peak in isolated.values()]))
+        held = lattice.holds(np.array([part.center for part in isolated.values()]))
         on = {i for i, is_on in zip(isolated, held, strict=True) if is_on}
         certain |= on if on & certain else set()
     return [peak.part for i, peak in enumerate(peaks) if i in certain or i not in isolated]

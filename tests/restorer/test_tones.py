@@ -121,8 +121,8 @@ def test_tones_of_a_lattice_go_together():
 
 def test_a_told_disc_may_hold_two_tones_and_one_that_was_found_spares_what_else_is_in_it():
     image = field()
-    two = [0.4 * wave(SHAPE, FREQUENCY), 0.2 * wave(SHAPE, (FREQUENCY[0] + 0.03, FREQUENCY[1] - 0.03))]
+    two = [0.4 * wave(SHAPE, FREQUENCY), 0.2 * wave(SHAPE, (FREQUENCY[0] + 0.02, FREQUENCY[1] - 0.02))]
     damaged = (image + sum(two))[None].astype(np.float32)
     both, one = (without_tones(damaged, told(), is_told)[0][0] for is_told in (True, False))
-    assert squared_error(both, image) < 0.05 * squared_error(two[1], 0)
+    assert squared_error(both, image) < 0.1 * squared_error(two[1], 0)
     assert squared_error(one, image + two[1]) < 0.05 * squared_error(two[1], 0)

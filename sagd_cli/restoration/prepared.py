@@ -172,8 +172,10 @@ class Prepared:
         if noise is None or is_left_out or self.omission.walks_path:
             return signal, noise
         signal, left = without_line_noise(signal, noise)
-        is_told = isinstance(self.omission.noise, NoiseSpectrum)
-        return (signal, left) if left is None else without_tones(signal, left, is_told)
+        if left is not None:
+            signal, left = without_tones(signal, left, isinstance(self.omission.noise, NoiseSpectrum))
+        has_power = left is not None and any(part.level != 0 for part in left.parts)
+        return signal, left if has_power else None
 
     def _untrained(self, signal: NDArray[np.float32], noise: NoiseSpectrum | None) -> NDArray[np.float32]:
         if noise is None:

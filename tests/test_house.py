@@ -55,7 +55,7 @@ TORCH_FREE = [
     ),
     "sagd_cli.diffusion.catalogue",
     "sagd_cli.diffusion.schedule_tables",
-    *(f"sagd_cli.restorer.{name}" for name in ("catalogue", "restoring", "untrained")),
+    *(f"sagd_cli.restorer.{name}" for name in ("catalogue", "restoring", "tones", "untrained")),
     *(
         f"sagd_cli.restoration.{name}"
         for name in (

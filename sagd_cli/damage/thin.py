@@ -59,11 +59,9 @@ def kind_strengths(
 
 def _near(mask: NDArray[np.bool_], grid: FrequencyGrid, reach: int) -> NDArray[np.bool_]:
     """Return the bins of the half spectrum that are at most `reach` bins from those of `mask`; the mask is periodic."""
-    offsets = np.indices((2 * reach + 1,) * grid.ndim) - reach
-    disc = np.sum(offsets**2, axis=0) <= reach**2
     full = np.pad(grid.full(mask.astype(np.float64)) > 0, reach, mode="wrap")
-    grown = scipy.ndimage.binary_dilation(full, disc)[(slice(reach, -reach),) * grid.ndim]
-    return np.asarray(grown[..., : grid.half_shape[-1]])
+    near = scipy.ndimage.distance_transform_edt(~full) <= reach if full.any() else full
+    return np.asarray(near[(slice(reach, -reach),) * grid.ndim][..., : grid.half_shape[-1]])
 
 
 def _kind_strength(

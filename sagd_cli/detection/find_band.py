@@ -33,7 +33,7 @@ FAINTEST_DRIFT = (
 # A halftone shows tones that vary by dots of two, as graph paper, drawings and textures do not.
 TONES = (0.5, 99.5)  # percentiles: the two
 MID_TONES, MID_TONED = (0.25, 0.75), 0.25  # of the range between them; share of the local means there
-VARIED = 0.08  # standard deviation of the local means, of the range
+VARIED = 0.05  # standard deviation of the local means, of the range
 TWO_TONED = 0.85  # correlation of the local variance with what two tones would have
 ALL_HELD = 0.8  # share of the variance of an image that is a pattern itself
 CERTAIN_DB = 14.0  # of a peak; bricks and windows reach 13 dB
@@ -101,9 +101,12 @@ def _screen(
     ]
     masks = [band.mask(spectrum.grid) for band in bands]
     rings = [outer & ~inner for outer, inner in zip(masks, [~np.any(masks, axis=0), *masks], strict=False)]
-    powers = np.minimum.accumulate([float(np.mean(spectrum.power[ring])) for ring in rings])
+    seen = [(band, ring) for band, ring in zip(bands, rings, strict=True) if ring.any()]
+    powers = np.minimum.accumulate([float(np.mean(spectrum.power[ring])) for _, ring in seen])
     steps = -np.diff([*powers, 0.0])
-    return [NoisePart(band, OVER * sqrt(step)) for band, step in zip(bands, steps, strict=True) if step > 0]
+    return [
+        NoisePart(band, OVER * sqrt(step)) for (band, _), step in zip(seen, steps, strict=True) if step > 0
+    ]
 
 
 def _carries(lattice: Lattice, peaks: Sequence[Notch], spectrum: Spectrum) -> bool:
@@ -139,15 +142,15 @@ def _are_halftones(signals: Signals, period: float) -> bool:
 def _peaks(signals: Signals, spectrum: Spectrum) -> tuple[list[Notch | Stripe], Lattice | None]:
     """Return the peaks and stripes of a spectrum and their lattice; those that drift are found in blocks."""
     peaks, lattice = _visible(spectrum)
+    parts = _certain(peaks, lattice, signals)
     if min(spectrum.grid.shape) < 2 * LOCAL_SIDE:
-        return _certain(peaks, peaks, signals), lattice
+        return parts, lattice
     average = SpectrumAverage((LOCAL_SIDE, LOCAL_SIDE), hann=True, replicates=0)
     for signal in signals:
         average.add(signal.astype(np.float64))
-    local = average.result()
-    drifting, _ = _visible(local)
-    parts, total = _certain(peaks, [*peaks, *drifting], signals), spectrum.grid.total(spectrum.power)
-    for wide in _certain(drifting, [*peaks, *drifting], signals):
+    drifting, _ = _visible(average.result())
+    total = spectrum.grid.total(spectrum.power)
+    for wide in _certain(drifting, None, signals):
         if not isinstance(wide, Notch):
             continue
         inside = [part for part in parts if isinstance(part, Notch) and _meet(part, wide)]
@@ -163,13 +166,20 @@ def _visible(spectrum: Spectrum) -> tuple[list[Peak], Lattice | None]:
     return [peak for peak in peaks if isinstance(peak.part, Stripe) or stands_out(peak, spectrum)], lattice
 
 
-def _certain(peaks: Sequence[Peak], every: Sequence[Peak], signals: Signals) -> list[Notch | Stripe]:
-    """Return the parts of some peaks; without the isolated ones where none of `every` is certainly no texture."""
-    isolated = [peak for peak in every if isinstance(peak.part, Notch)]
-    certain = any(p.excess_db > CERTAIN_DB for p in isolated) or any(
-        is_steady(signals, peak.part.center) for peak in isolated if isinstance(peak.part, Notch)
-    )
-    return [peak.part for peak in peaks if certain or isinstance(peak.part, Stripe)]
+def _certain(peaks: Sequence[Peak], lattice: Lattice | None, signals: Signals) -> list[Notch | Stripe]:
+    """Return the parts of some peaks, without the isolated ones that may be texture.
+
+    One is none where it is high, steady, or on the lattice of such a one.
+    """
+    isolated = {i: peak.part for i, peak in enumerate(peaks) if isinstance(peak.part, Notch)}
+    certain = {
+        i for i in isolated if peaks[i].excess_db > CERTAIN_DB or is_steady(signals, isolated[i].center)
+    }
+    if lattice is not None and isolated:
+        held = lattice.holds(np.array([part.center for part in isolated.values()]))
+        on = {i for i, is_on in zip(isolated, held, strict=True) if is_on}
+        certain |= on if on & certain else set()
+    return [peak.part for i, peak in enumerate(peaks) if i in certain or i not in isolated]
 
 
 def _is_pattern(

@@ -22,7 +22,8 @@ from sagd_cli.spectral.peaks import LOBE, REACH
 from sagd_cli.spectral.spectrum import hann_taper
 
 GREY_LEVELS = 127.5  # of 255, for 1 on the [-1, 1] range
-SEEN_SIDE, TILES_SEEN = 512, 9
+SEEN_SIDE = 512  # pixels of an image that are looked at, along each axis
+TILES_SEEN = 9
 LINES_FROM = 0.1  # cycles/pixel from which on lines stand out from the image
 DIGITS = 4
 MOST_LISTED = 12  # parts; of more, tones are taken together
@@ -248,7 +249,10 @@ def _joined(
 
 
 def _tapered_power(signal: Signal, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Return the mean power of a few tapered tiles of `shape` and of all colours of an image (C, H, W)."""
+    """Return the mean power of a few tapered tiles of `shape` and of all colours of an image (C, H, W).
+
+    In float32 and without bootstrap samples it takes a tenth of the time of a `SpectrumAverage`, for each image twice.
+    """
     height, width = shape
     taper = _unit_taper(shape)
     corners = [

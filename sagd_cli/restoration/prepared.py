@@ -19,7 +19,8 @@ from sagd_cli.data.images import Image
 from sagd_cli.detection.find_noise import found_noise
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restorer.restoring import UNCHANGED, Estimates
-from sagd_cli.spectral.band import Band
+from sagd_cli.restorer.tones import without_tones
+from sagd_cli.spectral.band import Band, Notch, Stripe
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.system.console import Output
 
@@ -126,7 +127,7 @@ class Prepared:
         `is_clipped`: pixels beyond black and white were cut off. Raises DataError when that cannot be done. Several
         threads may call it.
         """
-        given = [self.without_lines(*pair) for pair in zip(signals, noises, strict=True)]
+        given = [self.without_waves(*pair) for pair in zip(signals, noises, strict=True)]
         ready, left = zip(*given, strict=True)
         if self.model is None:
             found = [Estimates((self._untrained(signal, noise),)) for signal, noise in given]
@@ -140,11 +141,14 @@ class Prepared:
         return [replace(one, method=method) for one, method in zip(found, methods, strict=True)]
 
     def _method_of(self, noise: NoiseSpectrum | None, left: NoiseSpectrum | None) -> str:
-        """Return what was done to an image with `noise`, of which `left` was there when lines had been taken away."""
+        """Return what was done to an image with `noise`, of which `left` was there when waves had been taken away."""
         if noise is None:
             return UNCHANGED
-        has_lines = left is None or len(left.parts) < len(noise.parts)
-        return "+".join(["lines"] * has_lines + [self.method] * (left is not None))
+        parts = [part for part in noise.parts if left is None or part not in left.parts]
+        pieces = [piece for part in parts if isinstance(part.source, Band) for piece in part.source.parts]
+        kinds = (("lines", Stripe), ("tones", Notch))
+        taken = [name for name, kind in kinds if any(isinstance(piece, kind) for piece in pieces)]
+        return "+".join([*taken, *([] if left is None else [self.method])])
 
     @cached_property
     def restorer(self) -> "Restorer":
@@ -161,19 +165,24 @@ class Prepared:
         has_lines = self.noise is None or has_line_noise(self.noise)
         return has_lines and not self.omission.per_image and "restorer" not in vars(self)
 
-    def without_lines(
+    def without_waves(
         self, signal: NDArray[np.float32], noise: NoiseSpectrum | None
     ) -> tuple[NDArray[np.float32], NoiseSpectrum | None]:
         """Return an image (C, H, W) as it goes to the restorer, and the noise that is left for that.
 
-        Offsets and gains of whole rows and columns are taken away by robust statistics, which are better there than any
-        filter. Samples are of all the noise, so they leave this out. So do models of some noise only, and the notch.
+        Offsets and gains of whole rows and columns are taken away by robust statistics, and tones as waves, which are
+        better there than any filter. Samples are of all the noise, so they leave this out. So do models of some noise
+        only, and the notch.
         """
         choice = self.omission.choice
         is_left_out = choice.empties_band if self.model is None else not self.knows_any_noise
         if noise is None or is_left_out or self.omission.walks_path:
             return signal, noise
-        return without_line_noise(signal, noise)
+        signal, left = without_line_noise(signal, noise)
+        if left is not None:
+            signal, left = without_tones(signal, left, isinstance(self.omission.noise, NoiseSpectrum))
+        has_power = left is not None and any(part.level != 0 for part in left.parts)
+        return signal, left if has_power else None
 
     def _untrained(self, signal: NDArray[np.float32], noise: NoiseSpectrum | None) -> NDArray[np.float32]:
         if noise is None:

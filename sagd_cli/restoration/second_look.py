@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from typing import Generic, TypeVar
 
@@ -13,6 +14,7 @@ from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range
 from sagd_cli.errors import DataError
 from sagd_cli.restoration.measuring import Measuring
+from sagd_cli.restoration.parts import SEEN_SIDE
 from sagd_cli.restoration.prepared import Prepared
 from sagd_cli.restorer.restoring import Estimates
 from sagd_cli.spectral.band import Band, Notch, Stripe
@@ -20,7 +22,9 @@ from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.peaks import LOBE
 
 MOST_PASSES = 3
-SEEN_IMAGES, SEEN_SIDE = 4, 512  # what of a folder is looked at again
+SEEN_IMAGES = 4  # of a folder that are looked at again
+
+_Damaged = tuple[NDArray[np.float32], str, bool]  # an image (C, H, W), its name, and whether it is clipped
 
 Restored = TypeVar("Restored")
 
@@ -75,46 +79,40 @@ def restored_images(
 ) -> list[Looked[Estimates]]:
     """Restore images as `Prepared.restored` does, and look again at each whose own noise was found in it."""
     estimates = prepared.restored(signals, noises, names, is_clipped)
+    pairs = zip(noises, estimates, strict=True)
     if prepared.noise is not None or not prepared.looks_again:
-        return [Looked(*pair, prepared.left) for pair in zip(noises, estimates, strict=True)]
-    firsts = map(Looked, noises, estimates)
-    return [
-        _look_again_at(prepared, signal, first, name, is_clipped)
-        for signal, first, name in zip(signals, firsts, names, strict=True)
-    ]
+        return [Looked(*pair, prepared.left) for pair in pairs]
+    looked = []
+    for (noise, one), signal, name in zip(pairs, signals, names, strict=True):
+        restore = partial(_restored, prepared, [(signal, name, is_clipped)])
+        grid = FrequencyGrid(signal.shape[1:])
+        seen = look_again(
+            Looked(noise, [one]), restore, lambda found: prepared.found(found[0].draws[0]), grid
+        )
+        looked.append(Looked(seen.noise, seen.restored[0], seen.left))
+    return looked
 
 
-def _look_again_at(
-    prepared: Prepared, signal: NDArray[np.float32], first: Looked[Estimates], name: str, is_clipped: bool
-) -> Looked[Estimates]:
-    def restore(noise: NoiseSpectrum) -> Estimates:
-        (estimates,) = prepared.restored([signal], [noise], [name], is_clipped)
-        return estimates
-
-    def find(estimates: Estimates) -> NoiseSpectrum | None:
-        return prepared.found(estimates.draws[0])
-
-    return look_again(first, restore, find, FrequencyGrid(signal.shape[1:]))
+def _restored(prepared: Prepared, images: Sequence[_Damaged], noise: NoiseSpectrum) -> list[Estimates]:
+    """Return the estimates of images that may be of different shapes and have one noise."""
+    found = (prepared.restored([signal], [noise], [name], is_clipped) for signal, name, is_clipped in images)
+    return [one for (one,) in found]
 
 
 def look_again_at_some(prepared: Prepared, measuring: Measuring) -> Prepared:
     """Return `prepared` with the noise that comes up when some of the images are restored, for all of them."""
     images, output = [*_middles(measuring.measured)], prepared.output
+    restore = partial(
+        _restored, prepared, [(one.signal, one.place.name, one.pixels.dtype.kind == "u") for one in images]
+    )
 
-    def restore(noise: NoiseSpectrum) -> list[Image]:
-        signals = [image.signal for image in images]
-        restored = [
-            prepared.restored([signal], [noise], [image.place.name], image.pixels.dtype.kind == "u")
-            for image, signal in zip(images, signals, strict=True)
-        ]
-        return [
+    def find(restored: list[Estimates]) -> NoiseSpectrum | None:
+        given = [
             replace(image, pixels=one.draws[0], range=Range(-1, 1))
-            for image, (one,) in zip(images, restored, strict=True)
+            for image, one in zip(images, restored, strict=True)
         ]
-
-    def find(restored: list[Image]) -> NoiseSpectrum | None:
         try:
-            return replace(measuring, given=restored, output=replace(output, quiet=True)).levels()[0]
+            return replace(measuring, given=given, output=replace(output, quiet=True)).levels()[0]
         except DataError:
             return None
 

@@ -150,12 +150,14 @@ class Band:
 
     def mask(self, grid: FrequencyGrid) -> NDArray[np.bool_]:
         """Bins of the half spectrum inside the band; raise ConfigError when the band holds none on `grid`."""
-        inside = np.logical_or.reduce([part.mask(grid) for part in self.parts])
+        inside = np.zeros(grid.half_shape, bool)
+        for part in self.parts:  # a screen has hundreds
+            inside |= part.mask(grid)
         if not inside.any():
             raise ConfigError(
                 f"the band {self} holds no frequency of a field of shape {grid.shape}", "Widen the band."
             )
-        return np.asarray(inside)
+        return inside
 
     @property
     def shown(self) -> str:

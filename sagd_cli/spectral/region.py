@@ -78,19 +78,25 @@ def disc(center: Sequence[float], radius: float, grid: FrequencyGrid, transition
             f"the notch at {tuple(center)} has more axes than a field of shape {grid.shape}",
             "Give one frequency for each axis.",
         )
-    whole = (*[0.0] * (grid.ndim - len(center)), *center)
-    distance = np.minimum(_distance(np.array(whole), grid), _distance(-np.array(whole), grid))
-    return _within(distance, radius, transition)
+    whole = np.array((*[0.0] * (grid.ndim - len(center)), *center))
+    squares = [_squares(sign * whole, grid) for sign in (1, -1)]
+    radius = max(radius, float(np.sqrt(min(sum(axis.min() for axis in axes) for axes in squares))))
+    weights = np.zeros(grid.half_shape)
+    for axes in squares:
+        near = [np.flatnonzero(np.sqrt(axis) <= radius + transition + SLACK) for axis in axes]
+        distance = np.sqrt(reduce(np.add.outer, [axis[at] for axis, at in zip(axes, near, strict=True)]))
+        here = np.ix_(*near)
+        weights[here] = np.maximum(weights[here], _within(distance, radius, transition))
+    return weights
 
 
-def _distance(center: Array, grid: FrequencyGrid) -> Array:
-    offsets = [f - c for f, c in zip(grid.axes, center, strict=True)]
-    squares = sum((d - np.round(d)) ** 2 for d in offsets)
-    return np.asarray(np.broadcast_to(np.sqrt(squares), grid.half_shape))
+def _squares(center: Array, grid: FrequencyGrid) -> list[Array]:
+    """Return the squared distances from `center` along each axis."""
+    offsets = [np.ravel(f) - c for f, c in zip(grid.axes, center, strict=True)]
+    return [np.square(d - np.round(d)) for d in offsets]
 
 
 def _within(distance: Array, radius: float, transition: float) -> Array:
-    radius = max(radius, float(distance.min()))
     if transition == 0:
         return (distance <= radius + SLACK).astype(np.float64)
     return 1.0 - _rise(distance, radius, transition)

@@ -5,11 +5,14 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
+from sagd_cli.damage.texture import texture_of
 from sagd_cli.data.images import read_image
+from sagd_cli.detection import find_band
 from sagd_cli.detection.find_band import find_thin
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Notch, Stripe
 from sagd_cli.spectral.grid import FrequencyGrid
+from sagd_cli.spectral.lattice import Lattice
 
 SHAPE = (192, 256)
 
@@ -90,7 +93,7 @@ def test_the_disc_of_a_tone_that_drifts_grows_to_what_is_there(tmp_path):
     assert grid.total(power * part.mask(grid)) > 0.9 * grid.total(power)
 
 
-def halftone(period=8.0, angle=30, blur=0.0):
+def halftone(period=8.0, angle=30, blur=0.0, contrast=1.0):
     """One bit for each pixel: round dots on a screen at an angle; blurred, a grey scan of them."""
     rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
     turn = np.radians(angle)
@@ -98,7 +101,8 @@ def halftone(period=8.0, angle=30, blur=0.0):
         np.cos(2 * np.pi / period * (a * rows + b * columns))
         for a, b in ((np.sin(turn), np.cos(turn)), (np.cos(turn), -np.sin(turn)))
     )
-    return gaussian_filter(np.where(photograph() > 128 + 45 * (first + second), 255.0, 0.0), blur)
+    tones = contrast * (photograph() - 128)
+    return gaussian_filter(np.where(tones > 45 * (first + second), 255.0, 0.0), blur)
 
 
 @pytest.mark.parametrize("blur", [0.0, 1.5])
@@ -112,6 +116,24 @@ def test_a_screen_that_carries_the_image_is_noise_about_the_points_of_its_lattic
     assert np.all(power[grid.radius > 0.125 / np.sqrt(2)] > 0) and power[0, 0] == 0
     assert max(len(part.source.parts) for part in noise.parts) > 10
     assert len(noise.shown) < len(str(noise)) / 2
+
+
+def test_a_flat_picture_has_a_screen_too(tmp_path):
+    path = save(halftone(contrast=0.35), tmp_path / "flat.png")
+    assert max(len(part.source.parts) for part in find_thin([read_image(path)], path).parts) > 10
+
+
+def test_a_screen_as_coarse_as_a_small_image_keeps_all_its_power(monkeypatch):
+    """One of its rings holds no bin."""
+    for name in ("_carries", "_are_halftones"):
+        monkeypatch.setattr(find_band, name, lambda *given: True)
+    image = (photograph()[None, :24, :28] / 127.5 - 1).astype(np.float32)
+    spectrum = texture_of([image], [image.shape[1:]])
+    lattice = Lattice(np.array([[1 / 24, 2 / 28], [-2 / 24, 1 / 28]]), 1 / np.array(image.shape[1:]))
+    parts = find_band._screen([Notch((1 / 24, 2 / 28), 0.06)], lattice, spectrum, [image])
+    (first, *_), grid = parts, spectrum.grid
+    level = np.mean(spectrum.power[first.source.mask(grid)])
+    assert sum(part.level**2 for part in parts) == pytest.approx(find_band.OVER**2 * level)
 
 
 def graph_paper():
@@ -143,6 +165,14 @@ def two_toned_tiles():
 def test_graph_paper_and_textures_are_the_image_s_own(tmp_path, clean):
     with pytest.raises(DataError, match="nothing was changed"):
         band_of(save(clean(), tmp_path / "clean.png"))
+
+
+def test_bricks_stay_beside_a_tone(data_root, tmp_path):
+    bricks = np.asarray(Image.open(data_root / "kodak" / "kodim01.png").convert("L"), float)
+    rows, columns = np.indices(bricks.shape)
+    tone = 10 * np.sin(2 * np.pi * (0.11 * rows + 0.17 * columns))
+    (part,) = band_of(save(bricks + tone, tmp_path / "bricks.png")).parts
+    assert part.center == pytest.approx((0.11, 0.17), abs=1 / 512)
 
 
 def test_a_texture_of_bricks_is_let_alone(data_root):

@@ -144,13 +144,13 @@ def test_white_noise_stays_where_no_model_restores_and_offsets_are_taken(sagd, t
             assert noise is None and np.array_equal(restored, tifffile.imread(tmp_path / "b" / "x.tif"))
 
 
-def test_what_is_found_and_what_restores_are_said_once(sagd, tmp_path):
+def test_what_is_found_is_said_once(sagd, tmp_path):
     law = 2.4e-4 * (FrequencyGrid((96, 96)).radius + 0.005) ** -2.9
     tone = gaussian_fields(1, (96, 96), law, 5)[0, 0] + 0.2 * wave((96, 96), (0.25, 0.125))
     tifffile.imwrite(tmp_path / "a.tif", tone.astype(np.float32))
     auto = ("omit", tmp_path / "a.tif", "--band", "auto", "--range", "-2:2", "--output", tmp_path / "o")
     result = sagd(*auto)
     assert result.code == 0, result.err
-    assert "found notch" in result.err and "restored by the restorer" in result.err
-    lines = [line for line in result.err.splitlines() if line.startswith(("found", "restored", "device"))]
+    lines = [line for line in result.err.splitlines() if line.startswith("found")]
+    assert any(line.startswith("found notch") for line in lines)
     assert len(lines) == len({*lines})

@@ -4,6 +4,7 @@ Lines that are alike all over an image have a floor: where the image itself has 
 blocks these are, some frequencies tell for the others; so chance does not make what is measured small.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import exp, inf, log, pi, sqrt
 
@@ -20,17 +21,17 @@ from sagd_cli.spectral.spectrum import hann_taper
 
 RING = 4.0  # bins: every other ring about DC tells which blocks have least in the others
 LOWEST = 0.12  # share of the blocks
-ACROSS = 2.0  # bins off the middle of a strip up to which it tells how much a block has
-FROM, ASIDE = 3.0, 12.0  # bins from DC, and off the middle of a strip, of what is fitted
-FARTHEST = 0.35  # cycles/pixel up to which a strip tells how much a block has
+STRIP_ASIDE = 2.0  # bins off the middle of a strip up to which it tells how much a block has
+FITTED_FROM, FITTED_ASIDE = 3.0, 12.0  # bins from DC, and off the middle of a strip, of what is fitted
+STRIP_TO = 0.35  # cycles/pixel up to which a strip tells how much a block has
 TURNS = (-8.0, 0.0, 8.0)  # degrees about the angle that was seen, from which a fit begins
 STARTED = np.arange(-4.0, 4.1, 1.0)  # degrees about these
-STARTS = ((20.0, 1.2), (20.0, 4.0), (30.0, 1.2))  # lengths and widths in pixels
+FIRST_SIZES = ((20.0, 1.2), (20.0, 4.0), (30.0, 1.2))  # lengths and widths in pixels
 STRIDES = (1.5, 0.5, 0.4, 0.7, 0.5, 0.3)  # of the search, in degrees and logarithms
 LOBE_VARIANCE = 1 / 3  # in bins, of the power of a Hann taper's main lobe, which is nearly a Gaussian
-SHORTEST, LONGEST = 1.0, 0.5  # pixels, and of a block's side, which does not tell longer ones apart
-NARROWEST, WIDEST = 0.4, 8.0  # pixels
-STEPS, STEP_DB = 8, 4.0  # of the strips that together fall off as the spectrum does
+SHORTEST_LINE, LONGEST_LINE = 1.0, 0.5  # pixels, and of a block's side, which does not tell longer ones apart
+THINNEST_LINE, BROADEST_LINE = 0.4, 8.0  # pixels
+STRIPS, STEP_DB = 8, 4.0  # of the strips that together fall off as the spectrum does
 GUARD, LEAST_END = (
     0.01,
     0.05,
@@ -53,14 +54,14 @@ class ShortLines:
     @property
     def stripe(self) -> Stripe:
         """The strip that holds nearly all of their power."""
-        return self._strip(STEPS - 0.5)
+        return self._strip(STRIPS - 0.5)
 
     @property
     def parts(self) -> list[NoisePart]:
         """Their noise: strips within strips, whose powers add up to a Gaussian along and across the strip."""
         # The power is the square of the deviation in the mean over the spectrum, which ends at 1/2.
         sides = [scipy.special.erf(pi * size) / (2 * sqrt(pi) * size) for size in (self.length, self.width)]
-        powers = self.deviation**2 / (sides[0] * sides[1]) * 10 ** (-STEP_DB / 10 * np.arange(STEPS + 1))
+        powers = self.deviation**2 / (sides[0] * sides[1]) * 10 ** (-STEP_DB / 10 * np.arange(STRIPS + 1))
         powers[-1] = 0.0
         levels = [float(f"{level:.4g}") for level in np.sqrt(-np.diff(powers))]
         return [NoisePart(Band((self._strip(k + 0.5),)), level) for k, level in enumerate(levels)]
@@ -75,8 +76,8 @@ class ShortLines:
         return Stripe(f"{round(self.angle % 180, 2):g}", float(f"{width:.3g}"), GUARD, float(f"{end:.3g}"))
 
 
-def fitted_lines(powers: Array, angle: float) -> list[ShortLines]:
-    """Return the lines near an angle that explain the blocks of images that have least at their frequencies.
+def fitted_lines(powers: Array, angle: float) -> Iterator[ShortLines]:
+    """Yield the lines near an angle that explain the blocks of images that have least at their frequencies.
 
     `powers` (blocks, side, side) are Hann-tapered power spectra, DC first. The fit is by Whittle's likelihood, beside a
     power law for the images. It is begun at several angles; what explains most comes first.
@@ -84,11 +85,9 @@ def fitted_lines(powers: Array, angle: float) -> list[ShortLines]:
     near = _Near.of(powers.shape[-1], angle)
     power = _least(powers, angle)
     fits = sorted((near.fitted(power, angle + turn) for turn in TURNS), key=lambda fit: fit[0])
-    # Once more, as what is near the right angle is known only now.
-    again = [
-        _Near.of(near.side, lines.angle).fitted(_least(powers, lines.angle), lines.angle) for _, lines in fits
-    ]
-    return [lines for _, lines in again]
+    for _, lines in fits:  # once more, as what is near the right angle is known only now
+        near = _Near.of(near.side, lines.angle)
+        yield near.fitted(_least(powers, lines.angle), lines.angle)[1]
 
 
 def is_worth_it(powers: Array, lines: ShortLines) -> bool:
@@ -120,10 +119,10 @@ class _Near:
     def of(cls, side: int, angle: float) -> "_Near":
         f_y, f_x = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij")
         radius, (along, _) = np.hypot(f_y, f_x), _turned(f_y, f_x, angle)
-        mask = (np.abs(along) < ASIDE / side) & (radius > FROM / side) & (radius < 0.5)
+        mask = (np.abs(along) < FITTED_ASIDE / side) & (radius > FITTED_FROM / side) & (radius < 0.5)
         mask &= np.arange(side) <= side // 2
         design = np.stack([np.ones(mask.sum()), np.log(radius[mask] + OFFSET)], axis=1)
-        return cls(side, mask, f_y[mask], f_x[mask], np.abs(along[mask]) > 2 * ACROSS / side, design)
+        return cls(side, mask, f_y[mask], f_x[mask], np.abs(along[mask]) > 2 * STRIP_ASIDE / side, design)
 
     @property
     def taper(self) -> float:
@@ -146,11 +145,11 @@ class _Near:
         """Return how badly lines at about an angle explain the power (side, side) of blocks, and these lines."""
         power = power[self.mask]
         law = self.law(power)
-        most = np.log([LONGEST * self.side, WIDEST])
+        most = np.log([LONGEST_LINE * self.side, BROADEST_LINE])
 
         def misfit(shape: Array) -> float:
             turn, length, width, level, *image = shape
-            if not (log(SHORTEST) <= length <= most[0] and log(NARROWEST) <= width <= most[1]):
+            if not (log(SHORTEST_LINE) <= length <= most[0] and log(THINNEST_LINE) <= width <= most[1]):
                 return inf
             lines = exp(level) * self.expected(turn, exp(length), exp(width))
             expected = lines + np.exp(self.design @ image)
@@ -159,7 +158,7 @@ class _Near:
         above = power - np.exp(self.design @ law)
         starts = []
         for turn in angle + STARTED:
-            for length, width in STARTS:
+            for length, width in FIRST_SIZES:
                 unit = self.expected(turn, length, width)
                 level = log(max(float(unit @ above) / float(unit @ unit), TINY))
                 starts.append(np.array([turn, log(length), log(width), level, *law]))
@@ -183,7 +182,7 @@ def _least(powers: Array, angle: float) -> Array:
     side = powers.shape[-1]
     f_y, f_x = np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)
     radius, (along, _) = np.hypot(f_y, f_x), _turned(f_y, f_x, angle)
-    strip = (np.abs(along) <= ACROSS / side) & (radius > FROM / side) & (radius < FARTHEST)
+    strip = (np.abs(along) <= STRIP_ASIDE / side) & (radius > FITTED_FROM / side) & (radius < STRIP_TO)
     rings = ring_numbers(radius * side)
     least = np.empty((side, side))
     for own, other in ((rings, 1 - rings), (1 - rings, rings)):

@@ -27,10 +27,10 @@ RIDGE_DB = 6.0  # of the median over the blocks
 EVEN = 0.4  # share of the median that nine tenths of the blocks have; houses and fences reach 0.3, damage 0.45 to 0.7
 APART = 25.0  # degrees between two directions, which a block tells apart
 FLOOR_LENGTH = (5.0, 15.0)  # bins from DC
-FEW, LEAST, LOW = 0.06, 0.12, 0.25  # shares of the blocks
-FLOOR_DB = 7.0  # of those that have least; 309 clean photographs reach 5, damage has 8 and more
-FAINTEST = 0.5 / 127.5  # a standard deviation that nobody sees
-FALLEN_DB = 3.0  # from LOW of them to FEW: what is in a part of an image alone falls on
+FLOOR_SHARES = (0.06, 0.12, 0.25)  # of the blocks
+FLOOR_RIDGE_DB = 7.0  # of those that have least; 309 clean photographs reach 5, damage has 8 and more
+FAINTEST_LINES = 0.5 / 127.5  # a standard deviation that nobody sees
+FALLEN_DB = 3.0  # from the largest share to the least: what is in a part of an image alone falls on
 
 
 def find_short_lines(signals: Signals) -> list[ShortLines]:
@@ -43,24 +43,29 @@ def find_short_lines(signals: Signals) -> list[ShortLines]:
     if largest is None:
         return []
     blocks = cache(lambda side: _plain_and_for_light(signals, places[side], side))
-    even = [
-        (kind, angle)
-        for side in BLOCK_SIDES
-        if len(places[side]) >= FEWEST_EVEN
-        for kind, powers in enumerate(blocks(side))
-        if len(powers) >= FEWEST_EVEN
-        for length in LENGTHS
-        for angle in _even_ridges(powers, length)
-    ]
-    found = [fitted_lines(blocks(largest)[kind], angle)[:1] for kind, angle in even]
-    powers = blocks(largest)[0]
-    for angle in _floors(blocks(BLOCK_SIDES[0])[0]):
-        found.append([lines for lines in fitted_lines(powers, angle) if is_worth_it(powers, lines)][:1])
-    certain: list[ShortLines] = []
-    for lines in (lines for some in found for lines in some if lines.deviation > FAINTEST):
-        if not any(are_parallel(lines.stripe, other.stripe) for other in certain):
-            certain.append(lines)
-    return certain
+
+    def candidates() -> Iterator[tuple[float, Array, bool]]:
+        """Yield angles that are seen, the blocks that tell of lines at each, and whether these are even."""
+        for side in BLOCK_SIDES:
+            for kind, powers in enumerate(blocks(side) if len(places[side]) >= FEWEST_EVEN else ()):
+                for length in LENGTHS if len(powers) >= FEWEST_EVEN else ():
+                    for angle in _even_ridges(powers, length):
+                        yield angle, blocks(largest)[kind], True
+        for angle in _floors(blocks(BLOCK_SIDES[0])[0]):
+            yield angle, blocks(largest)[0], False
+
+    found: list[ShortLines] = []
+
+    def is_new(angle: float) -> bool:
+        return all(_turn(angle, known.angle) > APART for known in found)
+
+    for angle, powers, is_even in candidates():
+        if is_new(angle):
+            fits = (lines for lines in fitted_lines(powers, angle) if is_even or is_worth_it(powers, lines))
+            lines = next(fits, None)
+            if lines and lines.deviation > FAINTEST_LINES and is_new(lines.angle):
+                found.append(lines)
+    return found
 
 
 def are_parallel(first: Stripe, second: Stripe) -> bool:
@@ -160,7 +165,7 @@ def _floors(powers: Array) -> Iterator[float]:
     for ring in (0, 1):
         amount = np.log(middle[..., rings != ring]).mean(axis=-1)
         own = [part[..., rings == ring] for part in (middle, beside)]
-        for k, share in enumerate((FEW, LEAST, LOW)):
+        for k, share in enumerate(FLOOR_SHARES):
             least = least_of(amount, share)[..., None]
             levels[k][..., rings == ring] = [np.take_along_axis(part, least, 0).mean(axis=0) for part in own]
     floors, (few, _, low) = 10 * np.log10(levels[:, 0] / levels[:, 1]).mean(axis=-1), levels[:, 0]
@@ -168,7 +173,7 @@ def _floors(powers: Array) -> Iterator[float]:
     ridge = np.where(fallen < FALLEN_DB, np.minimum(floors[0], floors[1]), 0.0)
     seen: list[float] = []
     for place in np.argsort(-ridge):
-        if ridge[place] < FLOOR_DB:
+        if ridge[place] < FLOOR_RIDGE_DB:
             return
         if all(_turn(angles[place], angle) > APART for angle in seen):
             seen.append(float(angles[place]))

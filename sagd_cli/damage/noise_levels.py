@@ -18,7 +18,7 @@ from sagd_cli.damage.groups import TOUCHED, Groups
 from sagd_cli.damage.likelihood import FEWEST_OUTSIDE, strength_from_power_law
 from sagd_cli.damage.lines import WIDEST_LINE, line_strength
 from sagd_cli.damage.patches import patch_variances
-from sagd_cli.damage.strength import ITERATIONS, NORMAL_95, TINY, Strength
+from sagd_cli.damage.strength import ITERATIONS, NONE, NORMAL_95, TINY, Strength
 from sagd_cli.damage.texture import texture_of
 from sagd_cli.damage.thin import kind_strengths
 from sagd_cli.errors import DataError
@@ -34,7 +34,6 @@ PRIOR = np.square((SLOPES - SLOPE) / SLOPE_DEVIATION)  # twice its logarithm, ne
 MOST_OF_LINE = 0.5  # share of an axis that offsets of rows or columns fill, but for its lowest frequencies
 PATCH_GRID = FrequencyGrid((256, 256))  # frequencies fine enough for the covariance of patches
 CHANCE = 3.0  # standard errors by which the smallest of some variances may be too small
-NONE = Strength(0.0, 0.0, 0.0)
 
 
 def noise_levels(signals: Signals, units: UnitPowers) -> list[Strength]:
@@ -71,9 +70,8 @@ def _of_few(signals: Signals, powers: Array, grid: FrequencyGrid) -> list[Streng
     """Return the strength of kinds of noise in few frequencies, against those around or beside them."""
     spectrum = texture_of(signals, [signal.shape[1:] for signal in signals])
     seen = [crop_spectrum(power, grid, spectrum.grid) for power in powers]
-    names = ["the noise"] * len(seen)
     try:
-        found = kind_strengths(spectrum.power, spectrum.fields, spectrum.grid, seen, names)
+        found = kind_strengths(spectrum.power, spectrum.fields, spectrum.grid, seen)
     except DataError:
         found = [NONE] * len(seen)
     return [_of_line(signals, power, grid) or strength for power, strength in zip(powers, found, strict=True)]

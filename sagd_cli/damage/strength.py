@@ -62,6 +62,9 @@ class Strength:
         return self.low > self.value / 2
 
 
+NONE = Strength(0.0, 0.0, 0.0)
+
+
 def variance_interval(variance: float, constant: float, linear: float, square: float) -> tuple[float, float]:
     """Return the ends of all v >= 0 for which (variance - v)^2 <= constant + linear v + square v^2.
 

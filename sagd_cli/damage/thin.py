@@ -8,7 +8,15 @@ import scipy
 from numpy.typing import NDArray
 
 from sagd_cli.damage.groups import TOUCHED
-from sagd_cli.damage.strength import ITERATIONS, NORMAL_95, TINY, Strength, nothing_to_omit, variance_interval
+from sagd_cli.damage.strength import (
+    ITERATIONS,
+    NONE,
+    NORMAL_95,
+    TINY,
+    Strength,
+    nothing_to_omit,
+    variance_interval,
+)
 from sagd_cli.damage.texture import texture
 from sagd_cli.data.images import Image
 from sagd_cli.errors import DataError
@@ -34,23 +42,27 @@ def part_strengths(power: Array, count: int, grid: FrequencyGrid, band: Band) ->
 
 
 def kind_strengths(
-    power: Array, count: int, grid: FrequencyGrid, units: Sequence[Array], names: Sequence[str]
+    power: Array, count: int, grid: FrequencyGrid, units: Sequence[Array], names: Sequence[str] | None = None
 ) -> list[Strength]:
     """Return the strength of each of several kinds of noise in few bins: `part_strengths` of any spectra.
 
     `units` are the power spectra of the kinds at strength 1, as `power` shows them; `names` name them in errors.
+    Without names, a kind that too few frequencies are around has the strength 0.
     """
     if not np.any(power > TINY):
         raise DataError("the images are constant: nothing can be told about noise in them")
     touched = np.any([unit > TOUCHED * unit.max() for unit in units], axis=0)
     taken = _near(touched, grid, LOBE) | (grid.radius <= (LOBE + 0.5) / min(grid.shape))
     found = []
-    for unit, name in zip(units, names, strict=True):
+    for k, unit in enumerate(units):
         inside = (unit > BULK * unit.max()) & (grid.radius > 0)
         around = _near(inside, grid, REACH[grid.ndim]) & ~taken
         if np.count_nonzero(around) < FEWEST_AROUND:
+            if names is None:
+                found.append(NONE)
+                continue
             raise DataError(
-                f"too few frequencies are around {name} to tell its noise from the images",
+                f"too few frequencies are around {names[k]} to tell its noise from the images",
                 "Give the strength with --strength.",
             )
         found.append(_kind_strength(power, count, grid, np.where(inside, unit, 0.0), around))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.fields import Signals
 from sagd_cli.damage.strength import TINY
-from sagd_cli.damage.texture import texture, texture_of
+from sagd_cli.damage.texture import texture
 from sagd_cli.data.images import Image
 from sagd_cli.detection.find_noise import find_offsets, is_drawn, is_steady, stands_out
 from sagd_cli.detection.short_lines import are_parallel, find_short_lines
@@ -43,9 +43,9 @@ HELD = 0.9  # share of a tone's power that its disc has to hold
 def find_thin(images: Sequence[Image], path: Path) -> NoiseSpectrum:
     """Return the noise that `--band auto` stands for: offsets of rows or columns, other lines, peaks and screens.
 
-    The disc of a peak grows to what is there where its tone drifts. Offsets and screens come with their levels; those
-    of the others are unknown. `path` is where the images are from. Raises DataError when nothing is found, and when
-    the images are constant.
+    The disc of a peak grows to what is there where its tone drifts. Offsets, screens and short lines come with their
+    levels; those of the others are unknown. `path` is where the images are from. Raises DataError when nothing is
+    found, and when the images are constant.
     """
     spectrum = texture(images)
     if not spectrum.power.any():
@@ -59,13 +59,15 @@ def find_thin(images: Sequence[Image], path: Path) -> NoiseSpectrum:
     if is_pattern:
         peaks = [part for part in peaks if isinstance(part, Stripe)]
     if not found:
-        lines = [piece for pieces in find_short_lines(signals, spectrum) for piece in pieces]
+        lines = find_short_lines(signals)
         tones = [part for part in isolated if lines and is_steady(signals, part.center)]
         if tones:  # one would pass for a strip at its angle
-            rest = [_without(signal, tones) for signal in signals]
-            again = find_short_lines(rest, texture_of(rest, [signal.shape[1:] for signal in rest]))
-            lines = [p for pieces in again for p in pieces if any(are_parallel(p, line) for line in lines)]
-        found = [NoisePart(Band((part,))) for part in [*lines, *_others(peaks, lines, spectrum.grid)]]
+            again = find_short_lines([_without(signal, tones) for signal in signals])
+            seen = [line.stripe for line in lines]
+            lines = [line for line in again if any(are_parallel(line.stripe, stripe) for stripe in seen)]
+        others = _others(peaks, [line.stripe for line in lines], spectrum.grid)
+        found = [part for line in lines for part in line.parts]
+        found += [NoisePart(Band((part,))) for part in others]
         found = [part for part in found if not _is_parallel_to(part, [stripe for stripe, _ in offsets])]
     known = [NoisePart(Band((stripe,)), strength.cautious) for stripe, strength in offsets]
     if is_pattern and not (known or found):

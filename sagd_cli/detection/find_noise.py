@@ -11,8 +11,8 @@ from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.fields import Signals
 from sagd_cli.damage.lines import without_line_noise
-from sagd_cli.damage.noise_levels import NONE, floor_levels
-from sagd_cli.damage.strength import TINY, Strength
+from sagd_cli.damage.noise_levels import floor_levels
+from sagd_cli.damage.strength import NONE, TINY, Strength
 from sagd_cli.damage.thin import kind_strengths
 from sagd_cli.detection.find_lines import find_line
 from sagd_cli.detection.rings import find_rings

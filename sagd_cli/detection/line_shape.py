@@ -32,10 +32,7 @@ LOBE_VARIANCE = 1 / 3  # in bins, of the power of a Hann taper's main lobe, whic
 SHORTEST_LINE, LONGEST_LINE = 1.0, 0.5  # pixels, and of a block's side, which does not tell longer ones apart
 THINNEST_LINE, BROADEST_LINE = 0.4, 8.0  # pixels
 STRIPS, STEP_DB = 8, 4.0  # of the strips that together fall off as the spectrum does
-GUARD, LEAST_END = (
-    0.01,
-    0.05,
-)  # rho: a strip that begins at DC would be whole lines, and small images have few bins
+GUARD, LEAST_END = 0.01, 0.05  # rho: a strip from DC on would be whole lines, and small images have few bins
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,8 @@ class _Near:
 
     def law(self, power: Array) -> Array:
         """Return the coefficients of the power law of what is beside the strip."""
-        return np.linalg.lstsq(self.design[self.beside], np.log(power[self.beside]), rcond=None)[0]
+        found: Array = np.linalg.lstsq(self.design[self.beside], np.log(power[self.beside]), rcond=None)[0]
+        return found
 
     def expected(self, angle: float, length: float, width: float) -> Array:
         """Return the power of lines of variance 1 in tapered blocks, but for that of the taper."""
@@ -180,7 +178,8 @@ def _turned(f_y: Array, f_x: Array, angle: float) -> tuple[Array, Array]:
 def _least(powers: Array, angle: float) -> Array:
     """Return the mean power of the blocks that have least in the strip of lines at an angle."""
     side = powers.shape[-1]
-    f_y, f_x = np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)
+    f_x: Array = np.fft.fftfreq(side).astype(np.float64)
+    f_y = f_x[:, None]
     radius, (along, _) = np.hypot(f_y, f_x), _turned(f_y, f_x, angle)
     strip = (np.abs(along) <= STRIP_ASIDE / side) & (radius > FITTED_FROM / side) & (radius < STRIP_TO)
     rings = ring_numbers(radius * side)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.synthetic import gaussian_fields
 
-from sagd_cli.damage.thin import part_strengths
+from sagd_cli.damage.thin import kind_strengths, part_strengths
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -42,3 +42,12 @@ def test_constant_images_and_bands_without_surroundings_are_said_to_be_so():
         part_strengths(np.zeros(GRID.half_shape), 1, GRID, BAND)
     with pytest.raises(DataError, match="too few frequencies"):
         part_strengths(np.ones(GRID.half_shape), 1, GRID, Band.parse("0:1"))
+
+
+def test_a_kind_that_nothing_is_around_does_not_hide_the_others():
+    tone, wide = (Band.parse(text).mask(GRID).astype(float) for text in ("notch:0.125,0.3125,0.03", "0:0.2"))
+    inner = np.where(GRID.rho < 0.05, wide, 0.0)
+    power = power_spectrum(gaussian_fields(1, GRID.shape, LAW + 4 * tone, 3), GRID, hann=True)
+    found = kind_strengths(power, 1, GRID, [wide, inner, tone])
+    assert found[1].value == 0
+    assert found[2].certain and found[2].value == pytest.approx(2, rel=0.3)

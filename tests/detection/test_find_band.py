@@ -5,10 +5,12 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
+from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.texture import texture_of
 from sagd_cli.data.images import read_image
 from sagd_cli.detection import find_band
 from sagd_cli.detection.find_band import find_thin
+from sagd_cli.detection.line_shape import ShortLines
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Notch, Stripe
 from sagd_cli.spectral.grid import FrequencyGrid
@@ -51,6 +53,23 @@ def test_one_strong_tone_is_no_strip_of_lines(tmp_path, amplitude):
     field = photograph(shape=(448, 512)) / 2 + 64
     (part,) = band_of(save(field + tone, tmp_path / "tone.png")).parts
     assert isinstance(part, Notch) and part.center == pytest.approx((0.09, 0.17), abs=1 / 448)
+
+
+def test_short_lines_come_with_their_levels_and_a_tone_beside_them_without(tmp_path):
+    shape = (448, 512)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    power = NoiseSpectrum(tuple(ShortLines(30.0, 17.0, 1.3, 12.0).parts)).power(FrequencyGrid(shape))
+    white = np.fft.rfft2(np.random.default_rng(2).standard_normal(shape))
+    lines = np.fft.irfft2(white * np.sqrt(power), s=shape)
+    tone = 10 * np.sin(2 * np.pi * (0.19 * rows + 0.27 * columns))
+    path = save(photograph(shape=shape) / 2 + 64 + lines + tone, tmp_path / "both.png")
+    noise = find_thin([read_image(path)], path)
+    strips = [part for part in noise.parts if isinstance(part.source.parts[0], Stripe)]
+    (notch,) = [part for part in noise.parts if part not in strips]
+    assert notch.level is None
+    grid = FrequencyGrid(shape)
+    variance = grid.mean(NoiseSpectrum(tuple(strips)).power(grid))
+    assert np.sqrt(variance) == pytest.approx(12 / 127.5, rel=0.3)
 
 
 def test_nothing_found_is_said(tmp_path):

@@ -128,8 +128,8 @@ class _Near:
 
     def law(self, power: Array) -> Array:
         """Return the coefficients of the power law of what is beside the strip."""
-        found: Array = np.linalg.lstsq(self.design[self.beside], np.log(power[self.beside]), rcond=None)[0]
-        return found
+        found = np.linalg.lstsq(self.design[self.beside], np.log(power[self.beside]), rcond=None)[0]
+        return found.astype(np.float64)
 
     def expected(self, angle: float, length: float, width: float) -> Array:
         """Return the power of lines of variance 1 in tapered blocks, but for that of the taper."""

@@ -1,5 +1,6 @@
 """Values that stand for missing data: found, filled from what lies around them, and put back. Imports no torch."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,17 +42,18 @@ class Missing:
         return f"{what} at {self.values.size} of its values"
 
 
-def split_missing(pixels: np.ndarray, stated: float | None = None) -> tuple[np.ndarray, Missing | None]:
+def split_missing(pixels: np.ndarray, stated: Collection[float] = ()) -> tuple[np.ndarray, Missing | None]:
     """Return `pixels` (C, H, W) with what is missing filled, and what was missing there, None where nothing is.
 
-    Missing are NaN and infinity, and the value `stated` for it. Among floats also what is beyond all physics, and their
-    ends where these are one of NO_DATA, or of several pixels and far from the others. Filled is by reflection at the
-    edge of what is there, and with 0 where a channel is missing as a whole. Raises DataError where most values are
+    Missing are NaN and infinity, and the values `stated` for it. Among floats also what is beyond all physics, and
+    their ends where these are one of NO_DATA, or of several pixels and far from the others. Filled is by reflection at
+    the edge of what is there, and with 0 where a channel is missing as a whole. Raises DataError where most values are
     beyond all physics and differ.
     """
     where = _never_measured(pixels) if pixels.dtype.kind == "f" else np.zeros(pixels.shape, bool)
-    if stated is not None and (pixels.dtype.kind == "f" or _is_of(stated, pixels.dtype)):
-        where |= pixels == pixels.dtype.type(stated)
+    for one in stated:
+        if pixels.dtype.kind == "f" or _is_of(one, pixels.dtype):
+            where |= pixels == pixels.dtype.type(one)
     value = _missing_value(pixels[~where])
     while value is not None:
         where |= pixels == pixels.dtype.type(value)

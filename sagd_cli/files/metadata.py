@@ -62,13 +62,13 @@ class Metadata:
     has_copies: bool = False
 
     @property
-    def no_data(self) -> float | None:
-        """The value that stands for missing data, as GDAL writes it; None where none is stated."""
+    def no_data(self) -> tuple[float, ...]:
+        """The values that stand for missing data, as GDAL writes them."""
         text = next((tag.value for tag in self.tags if tag.code == _NO_DATA), b"")
         try:
-            return float(text.rstrip(b"\0"))
+            return tuple(map(float, text.rstrip(b"\0").split()))
         except ValueError:
-            return None
+            return ()
 
     def in_other_units(self) -> "Metadata":
         """Return what still holds for values in other units: not that for missing data, and no statistics."""

@@ -1,7 +1,4 @@
-"""Zarr stores, plane by plane: the planes of one array are read and replaced, and all else in the store stays as it is.
-
-The array is the store's own, or that of full size in an image of OME-Zarr (its `multiscales`).
-"""
+"""Zarr stores, plane by plane: planes of one array are read and replaced, and all else in the store stays as it is."""
 
 import math
 import os
@@ -12,18 +9,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from sagd_cli.errors import DataError
-from sagd_cli.files.layout import FORMS_KEPT, IMAGE_TYPES, STORE_MARKS, check_size
-from sagd_cli.files.metadata import Metadata
+from sagd_cli.files.layout import FORMS_KEPT, STORE_MARKS, check_size
+from sagd_cli.files.metadata import Metadata, Tag
+from sagd_cli.files.zarr_array import check_array, image_array, no_data_of, scales_of, zarr_package
 
 _DOCUMENTS = (*STORE_MARKS, ".zattrs")  # the files of an array that are not its chunks
 _LARGEST_CHUNK = 2**30  # bytes
-_BYTES_AHEAD = 2**27  # of planes that lie in the same chunks as one that is read
-_MOST_COLOURS = 4
+_BYTES_AHEAD = 2**27  # of planes that lie in the same chunk as one that is read, at most
+_NO_DATA, _TEXT = 42113, 2
+
+_State = tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class ZarrForm:
     """How the `array` of the store at `path` is stored: planes (H, W) over its last two axes.
 
     `chunks` are read as a whole, and `units` written: these are the shards, if there are any. The multiscales of the
-    group `image` name the array, and also the smaller copies `levels` of it; it is None where no group does.
+    group `image` name the array, and also the smaller copies `levels` of it; it is None where no group does. `no_data`
+    are the values that stand for missing data, and `state` is that of the array's own documents.
     """
 
     path: Path
@@ -41,6 +42,8 @@ class ZarrForm:
     units: tuple[int, ...]
     image: str | None
     levels: tuple[str, ...]
+    no_data: tuple[float, ...]
+    state: _State
     format: ClassVar[str] = "Zarr"
     is_folder: ClassVar[bool] = True
     ends: ClassVar[None] = None
@@ -58,7 +61,10 @@ class ZarrForm:
     def decode(self, number: int) -> tuple[np.ndarray, Metadata]:
         """Return the samples (H, W, 1) of a plane."""
         plane = _planes_of(self).plane(number)
-        return plane[..., None].copy(), Metadata(has_copies=bool(self.levels))  # a view would keep all planes
+        text = " ".join(f"{value:.17g}" for value in self.no_data)
+        tags = (Tag(_NO_DATA, _TEXT, f"{text}\0".encode()),) if text else ()
+        metadata = Metadata(tags=tags, has_copies=bool(self.levels))
+        return plane[..., None].copy(), metadata  # a view would keep all planes
 
     def writer(self, path: Path, image_bytes: int) -> "ZarrWriter":
         """Return what writes the planes, into a copy of the store in the empty folder `path`."""
@@ -67,8 +73,9 @@ class ZarrForm:
 
 def zarr_form(path: Path) -> ZarrForm:
     """Return the form of a Zarr store; raise DataError on one that holds no one image, and without the package zarr."""
-    status = next((path / mark).stat() for mark in STORE_MARKS if (path / mark).is_file())
-    return _read_form(path, status.st_ino, status.st_size, status.st_mtime_ns)
+    form = _read_form(path, _state_of(path))
+    state = _state_of(path / form.array)
+    return form if form.state == state else _read_form(path, _state_of(path), state)
 
 
 def decode_zarr(path: Path) -> np.ndarray:
@@ -77,77 +84,35 @@ def decode_zarr(path: Path) -> np.ndarray:
     raise DataError(f"holds {form.count} planes", "Save each plane to a file of its own.")
 
 
+def _state_of(folder: Path) -> _State:
+    """Return file, size and time of change of the documents of a group or an array."""
+    found = [(folder / name).stat() for name in _DOCUMENTS if (folder / name).is_file()]
+    return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
+
+
 @lru_cache(maxsize=FORMS_KEPT)
-def _read_form(path: Path, *_: int) -> ZarrForm:
+def _read_form(path: Path, *_: _State) -> ZarrForm:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        node, image, paths, axes = _found(_zarr().open(path, mode="r"))
+        node, image, paths, axes = image_array(zarr_package().open(path, mode="r"))
         units, dtype = node.shards or node.chunks, node.dtype
-        _check(node, [str(axis).lower() for axis in axes])
+        check_array(node, [str(axis).lower() for axis in axes])
         check_size(math.prod(node.shape[-2:]))
         check_size(math.prod(node.shape[:-2]))
         if math.prod(units) * dtype.itemsize > _LARGEST_CHUNK:
             raise DataError(
                 "has chunks of more than 1 GiB, the most that is read", "Save it in smaller ones."
             )
-    return ZarrForm(path, node.path, node.shape, node.chunks, units, image, paths)
-
-
-def _found(node: Any) -> tuple[Any, str | None, tuple[str, ...], list[Any]]:
-    """Return the array of the image in a group, the group that names it, its smaller copies, and the names of axes.
-
-    A group of one member stands for it; this member is not the text of OME beside the images of a file.
-    """
-    if hasattr(node, "chunks"):
-        names = getattr(node.metadata, "dimension_names", None) or node.attrs.get("_ARRAY_DIMENSIONS")
-        return node, None, (), [*(names or ())]
-    scales = _scales(node)
-    if not scales:
-        members = sorted(key for key in node if key != "OME")
-        if len(members) == 1:
-            return _found(node[members[0]])
-        named = ", ".join(members[:3]) + (", ..." if len(members) > 3 else "")
-        raise DataError(
-            f"is a Zarr group of {len(members)} members, and does not say which is its image",
-            f"Name one of them, as STORE/MEMBER, and --output: {named}." if members else "",
-        )
-    first, *others = ([level["path"] for level in one["datasets"]] for one in scales)
-    kept = {first[0], *(path for paths in others for path in paths)}
-    levels = tuple(f"{node.path}/{path}".strip("/") for path in first if path not in kept)
-    names = [axis["name"] if isinstance(axis, dict) else axis for axis in scales[0].get("axes", ())]
-    return node[first[0]], node.path, levels, names
-
-
-def _scales(group: Any) -> list[Any]:
-    """Return the multiscales of a group: those of OME-Zarr from 0.5 on, or of before."""
-    found: list[Any] = group.attrs.get("ome", group.attrs).get("multiscales", [])
-    return found
-
-
-def _check(node: Any, axes: list[str]) -> None:
-    """Raise DataError unless the array holds planes of numbers that images have."""
-    if node.ndim < 2:
-        raise DataError("holds no image, but an array of one axis at most")
-    if node.dtype.name not in IMAGE_TYPES:
-        raise DataError(
-            f"holds values of the type {node.dtype}",
-            "Save them as integers of 8, 16 or 32 bits or floats of 16, 32 or 64.",
-        )
-    has_names = {"y", "x"} <= {*axes}
-    if has_names and axes[-2:] != ["y", "x"]:
-        raise DataError(f"has the axes {', '.join(axes)}", "Save it with y and x as the last two.")
-    if not has_names and node.ndim > 2 and node.shape[-1] <= _MOST_COLOURS < node.shape[-2]:
-        raise DataError(
-            f"has {node.shape[-1]} values on its last axis, which seem to be colours",
-            "Save it with them on the first axis: planes lie on the last two.",
-        )
+        no_data = no_data_of(node, path / node.path)
+        state = _state_of(path / node.path)
+    return ZarrForm(path, node.path, node.shape, node.chunks, units, image, paths, no_data, state)
 
 
 class _Planes:
     """Reads the planes of a form; those that lie in the same chunks are kept until they are asked for, once each."""
 
     def __init__(self, form: ZarrForm) -> None:
-        self._form, self._array = form, _zarr().open_array(form.path, path=form.array, mode="r")
+        self._form, self._array = form, zarr_package().open_array(form.path, path=form.array, mode="r")
         self._ahead: dict[int, np.ndarray] = {}
 
     def plane(self, number: int) -> np.ndarray:
@@ -162,10 +127,9 @@ class _Planes:
             return {number: self._array[:].astype(kind.newbyteorder("="), copy=False)}
         *outer, at = (int(index) for index in np.unravel_index(number, shape[:-2]))
         depth = self._form.chunks[-3]
-        if depth * self._form.values * kind.itemsize > _BYTES_AHEAD:
-            first, end = at, at + 1
-        else:
-            first, end = at - at % depth, at - at % depth + depth
+        most, start = max(1, _BYTES_AHEAD // (self._form.values * kind.itemsize)), at - at % depth
+        first = at - (at - start) % most
+        end = min(first + most, start + depth)
         planes = self._array[(*outer, slice(first, end))].astype(kind.newbyteorder("="), copy=False)
         return {number - at + first + k: plane for k, plane in enumerate(planes)}
 
@@ -189,7 +153,7 @@ class ZarrWriter:
             for name in (name for name in files if here != array or name in _DOCUMENTS):
                 shutil.copyfile(here / name, target / name)
         self._path, self._form = path, form
-        self._array = _zarr().open_array(path, path=form.array, mode="r+")
+        self._array = zarr_package().open_array(path, path=form.array, mode="r+")
         self._parts, self._waiting = _parts(form), 0
         self._selection, self._shape = next(self._parts)
         self._file = TemporaryFile(dir=path.parent)  # noqa: SIM115
@@ -213,7 +177,7 @@ class ZarrWriter:
         self._file.close()
         if self._form.image is None or not self._form.levels:
             return
-        zarr, image = _zarr(), self._form.image
+        zarr, image = zarr_package(), self._form.image
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             groups = {path: zarr.open_group(self._path, path=path, mode="r") for path in ("", image)}
@@ -221,7 +185,7 @@ class ZarrWriter:
                 path for path, group in groups.items() if group.metadata.consolidated_metadata is not None
             ]
             group = zarr.open_group(self._path, path=image, mode="r+", use_consolidated=False)
-            first, *others = _scales(group)
+            first, *others = scales_of(group)
             found = {"multiscales": [{**first, "datasets": first["datasets"][:1]}, *others]}
             group.attrs.update({"ome": group.attrs["ome"] | found} if "ome" in group.attrs else found)
             for path in consolidated:
@@ -243,14 +207,3 @@ def _parts(form: ZarrForm) -> Iterator[tuple[tuple[int | slice, ...], tuple[int,
         for at in range(0, lead[deep], form.units[deep]):
             end = min(at + form.units[deep], lead[deep])
             yield (*place, slice(at, end)), (end - at, *lead[deep + 1 :], *plane)
-
-
-def _zarr() -> Any:
-    """Return the package zarr."""
-    try:
-        import zarr
-    except ImportError:
-        raise DataError(
-            "is a Zarr store, and the package zarr is not installed", "Install it: pip install 'sagd[zarr]'"
-        ) from None
-    return zarr

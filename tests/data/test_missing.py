@@ -43,12 +43,12 @@ def test_what_a_file_states_is_missing_however_near_the_others():
     for kind, stated in (("float32", 101.0), ("int16", 100.0), ("uint8", 0.0), ("uint16", 65535.0)):
         pixels = IMAGE.astype(kind)
         pixels[0, 5, 5:8] = stated
-        filled, missing = split_missing(pixels, stated)
+        filled, missing = split_missing(pixels, (-1.0, stated))
         np.testing.assert_array_equal(missing.where, pixels == stated)
         assert filled.dtype == kind and missing.where[0, 5, 5:8].all()
         np.testing.assert_array_equal(missing.put_back(filled), pixels)
     for no_value_of_the_type in (-1.0, 0.5, 256.0, np.nan, np.inf):
-        assert split_missing(IMAGE.astype(np.uint8), no_value_of_the_type)[1] is None
+        assert split_missing(IMAGE.astype(np.uint8), [no_value_of_the_type])[1] is None
     whole = IMAGE.astype(np.int16)
     whole[0, 5, 5:8] = -1000
     assert split_missing(whole)[1] is None

@@ -252,6 +252,24 @@ def test_a_command_that_was_killed_goes_on(sagd, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "expected", "o"]
 
 
+def test_planes_are_read_as_many_at_a_time_as_memory_allows(tmp_path, monkeypatch):
+    make(tmp_path / "a.zarr", chunks=(1, 4, 10, 12))
+    read, get = [], zarr.Array.__getitem__
+    monkeypatch.setattr(zarr.Array, "__getitem__", lambda self, at: read.append(at[1:]) or get(self, at))
+    monkeypatch.setattr("sagd_cli.files.zarr._BYTES_AHEAD", 3 * 10 * 12 * 2)
+    for place, plane in zip(images_in(tmp_path / "a.zarr"), PIXELS.reshape(-1, 10, 12), strict=True):
+        np.testing.assert_array_equal(read_image(*place).pixels[0], plane)
+    assert read == 2 * [(slice(0, 3),), (slice(3, 4),), (slice(4, 7),)]
+
+
+@pytest.mark.parametrize("name", ["", "c/0"])
+def test_a_store_that_was_written_anew_is_read_anew(tmp_path, name):
+    path = tmp_path / "a.zarr"
+    for number, pixels in enumerate((PIXELS[0], PIXELS[1], PIXELS[1, :, :8])):
+        make(path, name, pixels, overwrite=True)
+        np.testing.assert_array_equal(read_image(path, number).pixels[0], pixels[number])
+
+
 def members(path, *names):
     for name in names:
         make(path, name=name, pixels=PIXELS[0])

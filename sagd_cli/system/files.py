@@ -13,6 +13,7 @@ from typing import Any
 from sagd_cli.errors import DataError, SagdError, UsageError
 
 _TEMPORARY = ".sagd-"
+_OLD = f"{_TEMPORARY}old-"  # before the name of a folder, or of a link to one, while it is replaced
 
 
 def has_suffix(path: Path | str, *suffixes: str) -> bool:
@@ -96,21 +97,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path` to fill; it replaces `path` when the block ends without error.
 
-    All else is as with `atomic_path`.
+    All else is as with `atomic_path`. A link at `path` is replaced, and what it leads to stays.
     """
     temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent))
-    handle, old = os.open(temporary, os.O_RDONLY), temporary.with_name(f"{temporary.name}-old")
+    handle, old = os.open(temporary, os.O_RDONLY), path.with_name(f"{_OLD}{path.name}")
     with suppress(OSError):  # not on every disk
         fcntl.flock(handle, fcntl.LOCK_EX)
     try:
         yield temporary
         os.sync()  # there may be a great many files in it
         temporary.chmod(0o777 & ~_umask())
-        if path.exists():
+        if os.path.lexists(path):
+            _remove(old)
             path.rename(old)
         temporary.rename(path)
-        _remove(old)
     finally:
+        _settle(old)
         _remove(temporary)
         os.close(handle)
 
@@ -122,17 +124,32 @@ def _umask() -> int:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir():
+    """Remove a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
+def _settle(old: Path) -> None:
+    """Remove `old`, if it is there, where another has its name; else give it its name back."""
+    path = old.with_name(old.name.removeprefix(_OLD))
+    if os.path.lexists(path):
+        _remove(old)
+    elif os.path.lexists(old):
+        old.rename(path)
+
+
 def remove_left_over(folder: Path) -> None:
-    """Remove what `atomic_path` and `atomic_folder` left in `folder`, if nobody writes it any more: kills left it."""
+    """Remove what `atomic_path` and `atomic_folder` left in `folder`, if nobody writes it any more: kills left it.
+
+    A folder that was not replaced yet gets its name back.
+    """
     for path in folder.glob(f"{_TEMPORARY}*"):
         with suppress(OSError):
+            if path.name.startswith(_OLD):
+                _settle(path)
+                continue
             handle = os.open(path, os.O_RDONLY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -127,6 +127,8 @@ def _corrupt_files(
     corruption: Corruption, source: Path, folder: Path, workspace: Path, force: bool, output: Output
 ) -> dict[str, Any]:
     paths = list_images(source)
+    if not force and not journal_in(workspace):  # before the long look at all files
+        check_output_folder(folder, (), force, [source])
     names = check_names(paths, lambda path: [corruption.name_for(path)])
     settings = {"INPUT": setting("INPUT", source), **corruption.settings}
     known = told(settings, {path: [path] for path in paths}, noise_files(corruption.spectrum))

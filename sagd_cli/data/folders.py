@@ -96,7 +96,8 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
         ) from error
     shown = [path for path in entries if not path.name.startswith(".")]
     images = [path for path in shown if format_of(path) and not _is_folder(path)]
-    return images, [path for path in shown if path not in {*images}]
+    known = {*images}
+    return images, [path for path in shown if path not in known]
 
 
 def entries_in(folder: Path) -> list[Path]:
@@ -106,7 +107,8 @@ def entries_in(folder: Path) -> list[Path]:
         return entries
     parts = [path for path in entries if _PART.fullmatch(path.name) and path.is_dir()]
     parts.sort(key=lambda path: int(path.name))
-    others = [path for path in entries if path.name != SAMPLES_RECORD and path not in {*parts}]
+    known = {folder / SAMPLES_RECORD, *parts}
+    others = [path for path in entries if path not in known]
     return [*others, *chain.from_iterable(map(entries_in, parts))]
 
 
@@ -116,9 +118,9 @@ def _check_left_out(folder: Path, images: Sequence[Path], others: Sequence[Path]
         raise UsageError(f"{shown_path(folder)} holds no image", f"Accepted are {accepted_suffixes()}.")
     if not others:
         return
-    folders = [path for path in others if _is_folder(path)]
+    folders = {path for path in others if _is_folder(path)}
     inside = sum(map(_images_inside, folders))
-    files = [path for path in others if path not in {*folders}]
+    files = [path for path in others if path not in folders]
     kinds = Counter(path.suffix.lower() or "without suffix" for path in files)
     words = [f"{count} {kind}" for kind, count in kinds.items()]
     if folders:

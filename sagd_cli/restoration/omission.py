@@ -60,6 +60,10 @@ def _omitted(
     shown: int,
 ) -> tuple[dict[str, Any], list[RestoredImage]]:
     paths = list_images(places.source)
+    if (
+        not force and places.share.is_whole and not journal_in(places.workspace)
+    ):  # before the long look at all files
+        check_output_folder(places.folder, (), force, places.read)
     truths = TrueImages.found(paths, places.truth, omission.given)
     known = told_by(omission, places, paths, truths.paths)
     journal = Journal.opened(places.workspace, places.folder, places.folders, known, force)
@@ -140,12 +144,11 @@ def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], fo
 
     What other shares write lies there besides.
     """
-    inputs = [places.source, *places.inputs, *([places.truth] if places.truth else [])]
     share = places.share
 
     def checked(folder: Path, target_names: Callable[[Path], list[str]]) -> set[Path]:
         names = check_names(paths, target_names)
-        check_output_folder(folder, names, force or not share.is_whole, inputs)
+        check_output_folder(folder, names, force or not share.is_whole, places.read)
         own = [] if share.is_whole else check_names(share.shard.of(paths), target_names)
         for name in own:
             refuse_existing(folder / name, force)

@@ -67,6 +67,11 @@ class Places:
         return {option: setting(option, path) for option, path in paths.items() if path is not None}
 
     @property
+    def read(self) -> list[Path]:
+        """The files and folders that are read; nothing is written into a folder of them."""
+        return [self.source, *self.inputs, *([self.truth] if self.truth else [])]
+
+    @property
     def beside(self) -> dict[str, Path]:
         """The folders of float images that are written beside the restored ones, by the keys of the JSON record."""
         both = {"uncertainty": self.uncertainty, "removed": self.removed}

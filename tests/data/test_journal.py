@@ -17,7 +17,7 @@ import tifffile
 from sagd_cli.commands import omit
 from sagd_cli.damage.corruption import Corruption
 from sagd_cli.damage.measured_noise import typed_noise
-from sagd_cli.data import journal
+from sagd_cli.data import folders, journal
 from sagd_cli.data.kept_images import KeptImages
 from sagd_cli.restoration import folder_work, measuring
 from sagd_cli.restoration.measuring import Measuring
@@ -406,3 +406,15 @@ def test_where_no_journal_can_be_kept_one_fault_is_said(sagd, inputs, monkeypatc
     done = sagd("omit", inputs / "folder", *OMIT, "--output", place / "o")
     assert done.code == (0 if is_there else 1)
     assert ("starts anew" in done.err) == is_there and ("o cannot be written" in done.err) != is_there
+
+
+@pytest.mark.parametrize("command", ["omit", "corrupt"])
+def test_a_finished_output_is_refused_before_the_images_are_looked_at(
+    sagd, inputs, tmp_path, monkeypatch, command
+):
+    options = {"omit": OMIT, "corrupt": CORRUPT}[command]
+    shutil.copytree(inputs / "folder", tmp_path / "o")
+    monkeypatch.setattr(folders, "output_name", pytest.fail)
+    monkeypatch.setattr(journal, "file_state", pytest.fail)
+    done = sagd(command, inputs / "folder", *options, "--output", tmp_path / "o")
+    assert done.code == 2 and "exists already" in done.err, done.err

@@ -1,6 +1,7 @@
 """The table of image formats: all that is known of a format is its row and the module that the row names."""
 
 from io import BytesIO
+from pathlib import PurePath
 
 import imagecodecs
 import numpy as np
@@ -77,6 +78,15 @@ def test_what_a_row_says_of_a_format_is_held(plain, tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, PIXELS, strict=True)
     with pytest.raises(DataError, match="is not a readable Plain file"):
         decode(b"PLAIN\n1 2\nthree", "Plain")
+
+
+def test_a_folder_is_listed_in_a_time_that_grows_with_its_files(tmp_path, monkeypatch):
+    for number in range(200):
+        (tmp_path / f"{number}.png").touch()
+        (tmp_path / f"{number}.txt").touch()
+    hashed, own = [], PurePath.__hash__
+    monkeypatch.setattr(PurePath, "__hash__", lambda path: hashed.append(path) or own(path))
+    assert len(list_images(tmp_path)) == 200 and len(hashed) < 10 * 400
 
 
 def test_without_its_row_there_is_no_such_format(tmp_path):

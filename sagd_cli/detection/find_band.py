@@ -60,9 +60,8 @@ def find_thin(images: Sequence[Image], path: Path) -> NoiseSpectrum:
         peaks = [part for part in peaks if isinstance(part, Stripe)]
     if not found:
         lines = find_short_lines(signals)
-        tones = [part for part in isolated if lines and is_steady(signals, part.center)]
-        if tones:  # one would pass for a strip at its angle
-            again = find_short_lines([_without(signal, tones) for signal in signals])
+        if lines and isolated:  # a tone, also one that drifts, would pass for a strip at its angle
+            again = find_short_lines([_without(signal, isolated) for signal in signals])
             seen = [line.stripe for line in lines]
             lines = [line for line in again if any(are_parallel(line.stripe, stripe) for stripe in seen)]
         others = _others(peaks, [line.stripe for line in lines], spectrum.grid)

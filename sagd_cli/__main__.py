@@ -9,7 +9,7 @@ from typer import Abort, TyperException
 
 from sagd_cli.errors import FollowedError, SagdError, UsageError
 from sagd_cli.system.console import Output, output, use_output
-from sagd_cli.system.environment import complete_environment, variable
+from sagd_cli.system.environment import complete_environment, rank
 from sagd_cli.system.failures import foreseen, named_error
 from sagd_cli.system.streams import UnwritableError, discard_output, mend_streams
 
@@ -39,9 +39,9 @@ def _run(arguments: list[str]) -> int:
     try:
         code = int(app(arguments, prog_name="sagd", standalone_mode=False) or 0)
         # Typer turns Ctrl-C into this code without a message.
-        return _failed(SagdError("interrupted"), code) if code == INTERRUPTED else code
+        return _interrupted() if code == INTERRUPTED else code
     except Abort:
-        return _failed(SagdError("interrupted"), INTERRUPTED)
+        return _interrupted()
     except TyperException as error:
         return _failed(_usage(error), error.exit_code)
     except UnwritableError as error:
@@ -57,6 +57,11 @@ def _run(arguments: list[str]) -> int:
 def _unwritable(error: UnwritableError) -> int:
     """Report a result that cannot be written; not when its reader has gone, as in `sagd ... | head`."""
     return 1 if error.reader_left else _failed(error, error.exit_code)
+
+
+def _interrupted() -> int:
+    """Say so; of several processes, all of which a terminal interrupts, the first one does."""
+    return _failed(FollowedError(INTERRUPTED) if _rank() > 0 else SagdError("interrupted"), INTERRUPTED)
 
 
 def _usage(error: TyperException) -> UsageError:
@@ -75,12 +80,19 @@ def _bug(error: BaseException) -> SagdError:
 def _failed(error: SagdError, code: int) -> int:
     if output().debug:
         traceback.print_exc()
-    rank = variable("RANK")
-    if rank not in (None, "0"):
-        error.message = f"process {rank}: {error.message}"
+    if _rank() > 0:
+        error.message = f"process {_rank()}: {error.message}"
     if not isinstance(error, FollowedError):
         output().error(error)
     return code
+
+
+def _rank() -> int:
+    """Which of several processes this is; 0 where the environment says no number, which is an error of its own."""
+    try:
+        return rank()
+    except UsageError:
+        return 0
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typer.models import ParameterInfo
 from sagd_cli.errors import PluginError, UsageError
 from sagd_cli.spectral.band import band_forms
 from sagd_cli.system.console import Output, output, use_output
-from sagd_cli.system.environment import variable
+from sagd_cli.system.environment import rank, world_size
 from sagd_cli.system.files import refuse_inputs
 from sagd_cli.system.redirection import stdout_for_results
 
@@ -98,16 +98,13 @@ def announced_device(name: str) -> "torch.device":
 @contextmanager
 def working_together() -> "Iterator[World | None]":
     """Join the processes that `torchrun` has started, on the CPU; give None where this one works alone."""
-    if variable("WORLD_SIZE") is None:
+    if world_size() == 1:
         yield None
         return
     import torch
 
-    from sagd_cli.system.distributed import is_launched, joined_world
+    from sagd_cli.system.distributed import joined_world
 
-    if not is_launched():
-        yield None
-        return
     with joined_world(torch.device("cpu")) as world:
         yield world
 
@@ -189,9 +186,9 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **arguments: Any) -> None:
         with stdout_for_results() as results:
-            mute = _is_mute()
+            others = rank() > 0  # another process speaks for all
             use_output(
-                Output(json=as_json, quiet=quiet, verbose=verbose, debug=debug, mute=mute, results=results)
+                Output(json=as_json, quiet=quiet, verbose=verbose, debug=debug, mute=others, results=results)
             )
             try:
                 function(**arguments)
@@ -209,15 +206,6 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]
     command.__annotations__ = {**function.__annotations__, **_COMMON}
     return command
-
-
-def _is_mute() -> bool:
-    """Whether this is one of several processes, and another one speaks for all."""
-    if variable("WORLD_SIZE") is None:
-        return False
-    from sagd_cli.system.distributed import speaks
-
-    return not speaks()
 
 
 def _read_numbers(annotation: Any) -> None:

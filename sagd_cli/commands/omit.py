@@ -212,8 +212,7 @@ def omit(
         places = Places(source, target, truth, uncertainty, removed, run, inputs, extras, share)
         result, shown = omit_files(omission, places, chosen, force, out, FIGURE_ROWS if figure else 0)
         if world is not None and not world.is_first:
-            raise_if_failed(result)
-            return
+            return  # what failed, the first one says when all is written: when one process fails, all are ended
         drawn = figure if shown else None
         if drawn is not None:
             result["figure"] = str(drawn)
@@ -238,7 +237,7 @@ def _share(shard: str | None, world: "World | None") -> "Share":
         return Share(parse_shard(shard))
     if shard is not None:
         raise UsageError("the processes of torchrun share the work already", "Leave out --shard.")
-    return Share(Shard(world.rank + 1, world.size), world.gathered)
+    return Share(Shard(world.rank + 1, world.size), world.gathered, world.check_alike)
 
 
 def _own_device(name: str) -> "torch.device":

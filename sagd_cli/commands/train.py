@@ -23,6 +23,7 @@ from sagd_cli.diffusion.catalogue import LOSSES, PREDICTIONS, SCHEDULES
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.system.choices import listing
 from sagd_cli.system.console import binary_size, output
+from sagd_cli.system.environment import rank
 from sagd_cli.system.yaml import dump_yaml
 
 if TYPE_CHECKING:
@@ -279,12 +280,11 @@ def _table(result: dict[str, Any]) -> "Table":
 
 
 def _train(config: RunConfig, run: Path, device: str, conduct: "Conduct") -> None:
-    from sagd_cli.system.distributed import speaks
     from sagd_cli.training.train import run_training
 
     out = output()
     result = run_training(config, run, announced_device(device), out, conduct)
-    if not speaks():
+    if rank() > 0:
         return
     loss = "" if result["loss"] is None else f", loss {result['loss']:.4f}"
     use = f"sagd sample {run}" if config.restoration is None else f"sagd omit INPUT --band BAND --model {run}"

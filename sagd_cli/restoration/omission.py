@@ -1,12 +1,14 @@
 """Omission: restore image files whose corruption lies in a known band (docs/theory.md, section 6)."""
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
+from sagd_cli.config.validation import digest_of
 from sagd_cli.damage.measured_noise import noise_files
 from sagd_cli.data.folders import check_names, check_output_folder, collect, list_images
 from sagd_cli.data.image_writer import ImageWriter, NoWriter
@@ -21,7 +23,7 @@ from sagd_cli.restoration.prepare import Preparation
 from sagd_cli.restoration.words import MOST_TABLES
 from sagd_cli.run.manifest import has_run
 from sagd_cli.system.console import Output
-from sagd_cli.system.files import real_path, refuse_existing, sole_user
+from sagd_cli.system.files import real_path, refuse_existing, shown_path, sole_user
 from sagd_cli.system.signals import stop_at_once
 
 if TYPE_CHECKING:
@@ -67,8 +69,11 @@ def _omitted(
     truths = TrueImages.found(paths, places.truth, omission.given)
     known = told_by(omission, places, paths, truths.paths)
     journal = Journal.opened(places.workspace, places.folder, places.folders, known, force)
+    _check_division(places, force)
     _check_outputs(omission, places, paths, force or journal.measured is not None)
-    places.share.gathered(None)  # none of them writes before all may
+    places.share.check_alike(_facts(known, places))  # and none of them writes before all may
+    if force and places.share.shard.number == 1:
+        _remove_workspaces(places.otherwise_divided)
     images = collect(paths, omission.given, output, journal.seen)
     truths.check(images.some)
     for remark in truths.ranges.remarks:
@@ -137,6 +142,41 @@ def told_by(
     read = {path: [one for one in (path, truths.get(path)) if one] for path in images}
     noise = noise_files(omission.noise) if isinstance(omission.noise, NoiseSpectrum) else []
     return told({**omission.settings, **places.settings}, read, noise)
+
+
+def _facts(known: Mapping[str, Any], places: Places) -> dict[str, Any]:
+    """Return in what all processes of one command must agree, of what is `told_by` it.
+
+    The files have the same names and sizes; their times, and where they lie, may differ between machines.
+    """
+    settings = {option: same for option, (_, same) in known["settings"].items()}
+    chosen = {option: option in places.settings or same for option, same in settings.items()}
+    sizes = {
+        Path(key).name: [(Path(path).name, state and state[0]) for path, state in states.items()]
+        for key, states in known["files"].items()
+    }
+    return {"model": settings.get("--model"), "settings": digest_of(chosen), "files": digest_of(sizes)}
+
+
+def _check_division(places: Places, force: bool) -> None:
+    """Raise UsageError where a command with another number of shares was stopped that wrote to the same folder."""
+    begun = {count for path, count in places.otherwise_divided.items() if journal_in(path)}
+    if force or not begun or not places.folder.is_dir() or not any(places.folder.iterdir()):
+        return
+    shown, count = shown_path(places.folder), max(begun)
+    if count == 1:
+        raise UsageError(f"{shown} was begun by one process", "Go on with one, or start anew with --force.")
+    raise UsageError(
+        f"{shown} was begun by {count} processes",
+        f"Go on with as many under torchrun, or with --shard K/{count}; or start anew with --force.",
+    )
+
+
+def _remove_workspaces(folders: Iterable[Path]) -> None:
+    """Remove them; raise UsageError where another command works in one."""
+    for folder in folders:
+        with sole_user(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_outputs(omission: Omission, places: Places, paths: Sequence[Path], force: bool) -> None:

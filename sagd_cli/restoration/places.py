@@ -1,5 +1,6 @@
 """Where one `sagd omit` reads and writes, and how its files are named."""
 
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,15 +19,21 @@ def _alone(own: Any) -> list[Any]:
     return [own]
 
 
+def _nobody_else(facts: Mapping[str, Any]) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Share:
     """Which of the files this process restores. `gathered` returns what it is given in each process of one command.
 
-    The shares of commands that know nothing of each other have such a `shard`, too, and gather nothing.
+    `check_alike` waits for all of them and raises SagdError where they are given different facts. The shares of
+    commands that know nothing of each other have such a `shard`, too, and gather nothing.
     """
 
     shard: Shard = field(default_factory=Shard)
     gathered: Callable[[Any], list[Any]] = _alone
+    check_alike: Callable[[Mapping[str, Any]], None] = _nobody_else
 
     @property
     def is_whole(self) -> bool:
@@ -92,6 +99,15 @@ class Places:
         folder, shard = self.folder.resolve(), self.share.shard
         which = "" if self.share.is_whole else f"-{shard.number}-of-{shard.count}"
         return folder.with_name(f".{folder.name}-omission{which}")
+
+    @property
+    def otherwise_divided(self) -> dict[Path, int]:
+        """The workspaces that commands with another number of shares have left, and those numbers."""
+        folder = self.folder.resolve()
+        form = re.compile(rf"\.{re.escape(folder.name)}-omission(?:-[0-9]+-of-([0-9]+))?")
+        named = ((path, form.fullmatch(path.name)) for path in folder.parent.glob(".*-omission*"))
+        counts = {path: int(match[1] or 1) for path, match in named if match}
+        return {path: count for path, count in counts.items() if count != self.share.shard.count}
 
     def forget_learned(self) -> None:
         """Remove what was learned, also with other settings."""

@@ -16,7 +16,7 @@ from sagd_cli.sweep.plan import Plan
 from sagd_cli.sweep.work import stopped, work
 from sagd_cli.system.console import Output
 from sagd_cli.system.devices import keep_freed_memory
-from sagd_cli.system.distributed import is_launched
+from sagd_cli.system.environment import world_size
 from sagd_cli.system.signals import StopRequest, stop_on_signal
 from sagd_cli.system.streams import mend_streams
 
@@ -32,7 +32,7 @@ def run_plan(
     `recorded` is called when more runs may be done. Raises Interrupted when a signal asked to stop, SagdError when a
     process died, UsageError under torchrun.
     """
-    if is_launched():
+    if world_size() > 1:
         raise UsageError(
             "the processes of torchrun train one run together, and those of a sweep each their own",
             "Use `sagd sweep --jobs J`, once on every machine.",

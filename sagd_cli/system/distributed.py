@@ -18,9 +18,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sagd_cli import __version__
 from sagd_cli.errors import ConfigError, FollowedError, SagdError, UsageError
-from sagd_cli.system.environment import variable
+from sagd_cli.system.environment import rank, told_by_launcher, variable, world_size
 
-COLLECTIVE_PATIENCE = timedelta(minutes=30)  # the first process writes checkpoints while the others wait
+# NCCL does not see that a peer died. No process works long on its own before a collective of the devices.
+DEVICE_PATIENCE = timedelta(minutes=30)
+# Gloo sees it at once, by the connection, so a process may wait for whatever another one does. Torch counts the
+# milliseconds in 32 bits: 24 days are the most.
+CONTROL_PATIENCE = timedelta(days=20)
 _Item = TypeVar("_Item")
 Arrays = dict[str, NDArray[Any]]
 
@@ -67,6 +71,7 @@ class World:
         """
         if self.size == 1:
             return module
+        self.wait()  # without a limit of time, before the devices meet
         ids = [device] if device.type == "cuda" else None
         return DistributedDataParallel(
             module, device_ids=ids, gradient_as_bucket_view=True, find_unused_parameters=has_idle
@@ -94,12 +99,12 @@ class World:
     def check_alike(self, facts: Mapping[str, Any]) -> None:
         """Raise SagdError unless all processes have the same `facts`: what JSON can hold, by what people call it."""
         everybody = self.gathered(dict(facts))
-        for rank, others in enumerate(everybody):
+        for number, others in enumerate(everybody):
             for name, fact in everybody[0].items():
                 if others.get(name) != fact:
                     values = f": {others.get(name)}, not {fact}"
                     raise SagdError(
-                        f"process {rank} has other {name} than process 0{values if len(values) < 100 else ''}",
+                        f"process {number} has other {name} than process 0{values if len(values) < 100 else ''}",
                         "All of them must run the same version of sagd and see the same files.",
                     )
 
@@ -194,14 +199,9 @@ def unsynchronised(module: nn.Module) -> AbstractContextManager[None]:
     return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 
-def is_launched() -> bool:
-    """Whether `torchrun` has started this process as one of several."""
-    return int(variable("WORLD_SIZE") or 1) > 1
-
-
 def speaks() -> bool:
     """Whether this process is the one that prints results."""
-    return not is_launched() or int(variable("RANK") or 0) == 0
+    return rank() == 0
 
 
 def own_device(device: torch.device) -> torch.device:
@@ -210,7 +210,7 @@ def own_device(device: torch.device) -> torch.device:
     Where a launcher shows each process one device alone, it is that one. Raises UsageError when several processes of a
     machine would share a device, and when there is none for this process.
     """
-    if device.type != "cuda" or not is_launched():
+    if device.type != "cuda" or world_size() == 1:
         return device
     here, count = int(variable("LOCAL_WORLD_SIZE") or 1), torch.cuda.device_count()
     is_numbered = ":" in str(device)
@@ -223,45 +223,35 @@ def own_device(device: torch.device) -> torch.device:
         return device
     if count == 1 and os.environ.get("CUDA_VISIBLE_DEVICES"):
         return torch.device("cuda", 0)
-    rank = os.environ.get("LOCAL_RANK", "")
-    if not rank.isdecimal():
+    own = int(told_by_launcher("LOCAL_RANK"))
+    if own >= count:
         raise UsageError(
-            "WORLD_SIZE says that there are several processes, and there is no LOCAL_RANK",
-            "Start them with torchrun, or unset WORLD_SIZE.",
-        )
-    if int(rank) >= count:
-        raise UsageError(
-            f"process {rank} of this machine has no device of its own: there are {count}",
+            f"process {own} of this machine has no device of its own: there are {count}",
             f"Start at most {count} with --nproc-per-node, or use --device cpu.",
         )
-    return torch.device("cuda", int(rank))
+    return torch.device("cuda", own)
 
 
 @contextmanager
 def joined_world(device: torch.device) -> Iterator[World]:
     """Join the processes that `torchrun` has started, over NCCL on CUDA and Gloo elsewhere; leave them at the end.
 
-    Raises SagdError when they run different versions. When the block fails in several, the first one to fail raises its
-    error, and the others, which it takes along, FollowedError.
+    Raises UsageError where nothing says how they meet, SagdError when they run different versions. When the block fails
+    in several, the first one to fail raises its error, and the others, which it takes along, FollowedError.
     """
-    if not is_launched():
+    if world_size() == 1:
         yield World()
         return
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        told_by_launcher(name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store, rank, size = next(rendezvous("env://"))
-    distributed.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        store=store,
-        rank=rank,
-        world_size=size,
-        timeout=COLLECTIVE_PATIENCE,
-    )
+    backend, patience = ("nccl", DEVICE_PATIENCE) if device.type == "cuda" else ("gloo", CONTROL_PATIENCE)
+    store, own, size = next(rendezvous("env://"))
+    distributed.init_process_group(backend, store=store, rank=own, world_size=size, timeout=patience)
     try:
-        control = cast(
-            distributed.ProcessGroup, distributed.new_group(backend="gloo", timeout=COLLECTIVE_PATIENCE)
-        )
-        world = World(rank, size, control)
+        control = distributed.new_group(backend="gloo", timeout=CONTROL_PATIENCE)
+        world = World(own, size, cast(distributed.ProcessGroup, control))
         world.check_alike({"versions": {"sagd": __version__, "torch": torch.__version__}})
         yield world
     except FollowedError:

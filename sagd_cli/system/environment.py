@@ -6,12 +6,47 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from sagd_cli.errors import UsageError
+
 SIZES = range(10, 10_000)  # columns or lines that a terminal may have
 
 
 def variable(name: str) -> str | None:
     """Return the value of a variable of the environment; one that is empty counts as one that is not set."""
     return os.environ.get(name) or None
+
+
+def world_size() -> int:
+    """Return how many processes `torchrun` has started, of which this is one; 1 where it works alone.
+
+    Raises UsageError where the environment says no number.
+    """
+    return _number("WORLD_SIZE", 1)
+
+
+def rank() -> int:
+    """Return which of the processes this is, from 0; the first one speaks for all. Raises what `world_size` raises."""
+    return _number("RANK", 0) if world_size() > 1 else 0
+
+
+def told_by_launcher(name: str) -> str:
+    """Return a variable that `torchrun` sets for each of several processes; raise UsageError where it is not set."""
+    value = variable(name)
+    if value is None:
+        raise UsageError(
+            f"WORLD_SIZE says that there are several processes, and there is no {name}",
+            "Start them with torchrun, or unset WORLD_SIZE.",
+        )
+    return value
+
+
+def _number(name: str, missing: int) -> int:
+    text = variable(name) or str(missing)
+    if not (text.isascii() and text.isdecimal()):
+        raise UsageError(
+            f"the environment has {name}={text}, which is no number", f"Unset {name}, or use torchrun."
+        )
+    return int(text)
 
 
 def home_folder() -> Path:

@@ -87,8 +87,8 @@ def run_loop(
             if saves:
                 callbacks.checkpoint()
                 trainer.saved = time.monotonic()
-            if stopped or last:
-                # When one process ends, the others are ended too: wait until the first one has saved.
+                # Until the first one has saved: when one process ends, the others are ended too, and their devices do
+                # not wait long for each other.
                 trainer.world.wait()
             if stopped:
                 return False

@@ -13,7 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 from sagd_cli.config.run import RunConfig, TrainingConfig
 from sagd_cli.diffusion.loss import NOISE
 from sagd_cli.errors import UsageError
-from sagd_cli.system.distributed import World, is_launched
+from sagd_cli.system.distributed import World
+from sagd_cli.system.environment import world_size
 from sagd_cli.training.cost import refuse_too_large
 from sagd_cli.training.loop import AVERAGE, BACKWARD, DATA, FORWARD, OPTIMIZER, RECORDING, Callbacks, run_loop
 from sagd_cli.training.task import Task
@@ -69,7 +70,7 @@ def profile_training(
 
     Raises what starting a training raises, and UsageError when torchrun has started several processes.
     """
-    if is_launched():
+    if world_size() > 1:
         raise UsageError(
             "a profile is of one process, and torchrun has started several", "Leave torchrun out."
         )

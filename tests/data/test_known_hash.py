@@ -1,6 +1,7 @@
 """A hash is remembered for as long as the files it came from are the same, and never longer."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +74,35 @@ def test_what_changes_is_hashed_again(cache, tmp_path, change):
     assert KnownHash(config).find() == "0" * 64
     CHANGES[change](tmp_path / "images")
     assert KnownHash(config).find() is None
+
+
+@pytest.mark.parametrize("share", [1.0, 0.1])
+def test_what_is_written_through_a_map_is_hashed_again(cache, tmp_path, monkeypatch, share):
+    """On some file systems that changes no time."""
+    path = tmp_path / "images.npy"
+    np.save(path, np.zeros((4096, 1, 32, 32), np.uint8))
+    config = DatasetConfig(name="npy", options={"path": str(path)})
+    stat, real = path.stat(), Path.stat
+    monkeypatch.setattr(Path, "stat", lambda self, **how: stat if self == path else real(self, **how))
+    KnownHash(config).keep("0" * 64)
+    assert KnownHash(config).find() == "0" * 64
+    images = np.load(path, mmap_mode="r+")
+    images[len(images) // 2 :][: int(share * len(images))] = 1
+    images.flush()
+    assert KnownHash(config).find() is None
+
+
+def test_all_of_a_small_file_counts(cache, tmp_path):
+    """Whichever of its blocks changes."""
+    path = tmp_path / "images.npy"
+    path.write_bytes(bytes(10 * known_hash._BLOCK + 5))
+    found = {known_hash._blocks(path, path.stat().st_size)}
+    for place in range(0, 10 * known_hash._BLOCK + 5, 511):
+        with path.open("r+b") as file:
+            file.seek(place)
+            file.write(bytes([1]))
+        found.add(known_hash._blocks(path, path.stat().st_size))
+    assert len(found) == 1 + len(range(0, 10 * known_hash._BLOCK + 5, 511))
 
 
 def test_what_is_read_otherwise_has_another_hash(cache, tmp_path):

@@ -4,14 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from support.worlds import run_together
 
+from sagd_cli.commands import omit
+from sagd_cli.data import journal
+from sagd_cli.data.folders import list_images
 from sagd_cli.data.image_writer import ImageWriter
-from sagd_cli.restoration import folder_work
+from sagd_cli.data.journal import file_state
+from sagd_cli.restoration import folder_work, omission
 
 ROOT = Path(__file__).resolve().parents[2]
 OMIT = ("--noise", "stripe:horizontal,0,0", "--estimate", "wiener", "--json")
@@ -116,6 +122,64 @@ def test_learning_is_not_shared(sagd, inputs, tmp_path):
 def test_a_share_that_is_none_is_refused(sagd, inputs, tmp_path):
     refused = sagd("omit", inputs, *OMIT, "--output", tmp_path / "out", "--shard", "3/2")
     assert refused.code == 2 and "--shard '3/2' is not K/N" in refused.err and not (tmp_path / "out").exists()
+
+
+def test_what_failed_ends_no_process_before_all_is_written(inputs, tmp_path, capfd):
+    """A launcher ends all processes when one fails, and the first one still writes."""
+
+    def slow(rank):
+        def draw(result, shown, path, force):
+            time.sleep(0.8)  # longer than a launcher waits
+            path.write_text(f"{len(shown)} images")
+
+        omit._draw = draw
+
+    figure, record = tmp_path / "f.png", tmp_path / "r.json"
+    also = ("--figure", figure, "--record", record, "--output", tmp_path / "out")
+    assert run_together(2, ("omit", inputs, *OMIT, *also), slow) == [1, 0]
+    told = capfd.readouterr()
+    assert figure.read_text() == "3 images" and told.err.count('"error"') == 1, told.err
+    found = json.loads(record.read_text())
+    assert len(found["files"]) == 9 and len(found["failed"]) == 1
+
+
+def unlisted(folder):
+    return list_images(folder)[:-1]
+
+
+def of_another_size(path):
+    state = file_state(path)
+    return [state[0] + 1, state[1]] if str(path).endswith("stack.tif") else state
+
+
+@pytest.mark.parametrize(
+    "change", [("omission.list_images", unlisted), ("journal.file_state", of_another_size)]
+)
+def test_processes_that_see_other_files_do_not_restore_together(inputs, tmp_path, capfd, change):
+    def elsewhere(rank):
+        if rank == 1:
+            module, name = change[0].split(".")
+            setattr({"omission": omission, "journal": journal}[module], name, change[1])
+
+    command = ("omit", inputs, *OMIT, "--truth", inputs, "--output", tmp_path / "out")
+    assert 0 not in run_together(2, command, elsewhere)
+    told = capfd.readouterr()
+    assert "process 1 has other files than process 0" in told.err and told.err.count('"error"') == 1, told.err
+    assert not told.out and not (tmp_path / "out").exists()
+
+
+def test_who_began_says_how_many_and_force_leaves_nothing_of_them(sagd, inputs, tmp_path):
+    """The broken file is of the first share, whose journal is kept."""
+    into = ("omit", inputs, *OMIT, "--output", tmp_path / "all")
+    journals = tmp_path.glob
+    assert sagd(*into, "--shard", "1/2").code == 1 and len([*journals(".all-omission-1-of-2/*")]) == 1
+    for other in ((), ("--shard", "1/3")):
+        refused = sagd(*into, *other)
+        assert refused.code == 2 and "all was begun by 2 processes" in refused.err and "K/2" in refused.err
+    assert sagd(*into, "--force").code == 1
+    assert [path.name for path in journals(".all-omission*")] == [".all-omission"]
+    refused = sagd(*into, "--shard", "2/2")
+    assert refused.code == 2 and "all was begun by one process" in refused.err
 
 
 @pytest.mark.slow

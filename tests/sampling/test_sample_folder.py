@@ -150,6 +150,7 @@ def test_processes_may_draw_a_share(draw, drawn, tiny_run, tmp_path):
 
 
 def test_an_error_names_its_process(draw, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "3")
     assert "error: process 3: sampling: sampler: input should be" in draw("s", "--sampler", "x").err
 

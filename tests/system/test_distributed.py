@@ -5,7 +5,9 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from safetensors.torch import load_file
 from support.interruption import hashes, stop_at
 from support.meeting import together
 from torch import distributed
+from typer import Abort
 
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.layers import resolve
@@ -30,6 +33,7 @@ from sagd_cli.training.batches import Batch
 from sagd_cli.training.task import Task
 from sagd_cli.training.train import Conduct, Training, run_training
 
+LAUNCHED = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
@@ -288,7 +292,7 @@ def test_results_come_in_the_order_of_the_work_to_the_first_process():
 
 def test_the_first_failure_speaks_and_those_it_takes_along_are_silent(monkeypatch):
     """One process with a store that knows of a failure of another one."""
-    for key, value in {"WORLD_SIZE": "2", "RANK": "0"}.items():
+    for key, value in {**LAUNCHED, "RANK": "0"}.items():
         monkeypatch.setenv(key, value)
     store = distributed.HashStore()
     monkeypatch.setattr("sagd_cli.system.distributed.rendezvous", lambda url: iter([(store, 0, 1)]))
@@ -298,6 +302,67 @@ def test_the_first_failure_speaks_and_those_it_takes_along_are_silent(monkeypatc
     with pytest.raises(FollowedError) as followed, joined_world(CPU):
         raise UsageError("late")
     assert followed.value.exit_code == 2
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_who_is_idle_waits_for_days_and_a_gpu_for_minutes(monkeypatch, kind):
+    """A dead peer closes its connections, which Gloo sees; NCCL hangs, and needs a limit."""
+    limits = {}
+
+    def meet(backend, timeout, **others):
+        limits[backend] = timeout
+
+    for key, value in {**LAUNCHED, "RANK": "0"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr("sagd_cli.system.distributed.rendezvous", lambda url: iter([(None, 0, 1)]))
+    monkeypatch.setattr(distributed, "init_process_group", meet)
+    monkeypatch.setattr(distributed, "new_group", meet)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    with joined_world(torch.device(kind)):
+        pass
+    assert timedelta(days=7) < limits["gloo"] < timedelta(milliseconds=2**31)
+    assert kind == "cpu" or limits["nccl"] <= timedelta(hours=1)
+
+
+class Stepper:
+    """In place of a trainer: it notes its steps, and when its processes wait for each other."""
+
+    def __init__(self, state, *about):
+        self.state, self.world = state, self
+        self.is_late = self.check_weights = self.record = lambda: {}
+
+    def step(self):
+        self.state.step += 1
+        self.state.seen.append("step")
+
+    def any(self, *flags):
+        return False, False
+
+    def wait(self):
+        self.state.seen.append("wait")
+
+
+def test_all_wait_for_a_checkpoint_before_their_devices_meet_again(monkeypatch):
+    """What the first process writes may take long, and the others wait in the control group alone."""
+    monkeypatch.setattr(loop, "_Trainer", Stepper)
+    state = SimpleNamespace(step=0, seen=[], device=CPU)
+    settings = SimpleNamespace(steps=3, checkpoint_steps=2, log_steps=1, deterministic=False)
+    callbacks = loop.Callbacks(checkpoint=lambda: state.seen.append("save"))
+    assert loop.run_loop(state, None, None, settings, callbacks)
+    assert state.seen == ["step", "step", "save", "wait", "step", "save", "wait"]
+
+
+@pytest.mark.parametrize(("rank", "says"), [("0", True), ("1", False)])
+def test_a_terminal_interrupts_all_and_one_says_so(sagd, monkeypatch, rank, says):
+    def interrupted(*arguments, **options):
+        raise Abort
+
+    monkeypatch.setattr("sagd_cli.app.app", interrupted)
+    for key, value in {**LAUNCHED, "RANK": rank}.items():
+        monkeypatch.setenv(key, value)
+    stopped = sagd("filter", "list")
+    assert stopped.code == 130 and stopped.err == ("error: interrupted.\n" if says else "")
 
 
 def test_one_process_speaks(sagd, monkeypatch):

@@ -4,6 +4,7 @@ import ast
 import getpass
 import os
 import pwd
+import re
 import shutil
 import tempfile
 import time
@@ -17,8 +18,8 @@ from sagd_plugins.datasets._roots import default_root
 from support.settings import TINY
 
 from sagd_cli.features.cache import FeatureCache
-from sagd_cli.system.distributed import is_launched, speaks
-from sagd_cli.system.environment import cache_folder, complete_environment, home_folder
+from sagd_cli.system.distributed import speaks
+from sagd_cli.system.environment import cache_folder, complete_environment, home_folder, world_size
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,7 +63,7 @@ def test_an_empty_variable_is_one_that_is_not_set(nobody, monkeypatch):
     for name in ("HOME", "XDG_CACHE_HOME", "SAGD_CACHE", "SAGD_DATA", "WORLD_SIZE", "RANK"):
         monkeypatch.setenv(name, "")
     assert default_root() == Path("data") and cache_folder() == home_folder() / ".cache" / "sagd"
-    assert home_folder().parent == nobody and speaks() and not is_launched()
+    assert home_folder().parent == nobody and speaks() and world_size() == 1
     complete_environment()
     assert Path.home() == home_folder()
 
@@ -198,3 +199,24 @@ def test_a_clock_that_was_set_back_loses_nothing_of_the_cache(monkeypatch, tmp_p
         monkeypatch.setattr(time, "time", lambda: 0.0)
         cache.keep(folder, {"name": name})
     assert cache.find({"name": "a"}) and cache.find({"name": "b"})
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"WORLD_SIZE": "2"}, "there is no RANK. Start them with torchrun, or unset WORLD_SIZE"),
+        ({"WORLD_SIZE": "2", "RANK": "1"}, "process 1: WORLD_SIZE says .* there is no MASTER_ADDR"),
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE=abc, which is no number"),
+        ({"WORLD_SIZE": "2", "RANK": "-1"}, "RANK=-1, which is no number"),
+        ({"RANK": "3"}, "error: nowhere is not a folder"),
+        ({"WORLD_SIZE": "1", "RANK": "0x"}, "error: nowhere is not a folder"),
+    ],
+)
+def test_variables_that_torchrun_would_set_are_refused_in_a_sentence(sagd, monkeypatch, variables, words):
+    for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    refused = sagd("omit", "nowhere")
+    assert refused.code == 2 and re.search(words, refused.err), refused.err
+    assert refused.err.count("error:") == 1 and "internal" not in refused.err

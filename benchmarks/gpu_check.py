@@ -37,7 +37,7 @@ from sagd_cli.diffusion.time_grids import sampling_levels
 from sagd_cli.errors import Interrupted
 from sagd_cli.evaluation.fidelity import evaluate
 from sagd_cli.evaluation.measures import Measures
-from sagd_cli.features.image_source import ImageSource
+from sagd_cli.features.image_source import array_source
 from sagd_cli.model.network import resolve_backbone, seen_shape
 from sagd_cli.plugin.records import ImageSet
 from sagd_cli.restorer.restorer import Restorer, Restoring
@@ -251,10 +251,7 @@ class Check:
     def distances(self) -> Found:
         """Distances are those of the CPU."""
         x, half = images(400, (1, 28, 28)), 200
-        sides = [
-            ImageSource(name, half, part.shape[1:], lambda output, part=part: iter(part))
-            for name, part in (("one", x[:half]), ("two", x[half:] // 2))
-        ]
+        sides = array_source("one", x[:half]), array_source("two", x[half:] // 2)
         off = {}
         for features in ("digits-cnn", "spectrum"):
             how = Measures(("fid",), features, cache=False)

@@ -15,7 +15,7 @@ from sklearn.svm import SVC
 from sagd_cli.data.datasets import load_images
 from sagd_cli.evaluation.fidelity import evaluate
 from sagd_cli.evaluation.measures import Measures
-from sagd_cli.features.image_source import ImageSource
+from sagd_cli.features.image_source import array_source
 from sagd_cli.run.folder import open_run
 from sagd_cli.sampling.generator import ImageGenerator, sampling_of
 from sagd_cli.system.console import Output
@@ -28,11 +28,6 @@ CPU, QUIET = torch.device("cpu"), Output(quiet=True)
 def rows_of(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Images as the classifier takes them, (N, pixels)."""
     return images.reshape(len(images), -1) / 255
-
-
-def source_of(name: str, images: NDArray[np.uint8]) -> ImageSource:
-    """Images (N, C, H, W) in memory, as they are compared."""
-    return ImageSource(name, len(images), images.shape[1:], lambda output: iter(images))
 
 
 def main() -> None:
@@ -55,7 +50,7 @@ def main() -> None:
         images = generator.draw(seeds)
         labels = ImageGenerator(run.model(CPU), run.config.sampling).labels(seeds)
         read = float(classifier.score(rows_of(images), labels))
-        sides = source_of("samples", images), source_of(run.config.dataset.name, data.images)
+        sides = array_source("samples", images), array_source(run.config.dataset.name, data.images)
         found = evaluate(*sides, Measures(("fid",), cache=False), CPU, QUIET)
         rows.append({"guidance": scale, "read_as_asked": read, "fd": found["fd"]})
         print(

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from support.pretended_cuda import CUDA, pretended_cuda
-from support.sources import array_source
 
 from sagd_cli.config.layers import resolve
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
@@ -20,6 +19,7 @@ from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.diffusion.time_grids import sampling_levels
 from sagd_cli.evaluation.fidelity import evaluate
 from sagd_cli.evaluation.measures import Measures
+from sagd_cli.features.image_source import array_source
 from sagd_cli.restoration.learning import Turned
 from sagd_cli.restorer.catalogue import ESTIMATES
 from sagd_cli.restorer.restorer import Restorer, Restoring

@@ -54,6 +54,15 @@ class ImageSource:
         return self.sampling is None
 
 
+def array_source(name: str, images: Pixels) -> ImageSource:
+    """Return images that are in memory, uint8 (N, C, H, W)."""
+
+    def read(parts: Sequence[range], output: Output) -> Iterator[Pixels]:
+        return (images[place] for part in parts for place in part)
+
+    return ImageSource(name, len(images), images.shape[1:], read)
+
+
 def data_source(config: DatasetConfig, name: str | None = None, count: int | None = None) -> ImageSource:
     """Return the images of a data set, or the first `count` of them; `name` is what the user calls it.
 

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 from support.meeting import together
-from support.sources import array_source
 
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.images import write_array
 from sagd_cli.errors import SagdError
 from sagd_cli.evaluation.fidelity import evaluate, statistics_of
 from sagd_cli.evaluation.measures import Measures
-from sagd_cli.features.image_source import ImageSource, data_source
+from sagd_cli.features.image_source import ImageSource, array_source, data_source
 from sagd_cli.system.console import Output
 
 CPU, QUIET = torch.device("cpu"), Output(quiet=True)

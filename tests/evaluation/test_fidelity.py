@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sagd_plugins.features import inception
-from support.sources import array_source
 
 from sagd_cli.data.datasets import hash_images
 from sagd_cli.data.images import write_array
@@ -25,6 +24,7 @@ from sagd_cli.evaluation.fidelity import evaluate
 from sagd_cli.evaluation.measures import Measures
 from sagd_cli.features.cache import FeatureCache
 from sagd_cli.features.extractor import FeatureSink, load_extractor
+from sagd_cli.features.image_source import array_source
 from sagd_cli.features.receipt import hash_weights
 from sagd_cli.plugin.registry import registry
 from sagd_cli.spectral.band import Band

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from support.sources import array_source
 
 from sagd_cli.errors import DataError
 from sagd_cli.evaluation.compare import compare_results
@@ -11,6 +10,7 @@ from sagd_cli.evaluation.fidelity import evaluate
 from sagd_cli.evaluation.measures import Measures, chosen_metrics
 from sagd_cli.evaluation.result import check_result
 from sagd_cli.evaluation.words import figure_rows
+from sagd_cli.features.image_source import array_source
 from sagd_cli.metrics.catalogue import METRICS, MOMENTS, Figure, Metric, distances, figures
 from sagd_cli.system.choices import Choice
 from sagd_cli.system.console import Output

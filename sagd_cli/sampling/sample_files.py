@@ -21,7 +21,7 @@ from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.system.files import read_json, shown_path
 
 ARCHIVE = "samples.npz"
-LARGEST_RECORD = 1 << 30
+_LARGEST = 1 << 30
 SOUND = -1  # of a seed, in place of the first one of its batch
 
 
@@ -41,7 +41,7 @@ class _Record(_Seeds):
 
 def read_record(path: Path) -> dict[str, Any]:
     """Read a `samples.json`; raise DataError on one of another program."""
-    record = read_json(path, LARGEST_RECORD)
+    record = read_json(path, _LARGEST)
     hint = "Choose another --output, or move the file away."
     check_document(_Record, record, shown_path(path), "record of `sagd sample`", hint)
     return record

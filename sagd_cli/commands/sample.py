@@ -1,6 +1,5 @@
 """`sagd sample`."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +17,7 @@ from sagd_cli.commands.common import (
 )
 from sagd_cli.diffusion.catalogue import SAMPLERS, SPACINGS
 from sagd_cli.system.choices import listing
-from sagd_cli.system.console import output, use_output
+from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
     from sagd_cli.config.run import SamplingConfig
@@ -155,18 +154,13 @@ def sample(
         save_samples,
         suited_format,
     )
-    from sagd_cli.system.distributed import joined_world, own_device, speaks
+    from sagd_cli.system.distributed import joined_world, own_device
 
-    if not speaks():
-        use_output(replace(output(), quiet=True))
     out = output()
     refuse_read({"--grid": grid}, [run, prior, filter_])
     if shard is not None:
         refuse_given("a share is a part of the images", {"--grid": grid, "--force": force})
     own = parse_shard(shard)
-    opened = open_run(run, out)
-    if filter_ is not None:
-        check_same_filter(parse_filter(filter_).sha256(), opened.filter.sha256(), "--filter names")
     flags = {
         "sampler": sampler,
         "steps": steps,
@@ -176,16 +170,19 @@ def sample(
         "guidance": guidance,
         "fill": fill,
     }
-    sampling = sampling_of(opened.config, {key: value for key, value in flags.items() if value is not None})
     chosen = own_device(announced_device(device))
     with joined_world(chosen) as world:
+        opened = open_run(run, out)
+        if filter_ is not None:
+            check_same_filter(parse_filter(filter_).sha256(), opened.filter.sha256(), "--filter names")
+        given = {key: value for key, value in flags.items() if value is not None}
+        sampling = sampling_of(opened.config, given)
         generator = _generator(opened.model(chosen, ema), sampling, class_, prior)
         seeds = range(seed, seed + count)
         into = folder or default_folder(opened, generator, seeds)
         target = SampleTarget(into, format_ or suited_format(generator.model), grid, force)
         target.check(generator.model, run)
-        if world.is_first:
-            generator.warn_of_terminal_snr(out)
+        generator.warn_of_terminal_snr(out)
         place = sample_folder(opened, generator, target, seeds, batch_size)
         batches = own.of(seed_batches(seeds, batch_size))
         missing = save_samples(generator, place, batches, force, world, out)

@@ -229,7 +229,7 @@ class SamplingConfig(Frozen):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="auto: as training.precision says, and fp32 for `sagd fid`; fp32 is without TF32 on CUDA.",
+        description="auto: as the checkpoint was trained, and fp32 for `sagd fid`; fp32 is without TF32 on CUDA.",
     )
     noise_device: Literal["auto", "cpu"] = Field(
         "auto",

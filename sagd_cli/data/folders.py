@@ -28,6 +28,7 @@ DOCUMENTS = frozenset(
 # What `sagd sample` says of the images in a folder. Beside it lie the images, or folders of some of them, which are no
 # classes.
 SAMPLES_RECORD = "samples.json"
+SAMPLES_WORK = ".samples"  # of a command that is not done: its journals, and batches of an archive
 _PART = re.compile(r"[0-9]{3,}000")
 
 
@@ -87,13 +88,21 @@ def images_by_class(folder: Path) -> dict[Path, list[Path]]:
 
 
 def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the images in `folder` and what else is there, without hidden ones, both sorted by name."""
+    """Return the images in `folder` and what else is there, without hidden ones, both sorted by name.
+
+    Raises UsageError on one that cannot be read, and on samples that are not complete.
+    """
     try:
         entries = entries_in(folder)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{shown_path(folder)} is not a folder of images, nor an image: {reason_of(error)}"
         ) from error
+    if (folder / SAMPLES_RECORD).is_file() and (folder / SAMPLES_WORK).is_dir():
+        raise UsageError(
+            f"the samples in {shown_path(folder)} are not complete",
+            "The `sagd sample` that began them goes on with them; or move the images that are meant to another folder.",
+        )
     shown = [path for path in entries if not path.name.startswith(".")]
     images = [path for path in shown if format_of(path) and not _is_folder(path)]
     known = {*images}

@@ -19,7 +19,8 @@ class Model:
 
     `name`: what messages call it. `ema_images`: the half-life of its average, in images. `shape` (C, *spatial) and
     `dtype`: those of the data. `classes`: None without class labels. `moments`: the mean image and the spectra of the
-    data, empty for early runs, which did not keep them.
+    data, empty for early runs, which did not keep them. `precision`: what it was trained in, fp32 or bf16; None where
+    that is not known.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Model:
     dtype: np.dtype
     classes: Classes | None
     moments: Mapping[str, Array]
+    precision: str | None = None
 
     @property
     def device(self) -> torch.device:

@@ -79,6 +79,7 @@ class Run:
             dtype=self.dtype,
             classes=self.classes,
             moments=self._moments(),
+            precision=self.checkpoint.manifest.precision,
         )
 
     def _moments(self) -> dict[str, Array]:

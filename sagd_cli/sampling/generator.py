@@ -23,7 +23,9 @@ from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.model.model import Model, seen_power
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.system.console import Output
-from sagd_cli.system.devices import autocast_dtype, exact_arithmetic
+from sagd_cli.system.devices import autocast_dtype, exact_arithmetic, trained_precision
+
+RESOLVED = ("precision", "noise_device")  # settings whose auto depends on the device; they are no options
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class ImageGenerator:
         self.model = model
         self._noise = SpectralNoise(model.filter, device)
         self._process = ForwardProcess(schedule, self._noise)
-        precision = model.config.training.precision if sampling.precision == "auto" else sampling.precision
+        precision = _precision(model) if sampling.precision == "auto" else sampling.precision
         self._autocast = autocast_dtype(precision, device, model.network)
         self._noise_device = (
             device if sampling.noise_device == "auto" else torch.device(sampling.noise_device)
@@ -200,6 +202,12 @@ def sampling_of(config: RunConfig, chosen: Mapping[str, Any]) -> SamplingConfig:
         takers = ", ".join(name for name, record in SAMPLERS.items() if record.amount == amount)
         raise UsageError(f"the sampler {sampling.sampler} takes no --{amount}", f"It belongs to {takers}.")
     return sampling
+
+
+def _precision(model: Model) -> str:
+    """Return the precision that auto stands for: that of training, where this device gains by it."""
+    is_exact = trained_precision(model.precision, model.config.training.precision, model.device) == "fp32"
+    return "fp32" if is_exact else model.config.training.precision
 
 
 def _check_purpose(model: Model) -> None:

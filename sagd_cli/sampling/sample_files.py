@@ -6,19 +6,67 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 from zlib import crc32
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+from pydantic import Field
 
+from sagd_cli.config.documents import Document, check_document
 from sagd_cli.data.images import read_image
-from sagd_cli.errors import SagdError
+from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.system.files import read_json, shown_path
 
 ARCHIVE = "samples.npz"
+_LARGEST = 1 << 30
 SOUND = -1  # of a seed, in place of the first one of its batch
+
+
+class _Seeds(Document):
+    seeds: Annotated[list[int], Field(min_length=2, max_length=2)]
+
+
+class _Batch(_Seeds):
+    files: dict[str, int]
+
+
+class _Record(_Seeds):
+    settings: dict[str, Any]
+    parts: bool
+    batches: list[_Batch]
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a `samples.json`; raise DataError on one of another program."""
+    record = read_json(path, _LARGEST)
+    hint = "Choose another --output, or move the file away."
+    check_document(_Record, record, shown_path(path), "record of `sagd sample`", hint)
+    return record
+
+
+def refuse_other_samples(
+    folder: Path, record: Mapping[str, Any], settings: Mapping[str, Any], seeds: range
+) -> None:
+    """Raise UsageError when the `record` of a folder has other settings, or seeds beyond `seeds`."""
+    hint = "Give the same settings to go on, choose another --output, or start anew with --force."
+    for name in {**record["settings"], **settings}:
+        before, now = (each.get(name) for each in (record["settings"], settings))
+        if before != now:
+            raise UsageError(
+                f"{shown_path(folder)} was begun with {_told(name, before)}, now {_told(name, now)}", hint
+            )
+    first, last = record["seeds"]
+    if last > seeds[-1]:
+        raise UsageError(
+            f"{shown_path(folder)} is for the seeds {first} to {last}, and not only to {seeds[-1]}", hint
+        )
+
+
+def _told(name: str, value: Any) -> str:
+    return f"{name} {value}" if value is not None else f"no {name}"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -16,7 +16,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.data.folders import SAMPLES_RECORD, check_output_folder
+from sagd_cli.data.folders import SAMPLES_RECORD, SAMPLES_WORK, check_output_folder
 from sagd_cli.data.images import naming, read_image
 from sagd_cli.data.writing import encoded_drawable
 from sagd_cli.errors import UsageError
@@ -27,14 +27,14 @@ from sagd_cli.sampling.sample_files import (
     file_crc,
     is_readable,
     journal_batches,
+    read_record,
+    refuse_other_samples,
     to_draw,
     write_archive,
 )
-from sagd_cli.system.files import append_text, atomic_path, read_json, shown_path, sync, try_lock, write_text
+from sagd_cli.system.files import append_text, atomic_path, shown_path, sync, try_lock, write_text
 
 FOLDER_IMAGES, FIRST_IN_FOLDERS = 1000, 10_000
-_WORK = ".samples"  # of a command that is not done: its journals, and batches of an archive
-_LARGEST = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -57,59 +57,72 @@ class SampleFolder:
 
         With `force` it may hold images of the same names.
         """
-        old = None if force else self.record()
-        if old is not None:
-            self._check_same(old)
+        old = None if force else self._own_record()
         # One that was stopped before it had told of anything has left no more than that.
-        is_begun = self.path.is_dir() and {path.name for path in self.path.iterdir()} == {_WORK}
+        is_begun = self.path.is_dir() and {path.name for path in self.path.iterdir()} == {SAMPLES_WORK}
         check_output_folder(self.path, self._names(old), force or old is not None or is_begun)
 
-    def _check_same(self, old: Mapping[str, Any]) -> None:
-        hint = "Give the same settings to go on, choose another --output, or start anew with --force."
-        for name in {**old["settings"], **self.settings}:
-            before, now = (settings.get(name) for settings in (old["settings"], self.settings))
-            if before != now:
-                raise UsageError(
-                    f"{shown_path(self.path)} was begun with {_told(name, before)}, now {_told(name, now)}",
-                    hint,
-                )
-        if old["seeds"][1] > self.seeds[-1]:
-            raise UsageError(
-                f"{shown_path(self.path)} is for the seeds {old['seeds'][0]} to {old['seeds'][1]}, and not only to "
-                f"{self.seeds[-1]}",
-                hint,
-            )
+    def _own_record(self) -> dict[str, Any] | None:
+        """Return the record, None where there is none; raise UsageError when it is that of other images."""
+        old = self.record()
+        if old is not None:
+            refuse_other_samples(self.path, old, self.settings, self.seeds)
+        return old
+
+    def _make_work(self, force: bool = False) -> None:
+        # Not beside other images, which would no longer count as complete.
+        if not force:
+            self._own_record()
+        with naming(self.path):
+            self._work.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def writing(self, name: str) -> Iterator["SampleWriter"]:
-        """Give the writer `name`, which no other process may be at the same time; raise UsageError where one is."""
-        with naming(self.path):
-            self._work.mkdir(parents=True, exist_ok=True)
-        with try_lock(self._work / f"{name}.lock") as is_free:
-            if not is_free:
+        """Give the writer `name`, which no other process may be at the same time.
+
+        Raises UsageError where one is, and where the folder has become one of other images since it was begun.
+        """
+        self._make_work()
+        with (
+            try_lock(self._writers, shared=True) as is_kept,
+            try_lock(self._work / f"{name}.lock") as is_free,
+        ):
+            if not (is_kept and is_free):
                 raise UsageError("another command draws the same images", "Wait for its end.")
+            self._own_record()
             yield SampleWriter(self, self._work / f"{name}.jsonl")
 
     def begin(self, batches: Sequence[range], force: bool) -> list[range]:
         """Make the folder ready for `batches` and return what of them is to be drawn: with `force` all.
 
-        Raises UsageError where an image was changed since it was written.
+        Raises UsageError where the folder holds other images, also of a command that began just now, where an image was
+        changed since it was written, and with `force` while another command writes.
         """
-        old = None if force else self.record()
-        seeds = [self.seeds.start, self.seeds.stop - 1]
-        known = {} if old is None else self._known_seeds()
-        if old is None:
-            with naming(self.path):
-                for path in (*self._work.glob("*.jsonl"), *self._work.glob("*.npy")):
-                    path.unlink()
-        # Not when it says the same: another share may just have finished it.
-        if old is None or old["seeds"] != seeds:
-            record = {"settings": self.settings, "seeds": seeds, "parts": self.has_parts(old)}
-            self._write_record({**record, "batches": [] if old is None else old["batches"]})
+        self._make_work(force)
+        known = {} if force else self._known_seeds()
+        with self._recording():
+            old = None if force else self._own_record()
+            if old is None:
+                known = {}
+                self._begin_anew()
+            # Not when it says the same: another share may just have finished it.
+            elif old["seeds"] != self._ends:
+                self._write_record({**old, "seeds": self._ends})
         with naming(self.path):
             for part in {Path(name).parent for name in self._names(old)}:
                 (self.path / part).mkdir(exist_ok=True)
         return [run for batch in batches for run in to_draw(batch, known)]
+
+    def _begin_anew(self) -> None:
+        """Forget what was drawn, which no process may be writing."""
+        with try_lock(self._writers) as is_free:
+            if not is_free:
+                raise UsageError(f"another command draws into {shown_path(self.path)}", "Wait for its end.")
+            with naming(self.path):
+                for path in (*self._work.glob("*.jsonl"), *self._work.glob("*.npy")):
+                    path.unlink()
+            new = {"settings": self.settings, "seeds": self._ends, "parts": self.has_parts(None)}
+            self._write_record({**new, "batches": []})
 
     def finish(self, arrays: Mapping[str, NDArray[Any]]) -> int:
         """Return how many images are not there yet. When there are none, close the folder, whose record lists all.
@@ -121,8 +134,8 @@ class SampleFolder:
         }
         missing = len({*self.seeds}.difference(*(batch.seeds for batch in found.values())))
         if not missing and self._work.is_dir():
-            with try_lock(self._work / "finish.lock") as is_free:
-                if is_free and any(self._work.iterdir()):  # otherwise another share does it, or has done it
+            with try_lock(self._writers) as is_alone:  # otherwise another command closes it, or has closed it
+                if is_alone and self._writers.exists():
                     self._close([found[ends] for ends in sorted(found)], arrays)
         return missing
 
@@ -132,8 +145,11 @@ class SampleFolder:
                 batches = [self._archived(batches, arrays)]
             for folder in {(self.path / name).parent for batch in batches for name in batch.files}:
                 sync(folder)
-        record = self.record() or {}
-        self._write_record({**record, "batches": [batch.document() for batch in batches]})
+        with self._recording():
+            record = self.record() or {}
+            if record.get("seeds") != self._ends:  # a command for more images has begun
+                return
+            self._write_record({**record, "batches": [batch.document() for batch in batches]})
         shutil.rmtree(self._work, ignore_errors=True)
 
     def _archived(self, batches: Sequence[DrawnBatch], arrays: Mapping[str, NDArray[Any]]) -> DrawnBatch:
@@ -164,12 +180,25 @@ class SampleFolder:
 
     @property
     def _work(self) -> Path:
-        return self.path / _WORK
+        return self.path / SAMPLES_WORK
+
+    @property
+    def _writers(self) -> Path:
+        """The lock that those who write images hold together, and who begins anew or closes the folder alone."""
+        return self._work / "writers.lock"
+
+    def _recording(self) -> AbstractContextManager[bool]:
+        """Wait until no other process changes the record."""
+        return try_lock(self._work / "record.lock", waits=True)
+
+    @property
+    def _ends(self) -> list[int]:
+        return [self.seeds.start, self.seeds.stop - 1]
 
     def record(self) -> dict[str, Any] | None:
-        """Return what `samples.json` says, None where there is none."""
+        """Return what `samples.json` says, None where there is none; raise DataError on that of another program."""
         path = self.path / SAMPLES_RECORD
-        return read_json(path, _LARGEST) if path.is_file() else None
+        return read_record(path) if path.is_file() else None
 
     def _write_record(self, record: Mapping[str, Any]) -> None:
         write_text(self.path / SAMPLES_RECORD, json.dumps(record, indent=1) + "\n")
@@ -243,7 +272,7 @@ class SampleWriter:
         if self.folder.format == "npz":
             data = BytesIO()
             np.save(data, images)
-            encoded = {f"{_WORK}/{seeds.start:06d}-{seeds.stop - 1:06d}.npy": data.getvalue()}
+            encoded = {f"{SAMPLES_WORK}/{seeds.start:06d}-{seeds.stop - 1:06d}.npy": data.getvalue()}
         else:
             names = [self.folder.name(seed, self.has_parts) for seed in seeds]
             encoded = {
@@ -265,7 +294,3 @@ class SampleWriter:
                 temporary.unlink(missing_ok=True)
                 raise
         return crc32(data)
-
-
-def _told(name: str, value: Any) -> str:
-    return f"{name} {value}" if value is not None else f"no {name}"

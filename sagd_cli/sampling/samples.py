@@ -22,8 +22,8 @@ from sagd_cli.errors import UsageError
 from sagd_cli.model.model import Model
 from sagd_cli.run.folder import Run
 from sagd_cli.run.manifest import CHECKPOINTS
-from sagd_cli.sampling.generator import ImageGenerator
-from sagd_cli.sampling.sample_folder import SampleFolder
+from sagd_cli.sampling.generator import RESOLVED, ImageGenerator
+from sagd_cli.sampling.sample_folder import SampleFolder, SampleWriter
 from sagd_cli.system.console import Output
 from sagd_cli.system.distributed import World
 from sagd_cli.system.files import has_suffix, refuse_existing, shown_path
@@ -86,7 +86,10 @@ def sample_folder(
         "checkpoint": f"{run.checkpoint.path.name} ({run.checkpoint.manifest.digest[:16]})",
         "filter": run.filter.sha256()[:16],
         "--ema": generator.model.ema_images,
-        **{f"--{name}": value for name, value in generator.sampling.document().items()},
+        **{
+            f"sampling.{name}" if name in RESOLVED else f"--{name}": value
+            for name, value in generator.settings.items()
+        },
         "--fill": generator.fill,
         "--class": ",".join(map(str, generator.chosen)) or None,
         "--prior": None if prior is None else f"{prior.name} ({prior.digest})",
@@ -109,33 +112,38 @@ def save_samples(
     """Draw those of `batches` that are not in `folder` and write them; return how many images are not there then.
 
     The processes of `world` draw together, and threads write while the next batch is drawn. Raises UsageError when the
-    folder holds other images, and Interrupted when a signal has stopped this.
+    folder holds other images, SagdError when the processes would draw others, and Interrupted when a signal has stopped
+    this.
     """
 
     def begin() -> list[tuple[int, int]]:
         return [(part.start, part.stop) for part in folder.begin(batches, force)]
 
-    # A launcher stops the other processes.
-    stopping = stop_at_once(lambda: shown_path(folder.path)) if world.is_first else nullcontext()
+    world.check_alike({"checkpoint or settings of sampling": folder.settings})
     world.from_first(lambda: folder.check(force))
-    with stopping, folder.writing(f"{batches[0].start if batches else 'none'}-{world.rank}") as writer:
+    # A launcher stops the other processes.
+    with stop_at_once(lambda: shown_path(folder.path)) if world.is_first else nullcontext():
         left = [range(*ends) for ends in world.from_first(begin)]
         _say_what_is_left(left, batches, world, output)
-        with ThreadPoolExecutor(
-            WRITERS
-        ) as pool:  # which also writes what was drawn when the next batch fails
-            waiting: deque[Future[None]] = deque()
-            for drawn in generator.drawn(world.share(left), output):
-                waiting.append(pool.submit(writer.write, *drawn))
-                if len(waiting) > WRITERS:
-                    waiting.popleft().result()
-            for written in waiting:
-                written.result()
+        if left:
+            with folder.writing(f"{batches[0].start}-{world.rank}") as writer:
+                _draw(generator, writer, world.share(left), output)
         world.wait()
         missing: int = world.from_first(
             lambda: folder.finish(_about(generator, folder.seeds) if folder.format == "npz" else {})
         )
     return missing
+
+
+def _draw(generator: ImageGenerator, writer: SampleWriter, parts: Sequence[range], output: Output) -> None:
+    with ThreadPoolExecutor(WRITERS) as pool:  # which also writes what was drawn when the next batch fails
+        waiting: deque[Future[None]] = deque()
+        for drawn in generator.drawn(parts, output):
+            waiting.append(pool.submit(writer.write, *drawn))
+            if len(waiting) > WRITERS:
+                waiting.popleft().result()
+        for written in waiting:
+            written.result()
 
 
 def _say_what_is_left(left: Sequence[range], batches: Sequence[range], world: World, output: Output) -> None:
@@ -197,7 +205,7 @@ def describe(run: Run, generator: ImageGenerator, seeds: range, target: SampleTa
         "sampler": generator.sampling.sampler,
         "steps": generator.evaluations,
         "network_evaluations": generator.network_evaluations,
-        **{name: generator.settings[name] for name in ("precision", "noise_device")},
+        **{name: generator.settings[name] for name in RESOLVED},
         "seeds": [seeds.start, seeds.stop - 1],
         "ema_half_life_images": generator.model.ema_images,
         "filter_sha256": run.filter.sha256(),

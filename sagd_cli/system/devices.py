@@ -88,6 +88,14 @@ def autocast_dtype(
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and gains) else None
 
 
+def trained_precision(recorded: str | None, setting: str, device: "torch.device") -> str | None:
+    """Return what a network was trained in: what its checkpoint has `recorded`, or fp32, which auto was on CPUs before.
+
+    None: an early checkpoint does not tell it.
+    """
+    return recorded or ("fp32" if setting == "auto" and device.type == "cpu" else None)
+
+
 def _gpu_has_bfloat16(device: "torch.device") -> bool:
     """Whether a GPU computes with bfloat16. Those before Ampere only imitate it; one that is not here counts as new."""
     import torch

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sagd_cli.errors import DataError, SagdError, UsageError
+from sagd_cli.system.console import output
 
 _TEMPORARY = ".sagd-"
 _OLD = f"{_TEMPORARY}old-"  # before the name of a folder, or of a link to one, while it is replaced
@@ -81,8 +82,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent)
     temporary = Path(name)
-    with suppress(OSError):  # not on every disk
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    _flock(handle)
     try:
         yield temporary
         sync(temporary)
@@ -101,8 +101,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent))
     handle, old = os.open(temporary, os.O_RDONLY), path.with_name(f"{_OLD}{path.name}")
-    with suppress(OSError):  # not on every disk
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    _flock(handle)
     try:
         yield temporary
         os.sync()  # there may be a great many files in it
@@ -152,22 +151,39 @@ def remove_left_over(folder: Path) -> None:
                 continue
             handle = os.open(path, os.O_RDONLY)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(path)
+                if _flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    _remove(path)
             finally:
                 os.close(handle)
 
 
+def _flock(handle: int, how: int = fcntl.LOCK_EX) -> bool | None:
+    """Lock an open file; return whether it is locked now, and None where its disk has no locks."""
+    try:
+        fcntl.flock(handle, how)
+    except BlockingIOError:
+        return False
+    except OSError:  # Lustre without its option flock, for example
+        return None
+    return True
+
+
 @contextmanager
-def try_lock(path: Path) -> Iterator[bool]:
-    """Lock the file `path` until the block ends; make it if it is missing. Give False when another process holds it."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+def try_lock(path: Path, shared: bool = False, waits: bool = False) -> Iterator[bool]:
+    """Lock the file `path` until the block ends; make it if it is missing. Give False when another process holds it.
+
+    Those that lock it `shared` hold it together. With `waits`, wait for the others instead. On a disk without locks
+    nobody holds it, and a note says so.
+    """
+    with path.open("ab+") as file:  # of a network's disk, to read for a shared lock, and to write for another
+        how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        is_locked = _flock(file.fileno(), how if waits else how | fcntl.LOCK_NB)
+        if is_locked is None:
+            output().once(
+                f"the disk of {shown_path(path.parent)} has no locks, so two commands that write there at once are not "
+                "told apart"
+            )
+        yield is_locked is not False
 
 
 @contextmanager

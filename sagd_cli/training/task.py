@@ -30,6 +30,7 @@ from sagd_cli.run.manifest import described
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array
 from sagd_cli.system.console import Output
+from sagd_cli.system.devices import autocast_dtype
 from sagd_cli.training.batches import Ahead, Batches, Labels, Views, placed
 from sagd_cli.training.losses import make_loss
 
@@ -162,6 +163,11 @@ class Task:
         learned = self.learned_filter(state)
         return self.filter if learned is None else learned.weights(self.size.shape[1:])
 
+    def precision(self, state: TrainingState) -> str:
+        """Return what the network of `state` is trained in: fp32 or bf16."""
+        is_half = autocast_dtype(self.config.training.precision, state.device, state.network) is not None
+        return "bf16" if is_half else "fp32"
+
     def model(self, state: TrainingState, name: str) -> Model:
         """Return the model that a checkpoint written now would hold; messages call it `name`."""
         return Model(
@@ -174,4 +180,5 @@ class Task:
             dtype=np.dtype(self.data.images.dtype),
             classes=self.classes,
             moments=self.moments,
+            precision=self.precision(state),
         )

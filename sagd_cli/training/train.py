@@ -26,7 +26,7 @@ from sagd_cli.run.manifest import (
     set_aside_newer,
 )
 from sagd_cli.system.console import Output
-from sagd_cli.system.devices import autocast_dtype
+from sagd_cli.system.devices import trained_precision
 from sagd_cli.system.distributed import World, joined_world, own_device
 from sagd_cli.system.signals import stop_on_signal
 from sagd_cli.training.cost import refuse_full_disk, refuse_too_large
@@ -101,9 +101,7 @@ class Training:
         if self.conduct.check_memory:
             refuse_too_large(self.task.config, self.task.size, self.device, at_once)
         state, loss = self.task.start(self.device)
-        bfloat16 = autocast_dtype(self._settings.precision, self.device, state.network)
-        precision = {"precision": "bf16" if bfloat16 else "fp32"}
-        about = self.world.after_first(self.task.described) | precision
+        about = self.world.after_first(self.task.described) | {"precision": self.task.precision(state)}
         self._check_alike(about)
         end = min(self._settings.steps, self.conduct.until or self._settings.steps)
 
@@ -203,8 +201,9 @@ class Training:
 
     def _warn_of_precision(self, found: Checkpoint, now: str) -> None:
         """Warn when auto stands for another precision here than on the machine of the checkpoint `found`."""
-        before = found.manifest.precision
-        if self._settings.precision == "auto" and before not in (None, now):
+        setting = self._settings.precision
+        before = trained_precision(found.manifest.precision, setting, self.device)
+        if setting == "auto" and before not in (None, now):
             self.output.warn(
                 f"{self.path} was trained in {before} until step {found.step}, and goes on in {now}, which auto means "
                 f"on this machine. --precision {before} --allow-config-change goes on as before"

@@ -1,12 +1,16 @@
 """The precision and the device of the noise that samples are drawn with, and where both are said."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
 from sagd_cli.config.layers import resolve
 from sagd_cli.evaluation.sources import run_source
 from sagd_cli.run.folder import open_run
 from sagd_cli.sampling.generator import ImageGenerator, sampling_of
+from sagd_cli.system import devices
 from sagd_cli.system.console import Output
 from sagd_cli.training.task import Task
 
@@ -31,6 +35,27 @@ def test_precision_is_that_of_training_unless_it_is_chosen(tiny_settings):
         assert generator.settings["noise_device"] == "cpu"
     exact, rounded = (generator_of(tiny_settings, precision=p).signals(range(4)) for p in ("fp32", "bf16"))
     assert not torch.equal(exact, rounded)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "setting", "gains", "said"),
+    [
+        ("fp32", "auto", True, "fp32"),
+        (None, "auto", True, "fp32"),
+        ("bf16", "auto", True, "bf16"),
+        ("bf16", "auto", False, "fp32"),
+        (None, "bf16", False, "bf16"),
+    ],
+)
+def test_auto_is_the_precision_of_the_checkpoint(tiny_settings, monkeypatch, recorded, setting, gains, said):
+    monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: gains)
+    monkeypatch.setattr(devices, "WIDE", 1)
+    model = replace(generator_of(tiny_settings, setting).model, precision=recorded)
+    assert ImageGenerator(model, model.config.sampling).settings["precision"] == said
+
+
+def test_a_run_says_what_it_was_trained_in(tiny_run):
+    assert open_run(tiny_run, QUIET).model(CPU).precision == "fp32"
 
 
 def test_a_run_is_measured_in_fp32_unless_its_settings_say_otherwise(tiny_run):

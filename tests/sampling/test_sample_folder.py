@@ -1,9 +1,11 @@
 """Samples drawn by many processes, in shares and after kills are those of one command, and none is drawn twice."""
 
+import errno
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +21,12 @@ from support.worlds import run_together
 from sagd_cli.config.layers import resolve
 from sagd_cli.data.folders import list_images
 from sagd_cli.data.images import read_image
+from sagd_cli.run import folder as run_folder
 from sagd_cli.sampling import sample_folder
 from sagd_cli.sampling.generator import ImageGenerator
+from sagd_cli.sampling.sample_folder import SampleFolder
 from sagd_cli.system.console import Output
-from sagd_cli.training.train import run_training
+from sagd_cli.training.train import Conduct, run_training
 
 COUNT, BATCH = 20, 3
 SEVEN = [range(start, min(start + BATCH, COUNT)) for start in range(0, COUNT, BATCH)]
@@ -110,6 +114,25 @@ def test_what_is_refused_is_told_once_by_several_processes(draw, tiny_run, tmp_p
     told = capfd.readouterr()
     assert told.err.count("error:") == 1 and "was begun with --steps 2, now --steps" in told.err
     assert tree(tmp_path / "s") == before
+
+
+def test_a_run_that_is_none_is_told_once_by_several_processes(tmp_path, capfd):
+    assert run_together(3, ("sample", tmp_path / "none", "--device", "cpu")) == [2] * 3
+    assert capfd.readouterr().err.count("error:") == 1
+
+
+def test_processes_that_see_different_checkpoints_draw_nothing(tiny_run, tiny_config, tmp_path, capfd):
+    run_training(tiny_config, tmp_path / "early", torch.device("cpu"), Output(quiet=True), Conduct(until=4))
+
+    def sees_less(rank):
+        real = run_folder.open_checkpoint
+        if rank == 1:
+            run_folder.open_checkpoint = lambda path, output: real(tmp_path / "early", output)
+
+    assert run_together(2, command(tiny_run, tmp_path / "s"), sees_less) == [1, 1]
+    told = capfd.readouterr().err
+    assert told.count("error:") == 1 and "process 1 has other checkpoint or settings of sampling" in told
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_process_that_dies_ends_all_and_what_is_written_is_sound(draw, drawn, tiny_run, tmp_path, capfd):
@@ -326,11 +349,115 @@ def test_an_image_that_was_changed_is_not_lost(draw, drawn, tmp_path):
     assert path.read_bytes() == (tmp_path / "s" / "000008.png").read_bytes()
 
 
-def test_two_commands_do_not_draw_the_same_images(draw, drawn, tmp_path):
-    (tmp_path / "s" / ".samples").mkdir(parents=True)
-    with sample_folder.try_lock(tmp_path / "s" / ".samples" / "0-0.lock"):
-        second = draw("s", "--force")
-    assert second.code == 2 and "another command draws the same images" in second.err and drawn == []
+@pytest.fixture
+def meanwhile(draw, monkeypatch):
+    """Let a first command draw; `options` draw into its folder before its first batch is written. Gives both."""
+
+    def run(first, options, at=(ImageGenerator, "draw")):
+        real, second = getattr(*at), []
+
+        def with_second(*arguments):
+            if not second:
+                second.append(None)  # the second one comes here too
+                second[0] = draw("s", *options)
+            return real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(*at, with_second)
+            return draw("s", *first), second[0]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ((), (), "another command draws the same images"),
+        ((), ("--force",), "another command draws into"),
+        (("--shard", "1/2"), ("--force", "--steps", 3), "another command draws into"),
+        (("--shard", "1/2"), ("--shard", "2/2", "--steps", 3), "was begun with --steps 2, now --steps 3"),
+    ],
+    ids=["the same", "force", "force beside a share", "shares of other settings"],
+)
+def test_a_second_command_does_not_mix_its_images_with_those_of_the_first(
+    draw, tmp_path, meanwhile, first, second, words
+):
+    done, refused = meanwhile(first, second)
+    assert done.code == 0 and refused.code == 2 and words in " ".join(refused.err.split())
+    assert draw("s").code == 0 and draw("whole").code == 0
+    assert tree(tmp_path / "s") == tree(tmp_path / "whole")
+
+
+def test_shares_of_other_settings_that_start_together_are_told_apart(draw, tmp_path, meanwhile):
+    """The second one begins when the first one has found the folder empty."""
+    first, second = meanwhile(
+        ("--shard", "1/2"), ("--shard", "2/2", "--steps", 3), at=(SampleFolder, "begin")
+    )
+    assert second.code == 0 and first.code == 2 and "was begun with --steps 3, now --steps 2" in first.err
+    assert len([*(tmp_path / "s").glob("*.png")]) == 9
+
+
+def test_force_between_begin_and_the_first_image_is_seen(draw, tmp_path, meanwhile):
+    first, second = meanwhile((), ("--steps", 3, "--force"), at=(SampleFolder, "writing"))
+    assert second.code == 0 and first.code == 2 and "was begun with --steps 3, now --steps 2" in first.err
+    assert draw("s", "--steps", 3).code == 0 and draw("whole", "--steps", 3).code == 0
+    assert tree(tmp_path / "s") == tree(tmp_path / "whole")
+
+
+def test_shares_without_images_do_not_hinder_each_other(draw, drawn, meanwhile):
+    idle = meanwhile(("--shard", "9/9"), ("--shard", "8/9"), at=(SampleFolder, "finish"))
+    assert [share.code for share in idle] == [0, 0] and drawn == []
+
+
+def test_a_disk_without_locks_is_drawn_to_and_a_note_says_so_once(draw, tmp_path, monkeypatch):
+    def flock(handle, how):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    done = draw("s")
+    assert done.code == 0 and done.err.count("has no locks") == 1
+    assert len(list_images(tmp_path / "s")) == COUNT
+
+
+def test_samples_that_are_not_complete_are_not_measured(sagd, draw, tmp_path, monkeypatch):
+    def failing(self, seeds, on_step=lambda: None):
+        raise MemoryError
+
+    assert draw("s").code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageGenerator, "draw", failing)
+        assert draw("s", "--steps", 3, "--force").code == 1
+    name = tmp_path / "s"
+    for command in (
+        ("data", "info", name),
+        ("fid", name, name, "--features", "pixels"),
+        ("spectrum", name),
+        ("omit", name, "--band", "high", "--output", tmp_path / "o"),
+    ):
+        refused = sagd(*command)
+        assert refused.code == 2 and f"the samples in {name} are not complete" in refused.err
+    assert draw("s", "--steps", 3).code == 0 and sagd("data", "info", name).code == 0
+
+
+def test_a_record_of_another_program_is_one_sentence(draw, tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "samples.json").write_text('{"a": 1}')
+    refused = draw("s")
+    assert refused.code == 1 and "samples.json is no record of `sagd sample`" in refused.err
+    assert refused.err.count("error:") == 1
+
+
+def test_the_precision_is_recorded_as_it_is_on_this_machine(sagd, tiny_run, tmp_path):
+    run, folder = tmp_path / "run", tmp_path / "s"
+    shutil.copytree(tiny_run, run)
+    assert sagd(*command(run, folder)).code == 0
+    settings = json.loads((folder / "samples.json").read_text())["settings"]
+    assert (settings["sampling.precision"], settings["sampling.noise_device"]) == ("fp32", "cpu")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(re.sub("(sampling:(\n  .*)*?\n  precision:) auto", r"\1 bf16", config))
+    refused = sagd(*command(run, folder))
+    assert refused.code == 2
+    assert "begun with sampling.precision fp32, now sampling.precision bf16" in " ".join(refused.err.split())
 
 
 def test_many_images_lie_in_parts_that_all_commands_read(sagd, draw, drawn, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,12 +20,14 @@ from sagd_cli.design.advice import data_moments
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.errors import CheckpointError, Interrupted, SagdError, UsageError
 from sagd_cli.run.folder import open_run, read_config
+from sagd_cli.run.manifest import newest
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid
 from sagd_cli.spectral.snr import largest_snr
 from sagd_cli.system import devices
 from sagd_cli.system.console import Output
 from sagd_cli.system.signals import stop_on_signal
+from sagd_cli.training import train
 from sagd_cli.training.batches import Ahead, Batches, Views
 from sagd_cli.training.train import Conduct, run_training
 
@@ -44,6 +47,11 @@ def test_stopping_and_resuming_equals_one_go_bit_for_bit(tiny_run, tiny_config, 
     assert steps == list(range(1, 9))
 
 
+def without_precision(folder, output):
+    found = newest(folder, output)
+    return replace(found, manifest=found.manifest.model_copy(update={"precision": None}))
+
+
 def test_another_precision_of_auto_on_resuming_is_said(tiny_config, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     run_training(tiny_config, run, CPU, QUIET, Conduct(until=2))
@@ -52,6 +60,10 @@ def test_another_precision_of_auto_on_resuming_is_said(tiny_config, tmp_path, mo
     assert open_run(run, QUIET).checkpoint.manifest.precision == "fp32"
     monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: True)
     monkeypatch.setattr(devices, "WIDE", 1)
+    with monkeypatch.context() as patch:  # an early checkpoint does not tell it, and auto was fp32 on CPUs
+        patch.setattr(train, "newest", without_precision)
+        run_training(tiny_config, run, CPU, Output(), Conduct(until=4))
+        assert "was trained in fp32 until step 4, and goes on in bf16" in capsys.readouterr().err
     run_training(tiny_config, run, CPU, Output())
     assert "was trained in fp32 until step 4, and goes on in bf16" in capsys.readouterr().err
     assert open_run(run, QUIET).checkpoint.manifest.precision == "bf16"

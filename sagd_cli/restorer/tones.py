@@ -175,7 +175,7 @@ def _waves(parts: Sequence[NoisePart], shape: tuple[int, ...]) -> dict[int, _Wav
         mirror = np.round(2 * center) / 2
         off = float(np.linalg.norm(center - mirror))
         is_real = off <= radius  # its disc meets that of its mirror
-        if is_real and not mirror.any():
+        if is_real and np.linalg.norm(mirror) <= radius + off:
             continue  # it reaches DC
         y, x = (mirror if is_real else center).tolist()
         waves[place] = _Wave((y, x), radius + off * is_real, (height, width), is_real)

@@ -112,6 +112,7 @@ def test_what_fills_a_disc_is_no_tone():
         NoiseSpectrum.of_band(Band((Notch(FREQUENCY, RADIUS), Notch((0.3, 0.2), RADIUS))), 0.2),
         NoiseSpectrum.parse("stripe:horizontal:level=0.1+0.5:0.8:level=0.1"),
         told((0.02, 0.03)),
+        told((0.3, 0.3), 0.5),
     ],
 )
 def test_other_noise_is_left(noise):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.config.noise_spectrum import NoisePart, NoiseSpectrum
 from sagd_cli.damage.strength import TINY
+from sagd_cli.detection.find_noise import is_steady
 from sagd_cli.spectral.band import Band, Notch
 from sagd_cli.spectral.grid import Array
 from sagd_cli.spectral.peaks import REACH
@@ -23,7 +24,10 @@ from sagd_cli.spectral.peaks import REACH
 Amplitudes = NDArray[np.complex64]  # the cosine transform of a(r), (C, K_y, K_x)
 
 MISTAKEN = 0.05  # chance that a number of the image is taken for one of the tone, anywhere in its disc
-FILLED = 2.0  # times what is around the disc: what the whole disc has more of is no tone
+FILLED = 2.0  # times what is around the disc: what the whole disc, or a ray from DC, has more of is no tone
+OVER = (
+    100.0  # times what was told or measured: the image may have an edge there, unless a wave is all over it
+)
 TRIED = np.linspace(-1, 1, 129)  # bins by which the frequency of a peak may be off
 
 
@@ -32,15 +36,17 @@ def without_tones(
 ) -> tuple[NDArray[np.float32], NoiseSpectrum | None]:
     """Return an image (C, H, W) without the tones of `noise`, and the noise that is left.
 
-    A part that is one notch is a tone, whatever its level, unless it is 0 or lost. One that fills its disc is left. A
-    notch that was found is one tone. One that `is_told` may hold several.
+    A part that is one notch is a tone, unless its level is 0 or infinite. One that fills its disc is left, and so is
+    one that has far more power than its level says and is no steady wave. A notch that was found is one tone. One that
+    `is_told` may hold several.
     """
     rest = np.asarray(signal - signal.mean(axis=(1, 2), keepdims=True))
     waves = {place: wave.tuned(rest) for place, wave in _waves(noise.parts, signal.shape[1:]).items()}
     changed, filled = signal, set[int]()
     for place, wave in waves.items():
         tone = wave.certain(wave.amplitudes(rest), not is_told)
-        if tone is None:
+        level = noise.parts[place].level
+        if tone is None or (level and wave.is_over(tone, level) and not is_steady([rest], wave.center)):
             filled.add(place)
         elif tone.any():
             field = wave.field(tone)
@@ -77,6 +83,25 @@ class _Wave:
         turns = [np.arange(len(basis)) / (2 * basis.shape[1]) for basis in self._bases]
         return np.asarray(np.hypot(turns[0][:, None], turns[1]))
 
+    @cached_property
+    def _rays(self) -> NDArray[np.int64]:
+        """The ray from DC that each number is on, in half bins off the one through the frequency, (K_y, K_x)."""
+        turns = [np.arange(len(basis)) / (2 * basis.shape[1]) for basis in self._bases]
+        along = np.abs(self.center) / np.hypot(*self.center)
+        bin_across = np.hypot(along[1] / self.shape[0], along[0] / self.shape[1])
+        across = np.abs(along[1] * turns[0][:, None] - along[0] * turns[1])
+        return np.asarray(np.rint(2 * across / bin_across), np.int64)
+
+    @cached_property
+    def _slope(self) -> Array:
+        """What an edge has of each number, whose power falls with the square of the frequency, (K_y, K_x)."""
+        y, x = (np.arange(len(basis)) / (2 * basis.shape[1]) for basis in self._bases)
+        least = 1 / min(self.shape) ** 2
+        rows, columns = (
+            [(f + side) ** 2, (f - side) ** 2] for f, side in zip(self.center, (y, x), strict=True)
+        )
+        return np.asarray(sum(1 / (row[:, None] + column + least) for row in rows for column in columns))
+
     def amplitudes(self, signal: NDArray[np.float32]) -> Amplitudes:
         """Return what an image (C, H, W) has of it and around."""
         rows, columns = self._bases
@@ -95,16 +120,36 @@ class _Wave:
         """
         power = np.mean(np.abs(amplitudes) ** 2, axis=0)
         inside = self._distance <= self.radius
-        around = np.median(power[(self._distance <= self._reach) & ~inside]) / log(2) + TINY
-        is_tone = inside & (power > around * log(np.count_nonzero(inside) / MISTAKEN))
+        background = self._background(power, (self._distance <= self._reach) & ~inside)
+        if background is None:
+            return None
+        is_tone = inside & (power > background * log(np.count_nonzero(inside) / MISTAKEN))
         if is_one:
             near, _ = scipy.ndimage.label(scipy.ndimage.binary_dilation(is_tone, np.ones((3, 3))))
             is_tone &= near == near.flat[np.argmax(np.where(inside, power, 0.0))]
         rest = inside & ~is_tone
-        if not rest.any() or np.median(power[rest]) / log(2) > FILLED * around:
+        if not rest.any() or np.median(power[rest] / background[rest]) / log(2) > FILLED:
             return None
-        share = np.where(is_tone, 1 - around / np.maximum(power, around), 0.0)
+        share = np.where(is_tone, 1 - background / np.maximum(power, background), 0.0)
         return np.asarray(amplitudes * share.astype(np.float32))
+
+    def _background(self, power: Array, around: NDArray[np.bool_]) -> Array | None:
+        """Return the power that an image has of its own, None where nothing is around the disc.
+
+        A long edge or a border has a ray from DC. There a number has what is on that ray, around the disc.
+        """
+        if not around.any():
+            return None
+        usual, seen = np.median(power[around]), np.unique(self._rays[around])
+        level = np.zeros(self._rays.max() + 1)
+        level[seen] = scipy.ndimage.median(power / self._slope, np.where(around, self._rays, -1), seen)
+        own = level[self._rays] * self._slope
+        return np.asarray(np.where(own > FILLED * usual, own, usual) / log(2) + TINY)
+
+    def is_over(self, amplitudes: Amplitudes, level: float) -> bool:
+        """Tell whether these have far more power than noise of a level has in the disc."""
+        bins = max(pi * self.radius**2 * self.shape[0] * self.shape[1], 1.0)
+        return bool(np.sum(np.abs(amplitudes) ** 2) > OVER * level**2 * bins * len(amplitudes))
 
     def tuned(self, signal: NDArray[np.float32]) -> "_Wave":
         """Return it at the frequency next to the centre where an image has most."""
@@ -130,7 +175,7 @@ def _waves(parts: Sequence[NoisePart], shape: tuple[int, ...]) -> dict[int, _Wav
         mirror = np.round(2 * center) / 2
         off = float(np.linalg.norm(center - mirror))
         is_real = off <= radius  # its disc meets that of its mirror
-        if is_real and not mirror.any():
+        if is_real and np.linalg.norm(mirror) <= radius + off:
             continue  # it reaches DC
         y, x = (mirror if is_real else center).tolist()
         waves[place] = _Wave((y, x), radius + off * is_real, (height, width), is_real)

@@ -23,7 +23,7 @@ def field(seed=0):
     return 0.3 * (image - image.mean()) / image.std()
 
 
-def told(center=FREQUENCY, radius=RADIUS, level=0.2):
+def told(center=FREQUENCY, radius=RADIUS, level=2.0):
     """The noise of a tone as a peak of the spectrum tells it: the centre is that of a bin."""
     on_grid = tuple(round(f * side) / side for f, side in zip(center, SHAPE, strict=True))
     return NoiseSpectrum.of_band(Band((Notch(on_grid, radius),)), level)
@@ -78,6 +78,25 @@ def test_images_without_the_tone_hardly_change():
     assert max(map(squared_error, cleaned, images)) < 1e-3 * squared_error(images[0], 0)
 
 
+@pytest.mark.parametrize("center", [(0.03, 0.0), (0.06, 0.0), (0.12, 0.0), (0.0, 0.05), (0.0, 0.09)])
+@pytest.mark.parametrize("tilt", [0.0, 0.02])
+def test_a_horizon_and_a_wall_are_no_tone(center, tilt):
+    y, x = places()
+    image = (
+        field(1) + 0.3 * np.tanh(60 * (y - tilt * x + 0.1)) + 0.3 * (x > 0.2 + tilt * y) + 0.8 * (x > 0.45)
+    )
+    noise = told(center, 0.02, 0.05)
+    cleaned, _ = without_tones(image[None].astype(np.float32), noise, is_told=True)
+    assert squared_error(cleaned[0], image) <= GRID.total(noise.power(GRID))
+
+
+@pytest.mark.parametrize("center", [(0.06, 0.0), (0.0, 0.05)])
+def test_a_tone_all_over_a_horizon_goes(center):
+    image, tone = field(1) + 0.3 * np.tanh(60 * (places()[0] + 0.1)), 0.3 * wave(SHAPE, center)
+    cleaned, left = without_tones((image + tone)[None].astype(np.float32), told(center, 0.02, 4.0))
+    assert left is None and squared_error(cleaned[0], image) < 0.1 * squared_error(tone, 0)
+
+
 def test_what_fills_a_disc_is_no_tone():
     disc = Notch(FREQUENCY, RADIUS).mask(GRID)
     damaged = (field() + gaussian_fields(1, SHAPE, 0.5**2 * disc, 1)[0, 0])[None].astype(np.float32)
@@ -93,6 +112,7 @@ def test_what_fills_a_disc_is_no_tone():
         NoiseSpectrum.of_band(Band((Notch(FREQUENCY, RADIUS), Notch((0.3, 0.2), RADIUS))), 0.2),
         NoiseSpectrum.parse("stripe:horizontal:level=0.1+0.5:0.8:level=0.1"),
         told((0.02, 0.03)),
+        told((0.3, 0.3), 0.5),
     ],
 )
 def test_other_noise_is_left(noise):

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sagd_cli import __version__
 from sagd_cli.errors import ConfigError, FollowedError, SagdError, UsageError
-from sagd_cli.system.environment import rank, told_by_launcher, variable, world_size
+from sagd_cli.system.environment import told_by_launcher, variable, world_size
 
 # NCCL does not see that a peer died. No process works long on its own before a collective of the devices.
 DEVICE_PATIENCE = timedelta(minutes=30)
@@ -197,11 +197,6 @@ class World:
 def unsynchronised(module: nn.Module) -> AbstractContextManager[None]:
     """Return a context in which gradients are summed in this process only, for all passes of a step but the last."""
     return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
-
-
-def speaks() -> bool:
-    """Whether this process is the one that prints results."""
-    return rank() == 0
 
 
 def own_device(device: torch.device) -> torch.device:

@@ -25,7 +25,7 @@ Amplitudes = NDArray[np.complex64]  # the cosine transform of a(r), (C, K_y, K_x
 
 MISTAKEN = 0.05  # chance that a number of the image is taken for one of the tone, anywhere in its disc
 FILLED = 2.0  # times what is around the disc: what the whole disc, or a ray from DC, has more of is no tone
-OVER = (
+FAR_OVER = (
     100.0  # times what was told or measured: the image may have an edge there, unless a wave is all over it
 )
 TRIED = np.linspace(-1, 1, 129)  # bins by which the frequency of a peak may be off
@@ -149,7 +149,7 @@ class _Wave:
     def is_over(self, amplitudes: Amplitudes, level: float) -> bool:
         """Tell whether these have far more power than noise of a level has in the disc."""
         bins = max(pi * self.radius**2 * self.shape[0] * self.shape[1], 1.0)
-        return bool(np.sum(np.abs(amplitudes) ** 2) > OVER * level**2 * bins * len(amplitudes))
+        return bool(np.sum(np.abs(amplitudes) ** 2) > FAR_OVER * level**2 * bins * len(amplitudes))
 
     def tuned(self, signal: NDArray[np.float32]) -> "_Wave":
         """Return it at the frequency next to the centre where an image has most."""

@@ -62,14 +62,13 @@ def _omitted(
     shown: int,
 ) -> tuple[dict[str, Any], list[RestoredImage]]:
     paths = list_images(places.source)
-    if (
-        not force and places.share.is_whole and not journal_in(places.workspace)
-    ):  # before the long look at all files
+    _check_division(places, force)
+    is_new = not force and places.share.is_whole and not journal_in(places.workspace)
+    if is_new:  # before the long look at all files
         check_output_folder(places.folder, (), force, places.read)
     truths = TrueImages.found(paths, places.truth, omission.given)
     known = told_by(omission, places, paths, truths.paths)
     journal = Journal.opened(places.workspace, places.folder, places.folders, known, force)
-    _check_division(places, force)
     _check_outputs(omission, places, paths, force or journal.measured is not None)
     places.share.check_alike(_facts(known, places))  # and none of them writes before all may
     if force and places.share.shard.number == 1:

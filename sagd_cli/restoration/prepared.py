@@ -137,14 +137,18 @@ class Prepared:
             stacked = ready[0][None] if len(ready) == 1 else np.stack(ready)  # a copy of a large image less
             with _ONE_AT_A_TIME:
                 found = self.restorer.restored(stacked, left, names, is_clipped)
-        methods = map(self._method_of, noises, left)
+        are_changed = (not np.array_equal(*pair) for pair in zip(signals, ready, strict=True))
+        methods = map(self._method_of, noises, left, are_changed)
         return [replace(one, method=method) for one, method in zip(found, methods, strict=True)]
 
-    def _method_of(self, noise: NoiseSpectrum | None, left: NoiseSpectrum | None) -> str:
-        """Return what was done to an image with `noise`, of which `left` was there when waves had been taken away."""
-        if noise is None:
+    def _method_of(self, noise: NoiseSpectrum | None, left: NoiseSpectrum | None, is_changed: bool) -> str:
+        """Return what was done to an image with `noise`: `left` is what was there when waves had been taken away.
+
+        `is_changed`: something was taken away.
+        """
+        if noise is None or (left is None and not is_changed):
             return UNCHANGED
-        parts = [part for part in noise.parts if left is None or part not in left.parts]
+        parts = [part for part in noise.parts if is_changed and (left is None or part not in left.parts)]
         pieces = [piece for part in parts if isinstance(part.source, Band) for piece in part.source.parts]
         kinds = (("lines", Stripe), ("tones", Notch))
         taken = [name for name, kind in kinds if any(isinstance(piece, kind) for piece in pieces)]

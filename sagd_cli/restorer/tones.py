@@ -26,7 +26,7 @@ Amplitudes = NDArray[np.complex64]  # the cosine transform of a(r), (C, K_y, K_x
 MISTAKEN = 0.05  # chance that a number of the image is taken for one of the tone, anywhere in its disc
 FILLED = 2.0  # times what is around the disc: what the whole disc, or a ray from DC, has more of is no tone
 FAR_OVER = (
-    100.0  # times what was told or measured: it may be an edge of the image, unless a wave is all over it
+    10.0  # times what was told or measured: it may be an edge of the image, unless a wave is all over it
 )
 TRIED = np.linspace(-1, 1, 129)  # bins by which the frequency of a peak may be off
 

@@ -78,16 +78,21 @@ def _done(waiting: deque[tuple[Item, float, Future[Result]]]) -> tuple[Item, Res
     return item, future.result()
 
 
+class _Processes(ProcessPoolExecutor):
+    """Processes that hear no Ctrl-C: a terminal sends it to all. A signal that is blocked when one starts stays so."""
+
+    def submit(self, *arguments: Any, **named: Any) -> Future[Any]:
+        """Submit a call, which may start a process."""
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+        try:
+            return super().submit(*arguments, **named)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
 def _processes(count: int, work: Callable[[Any], Any], begin: Callable[[], object]) -> Executor:
-    """Return `count` processes that have begun; they are new, as those that threads fork may hang."""
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, (work, begin))
-    # A terminal sends these to all processes; a signal that is blocked when a process starts stays so in it.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    try:
-        pool.submit(int)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    return pool
+    """Return at most `count` processes that have begun; they are new, as those that threads fork may hang."""
+    return _Processes(count, multiprocessing.get_context("spawn"), _begin, (work, begin))
 
 
 def _begin(work: Callable[[Any], Any], begin: Callable[[], object]) -> None:

@@ -173,8 +173,9 @@ def test_processes_may_draw_a_share(draw, drawn, tiny_run, tmp_path):
 
 
 def test_an_error_names_its_process(draw, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    monkeypatch.setenv("RANK", "3")
+    launcher = {"WORLD_SIZE": 4, "RANK": 3, "LOCAL_RANK": 3, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, str(value))
     assert "error: process 3: sampling: sampler: input should be" in draw("s", "--sampler", "x").err
 
 

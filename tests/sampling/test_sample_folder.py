@@ -172,11 +172,10 @@ def test_processes_may_draw_a_share(draw, drawn, tiny_run, tmp_path):
     assert draw("whole").code == 0 and tree(tmp_path / "s") == tree(tmp_path / "whole")
 
 
-def test_an_error_names_its_process(draw, monkeypatch):
-    launcher = {"WORLD_SIZE": 4, "RANK": 3, "LOCAL_RANK": 3, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}
-    for name, value in launcher.items():
-        monkeypatch.setenv(name, str(value))
-    assert "error: process 3: sampling: sampler: input should be" in draw("s", "--sampler", "x").err
+def test_an_error_names_its_process(sagd, monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "3")
+    assert "error: process 3: --shard '3/2' is not K/N" in sagd("sample", tmp_path, "--shard", "3/2").err
 
 
 def test_more_shares_than_batches_have_nothing_to_do(draw, drawn):

@@ -35,11 +35,10 @@ def images(count: int) -> NDArray[np.uint8]:
 def batched(folder: Path, pixels: NDArray[Any]) -> None:
     """Write as `sagd sample` does."""
     place = SampleFolder(folder, "png", range(len(pixels)), {})
-    with place.writing("0-0") as writer:
-        parts = place.begin(seed_batches(place.seeds, BATCH), force=False)
-        with ThreadPoolExecutor(WRITERS) as pool:
-            list(pool.map(lambda part: writer.write(part, pixels[part.start : part.stop]), parts))
-        assert place.finish({}) == 0
+    parts = place.begin(seed_batches(place.seeds, BATCH), force=False)
+    with place.writing("0-0") as writer, ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(lambda part: writer.write(part, pixels[part.start : part.stop]), parts))
+    assert place.finish({}) == 0
 
 
 def one_by_one(folder: Path, pixels: NDArray[Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.svm import SVC
 
-from sagd_cli.data.datasets import load_images
+from sagd_cli.datasets.loading import load_images
 from sagd_cli.evaluation.fidelity import evaluate
 from sagd_cli.evaluation.measures import Measures
 from sagd_cli.features.image_source import array_source

@@ -51,9 +51,9 @@ from PIL import Image
 from sagd_plugins.datasets._roots import default_root
 
 from sagd_cli.config.arguments import parse_dataset
-from sagd_cli.data.datasets import load_images
 from sagd_cli.data.folders import list_images
 from sagd_cli.data.images import read_image, write_array
+from sagd_cli.datasets.loading import load_images
 from sagd_cli.restoration.quality import psnr
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid

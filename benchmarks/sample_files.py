@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.data.writing import write_drawable
+from sagd_cli.datasets.writing import write_drawable
 from sagd_cli.sampling.generator import seed_batches
 from sagd_cli.sampling.sample_folder import SampleFolder
 from sagd_cli.sampling.samples import WRITERS

@@ -22,8 +22,8 @@ from sagd_cli.damage.fields import make_fields
 from sagd_cli.damage.groups import Groups
 from sagd_cli.damage.likelihood import Reference, strength_from_power_law, strength_from_reference
 from sagd_cli.damage.strength import Strength
-from sagd_cli.data.datasets import load_images
 from sagd_cli.data.ranges import array_signal
+from sagd_cli.datasets.loading import load_images
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import Array, FrequencyGrid

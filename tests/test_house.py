@@ -19,15 +19,16 @@ FLOORS = [
     {"diffusion", "plugin", "files"},
     {"config", "denoising"},
     {"data"},
+    {"datasets"},
     {"figures", "design"},
-    {"damage", "model"},
+    {"damage", "model", "latents"},
     {"run", "detection"},
     {"sampling"},
     {"features", "training", "restorer"},
     {"metrics"},
     {"evaluation", "restoration"},
     {"sweep"},
-    {"report", "library"},
+    {"report", "library", "integrations"},
     {"commands"},
     {"app"},
     {"__main__"},
@@ -74,7 +75,8 @@ TORCH_FREE = [
     *(f"sagd_cli.design.{name}" for name in ("advice", "describe", "fit", "measure", "plot", "words")),
     "sagd_cli.run.manifest",
     *(f"sagd_cli.sweep.{name}" for name in ("plan", "study", "table", "words")),
-    *(f"sagd_cli.data.{name}" for name in ("datasets", "images", "ranges", "folders", "truth", "writing")),
+    *(f"sagd_cli.data.{name}" for name in ("images", "ranges", "folders")),
+    *(f"sagd_cli.datasets.{name}" for name in ("loading", "truth", "writing")),
     "sagd_cli.files.formats",
     "sagd_cli",
     "sagd_cli.builtin",
@@ -139,7 +141,9 @@ def test_who_only_reads_trains_nothing(room, other):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_and_modules_stay_small(room):
-    assert len([path for path in modules(room) if path.name != "__init__.py"]) <= MOST_MODULES
+    # There are as many modules in `commands` as commands.
+    if room != "commands":
+        assert len([path for path in modules(room) if path.name != "__init__.py"]) <= MOST_MODULES
     for path in modules(room):
         if str(path.relative_to(PACKAGE)) not in LISTS_OF_OPTIONS:
             assert len(path.read_text().splitlines()) <= MOST_LINES, path

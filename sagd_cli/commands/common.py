@@ -159,7 +159,7 @@ def refuse_read(outputs: Mapping[str, Path | None], sources: Iterable[str | Path
 
 def _files(source: str) -> Iterator[Path]:
     from sagd_cli.config.arguments import is_path, parse_dataset
-    from sagd_cli.data.datasets import dataset_files
+    from sagd_cli.datasets.loading import dataset_files
     from sagd_cli.run.manifest import has_run, run_files
 
     if is_path(Path.is_file, source):

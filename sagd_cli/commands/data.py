@@ -74,9 +74,9 @@ def prepare(
       sagd data prepare damaged.npy --pixels --output damaged8      (of `sagd corrupt`, as PNG)
     """
     from sagd_cli.config.arguments import as_pictures, parse_dataset
-    from sagd_cli.data.datasets import fetch
     from sagd_cli.data.ranges import ToBytes
-    from sagd_cli.data.writing import write_dataset
+    from sagd_cli.datasets.loading import fetch
+    from sagd_cli.datasets.writing import write_dataset
 
     config = as_pictures(parse_dataset(data), size=size, mode=mode)
     if download:
@@ -100,7 +100,7 @@ def info(data: DataArgument, download: DownloadOption = False) -> None:
       sagd data info digits:test --json
     """
     from sagd_cli.config.arguments import parse_dataset
-    from sagd_cli.data.datasets import class_names, fetch, hash_images, load_images, mean_and_std
+    from sagd_cli.datasets.loading import class_names, fetch, hash_images, load_images, mean_and_std
 
     config = parse_dataset(data)
     if download:

@@ -164,7 +164,7 @@ def omit(
     """
     from sagd_cli.data.outcome import raise_if_failed
     from sagd_cli.data.ranges import Range
-    from sagd_cli.data.truth import clean_images
+    from sagd_cli.datasets.truth import clean_images
     from sagd_cli.files.layout import is_store
     from sagd_cli.restoration.omission import omit_files
     from sagd_cli.restoration.options import Omission

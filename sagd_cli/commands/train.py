@@ -186,7 +186,7 @@ def train(
         budget = chosen.training.model_copy(update={"images": steps * chosen.training.batch_size})
         chosen = chosen.model_copy(update={"training": budget})
     if download and not dry_run:
-        from sagd_cli.data.datasets import fetch
+        from sagd_cli.datasets.loading import fetch
 
         fetch(chosen.dataset)
     run = run or Path("runs") / chosen.default_name
@@ -212,7 +212,7 @@ def _describe(config: RunConfig, run: Path, device: str) -> None:
 
 def _estimate(config: RunConfig, device: str) -> dict[str, Any] | None:
     """Return what the run would take, or None, with a note that says why, when it cannot be estimated."""
-    from sagd_cli.data.datasets import data_size
+    from sagd_cli.datasets.loading import data_size
 
     try:
         data = data_size(config.dataset, config.class_conditional)

@@ -32,7 +32,7 @@ from sagd_cli.data.journal import (
 )
 from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.ranges import Range, array_signal, image_pixels
-from sagd_cli.data.writing import write_dataset
+from sagd_cli.datasets.writing import write_dataset
 from sagd_cli.errors import UsageError
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import FrequencyGrid

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.data.datasets import blocks, mean_and_std
 from sagd_cli.data.ranges import array_signal
+from sagd_cli.datasets.loading import blocks, mean_and_std
 from sagd_cli.diffusion.schedule_tables import snr_level
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.config.filter import FilterSource
-from sagd_cli.data.datasets import ImageHash, stream_images
 from sagd_cli.data.ranges import array_signal
+from sagd_cli.datasets.loading import ImageHash, stream_images
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.plugin.records import Images
 from sagd_cli.spectral.grid import Array

@@ -9,7 +9,7 @@ import torch
 
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.config.run import SamplingConfig
-from sagd_cli.data.alike import byte_images
+from sagd_cli.datasets.alike import byte_images
 from sagd_cli.errors import UsageError
 from sagd_cli.evaluation.statistics import is_statistics
 from sagd_cli.features.image_source import ImageSource, Pixels, data_source

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data.alike import byte_images, is_drawable
-from sagd_cli.data.datasets import check_drawable, open_images
-from sagd_cli.data.known_hash import KnownHash
+from sagd_cli.datasets.alike import byte_images, is_drawable
+from sagd_cli.datasets.known_hash import KnownHash
+from sagd_cli.datasets.loading import check_drawable, open_images
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.system.console import Output
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sagd_cli.data.datasets import ImageHash
+from sagd_cli.datasets.loading import ImageHash
 from sagd_cli.design.radial_power import PowerAverage, RadialPower
 from sagd_cli.errors import SagdError
 from sagd_cli.features.cache import FeatureCache

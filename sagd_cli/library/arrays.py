@@ -15,7 +15,7 @@ from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.measured_noise import typed_noise
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range, RangeSurvey
-from sagd_cli.data.truth import clean_images
+from sagd_cli.datasets.truth import clean_images
 from sagd_cli.errors import DataError, UsageError, suggest
 from sagd_cli.restoration.options import AUTO, Omission
 from sagd_cli.restoration.prepare import Preparation

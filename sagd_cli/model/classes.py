@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sagd_cli.data.datasets import class_names
+from sagd_cli.datasets.loading import class_names
 from sagd_cli.errors import UsageError, suggest
 from sagd_cli.plugin.records import ImageSet
 from sagd_cli.spectral.noise import random_stream

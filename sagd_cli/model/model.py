@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from sagd_cli.config.run import RunConfig
-from sagd_cli.data.alike import is_drawable
+from sagd_cli.datasets.alike import is_drawable
 from sagd_cli.model.classes import Classes
 from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from sagd_cli.config.run import RunConfig
 from sagd_cli.config.validation import validate
-from sagd_cli.data.alike import byte_images
 from sagd_cli.data.images import contact_sheet, read_image
 from sagd_cli.data.ranges import to_bytes
+from sagd_cli.datasets.alike import byte_images
 from sagd_cli.design.radial_power import PowerAverage, RadialPower
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.evaluation.result import RESULTS, check_result

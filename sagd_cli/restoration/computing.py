@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.data.images import Image
-from sagd_cli.data.truth import Truth
+from sagd_cli.datasets.truth import Truth
 from sagd_cli.errors import SagdError
 from sagd_cli.files.metadata import NOTHING
 from sagd_cli.restoration.parts import part_records

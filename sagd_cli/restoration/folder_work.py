@@ -16,7 +16,7 @@ from sagd_cli.data.image_writer import ImageWriter
 from sagd_cli.data.images import Image
 from sagd_cli.data.journal import Journal, State, WrittenImage, file_state
 from sagd_cli.data.outcome import Outcome, RestoredImage
-from sagd_cli.data.truth import TrueImages
+from sagd_cli.datasets.truth import TrueImages
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.plugin.registry import current_sources, use_sources
 from sagd_cli.restoration.computing import Computation, Damaged, Done

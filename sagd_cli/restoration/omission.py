@@ -14,7 +14,7 @@ from sagd_cli.data.folders import check_names, check_output_folder, collect, lis
 from sagd_cli.data.image_writer import ImageWriter, NoWriter
 from sagd_cli.data.journal import Journal, journal_in, told
 from sagd_cli.data.outcome import Outcome, RestoredImage
-from sagd_cli.data.truth import TrueImages
+from sagd_cli.datasets.truth import TrueImages
 from sagd_cli.errors import UsageError
 from sagd_cli.restoration.folder_work import FolderWork
 from sagd_cli.restoration.options import Omission

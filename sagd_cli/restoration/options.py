@@ -9,7 +9,7 @@ from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.damage.measured_noise import noise_setting
 from sagd_cli.data.journal import SettingText, setting
 from sagd_cli.data.ranges import Range
-from sagd_cli.data.truth import CleanImages
+from sagd_cli.datasets.truth import CleanImages
 from sagd_cli.errors import UsageError
 from sagd_cli.restorer.catalogue import ESTIMATES, EstimateChoice
 from sagd_cli.restorer.restoring import Restoring

@@ -7,7 +7,7 @@ import scipy
 from numpy.typing import NDArray
 
 from sagd_cli.data.ranges import Signal
-from sagd_cli.data.truth import Truth
+from sagd_cli.datasets.truth import Truth
 from sagd_cli.spectral.grid import FrequencyGrid
 
 RANGE = 2.0  # from black, -1, to white, 1

@@ -21,8 +21,8 @@ from sagd_cli.config.documents import Document
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.run import RunConfig
 from sagd_cli.config.validation import validate
-from sagd_cli.data.datasets import hash_images
-from sagd_cli.data.known_hash import KnownHash
+from sagd_cli.datasets.known_hash import KnownHash
+from sagd_cli.datasets.loading import hash_images
 from sagd_cli.errors import CheckpointError, ConfigError, PluginError, UsageError
 from sagd_cli.plugin.registry import registry
 from sagd_cli.run.log import METRICS_FILE

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.data.folders import SAMPLES_RECORD, SAMPLES_WORK, check_output_folder
 from sagd_cli.data.images import naming, read_image
-from sagd_cli.data.writing import encoded_drawable
+from sagd_cli.datasets.writing import encoded_drawable
 from sagd_cli.errors import UsageError
 from sagd_cli.sampling.sample_files import (
     ARCHIVE,

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli import __version__
-from sagd_cli.data.alike import byte_images
 from sagd_cli.data.images import contact_sheet, write_array
-from sagd_cli.data.writing import format_for
+from sagd_cli.datasets.alike import byte_images
+from sagd_cli.datasets.writing import format_for
 from sagd_cli.diffusion.catalogue import SAMPLERS
 from sagd_cli.errors import UsageError
 from sagd_cli.model.model import Model

@@ -1,7 +1,7 @@
 """What the samples of a sweep are compared with by default. No torch."""
 
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data.datasets import open_images
+from sagd_cli.datasets.loading import open_images
 from sagd_cli.errors import SagdError
 from sagd_cli.system.console import Output
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sagd_cli.data.datasets import data_size
+from sagd_cli.datasets.loading import data_size
 from sagd_cli.errors import Interrupted, UsageError
 from sagd_cli.features.receipt import versions
 from sagd_cli.figures.style import save_figure

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sagd_cli.data.datasets import data_size
+from sagd_cli.datasets.loading import data_size
 from sagd_cli.errors import Interrupted, SagdError
 from sagd_cli.evaluation.result import RESULTS
 from sagd_cli.metrics.catalogue import distance_keys

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from sagd_cli.config.run import RunConfig, TrainingConfig
-from sagd_cli.data.datasets import DataSize
+from sagd_cli.datasets.loading import DataSize
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.model.network import build_backbone, laid_out, seen_shape
 from sagd_cli.system.console import binary_size

@@ -14,9 +14,9 @@ from torch import Tensor
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.run import RunConfig
 from sagd_cli.config.trained_noise import NoiseContext
-from sagd_cli.data.datasets import DataSize, load_images
-from sagd_cli.data.known_hash import KnownHash
 from sagd_cli.data.tensors import tensor_signal
+from sagd_cli.datasets.known_hash import KnownHash
+from sagd_cli.datasets.loading import DataSize, load_images
 from sagd_cli.design.advice import data_moments, warn_of_omitted_signal, warn_of_scale, warn_of_terminal_snr
 from sagd_cli.diffusion.loss import Loss
 from sagd_cli.errors import ConfigError

@@ -11,7 +11,7 @@ from support.expectations import refused
 from support.synthetic import natural, wave
 
 from sagd_cli.config.arguments import parse_dataset
-from sagd_cli.data.datasets import load_images
+from sagd_cli.datasets.loading import load_images
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sagd_cli.config.layers import presets, resolve
-from sagd_cli.data.datasets import DataSize
+from sagd_cli.datasets.loading import DataSize
 from sagd_cli.training.cost import estimate_cost
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"

@@ -9,7 +9,7 @@ from support.expectations import refused
 
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.config.run import RunConfig
-from sagd_cli.data.datasets import hash_images, load_images, stream_images
+from sagd_cli.datasets.loading import hash_images, load_images, stream_images
 from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.features.moments import write_moments
 from sagd_cli.system.console import Output, use_output

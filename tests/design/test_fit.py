@@ -8,7 +8,7 @@ from scipy import stats
 
 from sagd_cli.config.arguments import parse_dataset, parse_filter
 from sagd_cli.config.filter import FilterConfig
-from sagd_cli.data.datasets import load_images
+from sagd_cli.datasets.loading import load_images
 from sagd_cli.design.fit import fit_filter
 from sagd_cli.design.measure import measure_diffused
 from sagd_cli.diffusion.schedule_tables import snr_level

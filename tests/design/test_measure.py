@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sagd_cli.config.arguments import parse_dataset
-from sagd_cli.data.datasets import hash_images, load_images, stream_images
 from sagd_cli.data.ranges import array_signal
+from sagd_cli.datasets.loading import hash_images, load_images, stream_images
 from sagd_cli.design.measure import measure_diffused, measure_texture
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.spectral.spectrum import hann_taper

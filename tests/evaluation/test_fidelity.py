@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 from sagd_plugins.features import inception
 
-from sagd_cli.data.datasets import hash_images
 from sagd_cli.data.images import write_array
+from sagd_cli.datasets.loading import hash_images
 from sagd_cli.design.radial_power import PowerAverage
 from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.evaluation.fidelity import evaluate
@@ -642,12 +642,12 @@ for count in (2000, 30_000):
 
 def test_a_reference_whose_features_are_known_is_not_read_again(sagd, tmp_path, monkeypatch):
     monkeypatch.setenv("SAGD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("sagd_cli.data.known_hash.SETTLED", -(10**12))
+    monkeypatch.setattr("sagd_cli.datasets.known_hash.SETTLED", -(10**12))
     for name, part in {"one": slice(0, 90), "two": slice(90, 180)}.items():
         np.save(tmp_path / f"{name}.npy", images_of(digits(part)))
     command = ["fid", tmp_path / "one.npy", tmp_path / "two.npy", "--json"]
     first = sagd(*command).json
-    monkeypatch.setattr("sagd_cli.data.alike.AlikeImages.at", None)
+    monkeypatch.setattr("sagd_cli.datasets.alike.AlikeImages.at", None)
     assert sagd(*command).json == first
     assert sagd(*command, "--no-cache").code != 0
     np.save(tmp_path / "two.npy", images_of(digits(slice(91, 181))))

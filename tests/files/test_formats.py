@@ -10,9 +10,9 @@ from PIL import Image as Pillow
 from PIL import UnidentifiedImageError, features
 
 from sagd_cli.config.arguments import parse_dataset
-from sagd_cli.data.datasets import load_images
 from sagd_cli.data.folders import check_output_folder, list_images, output_name
 from sagd_cli.data.images import read_image, write_array
+from sagd_cli.datasets.loading import load_images
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.files.formats import (
     FORMATS,

@@ -11,8 +11,8 @@ from PIL import Image
 
 from sagd_cli.__main__ import main
 from sagd_cli.config.arguments import parse_dataset
-from sagd_cli.data.datasets import load_images
 from sagd_cli.data.ranges import array_signal
+from sagd_cli.datasets.loading import load_images
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid
 

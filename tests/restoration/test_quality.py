@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import BYTES, UNIT, Range, image_signal
-from sagd_cli.data.truth import Truth
+from sagd_cli.datasets.truth import Truth
 from sagd_cli.restoration.quality import band_power, file_report, psnr, ssim
 from sagd_cli.spectral.band import Band
 from sagd_cli.spectral.grid import FrequencyGrid

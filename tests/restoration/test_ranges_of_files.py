@@ -11,7 +11,7 @@ from support.settings import TINY
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range
-from sagd_cli.data.truth import clean_images
+from sagd_cli.datasets.truth import clean_images
 from sagd_cli.errors import UsageError
 
 RANGES = {

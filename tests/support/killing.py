@@ -25,7 +25,7 @@ from support.interruption import hashes
 from support.settings import TINY
 
 from sagd_cli.config.layers import resolve
-from sagd_cli.data.datasets import load_images
+from sagd_cli.datasets.loading import load_images
 from sagd_cli.errors import SagdError
 from sagd_cli.model.network import build_backbone, resolve_backbone
 from sagd_cli.run import manifest

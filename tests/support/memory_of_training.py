@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from sagd_cli.config.layers import resolve
-from sagd_cli.data.datasets import DataSize
+from sagd_cli.datasets.loading import DataSize
 from sagd_cli.diffusion.loss import DiffusionLoss
 from sagd_cli.diffusion.process import ForwardProcess
 from sagd_cli.diffusion.schedule import make_schedule

@@ -15,7 +15,7 @@ from torch import nn
 
 from sagd_cli.config.layers import resolve
 from sagd_cli.config.run import RunConfig
-from sagd_cli.data.datasets import DataSize
+from sagd_cli.datasets.loading import DataSize
 from sagd_cli.errors import ConfigError, UsageError
 from sagd_cli.model.network import laid_out, new_backbone
 from sagd_cli.run import checkpoint

@@ -9,9 +9,9 @@ from support.interruption import hashes
 
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.config.layers import resolve
-from sagd_cli.data.datasets import load_images
 from sagd_cli.data.images import contact_sheet, read_image
 from sagd_cli.data.ranges import UNIT, ToBytes
+from sagd_cli.datasets.loading import load_images
 from sagd_cli.report.portrait import portray
 from sagd_cli.run.folder import Run, open_run
 from sagd_cli.run.manifest import Checkpoint, Manifest

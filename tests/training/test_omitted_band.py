@@ -14,8 +14,8 @@ from support.interruption import hashes, stop_at
 from sagd_cli.config.filter import FilterConfig
 from sagd_cli.config.layers import resolve
 from sagd_cli.config.run import RunConfig
-from sagd_cli.data.datasets import load_images
 from sagd_cli.data.ranges import array_signal
+from sagd_cli.datasets.loading import load_images
 from sagd_cli.design.advice import data_moments, warn_of_omitted_signal
 from sagd_cli.diffusion.catalogue import PREDICTIONS
 from sagd_cli.diffusion.denoiser import NetworkDenoiser

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from sagd_cli.data.alike import ChangedImages
 from sagd_cli.data.missing import NO_DATA, refuse_missing
 from sagd_cli.data.ranges import Range, image_signal
+from sagd_cli.datasets.alike import ChangedImages
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.plugin import DatasetPlugin, LazyImageSet, Options, Split, hookimpl
 from sagd_cli.plugin.records import Images

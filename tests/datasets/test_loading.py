@@ -11,7 +11,7 @@ from PIL import Image
 
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data.datasets import load_drawable, load_images, stream_images
+from sagd_cli.datasets.loading import load_drawable, load_images, stream_images
 from sagd_cli.errors import DataError, UsageError
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data import known_hash
-from sagd_cli.data.datasets import hash_images, open_images
 from sagd_cli.data.images import write_array
-from sagd_cli.data.known_hash import KNOWN, KnownHash
+from sagd_cli.datasets import known_hash
+from sagd_cli.datasets.known_hash import KNOWN, KnownHash
+from sagd_cli.datasets.loading import hash_images, open_images
 
 
 @pytest.fixture

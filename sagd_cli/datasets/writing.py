@@ -9,11 +9,11 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data.alike import AlikeImages, Change
-from sagd_cli.data.datasets import OpenImageSet, dataset_files, load_drawable, open_images
 from sagd_cli.data.folders import check_output_folder
 from sagd_cli.data.images import Image, known_format, metadata_of_image, write_image
 from sagd_cli.data.ranges import UNIT, image_pixels
+from sagd_cli.datasets.alike import AlikeImages, Change
+from sagd_cli.datasets.loading import OpenImageSet, dataset_files, load_drawable, open_images
 from sagd_cli.errors import UsageError
 from sagd_cli.files.formats import encode
 from sagd_cli.files.metadata import NOTHING

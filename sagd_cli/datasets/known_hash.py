@@ -12,7 +12,7 @@ from typing import Any
 
 from sagd_cli import __version__
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data.datasets import hash_images
+from sagd_cli.datasets.loading import hash_images
 from sagd_cli.plugin.records import Images
 from sagd_cli.plugin.registry import registry
 from sagd_cli.system.environment import cache_folder

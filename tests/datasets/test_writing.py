@@ -12,9 +12,9 @@ from PIL import Image
 from support.full_disk import little_room
 
 from sagd_cli.config.arguments import parse_dataset
-from sagd_cli.data.datasets import hash_images, load_images, mean_and_std
 from sagd_cli.data.images import read_image
 from sagd_cli.data.ranges import UNIT
+from sagd_cli.datasets.loading import hash_images, load_images, mean_and_std
 
 NO_PROC = not os.path.exists("/proc/self/status")  # noqa: PTH110
 
@@ -227,7 +227,7 @@ def test_a_map_is_opened_hashed_and_measured_without_a_copy(tmp_path):
     np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (2**17, 1, 64, 64)).flush()
     code = (
         "import resource, sys; from sagd_cli.config.arguments import parse_dataset\n"
-        "from sagd_cli.data.datasets import *; from sagd_cli.design.advice import data_moments\n"
+        "from sagd_cli.datasets.loading import *; from sagd_cli.design.advice import data_moments\n"
         "data = next(line for line in open('/proc/self/status') if line.startswith('VmData')).split()[1]\n"
         "most = int(data) * 1024 + 100 * 2**20\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (most, most))\n"
@@ -260,7 +260,7 @@ def test_a_mapped_file_is_read_in_memory_that_does_not_grow_with_it(tmp_path):
 import sys, numpy as np
 from pathlib import Path
 from sagd_cli.config.arguments import parse_dataset
-from sagd_cli.data.datasets import open_images
+from sagd_cli.datasets.loading import open_images
 def peak():
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(fields["VmHWM"].split()[0]) // 1024

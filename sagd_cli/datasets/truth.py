@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from sagd_cli.config.arguments import parse_dataset
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data.datasets import load_drawable
 from sagd_cli.data.folders import KEPT_BYTES, collect, list_images
 from sagd_cli.data.images import Image, ImagePlace, images_in, read_image
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey, Signal, image_signal
+from sagd_cli.datasets.loading import load_drawable
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.system.console import output
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.config.run import DatasetConfig
-from sagd_cli.data.alike import BLOCK_VALUES, AlikeImages, Change, ChangedImages, is_drawable
+from sagd_cli.datasets.alike import BLOCK_VALUES, AlikeImages, Change, ChangedImages, is_drawable
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.files.formats import format_of
 from sagd_cli.files.layout import is_store

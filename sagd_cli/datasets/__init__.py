@@ -1,0 +1,1 @@
+"""Data sets through their plug-ins: opened, hashed, written to files; true and clean images."""

@@ -1,0 +1,1 @@
+"""Models in the forms of other programs: diffusers, ONNX. Imported only when asked for."""

@@ -1,0 +1,1 @@
+"""Autoencoders that others trained: images to latents and back."""

@@ -71,8 +71,12 @@ def kind_strengths(
 
 def _near(mask: NDArray[np.bool_], grid: FrequencyGrid, reach: int) -> NDArray[np.bool_]:
     """Return the bins of the half spectrum that are at most `reach` bins from those of `mask`; the mask is periodic."""
-    full = np.pad(grid.full(mask.astype(np.float64)) > 0, reach, mode="wrap")
-    near = scipy.ndimage.distance_transform_edt(~full) <= reach if full.any() else full
+    full = np.pad(grid.full(mask), reach, mode="wrap")
+    near = np.zeros_like(full)
+    # Around each group of bins alone: a map of distances of the whole spectrum takes 20 bytes a bin.
+    for box in scipy.ndimage.find_objects(scipy.ndimage.label(full)[0]):
+        wide = tuple(slice(max(side.start - reach, 0), side.stop + reach) for side in box)
+        near[wide] |= scipy.ndimage.distance_transform_edt(~full[wide]) <= reach
     return np.asarray(near[(slice(reach, -reach),) * grid.ndim][..., : grid.half_shape[-1]])
 
 

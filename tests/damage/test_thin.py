@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from support.synthetic import gaussian_fields
 
+from sagd_cli.damage import thin
 from sagd_cli.damage.thin import kind_strengths, part_strengths
 from sagd_cli.errors import DataError
 from sagd_cli.spectral.band import Band
@@ -51,3 +52,16 @@ def test_a_kind_that_nothing_is_around_does_not_hide_the_others():
     found = kind_strengths(power, 1, GRID, [wide, inner, tone])
     assert found[1].value == 0
     assert found[2].certain and found[2].value == pytest.approx(2, rel=0.3)
+
+
+@pytest.mark.parametrize("shape", [(33,), (20, 31), (9, 10, 11)], ids=str)
+@pytest.mark.parametrize("share", [0, 0.01, 0.2, 1])
+def test_near_bins_are_those_within_the_reach_also_across_the_edges(shape, share):
+    grid = FrequencyGrid(shape)
+    mask = np.random.default_rng(0).random(grid.half_shape) < share
+    places = np.argwhere(grid.full(mask))
+    bins = np.argwhere(np.ones(grid.half_shape))
+    apart = np.abs(bins[:, None] - places)
+    distances = np.minimum(apart, np.array(shape) - apart)
+    nearest = np.sqrt((distances**2).sum(-1)).min(axis=1, initial=np.inf)
+    assert np.array_equal(thin._near(mask, grid, 3).ravel(), nearest <= 3)

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sagd_cli.config.noise_spectrum import NoiseSpectrum
 from sagd_cli.config.validation import digest_of
 from sagd_cli.damage.measured_noise import noise_files
-from sagd_cli.data.folders import check_names, check_output_folder, collect, list_images
+from sagd_cli.data.folders import Collection, check_names, check_output_folder, collect, list_images
 from sagd_cli.data.image_writer import ImageWriter, NoWriter
 from sagd_cli.data.journal import Journal, journal_in, told
 from sagd_cli.data.outcome import Outcome, RestoredImage
@@ -20,6 +20,7 @@ from sagd_cli.restoration.folder_work import FolderWork
 from sagd_cli.restoration.options import Omission
 from sagd_cli.restoration.places import Places, Share, beside_name, draw_names
 from sagd_cli.restoration.prepare import Preparation
+from sagd_cli.restoration.prepared import Prepared
 from sagd_cli.restoration.words import MOST_TABLES
 from sagd_cli.run.manifest import has_run
 from sagd_cli.system.console import Output
@@ -61,6 +62,21 @@ def _omitted(
     output: Output,
     shown: int,
 ) -> tuple[dict[str, Any], list[RestoredImage]]:
+    job = _opened(omission, places, force, output)
+    prepared = job.prepared(omission, device)
+    kept = job.shown_again(prepared, shown)
+    work, more = job.restored(prepared, 0 if job.journal.done else shown)
+    _share_outcome(work.outcome, places.share, output)
+    work.outcome.say_clipped(output)
+    work.outcome.say_copied(output)
+    job.journal.end(bool(work.outcome.failed), output)
+    if not work.outcome.failed:
+        places.forget_learned()
+    return work.result(), [*kept, *more]
+
+
+def _opened(omission: Omission, places: Places, force: bool, output: Output) -> "_Job":
+    """Open the journal and read some of the images; raise UsageError when something speaks against the outputs."""
     paths = list_images(places.source)
     _check_division(places, force)
     is_new = not force and places.share.is_whole and not journal_in(places.workspace)
@@ -77,49 +93,76 @@ def _omitted(
     truths.check(images.some)
     for remark in truths.ranges.remarks:
         output.note(f"true images: {remark}")
-    preparation = Preparation(
-        omission,
-        places.source,
-        images.some,
-        device,
-        output,
-        places.workspace,
-        places.run,
-        journal.measured,
-        not places.share.is_whole,
-    )
-    prepared = preparation.prepared()
-    measured, seen = preparation.measured(prepared), [image.place for image in images.some]
-    del preparation  # with the images that were read for it
-    are_few, own = len(images.places) <= MOST_TABLES, {*places.share.shard.of(paths)}
-    images = replace(images.trimmed(), places=[place for place in images.places if place.path in own])
-    kept = list[RestoredImage]()
-    if journal.done:
-        output.note(f"{len(journal.done)} of {len(images.places)} images were restored before")
-        again = FolderWork(prepared, places, truths, Output(quiet=True), NoWriter(), measures_lines=are_few)
-        some = again.restored([images.read(again.outcome, again.output)], count=0)
-        kept = [give() for give in islice(some, shown)]
-        shown = 0
-    journal.begin(measured, seen, places.folder)
-    with (
-        output.progress("omit", len(images.places), len(journal.done)) as bar,
-        ImageWriter(journal.folder if journal.writes else None, journal.begun) as writer,
-    ):
-        work = FolderWork(prepared, places, truths, output, writer, journal, are_few)
-        work.outcome.files.extend(one.record for one in journal.done)
-        runs = (
-            replace(images, places=run).read(work.outcome, output, bar.advance)
-            for run in journal.left(images.places)
+    return _Job(places, paths, truths, journal, images, output)
+
+
+@dataclass
+class _Job:
+    """One command on the files `paths`: the `images` it looks at, and once it is prepared, those of its own share."""
+
+    places: Places
+    paths: Sequence[Path]
+    truths: TrueImages
+    journal: Journal
+    images: Collection
+    output: Output
+
+    def __post_init__(self) -> None:
+        self._are_few = len(self.images.places) <= MOST_TABLES
+
+    def prepared(self, omission: Omission, device: "Callable[[], torch.device]") -> Prepared:
+        """Look at some of all images, begin the journal with what they tell, and keep this process's own images."""
+        preparation = Preparation(
+            omission,
+            self.places.source,
+            self.images.some,
+            device,
+            self.output,
+            self.places.workspace,
+            self.places.run,
+            self.journal.measured,
+            not self.places.share.is_whole,
         )
-        for give in work.restored(runs, len(images.places) - len(journal.done)):
-            kept.extend([give()] if len(kept) < shown else [])
-    _share_outcome(work.outcome, places.share, output)
-    work.outcome.say_clipped(output)
-    work.outcome.say_copied(output)
-    journal.end(bool(work.outcome.failed), output)
-    if not work.outcome.failed:
-        places.forget_learned()
-    return work.result(), kept
+        prepared = preparation.prepared()
+        self.journal.begin(
+            preparation.measured(prepared), [image.place for image in self.images.some], self.places.folder
+        )
+        own = {*self.places.share.shard.of(self.paths)}
+        places = [place for place in self.images.places if place.path in own]
+        self.images = replace(self.images.trimmed(), places=places)
+        return prepared
+
+    def shown_again(self, prepared: Prepared, count: int) -> list[RestoredImage]:
+        """Return the first `count` images, restored but not written, where a stopped command has written them."""
+        if not self.journal.done:
+            return []
+        self.output.note(f"{len(self.journal.done)} of {len(self.images.places)} images were restored before")
+        again = self._work(prepared, NoWriter(), Output(quiet=True))
+        some = again.restored([self.images.read(again.outcome, again.output)], count=0)
+        return [give() for give in islice(some, count)]
+
+    def restored(self, prepared: Prepared, shown: int) -> tuple[FolderWork, list[RestoredImage]]:
+        """Restore and write what is left; return the work, and the first `shown` images of it."""
+        journal, images, kept = self.journal, self.images, list[RestoredImage]()
+        left = len(images.places) - len(journal.done)
+        with (
+            self.output.progress("omit", len(images.places), len(journal.done)) as bar,
+            ImageWriter(journal.folder if journal.writes else None, journal.begun) as writer,
+        ):
+            work = self._work(prepared, writer, self.output, journal)
+            work.outcome.files.extend(one.record for one in journal.done)
+            runs = (
+                replace(images, places=run).read(work.outcome, self.output, bar.advance)
+                for run in journal.left(images.places)
+            )
+            for give in work.restored(runs, left):
+                kept.extend([give()] if len(kept) < shown else [])
+        return work, kept
+
+    def _work(
+        self, prepared: Prepared, writer: ImageWriter, output: Output, journal: Journal | None = None
+    ) -> FolderWork:
+        return FolderWork(prepared, self.places, self.truths, output, writer, journal, self._are_few)
 
 
 def _share_outcome(outcome: Outcome, share: Share, output: Output) -> None:

@@ -18,8 +18,11 @@ from sagd_cli.errors import DataError
 from sagd_cli.files.layout import IMAGE_TYPES
 
 _MOST_COLOURS = 4
-# Filters that change what is written into them, also where values wrap; before their names is that of their package.
-_LOSSY = ("fixedscaleoffset", "scale_offset", "astype", "cast_value", "quantize", "bitround")
+# Codecs that change what is written into them, or may; before their names is that of their package.
+_LOSSY = (
+    "fixedscaleoffset scale_offset astype cast_value quantize bitround bfloat16 float24 zfp zfpy sz3 sperr lerc cms "
+    "jpeg ljpeg jpeg2k htj2k jpegls jpegxl jpegxr jpegxs webp avif heif ultrahdr rgbe pixarlog"
+).split()
 
 
 def image_array(node: Any) -> tuple[Any, str | None, tuple[str, ...], list[Any]]:
@@ -62,11 +65,11 @@ def check_array(node: Any, axes: list[str]) -> None:
             f"holds values of the type {node.dtype}",
             "Save them as integers of 8, 16 or 32 bits or floats of 16, 32 or 64.",
         )
-    lossy = next((name for name in _filters(node.metadata.to_dict()) if name in _LOSSY), None)
+    lossy = next((name for name in _codecs(node.metadata.to_dict()) if name in _LOSSY), None)
     if lossy is not None:
         raise DataError(
-            f"is stored by the filter {lossy}, which changes the values that are written",
-            "Save it without this filter.",
+            f"is stored by the codec {lossy}, which may change the values that are written",
+            "Save it without this codec.",
         )
     has_names = {"y", "x"} <= {*axes}
     if has_names and axes[-2:] != ["y", "x"]:
@@ -108,11 +111,16 @@ def _number(value: Any) -> float:
     return math.nan
 
 
-def _filters(part: Any) -> Iterator[str]:
+def _codecs(part: Any) -> Iterator[str]:
     """Yield the names of all codecs in the document of an array, without that of their package."""
-    for one in [*(part.get("filters") or ()), *(part.get("codecs") or ())]:
-        yield one.get("id", one.get("name", "")).rpartition(".")[2]
-        yield from _filters(one.get("configuration", {}))
+    compressor = part.get("compressor")
+    for one in [
+        *(part.get("filters") or ()),
+        *(part.get("codecs") or ()),
+        *([compressor] if compressor else ()),
+    ]:
+        yield one.get("id", one.get("name", "")).rpartition(".")[2].removeprefix("imagecodecs_")
+        yield from _codecs(one.get("configuration", {}))
 
 
 def zarr_package() -> Any:

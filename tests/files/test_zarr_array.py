@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import pytest
+from imagecodecs.numcodecs import Lerc
 
 from sagd_cli.data.images import read_image
 from sagd_cli.errors import DataError
@@ -52,14 +53,17 @@ def test_missing_data_are_those_that_attributes_or_chunks_that_were_not_written_
 
 
 @pytest.mark.filterwarnings("ignore:Numcodecs codecs")
-def test_filters_that_change_values_are_refused(tmp_path):
-    """In version 2, where 25.5 would become 0, and in the shards of version 3."""
+def test_codecs_that_may_change_values_are_refused(tmp_path):
+    """In version 2, where 25.5 would become 0, in the shards of version 3, and as the compressor of version 2."""
     pixels, chunks = np.linspace(0, 25.5, 200, dtype=np.float32).reshape(2, 10, 10), (1, 10, 10)
     steps, bits = numcodecs.FixedScaleOffset(0, 10, "f4", "u1"), zarr.codecs.BitRound(keepbits=4)
     zarr.create_array(tmp_path / "a.zarr", data=pixels, chunks=chunks, filters=[steps], zarr_format=2)
     zarr.create_array(tmp_path / "b.zarr", data=pixels, chunks=chunks, filters=[bits], shards=(2, 10, 10))
-    for name, told in (("a.zarr", "fixedscaleoffset"), ("b.zarr", "bitround")):
-        with pytest.raises(DataError, match=f"is stored by the filter {told}, which changes"):
+    numcodecs.register_codec(Lerc)
+    lossy = Lerc(level=0.1)
+    zarr.create_array(tmp_path / "d.zarr", data=pixels, chunks=chunks, compressors=[lossy], zarr_format=2)
+    for name, told in (("a.zarr", "fixedscaleoffset"), ("b.zarr", "bitround"), ("d.zarr", "lerc")):
+        with pytest.raises(DataError, match=f"is stored by the codec {told}, which may change"):
             read_image(tmp_path / name)
     delta = numcodecs.Delta("f4")
     zarr.create_array(tmp_path / "c.zarr", data=pixels, chunks=chunks, filters=[delta], zarr_format=2)

@@ -19,10 +19,13 @@ from sagd_cli.files.layout import IMAGE_TYPES
 
 _MOST_COLOURS = 4
 # Codecs that change what is written into them, or may; before their names is that of their package.
-_LOSSY = (
-    "fixedscaleoffset scale_offset astype cast_value quantize bitround bfloat16 float24 zfp zfpy sz3 sperr lerc cms "
-    "jpeg ljpeg jpeg2k htj2k jpegls jpegxl jpegxr jpegxs webp avif heif ultrahdr rgbe pixarlog"
-).split()
+# fmt: off
+_LOSSY = {
+    "fixedscaleoffset", "scale_offset", "astype", "cast_value", "quantize", "bitround", "bfloat16", "float24", "zfp",
+    "zfpy", "sz3", "sperr", "lerc", "cms", "jpeg", "ljpeg", "jpeg2k", "htj2k", "jpegls", "jpegxl", "jpegxr", "jpegxs",
+    "webp", "avif", "heif", "ultrahdr", "rgbe", "pixarlog",
+}
+# fmt: on
 
 
 def image_array(node: Any) -> tuple[Any, str | None, tuple[str, ...], list[Any]]:

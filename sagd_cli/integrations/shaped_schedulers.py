@@ -22,6 +22,7 @@ class ShapedNoiseMixin:
     """
 
     noise: SpectralNoise
+    config: Any
 
     def step(
         self, model_output: Tensor, timestep: Any, sample: Tensor, generator: Streams = None, **options: Any

@@ -64,6 +64,7 @@ def largest_difference(pipeline, generator, **settings):
 @pytest.mark.parametrize("prediction", ["eps", "v"])
 def test_a_pipeline_draws_what_the_run_draws(tiny_settings, prediction, schedule, filter_):
     model = model_of(tiny_settings, **{"prediction": prediction, "schedule": schedule, "filter": filter_})
+    assert model.filter.is_complete == (filter_ is SHAPED)
     for chosen in ({"sampler": "ddim"}, {"sampler": "dpmpp"}, {"sampler": "ddpm"}):
         assert largest_difference(*pair(model, **chosen)) < 1e-4, chosen
 

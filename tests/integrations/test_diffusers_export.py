@@ -1,4 +1,4 @@
-"""`sagd export --to diffusers`: a folder that diffusers alone reads, whole or not at all, and runs without that form."""
+"""`sagd export --to diffusers`: a folder that diffusers reads, whole or not at all; and runs without that form."""
 
 import json
 from dataclasses import replace
@@ -142,7 +142,7 @@ def test_floats_are_not_clipped_and_not_drawn_as_pictures(tiny_settings):
     pipeline = pipeline_of(model, sampling)
     pipeline.set_progress_bar_config(disable=True)
     assert not pipeline.scheduler.config.thresholding
-    with pytest.raises(UsageError, match="output_type='pt'"):
+    with pytest.raises(UsageError, match="cannot be drawn as pictures"):
         pipeline(seeds=[0])
     drawn = pipeline(seeds=[0], output_type="pt").images
     ours = ImageGenerator(model, sampling).signals(range(1))

@@ -104,6 +104,7 @@ def pipeline_of(model: Model, sampling: SamplingConfig) -> SagdPipeline:
         steps=sampling.steps,
         eta=sampling.eta if sampling.sampler == "ddim" else 0.0,
         guidance=sampling.guidance,
+        drops_labels=model.classes is not None and model.config.training.label_dropout > 0,
         blind=model.config.blind,
         has_pixels=model.has_pixels,
         classes=model.classes,

@@ -22,8 +22,9 @@ class Shaping:
     """What a pipeline knows besides network and scheduler; `write` keeps it in the pipeline's folder.
 
     `filter` is that of the noise, `shape` (C, H, W) that of the images. `steps`, `eta` and `guidance` are defaults of
-    drawing. A `blind` network is given x_t without the frequencies that carry no noise. `has_pixels`: images are on
-    [-1, 1]. `fill` (C, H, W) is added at the frequencies without noise, or None.
+    drawing. With `drops_labels` the network knows images without a class. A `blind` network is given x_t without the
+    frequencies that carry no noise. `has_pixels`: images are on [-1, 1]. `fill` (C, H, W) is added at the frequencies
+    without noise, or None.
     """
 
     filter: SpectralFilter
@@ -31,6 +32,7 @@ class Shaping:
     steps: int
     eta: float = 0.0
     guidance: float = 1.0
+    drops_labels: bool = False
     blind: bool = False
     has_pixels: bool = True
     classes: Classes | None = None
@@ -48,6 +50,7 @@ class Shaping:
             "steps": self.steps,
             "eta": self.eta,
             "guidance": self.guidance,
+            "drops_labels": self.drops_labels,
             "blind": self.blind,
             "has_pixels": self.has_pixels,
             "classes": None if self.classes is None else self.classes.document(),
@@ -70,7 +73,9 @@ class Shaping:
             sound = _hash(arrays["weight"]) == found["weight_sha256"]
             shape = tuple(int(side) for side in found["shape"])
             classes = None if found["classes"] is None else Classes.read(found["classes"])
-            settings = {key: found[key] for key in ("steps", "eta", "guidance", "blind", "has_pixels")}
+            settings = {
+                key: found[key] for key in ("steps", "eta", "guidance", "drops_labels", "blind", "has_pixels")
+            }
         except Exception as error:  # safetensors has errors of its own
             raise DataError(f"{folder} holds a damaged {NOISE_JSON} or {NOISE_ARRAYS}: {error}") from error
         if not sound:

@@ -59,7 +59,10 @@ CASES = [
     (["train", "--set", "training.seed.x=1"], "training.seed"),
     (["train", "--dataset", "digit"], "no file or folder of that name. Did you mean digits"),
     (["train", "--dataset", "digits:val"], "a split is train or test"),
-    (["train", "--dataset", "no/such/folder"], "not a folder of images, an image, a .npy file or a data set"),
+    (
+        ["train", "--dataset", "no/such/folder"],
+        "not a folder of images, an image, a file of many images or a data set",
+    ),
     (["train", "--backbone", "unett"], "unknown backbone 'unett'. Did you mean unet"),
     (["train", "--schedule", "cosin"], "schedule: input should be 'linear', 'cosine' or 'edm'"),
     (["train", "--steps", "5", "--images", "5"], "--images and --steps both"),

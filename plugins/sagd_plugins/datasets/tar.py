@@ -204,7 +204,7 @@ def _members(shard: Path) -> Iterator[TarInfo]:
     try:
         with open_tar(shard, "r:") as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # which would grow with the archive
+                archive.members.clear()  # type: ignore[attr-defined]  # which would grow with the archive
                 if member.offset_data + (0 if member.issparse() else member.size) > size:
                     raise _NotWholeError(f"{_shown(member, shard)} is cut short, and with it the archive")
                 last = member.name

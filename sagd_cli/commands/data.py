@@ -13,7 +13,9 @@ app = group("List, prepare and inspect data sets.")
 
 DataArgument = Annotated[
     str,
-    typer.Argument(metavar="DATA", help="Data set NAME[:test], folder of images, .npy or .npz, with [,k=v]."),
+    typer.Argument(
+        metavar="DATA", help="Data set NAME[:test], folder, .npy, .npz, .zip, .tar, .parquet; with [,k=v]."
+    ),
 ]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch missing files of a data set.")]
 
@@ -46,11 +48,11 @@ def prepare(
     ],
     size: Annotated[
         int | None,
-        typer.Option("--size", min=2, help="Crop a folder's images to squares and resize them to N x N."),
+        typer.Option("--size", min=2, help="Crop the images of files to squares and resize them to N x N."),
     ] = None,
     mode: Annotated[
         str | None,
-        typer.Option("--mode", metavar="rgb|grey", help="Make the images of a folder RGB, or grey."),
+        typer.Option("--mode", metavar="rgb|grey", help="Make the images of files RGB, or grey."),
     ] = None,
     pixels: Annotated[
         bool,

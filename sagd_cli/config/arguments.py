@@ -46,14 +46,14 @@ def check_filter_file(document: Mapping[str, Any], source: str) -> FilterConfig:
 
 
 def parse_dataset(text: str) -> DatasetConfig:
-    """Read DATA: NAME[:test][,k=v,...], or FOLDER, IMAGE, FILE.npy or FILE.npz, each with [,k=v,...].
+    """Read DATA: NAME[:test][,k=v,...], or a PATH that a data set accepts, with [,k=v,...].
 
     A folder `digits` is ./digits. Any other path that exists is read as it is, commas and colons included.
     """
     name = re.split("[:,]", text, maxsplit=1)[0]
     if name not in registry().names("dataset") or (name != text and is_path(Path.exists, text)):
         path, options = _path_and_options(text)
-        return _checked("npy" if _is_array(path) else "folder", "train", {**options, "path": path})
+        return _checked(_accepting(path) or "folder", "train", {**options, "path": path})
     if is_path(Path.is_dir, name):
         output().once(f"{name} is the data set; there is also a folder of this name: ./{name}")
     words = split_list(text[len(name) + 1 :])
@@ -65,15 +65,15 @@ def parse_dataset(text: str) -> DatasetConfig:
 
 
 def as_pictures(config: DatasetConfig, **options: Any) -> DatasetConfig:
-    """Return `config` with those `options` that are not None; they bring the images of a folder to one size or mode.
+    """Return `config` with those `options` that are not None; they bring image files to one size or mode.
 
-    Raises UsageError when it is no folder of images, and ConfigError on values that it does not take.
+    Raises UsageError when the data set has no image files, and ConfigError on values that it does not take.
     """
     given = {key: value for key, value in options.items() if value is not None}
     missing = given.keys() - registry().get("dataset", config.name).options.model_fields.keys()
     if missing:
         raise UsageError(
-            f"--{min(missing)} is for folders of images, and {config.subject} is none",
+            f"--{min(missing)} is for image files, and {config.subject} holds none",
             "Its images are taken as they are.",
         )
     return _checked(config.name, config.split, {**config.options, **given})
@@ -89,19 +89,22 @@ def _path_and_options(text: str) -> tuple[str, dict[str, Any]]:
     paths = {count: ",".join(words[:count]) for count in range(len(words), 0, -1)}
     count = next((count for count, path in paths.items() if is_path(Path.exists, path)), 1)
     path, name = paths[count], text.partition(":")[0]
-    if is_path(Path.exists, path) or _is_array(path):
+    if is_path(Path.exists, path) or _accepting(path):
         return path, parse_options(words[count:])
     if not path or "/" in path:
         raise UsageError(
-            f"{path!r} is not a folder of images, an image, a .npy file or a data set",
+            f"{path!r} is not a folder of images, an image, a file of many images or a data set",
             "See `sagd data list`.",
         )
     hint = suggest(name, registry().names("dataset"))
-    raise UsageError(f"unknown dataset {name!r}, and there is no folder or .npy file of that name", hint)
+    raise UsageError(f"unknown dataset {name!r}, and there is no file or folder of that name", hint)
 
 
-def _is_array(path: str) -> bool:
-    return has_suffix(path, ".npy", ".npz") and not is_path(Path.is_dir, path)
+def _accepting(path: str) -> str | None:
+    """Return the name of the first data set that accepts a path."""
+    found = registry().records("dataset")
+    takers = (each.name for each in found if each.accepts and is_path(each.load("accepts"), path))
+    return next(takers, None)
 
 
 def parse_size(text: str) -> tuple[int, ...]:

@@ -1,6 +1,5 @@
 """Folders of images: which files are read, how outputs are named, and what became of each file."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sagd_cli.data.entries import SAMPLES_RECORD, SAMPLES_WORK, entries_in
 from sagd_cli.data.images import Image, ImagePlace, images_in, read_even_empty, read_image
 from sagd_cli.data.outcome import Outcome
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey
@@ -25,11 +25,6 @@ DOCUMENTS = frozenset(
     {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini"}
     | {".html", ".log", ".pdf", ".py", ".sh", ".db", ".npy", ".npz"}
 )
-# What `sagd sample` says of the images in a folder. Beside it lie the images, or folders of some of them, which are no
-# classes.
-SAMPLES_RECORD = "samples.json"
-SAMPLES_WORK = ".samples"  # of a command that is not done: its journals, and batches of an archive
-_PART = re.compile(r"[0-9]{3,}000")
 
 
 def output_name(path: Path) -> str:
@@ -107,18 +102,6 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
     images = [path for path in shown if format_of(path) and not _is_folder(path)]
     known = {*images}
     return images, [path for path in shown if path not in known]
-
-
-def entries_in(folder: Path) -> list[Path]:
-    """Return what is in a folder, sorted by name; of samples also what is in their parts, and not what records them."""
-    entries = sorted(folder.iterdir(), key=lambda path: path.name)  # a path that is compared grows
-    if all(path.name != SAMPLES_RECORD for path in entries):
-        return entries
-    parts = [path for path in entries if _PART.fullmatch(path.name) and path.is_dir()]
-    parts.sort(key=lambda path: int(path.name))
-    known = {folder / SAMPLES_RECORD, *parts}
-    others = [path for path in entries if path not in known]
-    return [*others, *chain.from_iterable(map(entries_in, parts))]
 
 
 def _check_left_out(folder: Path, images: Sequence[Path], others: Sequence[Path]) -> None:

@@ -27,7 +27,7 @@ from sagd_cli.data.ranges import (
 )
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.files.formats import (
-    MAX_FILE_BYTES,
+    FORMATS,
     accepted_suffixes,
     decode,
     decoded,
@@ -37,7 +37,7 @@ from sagd_cli.files.formats import (
     read_metadata,
     stack_form,
 )
-from sagd_cli.files.layout import StackForm, is_store, metadata_of_axes
+from sagd_cli.files.layout import StackForm, check_file_size, is_store, metadata_of_axes
 from sagd_cli.files.metadata import NOTHING, Metadata
 from sagd_cli.system.console import output
 from sagd_cli.system.failures import foreseen
@@ -59,6 +59,10 @@ class ImagePlace(NamedTuple):
     def shown(self) -> str:
         """The path as text for a message, with the number in a stack."""
         return shown_path(self.path) + ("" if self.page is None else f", image {self.page + 1},")
+
+    def read(self) -> "Image":
+        """Read the image; raise what `read_image` raises."""
+        return read_image(*self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +148,9 @@ class Image:
 
 
 def images_in(path: Path) -> list[ImagePlace]:
-    """Return where the images of a file are: it may hold several, and what cannot be read counts as one."""
-    form = stack_form(path)
+    """Return where the images of a file are; one that by its suffix holds a single image is not opened."""
+    known = FORMATS.get(format_of(path) or "")
+    form = None if known is not None and not known.form else stack_form(path)
     is_one = form is None or form.count == 1
     return [ImagePlace(path)] if is_one or form is None else [ImagePlace(path, k) for k in range(form.count)]
 
@@ -153,9 +158,9 @@ def images_in(path: Path) -> list[ImagePlace]:
 def read_image(path: Path, page: int | None = None) -> Image:
     """Read an image file of any format at its own depth, upright as its EXIF says, or image `page` of a stack.
 
-    Palettes and fewer than 8 bits become grey, RGB or RGBA of 8 bits. Missing data are filled, which a note says.
-    Its content says which format it is in, whatever its suffix. Raises `DataError` on what `formats.decode` refuses,
-    and when it is not a regular file, cannot be opened, is in no known format or holds no data.
+    Palettes and fewer than 8 bits become grey, RGB or RGBA of 8 bits. Missing data are filled, with a note. Its content
+    says its format. Raises `DataError` on what `formats.decode` refuses, and when it is no regular file, cannot be
+    opened, is in no known format or holds no data.
     """
     image = read_even_empty(path, page)
     if image.is_empty:
@@ -169,16 +174,20 @@ def read_even_empty(path: Path, page: int | None = None) -> Image:
     try:
         form = stack_form(path)
         if form is None or (page is None and form.count > 1):
-            data = _contents(path)
-            name = format_in(data)
-            return _image(place, decode(data, name), read_metadata(data, name))
+            return image_in(_contents(path), path)
         samples, metadata = decoded(form.format, partial(form.decode, page or 0))
-        return replace(_image(place, samples, metadata), page=page, stack=form)
+        return replace(_image(path, samples, metadata), page=page, stack=form)
     except DataError as error:
         raise DataError(f"{place.shown} {error.message}", error.hint) from error
 
 
-def _image(place: ImagePlace, samples: np.ndarray, metadata: Metadata) -> Image:
+def image_in(data: bytes, path: Path) -> Image:
+    """Return the image in `data`, the bytes of a file at `path`, also an empty one; errors lack their subject."""
+    name = format_in(data)
+    return _image(path, decode(data, name), read_metadata(data, name))
+
+
+def _image(path: Path, samples: np.ndarray, metadata: Metadata) -> Image:
     channels = 1 if samples.shape[2] < 3 else 3
     pixels = np.ascontiguousarray(np.moveaxis(samples[..., :channels], 2, 0))
     alpha = None if samples.shape[2] == channels else np.ascontiguousarray(samples[..., channels])
@@ -193,16 +202,15 @@ def _image(place: ImagePlace, samples: np.ndarray, metadata: Metadata) -> Image:
         what = f"missing data ({missing.shown})"
         output().once(f"{what} are filled from what lies around them; images that are written keep them")
     stated = Range(*metadata.values) if metadata.values and Range.is_sound(*metadata.values) else None
-    return Image(pixels, alpha, place.path, stated, metadata, missing)
+    return Image(pixels, alpha, path, stated, metadata, missing)
 
 
 def write_image(image_like: Image, pixels: np.ndarray, path: Path) -> None:
     """Write `pixels` (C, H, W) to `path`, whose suffix names a lossless format, with the rest of `image_like`.
 
     The rest is its alpha, and as much of its metadata as the format can hold; a TIFF file states its range. The file
-    appears whole or not at all, and an old one stays until then. Raises ValueError when the shape or type of `pixels`
-    is not that of `image_like`, `DataError` when the format cannot hold them unchanged, and `SagdError` when the disk
-    is full or the folder cannot be written to.
+    appears whole or not at all. Raises ValueError on `pixels` of another shape or type than `image_like`, `DataError`
+    when the format cannot hold them unchanged, and `SagdError` when it cannot be written.
     """
     try:
         data = encode(samples_of(image_like, pixels), known_format(path), metadata_of_image(image_like))
@@ -241,10 +249,7 @@ def write_array(pixels: np.ndarray, path: Path) -> None:
 
 
 def contact_sheet(images: np.ndarray) -> np.ndarray:
-    """Lay out images (N, C, H, W) of uint8 on one sheet, row by row, with grey margins; return it as (C, H', W').
-
-    Small images are enlarged by a whole factor, so that 8x8 digits can be looked at. A pixel becomes a square.
-    """
+    """Lay out images (N, C, H, W) of uint8 on one sheet (C, H', W'), small ones enlarged by a whole factor."""
     count, channels, height, width = images.shape
     columns = int(np.ceil(np.sqrt(count)))
     scale, margin = max(1, 48 // max(height, width)), 2
@@ -275,8 +280,7 @@ def _contents(path: Path) -> bytes:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for a writer for ever
             raise DataError("is a folder" if path.is_dir() else "is not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise DataError(f"is larger than {MAX_FILE_BYTES // 2**30} GiB, the most that is read")
+        check_file_size(status.st_size)
         return path.read_bytes()
     except (OSError, ValueError) as error:
         raise DataError(f"cannot be opened: {reason_of(error)}") from error

@@ -98,13 +98,15 @@ def _checked_labels(subject: str, found: LazyImageSet) -> NDArray[np.int64]:
 
 
 def dataset_files(config: DatasetConfig) -> Iterator[Path]:
-    """Yield the files that the options of a data set name, and the images in the folder that is its `path`."""
+    """Yield the files that the options of a data set name, and those with images in the folder that is its `path`."""
+    plugin: DatasetPlugin = registry().get("dataset", config.name)
+    takes = plugin.load("accepts") if plugin.accepts else lambda _: False
     for key, value in config.options.items():
         path = Path(value) if isinstance(value, str) else None
         if path is not None and (path.is_file() or is_store(path)):
             yield path
         elif path is not None and key == "path":
-            yield from (file for file in path.rglob("*") if format_of(file))
+            yield from (file for file in path.rglob("*") if format_of(file) or takes(file))
 
 
 def stream_images(config: DatasetConfig) -> Images:

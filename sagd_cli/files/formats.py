@@ -22,8 +22,6 @@ from sagd_cli.files.layout import IMAGE_TYPES, StackForm, is_store
 from sagd_cli.files.metadata import NOTHING, Metadata
 from sagd_cli.system.choices import Choice, choices, load_reference
 
-MAX_FILE_BYTES = 2**30  # as large as MAX_PIXELS of uncompressed 32-bit float RGBA
-
 
 @dataclass(frozen=True)
 class ImageFormat(Choice):

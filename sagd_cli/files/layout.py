@@ -18,6 +18,7 @@ from sagd_cli.files.metadata import Metadata
 INTEGER_TYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32")
 IMAGE_TYPES = (*INTEGER_TYPES, "float16", "float32", "float64")
 MAX_PIXELS = 64_000_000
+MAX_FILE_BYTES = 2**30  # as large as MAX_PIXELS of uncompressed 32-bit float RGBA
 FORMS_KEPT = 1 << 14  # of files, each of which is asked for three times and more in the work on a folder
 _OF_AXES = (270, 282, 283, 296)  # tags: the description, resolutions and their unit
 STORE_MARKS = ("zarr.json", ".zarray", ".zgroup")  # a file in a folder by which it is a Zarr store
@@ -37,6 +38,12 @@ def check_size(pixels: int) -> None:
         raise too_large()
     if pixels < 1:
         raise DataError("has no pixels")
+
+
+def check_file_size(size: int) -> None:
+    """Raise DataError on a file of more than MAX_FILE_BYTES bytes."""
+    if size > MAX_FILE_BYTES:
+        raise DataError(f"is larger than {MAX_FILE_BYTES // 2**30} GiB, the most that is read")
 
 
 def too_large() -> DataError:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -97,7 +98,7 @@ class Plugin:
             raise ValueError(f"summary of plug-in {self.name!r} must be one line of text")
         if not (callable(self.build) or (isinstance(self.build, str) and BUILD.fullmatch(self.build))):
             raise ValueError(f'build of plug-in {self.name!r} must be a callable or "module:function"')
-        for part in ("basis", "stream", "resolve"):
+        for part in ("basis", "stream", "accepts", "resolve"):
             function = getattr(self, part, None)
             if not (function is None or callable(function)):
                 raise ValueError(f"{part} of plug-in {self.name!r} must be a function")
@@ -155,15 +156,28 @@ class DatasetPlugin(Plugin):
     time. Spectra are measured on them. They are uint8 or other integers of full range, or floats on [-1, 1]. Their
     sizes and depths may differ. It may leave out images that cannot be read, with a warning of each, so that fewer
     come than its size says.
+
+    `accepts(path)`, when given, tells whether a path that stands for DATA is for this data set, whose options then have
+    a `path`. It goes by names alone and reads no file. The path may lead to nothing. The first data set that accepts a
+    path takes it, in the order of loading; `folder` takes what no other does.
     """
 
     stream: Callable[..., Any] | None = None
+    accepts: Callable[[Path], bool] | None = None
 
     kind: ClassVar[str] = "dataset"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a field does not keep the contract."""
+        super().__post_init__()
+        if self.accepts is not None and "path" not in self.options.model_fields:
+            raise ValueError(f"the data set {self.name!r} accepts paths, and its options have no `path`")
 
     def load(self, part: str = "build") -> Callable[..., Any]:
         """Return the function in the field `part`; reading the images that it returns is guarded, too."""
         subject, function = f"the {self.kind} {self.name!r}", super().load(part)
+        if part == "accepts":
+            return function
 
         def images_of(options: Options, split: Split) -> Any:
             found = function(options, split)

@@ -109,6 +109,10 @@ class Registry:
         """Return the names of the usable plug-ins of a kind, sorted."""
         return sorted(name for k, name in self._found if k == kind)
 
+    def records(self, kind: str) -> list[Any]:
+        """Return the records of the usable plug-ins of a kind, in the order of loading."""
+        return [entry.record for (k, _), entry in self._found.items() if k == kind]
+
     def entry(self, kind: str, name: str) -> Entry:
         """Return the entry in use for a name; raise PluginError, with similar names, when there is none."""
         found = self._found.get((kind, name))

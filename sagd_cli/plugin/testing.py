@@ -7,13 +7,14 @@ Each check returns None, or raises AssertionError with one sentence that says wh
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 from pydantic import ValidationError
 
 from sagd_cli.errors import SagdError
-from sagd_cli.plugin.records import NAME, FeaturePlugin, FilterPlugin, Options, Plugin
+from sagd_cli.plugin.records import NAME, DatasetPlugin, FeaturePlugin, FilterPlugin, Options, Plugin
 from sagd_cli.spectral.filter import Normalize, SpectralFilter
 from sagd_cli.spectral.grid import Array, FrequencyGrid, Units
 from sagd_cli.system.failures import named_error
@@ -28,7 +29,8 @@ def check_plugin(plugin: Plugin) -> None:
     """Raise AssertionError unless a record of any kind keeps the contract.
 
     Its name matches `[a-z0-9][a-z0-9_-]*`. Its summary is one line and not empty. Its options have valid defaults,
-    are frozen and refuse unknown keys. Its `build` can be imported; it is not called.
+    are frozen and refuse unknown keys. Its `build` can be imported; it is not called. What a data set `accepts` is a
+    truth value, also for a path that leads to nothing.
     """
     subject = f"{plugin.kind} {plugin.name!r}"
     _require(NAME.fullmatch(plugin.name), f"{subject}: the name does not match {NAME.pattern}")
@@ -40,6 +42,9 @@ def check_plugin(plugin: Plugin) -> None:
     except (Exception, SystemExit) as error:
         raise AssertionError(f"{subject}: build cannot be imported: {named_error(error)}") from error
     _require(callable(build), f"{subject}: build is {type(build).__name__}, not callable")
+    if isinstance(plugin, DatasetPlugin) and plugin.accepts is not None:
+        answer = plugin.load("accepts")(Path("no such folder", "no such file"))
+        _require(type(answer) is bool, f"{subject}: accepts returns {answer!r}, not True or False")
     if isinstance(plugin, FeaturePlugin):
         _require(plugin.layers, f"{subject}: layers is empty; its first is the default")
         any_or_some = plugin.channels is None or plugin.channels >= 1

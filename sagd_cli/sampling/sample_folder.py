@@ -16,7 +16,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.data.folders import SAMPLES_RECORD, SAMPLES_WORK, check_output_folder
+from sagd_cli.data.entries import SAMPLES_RECORD, SAMPLES_WORK
+from sagd_cli.data.folders import check_output_folder
 from sagd_cli.data.images import naming, read_image
 from sagd_cli.datasets.writing import encoded_drawable
 from sagd_cli.errors import UsageError

@@ -57,9 +57,12 @@ CASES = [
     (["train", "--set", "trainin.seed=1"], "unknown key 'trainin'. Did you mean training"),
     (["train", "--set", "training.batch=1"], "unknown key 'training.batch'. Did you mean batch_size"),
     (["train", "--set", "training.seed.x=1"], "training.seed"),
-    (["train", "--dataset", "digit"], "no folder or .npy file of that name. Did you mean digits"),
+    (["train", "--dataset", "digit"], "no file or folder of that name. Did you mean digits"),
     (["train", "--dataset", "digits:val"], "a split is train or test"),
-    (["train", "--dataset", "no/such/folder"], "not a folder of images, an image, a .npy file or a data set"),
+    (
+        ["train", "--dataset", "no/such/folder"],
+        "not a folder of images, an image, a file of many images or a data set",
+    ),
     (["train", "--backbone", "unett"], "unknown backbone 'unett'. Did you mean unet"),
     (["train", "--schedule", "cosin"], "schedule: input should be 'linear', 'cosine' or 'edm'"),
     (["train", "--steps", "5", "--images", "5"], "--images and --steps both"),
@@ -96,7 +99,7 @@ CASES = [
     (["train", "--dataset", ""], "is not a folder of images"),
     (["train", "--preset", ""], "unknown preset ''"),
     (["train", "--config", "-", "--filter", "-"], "both read standard input"),
-    (["train", "--size", "8"], "--size is for folders of images"),
+    (["train", "--size", "8"], "--size is for image files"),
     (["data", "prepare", "digits", "--output", "x.zip"], "neither a .npy or .npz file nor a folder"),
     (["omit", "", "--band", "high"], "holds no image"),
     (["omit", ".", "--band", "high", "--estimate", "best"], "unknown estimate 'best'"),
@@ -218,10 +221,10 @@ def test_what_is_for_folders_of_images_is_refused_for_other_data(sagd, tmp_path,
     result = sagd("data", "prepare", data, *option, "--output", "out.npy")
     assert result.code == 2 and not (tmp_path / "out.npy").exists()
     named = "a.npy" if data == "a.npy" else "the data set digits"
-    assert f"{option[0]} is for folders of images, and {named} is none" in result.err
+    assert f"{option[0]} is for image files, and {named} holds none" in result.err
     if option[0] == "--size":
         result = sagd("train", "--dataset", data, *option, "--dry-run")
-        assert result.code == 2 and f"--size is for folders of images, and {named} is none" in result.err
+        assert result.code == 2 and f"--size is for image files, and {named} holds none" in result.err
 
 
 def test_bad_files_are_skipped_and_their_neighbours_done(sagd, digits, tmp_path):

@@ -26,8 +26,8 @@ from sagd_cli.data.folders import list_images, output_name
 from sagd_cli.data.images import read_image, write_image
 from sagd_cli.data.ranges import image_pixels, image_signal
 from sagd_cli.errors import DataError, SagdError, UsageError
-from sagd_cli.files.formats import MAX_FILE_BYTES, decode, encode, format_of
-from sagd_cli.files.layout import MAX_PIXELS
+from sagd_cli.files.formats import decode, encode, format_of
+from sagd_cli.files.layout import MAX_FILE_BYTES, MAX_PIXELS
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SAGD_DATA") or ROOT.parent / "shared" / "data")

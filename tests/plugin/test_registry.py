@@ -12,8 +12,9 @@ import pytest
 from sagd_cli.builtin import BUILTIN_MODULES
 from sagd_cli.errors import PluginError
 from sagd_cli.plugin import records, registry, spec
-from sagd_cli.plugin.records import FilterPlugin, Options, Plugin
+from sagd_cli.plugin.records import DatasetPlugin, FilterPlugin, Options, Plugin
 from sagd_cli.plugin.registry import HOOKS, Sources, load_registry
+from sagd_cli.plugin.testing import check_plugin
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILTIN_PROBE = ("sagd_plugins.filters.white",)
@@ -434,3 +435,18 @@ def test_nothing_in_the_current_directory_is_loaded_by_itself(installed, tmp_pat
     (tmp_path / "sagd_ring.py").write_text(IMPORTS + hook("sagd_filters", filter_named("ring")))
     monkeypatch.chdir(tmp_path)
     assert "ring" not in load_registry(Sources.from_environment(), BUILTIN_PROBE).names("filter")
+
+
+def test_a_data_set_of_files_says_which_paths_it_takes(tmp_path):
+    fields = ("taker", "takes a kind of file", PathOptions, lambda options, split: None)
+    plugin = DatasetPlugin(*fields, accepts=lambda path: path.suffix == ".h5")
+    check_plugin(plugin)
+    assert plugin.load("accepts")(tmp_path / "a.h5") and not plugin.load("accepts")(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="its options have no `path`"):
+        DatasetPlugin("taker", "no path", Options, lambda options, split: None, accepts=lambda path: True)
+    with pytest.raises(AssertionError, match="accepts returns None"):
+        check_plugin(DatasetPlugin(*fields, accepts=lambda path: None))
+
+
+class PathOptions(Options):
+    path: Path = Path("file")

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sagd_cli.data.images import Image, ImagePlace, read_image
+from sagd_cli.data.images import Image
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey, Signal, clipped_values, to_bytes, type_range
 from sagd_cli.errors import DataError
 from sagd_cli.system.console import output
@@ -17,6 +17,31 @@ from sagd_cli.system.console import output
 Mode = Literal["rgb", "grey"]
 MOST_NAMED = 20
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+class Place(Protocol):
+    """Where an image is: a file, a page of a stack, a member of an archive. `shown` is its name in messages."""
+
+    @property
+    def shown(self) -> str:
+        """The name."""
+        ...
+
+    def read(self) -> Image:
+        """Read the image; raise DataError, which names it, where it cannot be read."""
+        ...
+
+
+class Places(Protocol):
+    """The places of the images of a set, by their numbers."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def __getitem__(self, number: int, /) -> Place:
+        """Return the place of an image."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +53,7 @@ class Pictures:
     of bytes are read once more.
     """
 
-    places: Sequence[ImagePlace]
+    places: Places
     size: int | None = None
     mode: Mode | None = None
     given: Range | None = None
@@ -75,7 +100,7 @@ class Pictures:
         transparent, faults = 0, list[DataError]()
         for index in numbers:
             try:
-                image = read_image(*self.places[index])
+                image = self.places[index].read()
             except DataError as error:
                 if not leaves_out:
                     raise self._all_faults(index, error) from error
@@ -109,10 +134,10 @@ class Pictures:
             return Ranges.told(self.given)
         survey = RangeSurvey()
         with output().progress("range", len(self)) as bar:
-            for place in self.places:
+            for index in range(len(self)):
                 # What cannot be read will be named when its turn comes.
                 with suppress(DataError):
-                    image = read_image(*place)
+                    image = self.places[index].read()
                     survey.add(image.pixels, image.range)
                 bar.advance()
         found = survey.decided()
@@ -124,9 +149,9 @@ class Pictures:
         """Return an error that names all files that cannot be read, the first of which is number `index`."""
         found = [error]
         with output().progress("check", len(self), index + 1) as bar:
-            for place in self.places[index + 1 :]:
+            for later in range(index + 1, len(self)):
                 try:
-                    read_image(*place)
+                    self.places[later].read()
                 except DataError as other:
                     found.append(other)
                 bar.advance()
@@ -172,7 +197,7 @@ def _resized_square(signal: Signal, size: int) -> Signal:
     )
 
 
-def _check_alike(first: np.ndarray, other: np.ndarray, first_place: ImagePlace, place: ImagePlace) -> None:
+def _check_alike(first: np.ndarray, other: np.ndarray, first_place: Place, place: Place) -> None:
     names = first_place.shown, place.shown
     if first.shape[0] != other.shape[0]:
         kinds = ["grey" if image.shape[0] == 1 else "RGB" for image in (first, other)]

@@ -15,6 +15,7 @@ from sagd_cli.errors import DataError, UsageError
 from sagd_cli.plugin import DatasetPlugin, LazyImageSet, Options, Split, hookimpl
 from sagd_cli.plugin.records import Images
 from sagd_cli.system.console import output
+from sagd_cli.system.files import has_suffix
 from sagd_plugins.datasets._arrays import read_arrays
 from sagd_plugins.datasets._layouts import LAYOUTS, arranged, check_layout, described, likely_layouts
 from sagd_plugins.datasets._range_option import RangeText, parsed
@@ -150,4 +151,5 @@ def sagd_datasets() -> Iterable[DatasetPlugin]:
         NpyOptions,
         build,
         stream=stream,
+        accepts=lambda path: has_suffix(path, ".npy", ".npz") and not path.is_dir(),
     )

@@ -99,7 +99,7 @@ class ArrayFile:
         part = range(start, start + len(values))
         if values.shape[1:] != self.shape[1:] or values.dtype != self.dtype or part.stop > self.shape[0]:
             raise ValueError(f"{part} of {values.dtype}{values.shape} is no part of {self.dtype}{self.shape}")
-        data = memoryview(np.ascontiguousarray(values, self.dtype)).cast("B")
+        data = np.ascontiguousarray(values, self.dtype).data.cast("B")
         place, rest = self._place(start), data
         with naming(self.path):
             while rest:

@@ -23,6 +23,7 @@ from sagd_cli.data.images import naming
 from sagd_cli.datasets.beside import refuse_others, write_beside
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.plugin.records import LazyImageSet
+from sagd_cli.system.console import output
 from sagd_cli.system.files import (
     read_json,
     refuse_existing,
@@ -61,9 +62,11 @@ class ArrayFile:
         """Start to write."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Let the file go. Where nothing was written, nothing stays."""
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Let the file go. Where nothing was written, nothing stays; else a note says so after an `error`."""
         self._held.close()
+        if error is not None and not issubclass(error, UsageError) and self.is_begun and not self.writer:
+            output().note(f"what was written of {shown_path(self.path)} is kept: the same command goes on")
 
     def begin(self, force: bool = False) -> list[range]:
         """Make everything ready and return what is still to be written: all but the parts that are done.

@@ -38,11 +38,11 @@ class KnownHash:
     def __init__(self, config: DatasetConfig, **way: Any) -> None:
         """Look at the files of `config`; `way` is what else decides what is hashed, as JSON can hold."""
         self._config, self._way = config, way
-        self._key, self._newest, self.sizes = self._looked()
+        self.key, self._newest, self.sizes = self._looked()
 
     def find(self) -> str | None:
         """Return the hash, or None where it is not known."""
-        return None if self._key is None else _known().get(self._key)
+        return None if self.key is None else _known().get(self.key)
 
     def of(self, images: Images) -> str:
         """Return the hash of the `images` that were read from the files, computed only where it is not known."""
@@ -58,7 +58,7 @@ class KnownHash:
         Where it cannot be written it is not remembered.
         """
         key, newest, _ = self._looked()
-        if key is None or key != self._key or newest > time.time_ns() - SETTLED:
+        if key is None or key != self.key or newest > time.time_ns() - SETTLED:
             return
         known = {name: value for name, value in _known().items() if name != key} | {key: sha256}
         newest_ones = dict([*known.items()][-MOST_HASHES:])

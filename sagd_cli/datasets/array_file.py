@@ -66,7 +66,9 @@ class ArrayFile:
         """Let the file go. Where nothing was written, nothing stays; else a note says so after an `error`."""
         self._held.close()
         if error is not None and not issubclass(error, UsageError) and self.is_begun and not self.writer:
-            output().note(f"what was written of {shown_path(self.path)} is kept: the same command goes on")
+            output().note(
+                f"what was written of {shown_path(self.path)} is kept, and the same command goes on"
+            )
 
     def begin(self, force: bool = False) -> list[range]:
         """Make everything ready and return what is still to be written: all but the parts that are done.

@@ -29,7 +29,7 @@ from sagd_cli.files.metadata import NOTHING
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing, refuse_inputs
 
-PART_BYTES = 1 << 24  # of an array, that are written at a time
+WRITTEN_AT_ONCE = 1 << 24  # of an array, that are written at a time
 # What decides values, as `ArrayFile` takes it, and what tells of a range of them whether their files have changed.
 Source = tuple[Mapping[str, Any], Callable[[range], str] | None]
 
@@ -98,7 +98,7 @@ def _source_of(config: DatasetConfig, data: OpenImageSet) -> Source | None:
 def _write_array(file: ArrayFile, data: OpenImageSet, force: bool, output: Output) -> None:
     """Write what is left of an array. Images that cannot be read are named in the end, when all others are written."""
     images, unreadable = data.images, list[int]()
-    size = max(1, PART_BYTES // (prod(images.shape[1:]) * images.dtype.itemsize))
+    size = max(1, WRITTEN_AT_ONCE // (prod(images.shape[1:]) * images.dtype.itemsize))
     with file:
         left = file.begin(force)
         parts = [run[start : start + size] for run in left for start in range(0, len(run), size)]

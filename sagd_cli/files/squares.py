@@ -52,5 +52,5 @@ def _resized(picture: Pillow.Image, whole: tuple[int, int], scale: int, size: in
     """Return the central square of a picture that is the `scale`-th part of one of the size `whole`."""
     side = min(whole)
     left, top = ((length - side) // 2 for length in whole)
-    box = tuple(edge / scale for edge in (left, top, left + side, top + side))
+    box = (left / scale, top / scale, (left + side) / scale, (top + side) / scale)
     return picture.resize((size, size), Pillow.Resampling.LANCZOS, box)

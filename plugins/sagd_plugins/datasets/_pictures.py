@@ -3,7 +3,7 @@
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
@@ -40,6 +40,7 @@ class Pictures:
     size: int | None = None
     mode: Mode | None = None
     given: Range | None = None
+    _first: list[tuple[NDArray[Any], ImagePlace]] = field(default_factory=list, init=False)  # that was read
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -51,7 +52,6 @@ class Pictures:
         Raises `DataError` on files that cannot be read, which names them all; on images of different sizes, of grey and
         RGB, and of floats and integers, where it names two files.
         """
-        first: NDArray[Any] | None = None
         clipped, narrow = 0, self.given
         wanted = self._numbers(numbers)
         for index, image in zip(wanted, self._images(wanted), strict=True):
@@ -60,8 +60,9 @@ class Pictures:
                 beyond = clipped_values(image.signal, np.dtype(np.uint8))
                 clipped, narrow = clipped + beyond, image.range if beyond else narrow
             picture: NDArray[Any] = image.signal if is_float else to_bytes(image.pixels, image.range)
-            first = picture if first is None else first
-            _check_alike(first, picture, self.places[wanted[0]], self.places[index])
+            if not self._first:
+                self._first.append((picture, self.places[index]))
+            _check_alike(*self._first[0], picture, self.places[index])
             yield picture
         if clipped:
             output().once(f"{clipped:,} values are outside the range {narrow}: they became black or white")
@@ -112,8 +113,9 @@ class Pictures:
 
     def _changed(self, image: Image) -> Image:
         """Return the image in the size and mode asked for, its values of the same type."""
-        is_square = self.size is None or image.pixels.shape[1:] == (self.size, self.size)
-        return _in_mode(image if is_square else _squared(image, self.size), self.mode)
+        if self.size is not None and image.pixels.shape[1:] != (self.size, self.size):
+            image = _squared(image, self.size)
+        return _in_mode(image, self.mode)
 
     @cached_property
     def _ranges(self) -> Ranges:
@@ -199,7 +201,7 @@ def _planes(samples: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(np.moveaxis(samples, 2, 0))
 
 
-def _check_alike(first: np.ndarray, other: np.ndarray, first_place: ImagePlace, place: ImagePlace) -> None:
+def _check_alike(first: np.ndarray, first_place: ImagePlace, other: np.ndarray, place: ImagePlace) -> None:
     names = first_place.shown, place.shown
     if first.shape[0] != other.shape[0]:
         kinds = ["grey" if image.shape[0] == 1 else "RGB" for image in (first, other)]

@@ -29,7 +29,7 @@ class NpyOptions(Options):
 
     path: Path = Field(
         Path("images.npy"),
-        description="A .npy file (N, C, *spatial), uint8 or float, or .npz with `images` and perhaps `labels`.",
+        description="A .npy file (N, C, *spatial), uint8 or float, labels beside it, or .npz with `images`, `labels`.",
     )
     layout: Annotated[str | None, AfterValidator(check_layout)] = Field(
         None, description=f"The {LAYOUTS}; null: (N, C, *spatial), where the shape leaves no doubt."
@@ -149,7 +149,7 @@ def sagd_datasets() -> Iterable[DatasetPlugin]:
     """Provide `npy`."""
     yield DatasetPlugin(
         "npy",
-        "a .npy file (N, C, *spatial), uint8 or float, or .npz with `images` and perhaps `labels`; layout=, array=",
+        "a .npy file (N, C, *spatial), uint8 or float, labels beside it, or .npz with both; layout=, array=",
         NpyOptions,
         build,
         stream=stream,

@@ -25,6 +25,7 @@ SETTLED = 2 * 10**9
 # Of so few files, such as arrays, as many blocks of bytes, spread evenly, are in the key: what is written through a
 # memory map may leave the times as they were.
 _FEW, _BLOCKS, _BLOCK = 16, 256, 4096
+READING = 2  # raised where the same files and options give other values than before
 DECODERS = ("numpy", "pillow", "tifffile", "imagecodecs")
 
 
@@ -76,7 +77,13 @@ class KnownHash:
             blocks = [_blocks(file, one.st_size) for file, one in found] if len(found) <= _FEW else []
         except OSError:  # reading them will say why
             return None, 0, None
-        how = [__version__, {name: version(name) for name in DECODERS}, self._config.document(), self._way]
+        how = [
+            __version__,
+            READING,
+            {name: version(name) for name in DECODERS},
+            self._config.document(),
+            self._way,
+        ]
         names = [(str(file.relative_to(path)), one.st_size) for file, one in found]
         times = [(one.st_dev, one.st_ino, one.st_mtime_ns, one.st_ctime_ns) for _, one in found]
         newest = max((max(one.st_mtime_ns, one.st_ctime_ns) for _, one in found), default=0)

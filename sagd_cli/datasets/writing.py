@@ -21,7 +21,7 @@ from sagd_cli.data.ranges import UNIT, image_pixels
 from sagd_cli.datasets.alike import AlikeImages, Change
 from sagd_cli.datasets.array_file import ArrayFile
 from sagd_cli.datasets.beside import refuse_others, write_beside
-from sagd_cli.datasets.known_hash import DECODERS, KnownHash
+from sagd_cli.datasets.known_hash import DECODERS, READING, KnownHash
 from sagd_cli.datasets.loading import OpenImageSet, dataset_files, load_drawable, open_images
 from sagd_cli.errors import UnreadableError, UsageError
 from sagd_cli.files.formats import encode
@@ -85,6 +85,7 @@ def _source_of(config: DatasetConfig, data: OpenImageSet) -> Source | None:
         "split": config.split,
         **config.options,
         "sagd": __version__,
+        "reading": READING,
         **versions,
     }
     if "path" in config.options:
@@ -103,9 +104,10 @@ def _write_array(file: ArrayFile, data: OpenImageSet, force: bool, output: Outpu
         left = file.begin(force)
         parts = [run[start : start + size] for run in left for start in range(0, len(run), size)]
         done = len(images) - sum(map(len, parts))
+        block = np.empty((min(size, len(images)), *images.shape[1:]), images.dtype)
         with output.progress("write", len(images), done) as bar:
             for part, found in _in_parts(images, parts):
-                values = np.empty((len(part), *images.shape[1:]), images.dtype)
+                values = block[: len(part)]
                 try:
                     for place, image in enumerate(found):
                         values[place] = image
@@ -116,7 +118,8 @@ def _write_array(file: ArrayFile, data: OpenImageSet, force: bool, output: Outpu
                     unreadable += part
                 else:
                     file.write(part.start, values)
-        deque(images.at(unreadable), maxlen=0)  # raises one error for all
+        if unreadable:
+            deque(images.at(unreadable), maxlen=0)  # raises one error for all
         file.finish(data)
 
 

@@ -96,8 +96,10 @@ class ArrayFile:
             self._check_room(sum(map(len, left)))
         return left
 
-    def write(self, start: int, values: NDArray[Any]) -> None:
+    def write(self, start: int, values: NDArray[Any], source: str | None = None) -> None:
         """Write `values` (n, ...) from number `start` on, and tell of it. Several threads may do this at once.
+
+        `source` is what `source_of` returned before the values were made.
 
         Raises ValueError on values of another shape or type, and SagdError on a full disk.
         """
@@ -110,7 +112,7 @@ class ArrayFile:
             while rest:
                 count = os.pwrite(self._handle, rest, place)
                 place, rest = place + count, rest[count:]
-            line = {"part": [part.start, part.stop], "crc": crc32(data), "source": self._source_of(part)}
+            line = {"part": [part.start, part.stop], "crc": crc32(data), "source": source}
             with self._telling:
                 add_line(self._work / f"{self.writer}.jsonl", line)
 
@@ -197,7 +199,7 @@ class ArrayFile:
 
     def _is_done(self, line: Mapping[str, Any]) -> bool:
         part = range(*line["part"])
-        if line.get("source") != self._source_of(part):
+        if line.get("source") != self.source_of(part):
             return False
         place, end, crc = self._place(part.start), self._place(part.stop), 0
         while place < end:
@@ -207,7 +209,8 @@ class ArrayFile:
             place, crc = place + len(block), crc32(block, crc)
         return crc == line.get("crc")
 
-    def _source_of(self, part: range) -> str | None:
+    def source_of(self, part: range) -> str | None:
+        """Return what `source` returns of a range now, None where it is not given."""
         return None if self.source is None else self.source(part)
 
     def _left(self) -> list[range]:

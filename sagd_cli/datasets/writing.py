@@ -107,7 +107,7 @@ def _write_array(file: ArrayFile, data: OpenImageSet, force: bool, output: Outpu
         block = np.empty((min(size, len(images)), *images.shape[1:]), images.dtype)
         with output.progress("write", len(images), done) as bar:
             for part, found in _in_parts(images, parts):
-                values = block[: len(part)]
+                values, source = block[: len(part)], file.source_of(part)
                 try:
                     for place, image in enumerate(found):
                         values[place] = image
@@ -117,7 +117,7 @@ def _write_array(file: ArrayFile, data: OpenImageSet, force: bool, output: Outpu
                         raise
                     unreadable += part
                 else:
-                    file.write(part.start, values)
+                    file.write(part.start, values, source)
         if unreadable:
             deque(images.at(unreadable), maxlen=0)  # raises one error for all
         file.finish(data)

@@ -32,7 +32,7 @@ def written(file, values=VALUES, most=None, force=False, data=None):
     with file:
         todo = parts(file.begin(force))[:most]
         for part in todo:
-            file.write(part.start, values[part.start : part.stop])
+            file.write(part.start, values[part.start : part.stop], file.source_of(part))
         if most is None:
             file.finish(data)
     return todo

@@ -48,7 +48,9 @@ def written(monkeypatch):
     """The parts that are written."""
     parts, real = [], ArrayFile.write
     monkeypatch.setattr(
-        ArrayFile, "write", lambda file, start, values: parts.append(start) or real(file, start, values)
+        ArrayFile,
+        "write",
+        lambda file, start, *rest: parts.append(start) or real(file, start, *rest),
     )
     return parts
 
@@ -88,10 +90,10 @@ from sagd_cli.datasets import writing
 from sagd_cli.datasets.array_file import ArrayFile
 writing.WRITTEN_AT_ONCE = {writing.WRITTEN_AT_ONCE}
 real = ArrayFile.write
-def write(file, start, values):
+def write(file, start, values, *source):
     if start == 12:
         os.kill(os.getpid(), signal.SIGKILL)
-    real(file, start, values)
+    real(file, start, values, *source)
 ArrayFile.write = write
 from sagd_cli.__main__ import main
 main()
@@ -157,3 +159,23 @@ def test_labels_of_an_old_array_are_replaced_and_never_left(prepare, folder, sag
     pixels = ("data", "prepare", "digits:test", "--pixels", "--output", target)
     assert sagd(*pixels).code == 2 and sagd(*pixels, "--force").code == 0
     assert len(load_images(parse_dataset(str(target))).labels) == 297
+
+
+def test_images_that_change_while_they_are_read_are_written_again(prepare, folder, written, monkeypatch):
+    """Which of the two was read is not known."""
+    run, target = prepare
+    real = ArrayFile.write
+
+    def write(file, start, *rest):
+        if start == 4:
+            Image.new("RGB", (30, 30), "blue").save(folder / "n0" / "012.JPEG")
+        real(file, start, *rest)
+        if start == 8:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ArrayFile, "write", write)
+        assert run().code == 130
+    written.clear()
+    assert run().code == 0 and written == [4, 12, 16, 20]
+    assert np.array_equal(np.load(target), whole(folder).images)

@@ -99,13 +99,13 @@ class FrequencyGrid:
         """Mean of `values` (given on the half spectrum) over the full spectrum."""
         return self.total(values) / self.size
 
-    def mirrored(self, values: Array) -> Array:
+    def mirrored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return `values` at -f along all axes but the last, for bins whose mirror is itself stored."""
         for axis, n in enumerate(self.shape[:-1]):
             values = np.take(values, -np.arange(n) % n, axis=axis)
         return values
 
-    def full(self, values: Array) -> Array:
+    def full(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return the full spectrum of symmetric `values`, in the order of `fftfreq` along every axis (DC first)."""
         mirror = self.mirrored(values)[..., 1 : (self.shape[-1] + 1) // 2]
         return np.concatenate([values, mirror[..., ::-1]], axis=-1)

@@ -1,7 +1,7 @@
 """Data sets of image files, wherever these lie: the options they share, and their images one at a time."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,10 +36,14 @@ class PictureOptions(Options):
 
 @dataclass(frozen=True, eq=False)
 class PictureImages:
-    """Images that `read` yields one at a time, each time from the start, or those of some numbers."""
+    """Images that `read` yields one at a time, each time from the start, or those of some numbers.
+
+    `state` of some numbers is a text that changes when their files do.
+    """
 
     count: int
     read: Callable[..., Iterator[NDArray[Any]]]
+    state: Callable[[Iterable[int]], str]
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -68,12 +72,14 @@ class PictureSet:
         Reading raises DataError, which names files, on images that are not alike.
         """
         pictures = self._pictures(options)
-        return LazyImageSet(PictureImages(len(pictures), pictures.alike), self.labels, self.class_names)
+        return LazyImageSet(
+            PictureImages(len(pictures), pictures.alike, pictures.state), self.labels, self.class_names
+        )
 
     def as_they_are(self, options: PictureOptions) -> PictureImages:
         """Return the images at their own depths; without `size` their sizes may differ."""
         pictures = self._pictures(options)
-        return PictureImages(len(pictures), pictures.as_they_are)
+        return PictureImages(len(pictures), pictures.as_they_are, pictures.state)
 
     def _pictures(self, options: PictureOptions) -> Pictures:
         return Pictures(self.places, options.size, options.mode, parsed(options.range))

@@ -86,7 +86,10 @@ class Table:
 
 @dataclass(eq=False)
 class Cells:
-    """The files in the cells of a column. What was read last is kept, so that going on costs least."""
+    """The files in the cells of a column. The last two blocks are kept, so that going on costs least.
+
+    Threads that go on together ask for a row of the block before now and then.
+    """
 
     table: Table
     column: str
@@ -95,6 +98,7 @@ class Cells:
     _block: Any = None
     _first: int = 0  # row of the block
     _end: int = 0
+    _before: tuple[int, Any] = (-1, ())  # the block before, and its first row
     _lock: Any = field(default_factory=Lock)
 
     def __call__(self, row: int) -> bytes:
@@ -114,6 +118,9 @@ class Cells:
         return value
 
     def _value(self, row: int) -> Any:
+        first, block = self._before
+        if 0 <= row - first < len(block):
+            return block[row - first].as_py()
         unit = self.table.unit_of(row)
         if unit != self._unit or row < self._first:
             self._blocks = self.table.blocks(unit, self.column)
@@ -121,6 +128,8 @@ class Cells:
             self._end, self._block = self._first, None
         try:
             while row >= self._end:
+                if self._block is not None:
+                    self._before = self._first, self._block
                 self._block = next(self._blocks)
                 self._first, self._end = self._end, self._end + len(self._block)
         except (DataError, StopIteration) as error:

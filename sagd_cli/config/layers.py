@@ -1,6 +1,6 @@
 """Settings from flags, dotted overrides, a file and a preset, merged into one configuration."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,13 @@ def resolve(
     overrides: Iterable[str] = (),
     config: Path | str | Mapping[str, Any] | None = None,
     preset: str | None = None,
+    kept_of: Callable[[str], Mapping[str, Any]] | None = None,
 ) -> RunConfig:
     """Return the configuration merged from `flags` (dotted keys), `overrides` (a.b=c), a `config` file and a `preset`.
 
-    The earlier of these wins; what none of them sets has its default. `config` may also be the mapping that was read
-    from a file; standard input, for example, can be read only once. Raises ConfigError when the result is not valid.
+    The earlier of these wins. What none of them sets is as `kept_of(init)` has it, for a training that starts from the
+    weights of `init`, or has its default. `config` may also be the mapping that was read from a file; standard input,
+    for example, can be read only once. Raises ConfigError when the result is not valid.
     """
     layers = [
         read_preset(preset) if preset is not None else {},
@@ -61,6 +63,8 @@ def resolve(
         document = _merged(document, layer)
     for key, value in [*parse_options(overrides).items(), *flags.items()]:
         document = _merged(document, _nested(key, value))
+    if kept_of is not None and isinstance(document.get("init"), str):
+        document = _merged(kept_of(document["init"]), document)
     named = config is not None and not isinstance(config, Mapping)
     return validate(RunConfig, document, str(config) if named else "configuration")
 

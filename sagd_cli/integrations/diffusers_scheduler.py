@@ -24,7 +24,6 @@ SCHEDULERS = {
     "UniPCMultistepScheduler": "unipc",
     "EulerDiscreteScheduler": "dpmpp",
     "EulerAncestralDiscreteScheduler": "dpmpp",
-    "HeunDiscreteScheduler": "dpmpp",
     "PNDMScheduler": "dpmpp",
 }
 PREDICTED = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}

@@ -27,7 +27,7 @@ SCHEDULERS = {
     "PNDMScheduler": "dpmpp",
 }
 PREDICTED = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-ALIKE = 1e-3  # the largest difference of log-SNR: tables are written in float32
+SAME_LEVELS = 1e-3  # the largest difference of log-SNR: tables are written in float32
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _schedule(scheduler: Mapping[str, Any], source: str) -> str:
     if levels is not None:
         tables = {known: log_snr_table(known) for known in SCHEDULES if SCHEDULES[known].preserves_variance}
         for known, table in tables.items():
-            if len(table) == len(levels) and np.abs(table - levels).max() <= ALIKE:
+            if len(table) == len(levels) and np.abs(table - levels).max() <= SAME_LEVELS:
                 return known
     ends = ", ".join(f"{key} {scheduler[key]}" for key in ("beta_start", "beta_end") if key in scheduler)
     given = "trained_betas" if scheduler.get("trained_betas") is not None else f"beta_schedule {name}"

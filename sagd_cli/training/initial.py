@@ -15,7 +15,7 @@ from sagd_cli.run.checkpoint import load_weights
 from sagd_cli.run.manifest import has_run, open_checkpoint
 from sagd_cli.system.console import Output
 
-MOST_LISTED = 8
+MOST_TENSORS_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -90,5 +90,5 @@ def _said(weights: InitialWeights, count: int, fresh: Sequence[str], unused: Seq
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    return f"{', '.join(names[:MOST_LISTED])}{more}"
+    more = f" and {len(names) - MOST_TENSORS_LISTED} more" if len(names) > MOST_TENSORS_LISTED else ""
+    return f"{', '.join(names[:MOST_TENSORS_LISTED])}{more}"

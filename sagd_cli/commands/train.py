@@ -1,7 +1,8 @@
 """`sagd train`."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ from sagd_cli.commands.common import (
     single,
 )
 from sagd_cli.config.arguments import as_pictures, parse_dataset, parse_filter
-from sagd_cli.config.layers import resolve
+from sagd_cli.config.layers import kept_settings, resolve
 from sagd_cli.config.noise_text import as_typed
 from sagd_cli.config.run import RunConfig
 from sagd_cli.diffusion.catalogue import LOSSES, PREDICTIONS, SCHEDULES
@@ -193,8 +194,7 @@ def train(
         flags["filter.omit"] = omit_band
     if steps is not None and images is not None:
         raise UsageError("--images and --steps both set the budget", "Give one of them.")
-    source = _Source(run)
-    chosen = resolve(flags, overrides or [], config, preset, source.settings)
+    chosen = resolve(flags, overrides or [], config, preset, partial(_kept, run))
     if size is not None:
         chosen = chosen.model_copy(update={"dataset": as_pictures(chosen.dataset, size=size)})
     if steps is not None:
@@ -212,32 +212,27 @@ def train(
     else:
         from sagd_cli.training.train import Conduct
 
-        _train(chosen, run, device, Conduct(allow_change, check_memory, tensorboard, initial=source.weights))
+        initial = None if chosen.init is None else partial(_initial_weights, chosen.init)
+        _train(chosen, run, device, Conduct(allow_change, check_memory, tensorboard, initial=initial))
 
 
-class _Source:
-    """The model that a training starts from. A run that has begun has all of it and needs the source no more."""
+def _kept(run: Path | None, init: str) -> Mapping[str, Any]:
+    """Return what a training from the weights of `init` takes over; a run that has begun has it itself."""
+    from sagd_cli.integrations.diffusers_import import initial_model
+    from sagd_cli.run.folder import read_config
+    from sagd_cli.run.manifest import CHECKPOINTS, has_checkpoints, has_run
 
-    def __init__(self, run: Path | None) -> None:
-        """Take the run folder, if it is named."""
-        self._run = run
-        self.weights: Callable[[], InitialWeights] | None = None
+    if run is not None and has_run(run) and has_checkpoints(run / CHECKPOINTS):
+        begun = read_config(run)
+        if begun.init == init:
+            return kept_settings(begun)
+    return initial_model(Path(init), output()).settings
 
-    def settings(self, init: str) -> Mapping[str, Any]:
-        """Return what a training from the weights of `init` takes over."""
-        from sagd_cli.integrations.diffusers_import import initial_model
-        from sagd_cli.run.folder import read_config
-        from sagd_cli.run.manifest import CHECKPOINTS, has_checkpoints, has_run
-        from sagd_cli.training.initial import kept_settings
 
-        run = self._run
-        if run is not None and has_run(run) and has_checkpoints(run / CHECKPOINTS):
-            begun = read_config(run)
-            if begun.init == init:
-                return kept_settings(begun)
-        model = initial_model(Path(init), output())
-        self.weights = model.read
-        return model.settings
+def _initial_weights(init: str) -> "InitialWeights":
+    from sagd_cli.integrations.diffusers_import import initial_model
+
+    return initial_model(Path(init), output()).read()
 
 
 def _describe(config: RunConfig, run: Path, device: str) -> None:

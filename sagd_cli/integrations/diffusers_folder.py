@@ -13,6 +13,7 @@ from sagd_cli.config.run import BackboneConfig
 from sagd_cli.config.validation import validate
 from sagd_cli.errors import ConfigError, DataError, UsageError
 from sagd_cli.integrations.diffusers_scheduler import TrainedProcess, read_process
+from sagd_cli.integrations.exported_noise import ExportedNoise, read_noise
 from sagd_cli.model.network import build_backbone
 from sagd_cli.run.checkpoint import read_tensors
 from sagd_cli.spectral.grid import format_shape
@@ -35,7 +36,8 @@ class DiffusersModel:
     """A model in a folder of diffusers.
 
     `shape` is that of its images, (C, H, W). `embeddings` is the number of its classes, with "no class" if it knows
-    that one, and 0 without classes. `knows_no_class` is None where the configuration does not say.
+    that one, and 0 without classes. `knows_no_class` is None where the configuration does not say. `noise` is that of
+    an exported run, None for white noise.
     """
 
     folder: Path
@@ -45,6 +47,7 @@ class DiffusersModel:
     embeddings: int
     knows_no_class: bool | None
     notes: tuple[str, ...]
+    noise: ExportedNoise | None = None
 
     @property
     def class_name(self) -> str:
@@ -109,8 +112,20 @@ def open_diffusers(
             build_backbone(backbone, (channels, *sides), embeddings)
     except ConfigError as error:
         raise DataError(f"{folder / CONFIG_FILE}: {error.message}", error.hint) from None
+    noise = read_noise(path, (channels, *sides))
+    if noise is not None and noise.is_filled:
+        notes.append(
+            "its pipeline adds the mean image where its noise has no frequency, which the run does not know"
+        )
     return DiffusersModel(
-        folder, backbone, (channels, *sides), process, embeddings, knows, (*notes, *process.notes)
+        folder,
+        backbone,
+        (channels, *sides),
+        process,
+        embeddings,
+        knows,
+        (*notes, *process.notes),
+        noise,
     )
 
 
@@ -119,7 +134,8 @@ def _parts(path: Path) -> tuple[Path, Path | None, list[str]]:
     index, notes = path / INDEX, list[str]()
     if index.is_file():
         names = read_json(index, LARGEST_JSON)
-        found = [name for name in ("unet", "transformer") if name in names]
+        # A part that a pipeline could have and has not is [null, null].
+        found = [name for name in ("unet", "transformer") if any(names.get(name) or ())]
         if len(found) != 1:
             parts = ", ".join(name for name in names if not name.startswith("_"))
             raise DataError(f"{index} names no model that can be imported, unet or transformer: {parts}")

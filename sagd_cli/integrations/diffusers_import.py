@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sagd_cli.config.layers import kept_settings
 from sagd_cli.config.run import DatasetConfig, RunConfig
 from sagd_cli.config.validation import validate
 from sagd_cli.errors import SagdError, UsageError
@@ -22,11 +23,10 @@ from sagd_cli.spectral.filter import SpectralFilter
 from sagd_cli.spectral.grid import Array, format_shape
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import atomic_folder, reason_of, refuse_existing
-from sagd_cli.training.initial import InitialWeights, kept_settings, weights_of_run
+from sagd_cli.training.initial import InitialWeights, weights_of_run
 from sagd_cli.training.task import Task
 
 UNKNOWN = DatasetConfig(name="unknown")
-DRAWN_STEPS = {"ddim": 50}  # where the default is too few for the sampler
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def import_run(
     config = _run_config(model, data)
     known = _without_images(model, config) if data is None else _with_images(model, config)
     count = len(known.classes or ())
-    if model.embeddings == count + 1:  # so the last embedding is that of no class
+    if model.noise is None and model.embeddings == count + 1:  # so the last embedding is that of no class
         config = _run_config(replace(model, knows_no_class=True), data)
     weights = model.weights(count)
     with torch.random.fork_rng(devices=[]):
@@ -86,31 +86,43 @@ def import_run(
 def _run_config(model: DiffusersModel, data: DatasetConfig | None = None) -> RunConfig:
     """Return the settings of the run of `model`; guidance needs a model that knows "no class"."""
     process = model.process
-    sampling: dict[str, Any] = {"sampler": process.sampler}
-    if process.sampler in DRAWN_STEPS:
-        sampling["steps"] = DRAWN_STEPS[process.sampler]
-    document = {
+    sampling, training = dict(process.sampling), dict[str, Any]()
+    document: dict[str, Any] = {
         "dataset": (data or UNKNOWN).document(),
         "backbone": model.backbone.document(),
         "filter": {"type": "white"},
         "class_conditional": model.embeddings > 0,
         "schedule": process.schedule,
         "prediction": process.prediction,
-        "training": {"label_dropout": 0.0} if model.embeddings and not model.knows_no_class else {},
-        "sampling": sampling,
     }
+    if model.noise is not None:
+        record = model.noise.record
+        document |= {
+            "filter": model.noise.filter.document(),
+            "class_conditional": record.classes is not None,
+            "blind": record.blind,
+        }
+        if process.scheduler == "DDPMScheduler":  # of a pipeline that draws by it, and not of a training
+            sampling["sampler"] = "ddpm"
+        sampling |= {"steps": record.steps, "eta": record.eta, "guidance": record.guidance}
+        training = {} if record.label_dropout is None else {"label_dropout": record.label_dropout}
+    elif model.embeddings and not model.knows_no_class:
+        training = {"label_dropout": 0.0}
+    document |= {"training": training, "sampling": sampling}
     return validate(RunConfig, document, str(model.folder))
 
 
 def _without_images(model: DiffusersModel, config: RunConfig) -> ImportedData:
     """Return what is known without images: classes have numbers, and each is drawn as often."""
-    dtype = np.uint8 if model.shape[0] in (1, 3) else np.float32
-    count = model.embeddings
-    names = tuple(map(str, range(count)))
-    classes = Classes(names, (1,) * count, "") if count else None
+    has_pixels, count = model.shape[0] in (1, 3), model.embeddings
+    classes = Classes(tuple(map(str, range(count))), (1,) * count, "") if count else None
+    weight = config.filter.weights(model.shape[1:])
+    if model.noise is not None:
+        has_pixels, classes, weight = model.noise.record.has_pixels, model.noise.classes, model.noise.weight
+    dtype = np.uint8 if has_pixels else np.float32
     document = None if classes is None else classes.document()
     about = described(config, np.empty((0, *model.shape), dtype), document)
-    return ImportedData(about | {"images_sha256": None}, config.filter.weights(model.shape[1:]), {}, classes)
+    return ImportedData(about | {"images_sha256": None}, weight, {}, classes)
 
 
 def _with_images(model: DiffusersModel, config: RunConfig) -> ImportedData:

@@ -1,12 +1,12 @@
 """What the configuration of a diffusers scheduler says of the model that was trained with it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from sagd_cli.diffusion.catalogue import SCHEDULES
+from sagd_cli.diffusion.catalogue import SCHEDULES, SPACINGS
 from sagd_cli.diffusion.schedule_tables import TABLE_STEPS, log_snr_table
 from sagd_cli.errors import DataError, suggest
 from sagd_cli.spectral.grid import Array
@@ -27,16 +27,18 @@ SCHEDULERS = {
     "PNDMScheduler": "dpmpp",
 }
 PREDICTED = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+DDIM_STEPS = 50  # the default is too few for it
 SAME_LEVELS = 1e-3  # the largest difference of log-SNR: tables are written in float32
 
 
 @dataclass(frozen=True)
 class TrainedProcess:
-    """The schedule and the prediction of a model, the sampler to draw by, and what to know besides."""
+    """The schedule and the prediction of a model, settings of sampling, the scheduler, and what to know besides."""
 
     schedule: str
     prediction: str
-    sampler: str = "dpmpp"
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    scheduler: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -63,8 +65,22 @@ def read_process(scheduler: Mapping[str, Any], source: str) -> TrainedProcess:
             f"{source}: unknown prediction_type {predicted!r}", suggest(str(predicted), PREDICTED)
         )
     return TrainedProcess(
-        _schedule(scheduler, source), PREDICTED[predicted], SCHEDULERS[name], tuple(_notes(scheduler))
+        _schedule(scheduler, source),
+        PREDICTED[predicted],
+        _sampling(scheduler, SCHEDULERS[name]),
+        name,
+        tuple(_notes(scheduler)),
     )
+
+
+def _sampling(scheduler: Mapping[str, Any], sampler: str) -> dict[str, Any]:
+    sampling: dict[str, Any] = {"sampler": sampler}
+    if sampler == "dpmpp" and scheduler.get("algorithm_type") == "sde-dpmsolver++":
+        sampling["sampler"] = "dpmpp-sde"
+    if sampler == "ddim":
+        sampling["steps"] = DDIM_STEPS
+    spacing = scheduler.get("timestep_spacing")
+    return sampling | ({"spacing": spacing} if spacing in SPACINGS else {})
 
 
 def _schedule(scheduler: Mapping[str, Any], source: str) -> str:

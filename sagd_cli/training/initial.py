@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sagd_cli.config.run import RunConfig
 from sagd_cli.errors import UsageError
 from sagd_cli.model.state import TrainingState
 from sagd_cli.run.checkpoint import load_weights
@@ -39,14 +38,6 @@ def weights_of_run(path: Path, output: Output) -> InitialWeights:
     if not has_run(path):
         raise UsageError(f"{path} is not a run", "Import a model of diffusers first: `sagd import DIR`.")
     return InitialWeights(str(path), load_weights(open_checkpoint(path, output)))
-
-
-def kept_settings(config: RunConfig) -> dict[str, Any]:
-    """Return the settings of a model that a training from its weights takes over: what its network is and predicts."""
-    kept = config.model_dump(mode="json", include={"backbone", "schedule", "prediction", "class_conditional"})
-    if config.class_conditional:
-        kept["training"] = {"label_dropout": config.training.label_dropout}
-    return kept
 
 
 def initialise(state: TrainingState, weights: InitialWeights, output: Output) -> dict[str, Any]:

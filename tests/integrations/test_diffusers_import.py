@@ -1,5 +1,8 @@
 """A diffusers model as a run: the same samples, and a sentence for each model that can be none."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -268,3 +271,49 @@ def test_what_is_no_folder_of_diffusers_is_said(tmp_path):
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(SagdError, match="no folder of diffusers"):
             open_diffusers(path)
+
+
+def exported(run, folder):
+    """The folder of an exported run: its network, a scheduler, and its noise."""
+    network = run.model(torch.device("cpu")).network
+    saved(folder, getattr(network, "transformer", network))
+    noise = {
+        "format": 1,
+        "shape": run.shape,
+        "steps": 4,
+        "eta": 0.0,
+        "guidance": 1.0,
+        "blind": False,
+        "has_pixels": True,
+        "classes": None if run.classes is None else run.classes.document(),
+        "filter": run.filter.document(),
+    }
+    (folder / "sagd_noise.json").write_text(json.dumps(noise))
+    shutil.copyfile(run.checkpoint.path / "filter.safetensors", folder / "sagd_noise.safetensors")
+    return folder
+
+
+def test_an_exported_run_comes_back_with_its_noise_and_its_samples(tmp_path, tiny_run):
+    whole = open_run(tiny_run, QUIET)
+    folder = exported(whole, tmp_path / "exported")
+    back = imported(folder, tmp_path / "run")
+    assert back.filter.sha256() == whole.filter.sha256() and (
+        back.config.sampling.sampler,
+        back.config.sampling.steps,
+    ) == ("ddim", 4)
+    how = {"steps": 4, "sampler": "ddpm", "spacing": "quadratic"}
+    images = [load(path, "cpu").sample(3, **how) for path in (tiny_run, tmp_path / "run")]
+    assert np.array_equal(*images)
+
+    document = json.loads((folder / "sagd_noise.json").read_text())
+    for changes, fragment in (
+        ({"filter": {"type": "white"}}, "other weights than those of the filter"),
+        ({"filter": 3}, "is no noise of an exported run"),
+    ):
+        (folder / "sagd_noise.json").write_text(json.dumps(document | changes))
+        with pytest.raises(DataError, match=fragment):
+            imported(folder, tmp_path / "none")
+    (folder / "sagd_noise.json").write_text(json.dumps(document))
+    (folder / "sagd_noise.safetensors").unlink()
+    with pytest.raises(DataError, match="holds no weights of a filter"):
+        imported(folder, tmp_path / "none")

@@ -14,7 +14,7 @@ def test_a_schedulers_own_configuration_is_read(name, beta_schedule, ours):
     # A key that is missing has the same default there and here.
     bare = read_process({"_class_name": name, "beta_schedule": beta_schedule}, "it")
     assert (bare.schedule, bare.prediction) == (found.schedule, found.prediction)
-    assert (found.schedule, found.prediction, found.sampler) == (ours, "eps", SCHEDULERS[name])
+    assert (found.schedule, found.prediction, found.sampling["sampler"]) == (ours, "eps", SCHEDULERS[name])
 
 
 @pytest.mark.parametrize(("beta_schedule", "ours"), [("linear", "linear"), ("squaredcos_cap_v2", "cosine")])

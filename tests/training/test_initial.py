@@ -9,13 +9,13 @@ from safetensors.torch import load_file
 from support.diffusers_models import saved, tiny_dit, tiny_unet
 from support.interruption import stop_at
 
-from sagd_cli.config.layers import resolve
+from sagd_cli.config.layers import kept_settings, resolve
 from sagd_cli.config.run import RunConfig
 from sagd_cli.errors import Interrupted, UsageError
 from sagd_cli.integrations.diffusers_import import initial_model
 from sagd_cli.run.folder import open_run, read_config
 from sagd_cli.system.console import Output
-from sagd_cli.training.initial import initialise, kept_settings, weights_of_run
+from sagd_cli.training.initial import initialise, weights_of_run
 from sagd_cli.training.task import Task
 from sagd_cli.training.train import run_training
 
@@ -140,3 +140,16 @@ def test_settings_without_init_are_as_before_and_those_with_it_are_others(tiny_c
     assert started.document()["init"] == "runs/other" and started.sha256() != tiny_config.sha256()
     assert started.default_name != tiny_config.default_name
     assert kept_settings(tiny_config).keys() == {"backbone", "schedule", "prediction", "class_conditional"}
+
+
+def test_a_sweep_starts_from_a_run_and_a_written_configuration_needs_no_source(tiny_run, tmp_path, sagd):
+    """The settings that come along do so wherever settings are read, or weights would be used for something else."""
+    shown = sagd("config", "show", "--json", "--set", f"init={tiny_run}").json
+    assert shown["backbone"] == read_config(tiny_run).document()["backbone"]
+    grid = ("--grid", "training.learning_rate=1e-3,1e-4", "--seeds", "1")
+    planned = sagd("sweep", *grid, "--set", f"init={tiny_run}", "--dry-run", "--json")
+    assert planned.code == 0, planned.err
+    refused = sagd("sweep", *grid, "--set", f"init={tmp_path}", "--dry-run")
+    assert refused.code == 2 and "is not a run" in refused.err and "sagd import" in refused.err
+    (tmp_path / "whole.yaml").write_text(json.dumps(shown | {"init": "nowhere"}))
+    assert sagd("config", "show", "--json", "--config", tmp_path / "whole.yaml").json["init"] == "nowhere"

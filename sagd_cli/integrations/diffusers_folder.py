@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -13,7 +14,7 @@ from sagd_cli.config.run import BackboneConfig
 from sagd_cli.config.validation import validate
 from sagd_cli.errors import ConfigError, DataError, UsageError
 from sagd_cli.integrations.diffusers_scheduler import TrainedProcess, read_process
-from sagd_cli.integrations.exported_noise import ExportedNoise, read_noise
+from sagd_cli.integrations.shaping import NOISE_JSON, Shaping
 from sagd_cli.model.network import build_backbone
 from sagd_cli.run.checkpoint import read_tensors
 from sagd_cli.spectral.grid import format_shape
@@ -47,7 +48,7 @@ class DiffusersModel:
     embeddings: int
     knows_no_class: bool | None
     notes: tuple[str, ...]
-    noise: ExportedNoise | None = None
+    noise: Shaping | None = None
 
     @property
     def class_name(self) -> str:
@@ -112,8 +113,8 @@ def open_diffusers(
             build_backbone(backbone, (channels, *sides), embeddings)
     except ConfigError as error:
         raise DataError(f"{folder / CONFIG_FILE}: {error.message}", error.hint) from None
-    noise = read_noise(path, (channels, *sides))
-    if noise is not None and noise.is_filled:
+    noise = _noise(path, (channels, *sides))
+    if noise is not None and noise.fill is not None:
         notes.append(
             "its pipeline adds the mean image where its noise has no frequency, which the run does not know"
         )
@@ -218,6 +219,26 @@ def _sides(config: Mapping[str, Any], size: tuple[int, int] | None, path: Path) 
             f"{path} says no size of the images: sample_size is {own}", "Say --size N or --size HxW."
         )
     return sides[0], sides[1]
+
+
+def _noise(path: Path, shape: tuple[int, ...]) -> Shaping | None:
+    """Return the noise of an exported run, None where there is none.
+
+    Raises DataError unless it is of images of `shape` and of the filter that is named beside it.
+    """
+    if not (path / NOISE_JSON).is_file():
+        return None
+    noise, hint = Shaping.read(path), "Export the run again."
+    if noise.shape != shape:
+        raise DataError(
+            f"{path / NOISE_JSON} is of images of {format_shape(noise.shape)}, not {format_shape(shape)}",
+            hint,
+        )
+    if noise.family is None:
+        raise DataError(f"{path / NOISE_JSON} names no filter, which a run has to have", hint)
+    if not np.allclose(noise.filter.weight, noise.family.weights(shape[1:]).weight, rtol=1e-6, atol=0):
+        raise DataError(f"{path / NOISE_JSON} names another filter than that of the weights beside it", hint)
+    return noise
 
 
 def _weights_file(folder: Path) -> Path:

@@ -96,16 +96,17 @@ def _run_config(model: DiffusersModel, data: DatasetConfig | None = None) -> Run
         "prediction": process.prediction,
     }
     if model.noise is not None:
-        record = model.noise.record
+        noise = model.noise
+        assert noise.family is not None
         document |= {
-            "filter": model.noise.filter.document(),
-            "class_conditional": record.classes is not None,
-            "blind": record.blind,
+            "filter": noise.family.document(),
+            "class_conditional": noise.classes is not None,
+            "blind": noise.blind,
         }
         if process.scheduler == "DDPMScheduler":  # of a pipeline that draws by it, and not of a training
             sampling["sampler"] = "ddpm"
-        sampling |= {"steps": record.steps, "eta": record.eta, "guidance": record.guidance}
-        training = {} if record.label_dropout is None else {"label_dropout": record.label_dropout}
+        sampling |= {"steps": noise.steps, "eta": noise.eta, "guidance": noise.guidance}
+        training = {} if noise.label_dropout is None else {"label_dropout": noise.label_dropout}
     elif model.embeddings and not model.knows_no_class:
         training = {"label_dropout": 0.0}
     document |= {"training": training, "sampling": sampling}
@@ -118,7 +119,7 @@ def _without_images(model: DiffusersModel, config: RunConfig) -> ImportedData:
     classes = Classes(tuple(map(str, range(count))), (1,) * count, "") if count else None
     weight = config.filter.weights(model.shape[1:])
     if model.noise is not None:
-        has_pixels, classes, weight = model.noise.record.has_pixels, model.noise.classes, model.noise.weight
+        has_pixels, classes, weight = model.noise.has_pixels, model.noise.classes, model.noise.filter
     dtype = np.uint8 if has_pixels else np.float32
     document = None if classes is None else classes.document()
     about = described(config, np.empty((0, *model.shape), dtype), document)

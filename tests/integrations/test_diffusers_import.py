@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from support.diffusers_models import rewritten, saved, tiny_dit, tiny_unet
 
 from sagd_cli.errors import DataError, SagdError, UsageError
+from sagd_cli.integrations.diffusers import SagdPipeline
 from sagd_cli.integrations.diffusers_folder import open_diffusers
-from sagd_cli.integrations.diffusers_import import import_run
+from sagd_cli.integrations.diffusers_import import import_run, initial_model
 from sagd_cli.library.runs import load
 from sagd_cli.run.folder import open_run
 from sagd_cli.sampling.generator import ImageGenerator, sampling_of
@@ -300,3 +301,25 @@ def test_an_exported_folder_whose_noise_is_another_is_refused(tmp_path, tiny_run
         (folder / "sagd_noise.json").write_text(json.dumps(document | changes))
         with pytest.raises(DataError, match=fragment):
             imported(folder, tmp_path / "none")
+
+
+def test_a_training_that_starts_from_an_exported_folder_has_the_weights_of_the_run(tmp_path, tiny_run, sagd):
+    assert sagd("export", tiny_run, "--to", "diffusers", tmp_path / "exported").code == 0
+    found = initial_model(tmp_path / "exported", QUIET).read().tensors
+    wanted = load_file(open_run(tiny_run, QUIET).checkpoint.path / "ema.safetensors")
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+
+
+def test_an_imported_model_with_learned_variances_and_classes_goes_back(tmp_path, sagd):
+    imported(saved(tmp_path / "pipeline", tiny_dit()), tmp_path / "run")
+    exported = sagd(
+        "export", tmp_path / "run", "--to", "diffusers", tmp_path / "back", "--steps", 4, "--sampler", "ddim"
+    )
+    assert exported.code == 0, exported.err
+    how = {"steps": 4, "sampler": "ddim", "spacing": "trailing", "guidance": 2.0}
+    wanted = load(tmp_path / "run", "cpu").sample(2, **how)
+    pipeline = SagdPipeline.from_pretrained(tmp_path / "back")
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline(seeds=[0, 1], guidance_scale=2.0, output_type="pt").images
+    torch.testing.assert_close(drawn, torch.from_numpy(wanted), rtol=1e-4, atol=1e-4)

@@ -103,6 +103,8 @@ class SagdPipeline(DiffusionPipeline):
             seeds = torch.randint(2**62, size, generator=generator, device=where).tolist()
         elif generator is not None or num_images not in (None, len(seeds)):
             raise UsageError(f"{len(seeds)} seeds are given", "Leave out generator and num_images.")
+        if not len(seeds):
+            raise UsageError("there is no image to draw", "Give num_images=1 or more.")
         if output_type not in ("pil", "np", "pt"):
             raise UsageError(f"unknown output_type {output_type!r}", "Types are pil, np and pt.")
         if output_type != "pt" and not (self.shaping.has_pixels and self.shaping.shape[0] in (1, 3)):
@@ -158,16 +160,20 @@ class SagdPipeline(DiffusionPipeline):
                 raise UsageError("the run was trained without classes", "Leave out labels and guidance.")
             # A transformer without classes has one.
             return self._given([0] * len(seeds) if self.unet is None else None)
+        if scale != 1 and not self.shaping.drops_labels:
+            raise UsageError(
+                "the run knows no images without a class to guide away from", "Leave guidance out."
+            )
         unconditional = self._given([len(classes)] * len(seeds))
         if scale == 0:
+            if labels is not None:
+                raise UsageError("guidance 0 leaves classes out, so none can be chosen", "Leave out labels.")
             return unconditional
-        if labels is None:
-            labels = [classes.of_seed(seed) for seed in seeds]
-        listed = [int(label) for label in labels]
-        if len(listed) != len(seeds) or not all(0 <= label <= len(classes) for label in listed):
+        listed = [classes.of_seed(seed) for seed in seeds] if labels is None else [*map(int, labels)]
+        if len(listed) != len(seeds) or not all(0 <= label < len(classes) for label in listed):
             raise UsageError(
                 f"class_labels are one of 0 to {len(classes) - 1} for each image",
-                f"{len(classes)} is no class.",
+                "With guidance_scale=0, images are drawn without a class.",
             )
         conditional = self._given(listed)
         return conditional if scale == 1 else guided(conditional, unconditional, scale)

@@ -100,16 +100,18 @@ def pipeline_of(model: Model, sampling: SamplingConfig) -> SagdPipeline:
     if generator.fill == "mean":
         mean = torch.as_tensor(model.moments["mean"], dtype=torch.float32)
         fill = (mean - SpectralNoise(model.filter).project(mean)).numpy()
+    # An imported model may have no embedding of "no class", which only our network takes for zero.
+    knows_no_class = network.config.get("num_class_embeds") != len(model.classes or ())
     shaping = Shaping(
         filter=model.filter,
         shape=model.shape,
         steps=sampling.steps,
         eta=sampling.eta if sampling.sampler == "ddim" else 0.0,
         guidance=sampling.guidance,
+        drops_labels=model.classes is not None and model.config.training.label_dropout > 0 and knows_no_class,
         blind=model.config.blind,
         has_pixels=model.has_pixels,
         classes=model.classes,
-        label_dropout=model.config.training.label_dropout,
         fill=fill,
     )
     kind = "transformer" if isinstance(network, DiTTransformer2DModel) else "unet"

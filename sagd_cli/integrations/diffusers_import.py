@@ -106,7 +106,7 @@ def _run_config(model: DiffusersModel, data: DatasetConfig | None = None) -> Run
         if process.scheduler == "DDPMScheduler":  # of a pipeline that draws by it, and not of a training
             sampling["sampler"] = "ddpm"
         sampling |= {"steps": noise.steps, "eta": noise.eta, "guidance": noise.guidance}
-        training = {} if noise.label_dropout is None else {"label_dropout": noise.label_dropout}
+        training = {} if noise.drops_labels or noise.classes is None else {"label_dropout": 0.0}
     elif model.embeddings and not model.knows_no_class:
         training = {"label_dropout": 0.0}
     document |= {"training": training, "sampling": sampling}

@@ -45,7 +45,8 @@ class ShapedVarianceMixin:
         self, model_output: Tensor, timestep: Any, sample: Tensor, generator: Streams = None, **options: Any
     ) -> Any:
         """Do the scheduler's own step; its noise is shaped and drawn from `generator` (see SpectralNoise.draw)."""
-        done = super().step(model_output, timestep, sample, **options)  # type: ignore[misc]
+        unused = torch.Generator(sample.device)  # so torch's own generator stays as it is
+        done = super().step(model_output, timestep, sample, unused, **options)  # type: ignore[misc]
         if timestep <= 0:
             return done
         deviation = super()._get_variance(timestep).sqrt()  # type: ignore[misc]

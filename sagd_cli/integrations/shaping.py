@@ -24,9 +24,9 @@ class Shaping:
     """What a pipeline knows besides network and scheduler; `write` keeps it in the pipeline's folder.
 
     `filter` is that of the noise, `shape` (C, H, W) that of the images. `steps`, `eta` and `guidance` are defaults of
-    drawing. A `blind` network is given x_t without the frequencies that carry no noise. `has_pixels`: images are on
-    [-1, 1]. `fill` (C, H, W) is added at the frequencies without noise, or None. `family` says what filter it is, and
-    `label_dropout` whether guidance was learned; None where that is not known.
+    drawing. With `drops_labels` the network knows images without a class. A `blind` network is given x_t without the
+    frequencies that carry no noise. `has_pixels`: images are on [-1, 1]. `fill` (C, H, W) is added at the frequencies
+    without noise, or None. `family` says what filter it is, or None where that is not known.
     """
 
     filter: SpectralFilter
@@ -34,12 +34,12 @@ class Shaping:
     steps: int
     eta: float = 0.0
     guidance: float = 1.0
+    drops_labels: bool = False
     blind: bool = False
     has_pixels: bool = True
     classes: Classes | None = None
     fill: Array | None = None
     family: FilterConfig | None = None
-    label_dropout: float | None = None
 
     def write(self, folder: Path) -> None:
         """Write the two files of the noise into `folder`."""
@@ -53,11 +53,11 @@ class Shaping:
             "steps": self.steps,
             "eta": self.eta,
             "guidance": self.guidance,
+            "drops_labels": self.drops_labels,
             "blind": self.blind,
             "has_pixels": self.has_pixels,
             "classes": None if self.classes is None else self.classes.document(),
             "filter": None if self.family is None else self.family.document(),
-            "label_dropout": self.label_dropout,
         }
         write_json(folder / NOISE_JSON, document)
 
@@ -77,8 +77,9 @@ class Shaping:
             sound = _hash(arrays["weight"]) == found["weight_sha256"]
             shape = tuple(int(side) for side in found["shape"])
             classes = None if found["classes"] is None else Classes.read(found["classes"])
-            settings = {key: found[key] for key in ("steps", "eta", "guidance", "blind", "has_pixels")}
-            settings["label_dropout"] = found.get("label_dropout")
+            settings = {
+                key: found[key] for key in ("steps", "eta", "guidance", "drops_labels", "blind", "has_pixels")
+            }
             if found.get("filter") is not None:
                 settings["family"] = validate(FilterConfig, found["filter"], NOISE_JSON)
         except Exception as error:  # safetensors has errors of its own

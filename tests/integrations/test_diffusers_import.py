@@ -323,3 +323,16 @@ def test_an_imported_model_with_learned_variances_and_classes_goes_back(tmp_path
     pipeline.set_progress_bar_config(disable=True)
     drawn = pipeline(seeds=[0, 1], guidance_scale=2.0, output_type="pt").images
     torch.testing.assert_close(drawn, torch.from_numpy(wanted), rtol=1e-4, atol=1e-4)
+
+
+def test_guidance_without_an_embedding_of_no_class_stays_here(tmp_path, sagd):
+    """Our network takes "no class" for zero; the model in diffusers has no such label."""
+    folder, run = saved(tmp_path / "pipeline", tiny_unet(1, num_class_embeds=10)), tmp_path / "run"
+    options = ("--class-conditional", "--set", "training.label_dropout=0.5", "--steps", 1, "--batch-size", 4)
+    assert sagd("train", "--init", folder, *options, "--output", run).code == 0
+    assert sagd("export", run, "--to", "diffusers", tmp_path / "back").code == 0
+    pipeline = SagdPipeline.from_pretrained(tmp_path / "back")
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline(seeds=[0], num_inference_steps=2, output_type="pt").images.shape == (1, 1, 8, 8)
+    with pytest.raises(UsageError):
+        pipeline(seeds=[0], guidance_scale=2.0)

@@ -1,6 +1,8 @@
 """`sagd train`."""
 
 import os
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +18,7 @@ from sagd_cli.commands.common import (
     single,
 )
 from sagd_cli.config.arguments import as_pictures, parse_dataset, parse_filter
-from sagd_cli.config.layers import resolve
+from sagd_cli.config.layers import kept_settings, resolve
 from sagd_cli.config.noise_text import as_typed
 from sagd_cli.config.run import RunConfig
 from sagd_cli.diffusion.catalogue import LOSSES, PREDICTIONS, SCHEDULES
@@ -29,6 +31,7 @@ from sagd_cli.system.yaml import dump_yaml
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from sagd_cli.training.initial import InitialWeights
     from sagd_cli.training.train import Conduct
 
 app = single()
@@ -45,6 +48,15 @@ def train(
     size: Annotated[
         int | None,
         typer.Option("--size", min=2, help="Crop a folder's images to squares and resize them to N x N."),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            "--init",
+            metavar="RUN|DIR",
+            help="Start from the averaged weights of this run, or of this folder of diffusers. Network, schedule, "
+            "prediction and classes are as there, unless they are set.",
+        ),
     ] = None,
     backbone: Annotated[str | None, typer.Option("--backbone", help="Network: unet or dit.")] = None,
     filter_: Annotated[
@@ -150,11 +162,14 @@ def train(
 
       sagd train --class-conditional --output runs/classes    (then: sagd sample runs/classes --class 3 --guidance 2)
 
+      sagd train --init runs/photos --filter powerlaw:alpha=-0.1 --dataset photos64.npy    (fine-tunes a model)
+
       sagd train --dataset damaged.npy --omit-band 0.5:0.625 --blind --output runs/omitted
     """
     if config == "-" and filter_ == "-":
         raise UsageError("--config - and --filter - both read standard input", "Give one of them as a file.")
     flags: dict[str, Any] = {
+        "init": init,
         "backbone.name": backbone,
         "blind": blind,
         "class_conditional": class_conditional,
@@ -179,7 +194,7 @@ def train(
         flags["filter.omit"] = omit_band
     if steps is not None and images is not None:
         raise UsageError("--images and --steps both set the budget", "Give one of them.")
-    chosen = resolve(flags, overrides or [], config, preset)
+    chosen = resolve(flags, overrides or [], config, preset, partial(_kept, run))
     if size is not None:
         chosen = chosen.model_copy(update={"dataset": as_pictures(chosen.dataset, size=size)})
     if steps is not None:
@@ -197,7 +212,27 @@ def train(
     else:
         from sagd_cli.training.train import Conduct
 
-        _train(chosen, run, device, Conduct(allow_change, check_memory, tensorboard))
+        initial = None if chosen.init is None else partial(_initial_weights, chosen.init)
+        _train(chosen, run, device, Conduct(allow_change, check_memory, tensorboard, initial=initial))
+
+
+def _kept(run: Path | None, init: str) -> Mapping[str, Any]:
+    """Return what a training from the weights of `init` takes over; a run that has begun has it itself."""
+    from sagd_cli.integrations.diffusers_import import initial_model
+    from sagd_cli.run.folder import read_config
+    from sagd_cli.run.manifest import CHECKPOINTS, has_checkpoints, has_run
+
+    if run is not None and has_run(run) and has_checkpoints(run / CHECKPOINTS):
+        begun = read_config(run)
+        if begun.init == init:
+            return kept_settings(begun)
+    return initial_model(Path(init), output()).settings
+
+
+def _initial_weights(init: str) -> "InitialWeights":
+    from sagd_cli.integrations.diffusers_import import initial_model
+
+    return initial_model(Path(init), output()).read()
 
 
 def _describe(config: RunConfig, run: Path, device: str) -> None:

@@ -1,6 +1,6 @@
 """Settings from flags, dotted overrides, a file and a preset, merged into one configuration."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ from sagd_cli.config.run import RunConfig
 from sagd_cli.config.validation import validate
 from sagd_cli.errors import ConfigError, UsageError, suggest
 from sagd_cli.system.yaml import parse_yaml, read_mapping
+
+_KEPT = ("backbone", "schedule", "prediction", "class_conditional")
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
@@ -46,11 +48,13 @@ def resolve(
     overrides: Iterable[str] = (),
     config: Path | str | Mapping[str, Any] | None = None,
     preset: str | None = None,
+    kept_of: Callable[[str], Mapping[str, Any]] | None = None,
 ) -> RunConfig:
     """Return the configuration merged from `flags` (dotted keys), `overrides` (a.b=c), a `config` file and a `preset`.
 
-    The earlier of these wins; what none of them sets has its default. `config` may also be the mapping that was read
-    from a file; standard input, for example, can be read only once. Raises ConfigError when the result is not valid.
+    The earlier of these wins. What none of them sets is as `kept_of(init)` has it, for a training that starts from the
+    weights of `init` (None: those of a run), or has its default. `config` may also be the mapping that was read from a
+    file; standard input, for example, can be read only once. Raises ConfigError when the result is not valid.
     """
     layers = [
         read_preset(preset) if preset is not None else {},
@@ -61,8 +65,26 @@ def resolve(
         document = _merged(document, layer)
     for key, value in [*parse_options(overrides).items(), *flags.items()]:
         document = _merged(document, _nested(key, value))
+    # The whole document of a run that was trained needs its source no more.
+    if isinstance(document.get("init"), str) and not {*_KEPT} <= document.keys():
+        document = _merged((kept_of or _kept_of_run)(document["init"]), document)
     named = config is not None and not isinstance(config, Mapping)
     return validate(RunConfig, document, str(config) if named else "configuration")
+
+
+def kept_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the settings of a model that a training from its weights takes over: what its network is and predicts."""
+    kept = config.model_dump(mode="json", include={*_KEPT})
+    if config.class_conditional:
+        kept["training"] = {"label_dropout": config.training.label_dropout}
+    return kept
+
+
+def _kept_of_run(init: str) -> dict[str, Any]:
+    path = Path(init) / "config.yaml"
+    if not path.is_file():
+        raise UsageError(f"{init} is not a run", "Import a model of diffusers first: `sagd import DIR`.")
+    return kept_settings(validate(RunConfig, read_mapping(path), str(path)))
 
 
 def _merged(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:

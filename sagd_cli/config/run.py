@@ -10,6 +10,8 @@ from pydantic import (
     Field,
     PlainSerializer,
     PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
     model_validator,
 )
 
@@ -251,6 +253,11 @@ INDIFFERENT: dict[str, set[str]] = {"training": {"checkpoint_minutes"}}
 class RunConfig(Frozen):
     """The configuration of a run, as RUN/config.yaml holds it."""
 
+    init: str | None = Field(
+        None,
+        min_length=1,
+        description="Run or folder of diffusers whose weights it starts from; null: random ones.",
+    )
     dataset: DatasetConfig = Field(default_factory=DatasetConfig)
     backbone: BackboneConfig = Field(default_factory=BackboneConfig)
     filter: FilterConfig = Field(default_factory=FilterConfig)
@@ -272,6 +279,11 @@ class RunConfig(Frozen):
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+
+    @model_serializer(mode="wrap")
+    def _document(self, document: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs from before it was a setting keep their settings and their names.
+        return {key: value for key, value in document(self).items() if key != "init" or value is not None}
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:

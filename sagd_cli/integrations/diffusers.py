@@ -185,6 +185,6 @@ class SagdPipeline(DiffusionPipeline):
 
         def network(x: Tensor, timestep: Tensor) -> Tensor:
             output: Tensor = module(x.to(module.dtype), timestep=timestep, class_labels=given).sample
-            return output
+            return output[:, : x.shape[1]]  # without the variances of a model that learned them
 
         return network

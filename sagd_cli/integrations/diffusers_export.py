@@ -1,6 +1,7 @@
 """A run as a folder of diffusers: its network, the scheduler that equals its sampler, its noise and a model card."""
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,6 +61,7 @@ def export_to_diffusers(request: ExportRequest, output: Output) -> dict[str, Any
     model = run.model(torch.device("cpu"), request.ema_images)
     sampling = sampling_of(run.config, {**request.sampling, "spacing": "trailing"})
     pipeline = pipeline_of(model, sampling)
+    pipeline.shaping = replace(pipeline.shaping, family=run.filter)
     command = sample_command(model, sampling)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,13 +100,15 @@ def pipeline_of(model: Model, sampling: SamplingConfig) -> SagdPipeline:
     if generator.fill == "mean":
         mean = torch.as_tensor(model.moments["mean"], dtype=torch.float32)
         fill = (mean - SpectralNoise(model.filter).project(mean)).numpy()
+    # An imported model may have no embedding of "no class", which only our network takes for zero.
+    knows_no_class = network.config.get("num_class_embeds") != len(model.classes or ())
     shaping = Shaping(
         filter=model.filter,
         shape=model.shape,
         steps=sampling.steps,
         eta=sampling.eta if sampling.sampler == "ddim" else 0.0,
         guidance=sampling.guidance,
-        drops_labels=model.classes is not None and model.config.training.label_dropout > 0,
+        drops_labels=model.classes is not None and model.config.training.label_dropout > 0 and knows_no_class,
         blind=model.config.blind,
         has_pixels=model.has_pixels,
         classes=model.classes,

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from sagd_cli.config.filter import FilterConfig
+from sagd_cli.config.validation import validate
 from sagd_cli.errors import DataError
 from sagd_cli.model.classes import Classes
 from sagd_cli.spectral.filter import SpectralFilter
@@ -24,7 +26,7 @@ class Shaping:
     `filter` is that of the noise, `shape` (C, H, W) that of the images. `steps`, `eta` and `guidance` are defaults of
     drawing. With `drops_labels` the network knows images without a class. A `blind` network is given x_t without the
     frequencies that carry no noise. `has_pixels`: images are on [-1, 1]. `fill` (C, H, W) is added at the frequencies
-    without noise, or None.
+    without noise, or None. `family` says what filter it is, or None where that is not known.
     """
 
     filter: SpectralFilter
@@ -37,6 +39,7 @@ class Shaping:
     has_pixels: bool = True
     classes: Classes | None = None
     fill: Array | None = None
+    family: FilterConfig | None = None
 
     def write(self, folder: Path) -> None:
         """Write the two files of the noise into `folder`."""
@@ -54,6 +57,7 @@ class Shaping:
             "blind": self.blind,
             "has_pixels": self.has_pixels,
             "classes": None if self.classes is None else self.classes.document(),
+            "filter": None if self.family is None else self.family.document(),
         }
         write_json(folder / NOISE_JSON, document)
 
@@ -76,6 +80,8 @@ class Shaping:
             settings = {
                 key: found[key] for key in ("steps", "eta", "guidance", "drops_labels", "blind", "has_pixels")
             }
+            if found.get("filter") is not None:
+                settings["family"] = validate(FilterConfig, found["filter"], NOISE_JSON)
         except Exception as error:  # safetensors has errors of its own
             raise DataError(f"{folder} holds a damaged {NOISE_JSON} or {NOISE_ARRAYS}: {error}") from error
         if not sound:

@@ -44,8 +44,13 @@ def load_ema(checkpoint: Checkpoint, network: nn.Module, name: str = "ema") -> n
 
     Raises CheckpointError when they belong to another network.
     """
-    _load_into(network, _read_tensors(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
+    _load_into(network, load_weights(checkpoint, name), checkpoint.path)
     return network.eval().requires_grad_(False)
+
+
+def load_weights(checkpoint: Checkpoint, name: str = "ema") -> dict[str, Tensor]:
+    """Return the tensors of the averaged weights called `name`."""
+    return read_tensors(checkpoint.path / f"{name}.safetensors")
 
 
 def has_moments(checkpoint: Checkpoint) -> bool:
@@ -89,8 +94,8 @@ def restore_state(checkpoint: Checkpoint, state: TrainingState) -> None:
                 f"{checkpoint.path} holds no {name}.safetensors",
                 "Train with the half-lives it was begun with.",
             )
-        _load_into(module, _read_tensors(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
-    _load_optimizer(state.optimizer, _read_tensors(checkpoint.path / "optimizer.safetensors"))
+        _load_into(module, read_tensors(checkpoint.path / f"{name}.safetensors"), checkpoint.path)
+    _load_optimizer(state.optimizer, read_tensors(checkpoint.path / "optimizer.safetensors"))
     state.step = checkpoint.step
 
 
@@ -154,7 +159,8 @@ def _write_tensors(
         sync(path)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file by name."""
     with path.open("rb") as file:
         # Not by its path, which safetensors opens only in UTF-8.
         return load_file(f"/dev/fd/{file.fileno()}")

@@ -68,8 +68,9 @@ class Manifest(Document):
     """The manifest of a checkpoint: all that it holds besides its tensors.
 
     `shape` is (C, *spatial) of the data. `trained_filter` is the learned filter, or None when the filter is fixed.
-    `precision` is what the network was trained in, fp32 or bf16, last. Early versions did not write `dtype`,
-    `images_sha256`, `classes` and `precision`.
+    `precision` is what the network was trained in, fp32 or bf16, last. `init` says what weights it started from, None
+    for random ones. Early versions did not write `dtype`, `images_sha256`, `classes` and `precision`; an imported model
+    whose data are not known has no `images_sha256`.
     """
 
     format: int
@@ -79,6 +80,7 @@ class Manifest(Document):
     images_sha256: str | None = None
     classes: dict[str, Any] | None = None
     precision: str | None = None
+    init: dict[str, Any] | None = None
     config: dict[str, Any]
     filter_sha256: str
     trained_filter: dict[str, Any] | None = None

@@ -1,6 +1,7 @@
 """Training a configuration in a run folder, from the start or from its newest checkpoint."""
 
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from sagd_cli.system.distributed import World, joined_world, own_device
 from sagd_cli.system.signals import stop_on_signal
 from sagd_cli.training.cost import refuse_full_disk, refuse_too_large
 from sagd_cli.training.held_out import HeldOut
+from sagd_cli.training.initial import InitialWeights, initialise, weights_of_run
 from sagd_cli.training.loop import Callbacks, run_loop
 from sagd_cli.training.sheets import ContactSheets
 from sagd_cli.training.task import Task
@@ -42,13 +44,14 @@ class Conduct:
 
     `allow_change`: go on with a run though its settings differ. `check_memory`: refuse to start when the device has
     too little free memory. `tensorboard`: also write the records for TensorBoard. `until`: save and stop after that
-    many steps.
+    many steps. `initial` reads the weights of the configuration's `init`; None: they are those of a run.
     """
 
     allow_change: bool = False
     check_memory: bool = True
     tensorboard: bool = False
     until: int | None = None
+    initial: Callable[[], InitialWeights] | None = None
 
 
 def run_training(
@@ -167,6 +170,10 @@ class Training:
             finished = f"{self.path} is finished"
             going_on = f"resuming {self.path} at step {state.step}"
             self.output.note(finished if self._is_finished(state) else going_on)
+        if self.task.config.init is not None:
+            about["init"] = (
+                self._begun(state, self.task.config.init) if found is None else found.manifest.init
+            )
         self.world.agree(state.step)
         if not self.world.is_first:
             return
@@ -175,6 +182,12 @@ class Training:
         # Changed settings are written with the next checkpoint, so that config.yaml always agrees with the newest one.
         if found is None or not differing_settings(self.task.config, found.config):
             write_config(self.path, self.task.config)
+
+    def _begun(self, state: TrainingState, init: str) -> dict[str, Any]:
+        """Set `state` to the weights of `init` and return what the manifest says of them."""
+        initial = self.conduct.initial
+        weights = weights_of_run(Path(init), self.output) if initial is None else initial()
+        return initialise(state, weights, self.output)
 
     def _is_finished(self, state: TrainingState) -> bool:
         """Whether the budget is spent, or the weights that did best on images held out stay the best."""

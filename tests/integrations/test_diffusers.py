@@ -61,8 +61,15 @@ def largest_difference(pipeline, generator, **settings):
 
 
 @pytest.mark.parametrize("filter_", [SHAPED, GAP], ids=["complete", "gap"])
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
-@pytest.mark.parametrize("prediction", ["eps", "v"])
+@pytest.mark.parametrize(
+    ("prediction", "schedule"),
+    [
+        ("eps", "linear"),
+        ("v", "cosine"),
+        pytest.param("v", "linear", marks=pytest.mark.slow),
+        pytest.param("eps", "cosine", marks=pytest.mark.slow),
+    ],
+)
 def test_a_pipeline_draws_what_the_run_draws(tiny_settings, prediction, schedule, filter_):
     model = model_of(tiny_settings, **{"prediction": prediction, "schedule": schedule, "filter": filter_})
     assert model.filter.is_complete == (filter_ is SHAPED)

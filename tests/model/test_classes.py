@@ -242,7 +242,10 @@ def test_a_network_without_classes_is_refused_by_name(sagd, shades, tmp_path):
         *("--plugin", plugin, "train", "--dataset", shades, "--class-conditional"),
         *("--backbone", "plain", "--output", tmp_path / "run"),
     )
-    assert refused.code == 2 and "the backbone plain takes no classes. Use dit or unet." in refused.err
+    assert (
+        refused.code == 2
+        and "the backbone plain takes no classes. Use diffusers or dit or unet." in refused.err
+    )
 
 
 def test_other_labels_of_the_same_images_are_refused(settings, shades, tmp_path):

@@ -18,6 +18,24 @@ from sagd_cli.spectral.noise import band_noise
 from sagd_cli.training.batches import Batch
 from sagd_cli.training.loop import Callbacks, run_loop
 
+UNET = {
+    "_class_name": "UNet2DModel",
+    "layers_per_block": 1,
+    "block_out_channels": [8, 16],
+    "down_block_types": ["DownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "UpBlock2D"],
+    "norm_num_groups": 4,
+}
+DIT = {
+    "_class_name": "DiTTransformer2DModel",
+    "num_attention_heads": 1,
+    "attention_head_dim": 8,
+    "num_layers": 1,
+    "in_channels": 4,
+    "out_channels": 8,
+    "num_embeds_ada_norm": 3,
+}
+
 
 def build(name, shape, **options):
     return build_backbone(BackboneConfig(name=name, options=options), shape)
@@ -35,6 +53,9 @@ def build(name, shape, **options):
         ("unet", (2, 12, 20), {"channels": [8, 16], "patch": 2}),
         ("dit", (1, 8, 8), {"depth": 1, "heads": 1}),
         ("dit", (3, 12, 12), {"patch": 4, "depth": 1, "heads": 2, "head_width": 8}),
+        ("diffusers", (2, 12, 8), {"config": UNET}),
+        ("diffusers", (3, 8, 8), {"config": UNET | {"out_channels": 6, "in_channels": 3}}),
+        ("diffusers", (4, 8, 8), {"config": DIT}),
     ],
 )
 def test_the_prediction_has_the_shape_of_its_input_and_depends_on_the_time(name, shape, options):
@@ -42,7 +63,7 @@ def test_the_prediction_has_the_shape_of_its_input_and_depends_on_the_time(name,
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     early, late = (network(x, torch.full((2,), t)) for t in (1.0, 900.0))
     assert early.shape == x.shape
-    if name == "unet":  # DiT starts at zero by design (adaLN-Zero)
+    if name == "unet" or options.get("config") is UNET:  # DiT starts at zero by design (adaLN-Zero)
         assert not torch.allclose(early, late)
 
 
@@ -84,6 +105,12 @@ def test_every_size_preset_is_written_out(side):
         ("residual", (4, 64), {}, "takes images"),
         ("dit", (1, 8, 10), {}, "square images"),
         ("dit", (1, 9, 9), {}, "divisible by 2"),
+        ("diffusers", (3, 8, 8), {}, "builds UNet2DModel and DiTTransformer2DModel, not None"),
+        ("diffusers", (3, 64), {"config": UNET}, "takes images"),
+        ("diffusers", (3, 9, 8), {"config": UNET}, "sides divisible by 2, not 9x8"),
+        ("diffusers", (4, 8, 10), {"config": DIT}, "square images"),
+        ("diffusers", (3, 8, 8), {"config": UNET | {"strange": 1}}, "unexpected keyword argument 'strange'"),
+        ("diffusers", (3, 8, 8), {"config": UNET | {"time_embedding_type": "fourier"}}, "fourier"),
     ],
 )
 def test_what_does_not_fit_is_refused(name, shape, options, fragment):
@@ -159,3 +186,21 @@ def test_a_folded_network_keeps_its_classes():
         said = [network(x, t, torch.tensor([label])) for label in range(4)]
     assert said[0].shape == x.shape
     assert all(not torch.allclose(said[0], other) for other in said[1:])
+
+
+def test_classes_of_a_model_of_diffusers_are_those_of_the_data():
+    """The label after the last class is "no class": an embedding of its own, or zero where the model has none."""
+    x, t = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(1)
+
+    def built(embeddings):
+        config = BackboneConfig(name="diffusers", options={"config": UNET | {"num_class_embeds": embeddings}})
+        return build_backbone(config, (3, 8, 8), 4).eval()
+
+    for embeddings, found in ((None, 5), (5, 5), (4, 4), (9, 5)):
+        assert built(embeddings).class_embedding.num_embeddings == found
+    network = built(4)
+    with torch.no_grad():
+        said = [network(x, t, torch.tensor([label])).sample for label in range(5)]
+        assert len({float(each.sum()) for each in said}) == 5
+        network.class_embedding.weight[3] = 0
+        torch.testing.assert_close(network(x, t, torch.tensor([3])).sample, said[4])

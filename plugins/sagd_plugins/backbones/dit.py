@@ -9,7 +9,7 @@ from sagd_cli.errors import ConfigError
 from sagd_cli.plugin import BackbonePlugin, Options, hookimpl
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 class DiTOptions(Options):
@@ -24,41 +24,25 @@ class DiTOptions(Options):
 def build(options: DiTOptions, shape: tuple[int, ...], classes: int = 0) -> "nn.Module":
     """Build the network for square images of `shape` = (C, S, S); raise ConfigError when they do not fit."""
     from diffusers import DiTTransformer2DModel
-    from diffusers.models.embeddings import LabelEmbedding
-    from torch import int64, nn, zeros
+
+    from sagd_plugins.backbones._conditioned import DiT
 
     if len(shape) != 3 or shape[1] != shape[2] or shape[1] % options.patch:
         raise ConfigError(
             f"the backbone dit takes square images whose side is divisible by {options.patch}, not fields of {shape}"
         )
-
-    class DiT(nn.Module):
-        """DiT as a function of (x_t, timestep) and of labels, where there are classes."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.transformer = DiTTransformer2DModel(
-                num_attention_heads=options.heads,
-                attention_head_dim=options.head_width,
-                in_channels=shape[0],
-                out_channels=shape[0],
-                num_layers=options.depth,
-                sample_size=shape[1],
-                patch_size=options.patch,
-                num_embeds_ada_norm=max(classes, 1),
-            )
-            # The transformer would drop labels itself, in addition to those that training drops.
-            for module in self.transformer.modules():
-                if isinstance(module, LabelEmbedding):
-                    module.dropout_prob = 0.0
-
-        def forward(self, x_t: "Tensor", timestep: "Tensor", labels: "Tensor | None" = None) -> "Tensor":
-            if labels is None:
-                labels = zeros(len(x_t), dtype=int64, device=x_t.device)
-            prediction: Tensor = self.transformer(x_t, timestep=timestep, class_labels=labels).sample
-            return prediction
-
-    return DiT()
+    return DiT(
+        DiTTransformer2DModel(
+            num_attention_heads=options.heads,
+            attention_head_dim=options.head_width,
+            in_channels=shape[0],
+            out_channels=shape[0],
+            num_layers=options.depth,
+            sample_size=shape[1],
+            patch_size=options.patch,
+            num_embeds_ada_norm=max(classes, 1),
+        )
+    )
 
 
 @hookimpl

@@ -117,7 +117,7 @@ def encode_pngs(images: np.ndarray) -> Iterator[bytes]:
 def _filtered(rows: np.ndarray, height: int, pixel: int) -> np.ndarray:
     """Return rows of bytes of images one below the other, each row behind the number of its filter.
 
-    Of the differences from the left (1) and from above (2), a row gets those whose absolute values have the smaller sum,
+    Of the differences from the left (1) and from above (2), a row gets those whose absolute values sum to less,
     the usual guess at what compresses better (PNG, third edition, section 12.7). `pixel` are the bytes of one.
     """
     filtered = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)

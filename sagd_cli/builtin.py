@@ -6,6 +6,7 @@ COMMANDS = {
     "spectrum": "Measure the power spectrum of data: radial average, power law, peaks.",
     "train": "Train a diffusion model with shaped noise; the same command again resumes.",
     "sample": "Draw images from a trained run.",
+    "export": "Write a trained run in the form of another program: diffusers.",
     "corrupt": "Add noise confined to a frequency band to images.",
     "omit": "Remove corruption confined to known frequencies from images.",
     "fid": "Fréchet and kernel distances between two sets of images.",

@@ -101,6 +101,7 @@ SPACINGS = choices(
     Choice("quadratic", "equal steps in the root of t", f"{_GRIDS}:quadratic_times"),
     Choice("karras", "equal steps in (sigma / alpha)^(1/7)", f"{_GRIDS}:karras_times"),
     Choice("log-snr", "equal steps in log-SNR", f"{_GRIDS}:log_snr_times"),
+    Choice("trailing", "whole entries of the schedule's table, as in diffusers", f"{_GRIDS}:trailing_times"),
 )
 
 SCHEDULES = choices(

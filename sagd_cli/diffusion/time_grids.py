@@ -9,6 +9,7 @@ from torch import Tensor
 from sagd_cli.diffusion.catalogue import SPACINGS
 from sagd_cli.diffusion.process import Level, clean_level
 from sagd_cli.diffusion.schedule import Schedule
+from sagd_cli.diffusion.schedule_tables import TABLE_STEPS
 from sagd_cli.errors import ConfigError
 from sagd_cli.spectral.grid import Array
 from sagd_cli.system.choices import chosen
@@ -42,6 +43,17 @@ def log_snr_times(schedule: Schedule, steps: int, first: float) -> Array:
     return _times(schedule, np.linspace(high, low, steps))
 
 
+def trailing_times(schedule: Schedule, steps: int, first: float) -> Array:
+    """Entries of the table of 1000: every (1000 / steps)-th from the one at or below `first` down, rounded.
+
+    These are the timesteps of diffusers' schedulers with timestep_spacing="trailing" (Lin et al. 2305.08891, table 2).
+    Where the path starts later than t = 1, the stride stays, so many steps may be fewer than `steps`.
+    """
+    last = math.floor(first * (TABLE_STEPS - 1) + 1e-6) + 1
+    entries = np.round(np.arange(last, 0, -TABLE_STEPS / steps)) - 1  # as they count it, to the last rounding
+    return np.asarray(entries[entries >= 0] / (TABLE_STEPS - 1))
+
+
 def _times(schedule: Schedule, log_snr: Array) -> Array:
     """Return the time of each log-SNR (steps,)."""
     return schedule.times_of(torch.from_numpy(log_snr)).cpu().numpy()
@@ -53,7 +65,8 @@ def sampling_levels(
     """Return the levels of `steps` steps from the time `start` down, and the clean level at the end.
 
     `spacing` says how they are spaced. The first level is at `start`, or where log-SNR reaches -10.2 if that is nearer
-    to the image. Raises ConfigError on an unknown spacing and for less than one step.
+    to the image; that of `trailing` is at the entry of the table below. Raises ConfigError on an unknown spacing and
+    for less than one step.
     """
     if steps < 1:
         raise ConfigError(f"sampling takes at least 1 step, not {steps}")

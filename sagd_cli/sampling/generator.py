@@ -62,7 +62,6 @@ class ImageGenerator:
         device = model.device
         self.sampling = sampling = sampling.resolved(model.config.schedule)
         self._sampler = SAMPLERS[sampling.sampler]
-        steps = self._sampler.steps(sampling.steps)
         schedule = make_schedule(model.config.schedule, device)
         self.model = model
         self._noise = SpectralNoise(model.filter, device)
@@ -79,9 +78,10 @@ class ImageGenerator:
         self.fill = None if self._noise.filter.is_complete else sampling.fill or "zero"
         self.prior = prior
         self._prediction = _prediction(model, self._noise)
+        steps = self._sampler.steps(sampling.steps)
         self._levels = sampling_levels(schedule, steps, device, sampling.spacing)
-        self._device, self._steps = device, steps
-        self.evaluations = self._sampler.evaluations(steps)
+        self._device, self._steps = device, len(self._levels) - 1
+        self.evaluations = self._sampler.evaluations(self._steps)
         self.network_evaluations = self.evaluations * (1 if sampling.guidance in (0, 1) else 2)
         self.network_evaluations += 0 if prior is None else prior.evaluations
 

@@ -20,7 +20,7 @@ def columns(levels):
 @pytest.mark.parametrize("start", [1.0, 0.3])
 @pytest.mark.parametrize("steps", [1, 2, 27, 250])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("spacing", SPACINGS.keys() - {"trailing"})
 def test_a_path_falls_from_its_first_level_to_the_clean_image(spacing, schedule, steps, start):
     levels = sampling_levels(SCHEDULES[schedule], steps, "cpu", spacing, start)
     t, alpha, sigma = columns(levels)
@@ -34,6 +34,23 @@ def test_a_path_falls_from_its_first_level_to_the_clean_image(spacing, schedule,
     assert np.all(np.diff(alpha) >= 0)
     for values, at_t in zip((alpha, sigma), SCHEDULES[schedule].levels(torch.tensor(t[:-1])), strict=True):
         np.testing.assert_array_equal(values[:-1], at_t.double())
+
+
+@pytest.mark.parametrize(("schedule", "named"), [("linear", "linear"), ("cosine", "squaredcos_cap_v2")])
+def test_trailing_times_are_the_timesteps_of_diffusers(schedule, named):
+    """Also their rounding; on the cosine schedule from the entry above a log-SNR of -10.2 on, with the same stride."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    theirs = DPMSolverMultistepScheduler(
+        beta_schedule=named, timestep_spacing="trailing", lambda_min_clipped=LOWEST_LOG_SNR / 2
+    )
+    for steps in (1, 2, 7, 20, 48, 61, 96, 112, 250, 1000):
+        t, *_ = columns(sampling_levels(SCHEDULES[schedule], steps, "cpu", "trailing")[:-1])
+        theirs.set_timesteps(steps)
+        expected = theirs.timesteps.numpy()
+        np.testing.assert_allclose(t * 999, expected[expected >= 0], rtol=0, atol=1e-9)
+    late = sampling_levels(SCHEDULES[schedule], 250, "cpu", "trailing", 0.3)
+    assert float(late[0].t) * 999 == pytest.approx(299) and len(late) == 76
 
 
 def test_only_the_cosine_schedule_starts_below_t_1():

@@ -111,7 +111,8 @@ def encode_pngs(images: np.ndarray) -> Iterator[bytes]:
     level = _LEVELS[height * filtered.shape[1] >= _LARGE]
     for rows in filtered.reshape(-1, height, filtered.shape[1]):
         # Not libpng, which takes three to five times as long.
-        yield head + _chunk(b"IDAT", imagecodecs.deflate_encode(rows, level=level)) + end
+        packed = imagecodecs.deflate_encode(rows.data, level=level)  # type: ignore[arg-type]  # any buffer
+        yield head + _chunk(b"IDAT", bytes(packed)) + end
 
 
 def _filtered(rows: np.ndarray, height: int, pixel: int) -> np.ndarray:

@@ -15,13 +15,33 @@ import torch
 from torch import Tensor, nn
 
 from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.integrations.catalogue import PACKAGED_MODEL, ExportRequest
 from sagd_cli.model.model import Model
 from sagd_cli.model.network import seen_shape
+from sagd_cli.restorer.restoring_model import packaged_model
+from sagd_cli.run.folder import open_run
+from sagd_cli.system.console import Output
 from sagd_cli.system.files import atomic_path, reason_of, refuse_existing
 
 _MOST_BYTES = 2**31 - 2**24  # an ONNX file of one part is a message of less than 2 GiB
 _TOLERANCE = 1e-4  # of the largest value
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
+
+def export_to_onnx(request: ExportRequest, output: Output) -> dict[str, Any]:
+    """Write the network of the run, or of the restorer of the package, as `export_onnx` does; return what was written.
+
+    Raises UsageError for settings of a sampler.
+    """
+    if request.sampling:
+        raise UsageError("an ONNX file holds the network and no sampler", "Leave out --sampler and --steps.")
+    device = torch.device("cpu")
+    if request.run == PACKAGED_MODEL and not request.run.exists():
+        model = packaged_model(device).model
+    else:
+        model = open_run(request.run, output).model(device, request.ema_images)
+    about = export_onnx(model, request.target, request.force)
+    return {"output": str(request.target), "to": "onnx", **about}
 
 
 def export_onnx(model: Model, path: Path, force: bool = False) -> dict[str, Any]:
@@ -69,7 +89,7 @@ class _Denoising(nn.Module):
 
     def forward(self, x_t: Tensor, timestep: Tensor, labels: Tensor | None = None) -> Tensor:
         output = self.network(x_t, timestep, *(() if labels is None else (labels,)))
-        return output if isinstance(output, Tensor) else output.sample  # type: ignore[no-any-return]
+        return output if isinstance(output, Tensor) else output.sample
 
 
 class _Restoring(nn.Module):
@@ -102,7 +122,7 @@ class _Graph:
 
     @classmethod
     def of(cls, model: Model) -> "_Graph":
-        network = copy.deepcopy(model.network).to("cpu", memory_format=torch.contiguous_format).eval()
+        network = copy.deepcopy(model.network).cpu().to(memory_format=torch.contiguous_format).eval()
         shape = seen_shape(model.config, model.shape)
         if model.config.restoration is not None:
             restoring = _Restoring(network.requires_grad_(False), model.shape[0])

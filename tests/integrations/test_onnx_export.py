@@ -7,10 +7,12 @@ import torch
 from sagd_cli.config.layers import resolve
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.integrations import onnx_export
-from sagd_cli.integrations.onnx_export import export_onnx
+from sagd_cli.integrations.catalogue import PACKAGED_MODEL, ExportRequest
+from sagd_cli.integrations.onnx_export import export_onnx, export_to_onnx
 from sagd_cli.model.classes import Classes
 from sagd_cli.model.model import Model
 from sagd_cli.model.network import build_backbone, seen_shape
+from sagd_cli.system.console import Output
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -134,3 +136,13 @@ def test_a_graph_that_says_something_else_is_refused():
     )
     with pytest.raises(SagdError, match="differs from torch's"):
         graph.check(proto, proto.SerializeToString())
+
+
+def test_the_command_takes_a_run_or_the_restorer_and_no_sampler(tmp_path, monkeypatch, tiny_run):
+    given = []
+    monkeypatch.setattr(onnx_export, "export_onnx", lambda model, *_: given.append(model) or {})
+    for run in (tiny_run, PACKAGED_MODEL):
+        export_to_onnx(ExportRequest(run, tmp_path / "n.onnx", False, None, {}), Output(quiet=True))
+    assert [model.config.restoration is None for model in given] == [True, False]
+    with pytest.raises(UsageError, match="no sampler"):
+        export_to_onnx(ExportRequest(tiny_run, tmp_path, False, None, {"steps": 5}), Output(quiet=True))

@@ -17,8 +17,15 @@ app = single()
 @app.command()
 @common
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `sagd train`.")],
-    target: Annotated[Path, typer.Argument(metavar="DIR", help="What is written.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="Run folder of `sagd train`; or restorer, the one of the package (onnx)."
+        ),
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="What is written: a folder (diffusers) or a file (onnx).")
+    ],
     to: Annotated[str, typer.Option("--to", help=f"Form: {listing(EXPORTS)}.")],
     sampler: Annotated[
         str | None, typer.Option("--sampler", help=f"{listing(SAMPLERS)}; the run's default.")
@@ -41,13 +48,16 @@ def export(
     """Write a trained run in the form of another program.
 
     A folder of diffusers has the network, the scheduler that equals the sampler, the noise and a model card. It is
-    loaded with SagdPipeline of sagd_cli.integrations.diffusers, and then needs no run.
+    loaded with SagdPipeline of sagd_cli.integrations.diffusers, and then needs no run. An ONNX file has the network
+    alone, for batches and, where the network allows, images of every size; noise and sampler are outside it.
 
     Examples:
 
       sagd export runs/digits --to diffusers digits-diffusers
 
       sagd export runs/digits --to diffusers digits-ddim --sampler ddim --steps 50
+
+      sagd export restorer --to onnx restorer.onnx
     """
     form = chosen("form", to, EXPORTS)
     given = {"sampler": sampler, "steps": steps}

@@ -1,7 +1,7 @@
 """Data sets written to files: image by image into one .npy or .npz, or into a folder of PNG or TIFF files."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import chain, islice
 from math import prod
@@ -26,6 +26,7 @@ from sagd_cli.datasets.loading import OpenImageSet, dataset_files, load_drawable
 from sagd_cli.errors import UnreadableError, UsageError
 from sagd_cli.files.formats import encode
 from sagd_cli.files.metadata import NOTHING
+from sagd_cli.files.png import encode_pngs
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing, refuse_inputs
 
@@ -190,11 +191,20 @@ def write_drawable(image: NDArray[Any], path: Path) -> None:
     write_image(made, made.pixels, path)
 
 
-def encoded_drawable(image: NDArray[Any], path: Path) -> bytes:
-    """Return the file that `write_drawable` writes to `path`; raise what that raises of the image."""
-    made = _drawable(image, path)
+def encoded_drawables(images: NDArray[Any], path: Path) -> Iterable[bytes]:
+    """Return the files that `write_drawable` writes of images (N, C, H, W) to paths with the suffix of `path`.
+
+    Raises what that raises of one.
+    """
+    form = known_format(path)
+    if images.dtype == np.uint8 and form == "PNG":  # together, in a third of the time
+        return encode_pngs(np.moveaxis(images, 1, 3))
+    return [_encoded(_drawable(image, path), form) for image in images]
+
+
+def _encoded(made: Image, form: str) -> bytes:
     metadata = NOTHING if made.range is None else metadata_of_image(made)
-    return encode(np.moveaxis(made.pixels, 0, 2), known_format(path), metadata)
+    return encode(np.moveaxis(made.pixels, 0, 2), form, metadata)
 
 
 def _drawable(image: NDArray[Any], path: Path) -> Image:

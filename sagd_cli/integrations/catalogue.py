@@ -7,13 +7,16 @@ from typing import Any
 
 from sagd_cli.system.choices import Choice, choices
 
+PACKAGED_MODEL = Path("restorer")  # the restorer of the package, where there is no run of this name
+
 
 @dataclass(frozen=True)
 class ExportRequest:
     """What `sagd export` is asked for.
 
-    `run` is exported to `target`, which is replaced only with `force`. `ema_images`: the half-life of the averaged
-    weights, in images (None: the run's first). `sampling`: keys of SamplingConfig that replace the run's own.
+    `run` (a folder, or PACKAGED_MODEL) is exported to `target`, which is replaced only with `force`. `ema_images`: the
+    half-life of the averaged weights, in images (None: the run's first). `sampling`: keys of SamplingConfig that
+    replace the run's own.
     """
 
     run: Path
@@ -28,4 +31,5 @@ EXPORTS = choices(
     Choice(
         "diffusers", "a folder of diffusers", "sagd_cli.integrations.diffusers_export:export_to_diffusers"
     ),
+    Choice("onnx", "the network as an ONNX file", "sagd_cli.integrations.onnx_export:export_to_onnx"),
 )

@@ -96,8 +96,8 @@ def journal_batches(path: Path) -> Iterator[DrawnBatch]:
 def file_crc(path: Path) -> int:
     """Return the CRC-32 of a file."""
     crc = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 24):
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(1 << 16):
             crc = crc32(block, crc)
     return crc
 

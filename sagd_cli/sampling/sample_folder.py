@@ -20,7 +20,7 @@ from sagd_cli.data.begun import add_line
 from sagd_cli.data.entries import SAMPLES_RECORD, SAMPLES_WORK
 from sagd_cli.data.folders import check_output_folder
 from sagd_cli.data.images import naming, read_image
-from sagd_cli.datasets.writing import encoded_drawable
+from sagd_cli.datasets.writing import encoded_drawables
 from sagd_cli.errors import UsageError
 from sagd_cli.sampling.sample_files import (
     ARCHIVE,
@@ -111,7 +111,7 @@ class SampleFolder:
             elif old["seeds"] != self._ends:
                 self._write_record({**old, "seeds": self._ends})
         with naming(self.path):
-            for part in {Path(name).parent for name in self._names(old)}:
+            for part in {name.rpartition("/")[0] for name in self._names(old)}:
                 (self.path / part).mkdir(exist_ok=True)
         return [run for batch in batches for run in to_draw(batch, known)]
 
@@ -145,8 +145,8 @@ class SampleFolder:
         with naming(self.path):
             if self.format == "npz":
                 batches = [self._archived(batches, arrays)]
-            for folder in {(self.path / name).parent for batch in batches for name in batch.files}:
-                sync(folder)
+            for part in {name.rpartition("/")[0] for batch in batches for name in batch.files}:
+                sync(self.path / part)
         with self._recording():
             record = self.record() or {}
             if record.get("seeds") != self._ends:  # a command for more images has begun
@@ -277,9 +277,7 @@ class SampleWriter:
             encoded = {f"{SAMPLES_WORK}/{seeds.start:06d}-{seeds.stop - 1:06d}.npy": data.getvalue()}
         else:
             names = [self.folder.name(seed, self.has_parts) for seed in seeds]
-            encoded = {
-                name: encoded_drawable(image, Path(name)) for name, image in zip(names, images, strict=True)
-            }
+            encoded = dict(zip(names, encoded_drawables(images, Path(names[0])), strict=True))
         batch = DrawnBatch(seeds, {name: self._put(name, file) for name, file in encoded.items()})
         with self._telling:
             add_line(self.journal, batch.document())

@@ -14,6 +14,7 @@ from sagd_cli.data.folders import check_output_folder, list_images, output_name
 from sagd_cli.data.images import read_image, write_array
 from sagd_cli.datasets.loading import load_images
 from sagd_cli.errors import DataError, UsageError
+from sagd_cli.files import png
 from sagd_cli.files.formats import (
     FORMATS,
     ImageFormat,
@@ -254,3 +255,30 @@ def test_a_codec_that_pillow_lacks_is_one_sentence(monkeypatch):
     assert "newer Pillow" in refused.value.hint
     with pytest.raises(DataError, match=r"is not a readable GIF file$"):
         decode(b"GIF89a", "GIF")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (9, 40)])
+def test_pngs_of_many_images_are_those_of_each_and_libpng_reads_them(kind, shape, monkeypatch):
+    draw = np.random.default_rng(0)
+    for channels in (1, 2, 3, 4):
+        steps = draw.integers(0, np.iinfo(kind).max // 8, (5, *shape, channels)).astype(kind)
+        images = np.concatenate([np.cumsum(steps, 1), np.cumsum(steps, 2), steps]).astype(kind)
+        files = [*png.encode_pngs(images)]
+        assert files == [png.encode_png(image) for image in images]
+        for file, image in zip(files, images, strict=True):
+            assert np.array_equal(imagecodecs.png_decode(file).reshape(image.shape), image)
+            Pillow.open(BytesIO(file)).verify()  # the checksums
+        with monkeypatch.context() as patch:
+            patch.setattr(png, "_AT_ONCE", 100)  # rows of several images, and parts of one
+            assert [*png.encode_pngs(images)] == files
+
+
+def test_pngs_of_a_photograph_are_about_as_small_as_libpngs():
+    from sklearn.datasets import load_sample_image
+
+    photograph = load_sample_image("flower.jpg")
+    patches = [np.ascontiguousarray(photograph[at : at + 32, at : at + 32]) for at in range(0, 384, 32)]
+    for images in ([photograph], [np.ascontiguousarray(photograph[..., :1])], patches):
+        theirs = [imagecodecs.png_encode(image.squeeze(), out=2 * image.nbytes + 9000) for image in images]
+        assert sum(len(png.encode_png(image)) for image in images) < 1.06 * sum(map(len, theirs))

@@ -106,13 +106,15 @@ def encode_pngs(images: np.ndarray) -> Iterator[bytes]:
     wide = images.dtype.itemsize
     form = struct.pack(">IIBBBBB", width, height, 8 * wide, _COLOUR_TYPES[count - 1], 0, 0, 0)
     head, end = _SIGNATURE + _chunk(b"IHDR", form), _chunk(b"IEND", b"")
-    values = np.ascontiguousarray(images, dtype=f">u{wide}").view(np.uint8)
-    filtered = _filtered(values.reshape(-1, width * count * wide), height, count * wide)
-    level = _LEVELS[height * filtered.shape[1] >= _LARGE]
-    for rows in filtered.reshape(-1, height, filtered.shape[1]):
-        # Not libpng, which takes three to five times as long.
-        packed = imagecodecs.deflate_encode(rows.data, level=level)  # type: ignore[arg-type]  # any buffer
-        yield head + _chunk(b"IDAT", bytes(packed)) + end
+    group = max(1, _AT_ONCE // (height * width * count * wide))
+    for start in range(0, len(images), group):
+        values = np.ascontiguousarray(images[start : start + group], dtype=f">u{wide}").view(np.uint8)
+        filtered = _filtered(values.reshape(-1, width * count * wide), height, count * wide)
+        level = _LEVELS[height * filtered.shape[1] >= _LARGE]
+        for rows in filtered.reshape(-1, height, filtered.shape[1]):
+            # Not libpng, which takes three to five times as long.
+            packed = imagecodecs.deflate_encode(rows.data, level=level)  # type: ignore[arg-type]  # any buffer
+            yield head + _chunk(b"IDAT", bytes(packed)) + end
 
 
 def _filtered(rows: np.ndarray, height: int, pixel: int) -> np.ndarray:

@@ -430,3 +430,30 @@ def test_without_the_extra_one_sentence_says_how_to_get_it(tmp_path, monkeypatch
     with pytest.raises(UsageError, match="the package datasets is not installed") as caught:
         load(path)
     assert 'pip install "sagd[hf]"' in caught.value.hint
+
+
+def test_squares_of_jpeg_files_are_the_same_wherever_the_files_lie(tmp_path):
+    """They are decoded no larger than needed, which gives other values than decoding them whole."""
+    smooth = np.random.default_rng(1).integers(0, 256, (20, 6, 6, 3), dtype=np.uint8)
+    files = []
+    for field in smooth:
+        file = io.BytesIO()
+        Image.fromarray(field).resize((80, 72), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+        files.append(file.getvalue())
+    names = [f"{k:05d}.jpg" for k in range(len(files))]
+    (tmp_path / "folder").mkdir()
+    for name, data in zip(names, files, strict=True):
+        (tmp_path / "folder" / name).write_bytes(data)
+    members = [*zip(names, files, strict=True)]
+    parquet.write_table(table(files, np.zeros(len(files), int)), tmp_path / "rows.parquet", row_group_size=7)
+    paths = [
+        tmp_path / "folder",
+        write_tar(tmp_path / "images.tar", members),
+        zipped(tmp_path / "images.zip", members),
+        tmp_path / "rows.parquet",
+    ]
+    first, *others = [load_images(parse_dataset(f"{path},size=8")).images for path in paths]
+    whole = np.stack([np.moveaxis(np.asarray(Image.open(io.BytesIO(data))), 2, 0) for data in files])
+    np.testing.assert_array_equal(load_images(parse_dataset(str(paths[0]))).images, whole)
+    for other in others:
+        np.testing.assert_array_equal(other, first)

@@ -61,14 +61,14 @@ class Table:
         path, place = self.units[unit]
         with _readable(path):
             if has_suffix(path, ".parquet"):
-                from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+                from pyarrow.parquet import ParquetFile
 
                 with ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
                     columns, groups = [name], [place]
                     for batch in file.iter_batches(BLOCK_ROWS, groups, columns, use_threads=False):
                         yield batch.column(0)
             else:
-                from pyarrow import OSFile, ipc  # type: ignore[import-untyped]
+                from pyarrow import OSFile, ipc
 
                 with OSFile(str(path)) as file:
                     schema = ipc.open_stream(file).schema

@@ -178,7 +178,7 @@ def _image_column(table: Table, options: HfOptions) -> Column:
 
 
 def _holds_files(column: Column) -> bool:
-    from pyarrow import types  # type: ignore[import-untyped]
+    from pyarrow import types
 
     kind = column.type
     if types.is_struct(kind):

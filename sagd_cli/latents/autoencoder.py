@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sagd_cli.errors import DataError, UsageError
+from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.system.devices import autocast_dtype, exact_arithmetic
 from sagd_cli.system.files import read_json
 
 CONFIG_FILE, PART_OF_A_PIPELINE = "config.json", "vae"
 LARGEST_CONFIG = 2**26  # one of statistics for each value of a latent has some megabytes
+# Positions of images and of latents that are worked on at a time: 16 images of 256x256 with an eighth of their sides
+# in latents, for which Stable Diffusion's autoencoder takes some gigabytes.
+PIXELS_AT_ONCE, POSITIONS_AT_ONCE = 2**20, 2**14
 SHOWN_KEYS = 5
 RAE = "AutoencoderRAE"
 
@@ -78,25 +82,44 @@ class Autoencoder:
             "shift": _told(shift),
         }
 
-    @torch.inference_mode()
+    @property
+    def encoding_precision(self) -> str:
+        """What images are encoded in: bf16 where the device gains by it, else fp32. Latents are decoded in fp32."""
+        return "fp32" if autocast_dtype("auto", self.device, self.network) is None else "bf16"
+
     def encode(self, signals: Tensor) -> Tensor:
-        """Return the latents of `signals`, float32. In bfloat16 arithmetic where the device gains by it."""
-        half = autocast_dtype("auto", self.device, self.network)
-        network: Any = self.network
-        with torch.autocast(self.device.type, half or torch.bfloat16, enabled=half is not None):
-            with exact_arithmetic(self.device):
-                encoded = KINDS[self.name].latents(network.encode(self._own_range(signals))).float()
-        scale, shift = self._statistics()
-        return (encoded - shift) * scale
+        """Return the latents of `signals`, float32; raise SagdError when they are not finite."""
+        return _in_parts(self._encoded, signals, PIXELS_AT_ONCE)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the signals of `latents`, float32, which may go somewhat beyond [-1, 1].
+
+        Raises SagdError when they are not finite.
+        """
+        return _in_parts(self._decoded, latents, POSITIONS_AT_ONCE)
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Return the signals of `latents`, float32, which may lie somewhat beyond [-1, 1]. In float32 arithmetic."""
-        scale, shift = self._statistics()
+    def _encoded(self, signals: Tensor) -> Tensor:
         network: Any = self.network
+        is_half = self.encoding_precision == "bf16"
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=is_half)
+        with half, exact_arithmetic(self.device):
+            encoded = KINDS[self.name].latents(network.encode(self._own_range(signals))).float()
+        scale, shift = self._statistics()
+        return self._finite((encoded - shift) * scale)
+
+    @torch.inference_mode()
+    def _decoded(self, latents: Tensor) -> Tensor:
+        network: Any = self.network
+        scale, shift = self._statistics()
         with exact_arithmetic(self.device):
             decoded: Tensor = network.decode(latents / scale + shift).sample
-        return 2 * decoded - 1 if self.name == RAE else decoded
+        return self._finite(2 * decoded - 1 if self.name == RAE else decoded)
+
+    def _finite(self, values: Tensor) -> Tensor:
+        if not torch.isfinite(values).all():
+            raise SagdError(f"{self._called} gave values that are not finite", "Its weights may be damaged.")
+        return values
 
     def latent_shape(self, images: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape (c, h, w) of the latents of images (C, H, W).
@@ -190,6 +213,12 @@ def load_autoencoder(path: Path, device: torch.device) -> Autoencoder:
     weights = _weight_files(folder)
     network = _read(folder, name, "fp16" if all(".fp16." in file.name for file in weights) else None)
     return Autoencoder(path, network.to(device), _sha256(config, weights))
+
+
+def _in_parts(function: Callable[[Tensor], Tensor], values: Tensor, most: int) -> Tensor:
+    """Return what `function` makes of `values` (B, C, H, W), of at most `most` positions at a time."""
+    size = max(1, most // math.prod(values.shape[2:]))
+    return torch.cat([function(part) for part in values.split(size)])
 
 
 def _weight_files(folder: Path) -> list[Path]:

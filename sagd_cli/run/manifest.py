@@ -68,8 +68,8 @@ class Manifest(Document):
     """The manifest of a checkpoint: all that it holds besides its tensors.
 
     `shape` is (C, *spatial) of the data. `trained_filter` is the learned filter, or None when the filter is fixed.
-    `precision` is what the network was trained in, fp32 or bf16, last. Early versions did not write `dtype`,
-    `images_sha256`, `classes` and `precision`.
+    `precision` is what the network was trained in, fp32 or bf16, last. `latents` tells of the autoencoder of data that
+    are latents. Early versions did not write `dtype`, `images_sha256`, `classes`, `precision` and `latents`.
     """
 
     format: int
@@ -79,6 +79,7 @@ class Manifest(Document):
     images_sha256: str | None = None
     classes: dict[str, Any] | None = None
     precision: str | None = None
+    latents: dict[str, Any] | None = None
     config: dict[str, Any]
     filter_sha256: str
     trained_filter: dict[str, Any] | None = None

@@ -41,6 +41,10 @@ class DataError(SagdError):
     code = "data"
 
 
+class UnreadableError(DataError):
+    """Some images of a data set cannot be read; others can be."""
+
+
 class CheckpointError(SagdError):
     """A run or checkpoint is damaged or was made for something else."""
 

@@ -56,7 +56,7 @@ def corrupt(
     Into a folder, the same command goes on where one was stopped; an array is written anew.
 
     Images are written as float TIFF, because clipping to 8 bits would spread the noise over all frequencies;
-    or, to be trained on, into an array of float32 on the [-1, 1] range (.npz keeps labels). Black is -1 and white is 1.
+    or, to be trained on, into an array of float32 on the [-1, 1] range (with its labels). Black is -1 and white is 1.
 
     Examples:
 

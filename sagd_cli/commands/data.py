@@ -41,7 +41,7 @@ def prepare(
         typer.Option(
             "--output",
             metavar="FILE.npy|FILE.npz|DIR",
-            help="A .npy (N, C, H, W), an .npz with labels too, or a folder of PNG (of TIFF for floats).",
+            help="A .npy (N, C, H, W), labels beside it, an .npz with both, or a folder of PNG (TIFF for floats).",
         ),
     ],
     size: Annotated[
@@ -61,13 +61,15 @@ def prepare(
 ) -> None:
     """Turn a data set or a folder into one .npy or .npz file, or into a folder of PNG files (TIFF for floats).
 
-    The file is written image by image, so the folder may be larger than memory.
+    The file is written image by image, so the folder may be larger than memory. Labels of FILE.npy are in
+    FILE.labels.npy, and the names of classes in FILE.json. The same command goes on with a .npy where one was stopped.
+    Images that cannot be read are named in the end, when the others are written.
 
     Examples:
 
       sagd data prepare photos --size 64 --output photos64.npy
 
-      sagd data prepare imagenet/train --size 64 --mode rgb --output imagenet64.npz
+      sagd data prepare imagenet/train --size 64 --mode rgb --output imagenet64.npy
 
       sagd data prepare digits:test --output digits-test
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sagd_cli.data.ranges import ToBytes
 from sagd_cli.errors import DataError
-from sagd_cli.plugin.guard import images_at
+from sagd_cli.plugin.guard import GuardedImages, images_at
 from sagd_cli.plugin.records import Images
 from sagd_cli.system.console import output
 
@@ -97,6 +97,29 @@ class AlikeImages:
         """Yield the images at `places`, which grow; raise what iterating raises."""
         pairs = zip(places, _each(self._images, places), strict=True)
         return (self._checked(index, image) for index, image in pairs)
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether some images can be read without the others."""
+        own = self._own
+        return isinstance(own, np.ndarray) or hasattr(own, "at")
+
+    @property
+    def has_state(self) -> bool:
+        """Whether images tell when what they are read from changes."""
+        return hasattr(self._own, "state")
+
+    def state(self, places: Sequence[int]) -> str:
+        """Return a text that changes when what the images at `places` are read from does; it needs `has_state`."""
+        return str(self._own.state(places))
+
+    @property
+    def _own(self) -> Any:
+        """The images as their plug-in has them."""
+        own: Any = self._images
+        while isinstance(own, ChangedImages | GuardedImages):
+            own = own.images
+        return own
 
     def _checked(self, index: int, image: NDArray[Any]) -> NDArray[Any]:
         """Return image number `index` in the type that is used; raise DataError on what iterating refuses."""

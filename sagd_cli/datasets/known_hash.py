@@ -25,6 +25,7 @@ SETTLED = 2 * 10**9
 # Of so few files, such as arrays, as many blocks of bytes, spread evenly, are in the key: what is written through a
 # memory map may leave the times as they were.
 _FEW, _BLOCKS, _BLOCK = 16, 256, 4096
+READING = 2  # raised where the same files and options give other values than before
 DECODERS = ("numpy", "pillow", "tifffile", "imagecodecs")
 
 
@@ -38,11 +39,11 @@ class KnownHash:
     def __init__(self, config: DatasetConfig, **way: Any) -> None:
         """Look at the files of `config`; `way` is what else decides what is hashed, as JSON can hold."""
         self._config, self._way = config, way
-        self._key, self._newest, self.sizes = self._looked()
+        self.key, self._newest, self.sizes = self._looked()
 
     def find(self) -> str | None:
         """Return the hash, or None where it is not known."""
-        return None if self._key is None else _known().get(self._key)
+        return None if self.key is None else _known().get(self.key)
 
     def of(self, images: Images) -> str:
         """Return the hash of the `images` that were read from the files, computed only where it is not known."""
@@ -58,7 +59,7 @@ class KnownHash:
         Where it cannot be written it is not remembered.
         """
         key, newest, _ = self._looked()
-        if key is None or key != self._key or newest > time.time_ns() - SETTLED:
+        if key is None or key != self.key or newest > time.time_ns() - SETTLED:
             return
         known = {name: value for name, value in _known().items() if name != key} | {key: sha256}
         newest_ones = dict([*known.items()][-MOST_HASHES:])
@@ -76,7 +77,13 @@ class KnownHash:
             blocks = [_blocks(file, one.st_size) for file, one in found] if len(found) <= _FEW else []
         except OSError:  # reading them will say why
             return None, 0, None
-        how = [__version__, {name: version(name) for name in DECODERS}, self._config.document(), self._way]
+        how = [
+            __version__,
+            READING,
+            {name: version(name) for name in DECODERS},
+            self._config.document(),
+            self._way,
+        ]
         names = [(str(file.relative_to(path)), one.st_size) for file, one in found]
         times = [(one.st_dev, one.st_ino, one.st_mtime_ns, one.st_ctime_ns) for _, one in found]
         newest = max((max(one.st_mtime_ns, one.st_ctime_ns) for _, one in found), default=0)

@@ -28,7 +28,7 @@ class OpenImageSet(LazyImageSet):
 
     def load(self) -> ImageSet:
         """Return the set with its images in one array; raise DataError on images that are not alike or not finite."""
-        return ImageSet(self.images.array(), self.labels, self.class_names)
+        return ImageSet(self.images.array(), self.labels, self.class_names, self.latents)
 
 
 def load_images(config: DatasetConfig) -> ImageSet:
@@ -69,7 +69,7 @@ def open_images(config: DatasetConfig, change: Change | None = None) -> OpenImag
     raw = found.images
     images = AlikeImages(config.subject, raw if change is None else ChangedImages(raw, change))
     labels = None if found.labels is None else _checked_labels(config.subject, found)
-    return OpenImageSet(images, labels, found.class_names)
+    return OpenImageSet(images, labels, found.class_names, found.latents)
 
 
 def class_names(images: LazyImageSet) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ def _checked_labels(subject: str, found: LazyImageSet) -> NDArray[np.int64]:
         raise DataError(
             f"the labels of {subject} go from {labels.min()} to {labels.max()}, not from 0 to at most {classes - 1}"
         )
-    return labels.astype(np.int64)
+    return labels.astype(np.int64, copy=False)
 
 
 def dataset_files(config: DatasetConfig) -> Iterator[Path]:

@@ -1,5 +1,10 @@
 """Data sets written to files: image by image into one .npy or .npz, or into a folder of PNG or TIFF files."""
 
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from itertools import chain, islice
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 from zipfile import ZipFile
@@ -8,17 +13,25 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from sagd_cli import __version__
 from sagd_cli.config.run import DatasetConfig
 from sagd_cli.data.folders import check_output_folder
 from sagd_cli.data.images import Image, known_format, metadata_of_image, write_image
 from sagd_cli.data.ranges import UNIT, image_pixels
 from sagd_cli.datasets.alike import AlikeImages, Change
+from sagd_cli.datasets.array_file import ArrayFile
+from sagd_cli.datasets.beside import refuse_others, write_beside
+from sagd_cli.datasets.known_hash import DECODERS, READING, KnownHash
 from sagd_cli.datasets.loading import OpenImageSet, dataset_files, load_drawable, open_images
-from sagd_cli.errors import UsageError
+from sagd_cli.errors import UnreadableError, UsageError
 from sagd_cli.files.formats import encode
 from sagd_cli.files.metadata import NOTHING
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing, refuse_inputs
+
+WRITTEN_AT_ONCE = 1 << 24  # of an array, that are written at a time
+# What decides values, as `ArrayFile` takes it, and what tells of a range of them whether their files have changed.
+Source = tuple[Mapping[str, Any], Callable[[range], str] | None]
 
 
 def write_dataset(
@@ -26,9 +39,10 @@ def write_dataset(
 ) -> tuple[int, ...]:
     """Write a data set, each image changed by `change`, to `target` and return its shape (N, C, *spatial).
 
-    FILE.npy holds the images, FILE.npz also their labels. Images that are read one at a time are written one at a
-    time, and the file appears whole or not at all. A name without suffix becomes a folder of the files of
-    `write_drawable`, named by the indices of the images.
+    FILE.npy holds the images, and their labels lie beside it (`beside`); FILE.npz holds both. Images that are read one
+    at a time are written so, and the file appears whole or not at all. What was written of a .npy file is kept when the
+    command is stopped or fails, and the same command goes on, where the images tell whether they are still the same. A
+    name without suffix becomes a folder of the files of `write_drawable`, named by the indices of the images.
 
     Raises UsageError when `target` is where the images are read from, exists without `force`, or cannot hold them;
     DataError when the images or labels are not those of a data set.
@@ -44,16 +58,78 @@ def write_dataset(
     refuse_inputs({"--output": target}, dataset_files(config))
     refuse_existing(target, force)
     data = open_images(config, change)
-    if data.labels is not None and has_suffix(target, ".npy"):
-        output.note(f"{target} will not hold the labels; an .npz file would")
     target.parent.mkdir(parents=True, exist_ok=True)
+    if has_suffix(target, ".npy"):
+        found = _source_of(config, data) if change is None else None
+        if found is not None:
+            file = ArrayFile(target, data.images.shape, data.images.dtype, found[0], source=found[1])
+            _write_array(file, data, force, output)
+            return data.images.shape
+        refuse_others(target, force)
     with atomic_path(target) as temporary:
         if has_suffix(target, ".npy"):
-            with temporary.open("wb") as file:
-                _write_images(file, data.images, output)
+            with temporary.open("wb") as array:
+                _write_images(array, data.images, output)
+            target.unlink(missing_ok=True)
+            write_beside(target, data)
         else:
             _write_archive(temporary, data, output)
     return data.images.shape
+
+
+def _source_of(config: DatasetConfig, data: OpenImageSet) -> Source | None:
+    """Return what decides the values of a data set and tells when they change, None where nothing does."""
+    versions = {name: version(name) for name in DECODERS}
+    decides = {
+        "data set": config.name,
+        "split": config.split,
+        **config.options,
+        "sagd": __version__,
+        "reading": READING,
+        **versions,
+    }
+    if "path" in config.options:
+        decides["path"] = str(Path(config.options["path"]).resolve())
+    if data.images.has_state:
+        return decides, data.images.state
+    key = KnownHash(config).key
+    return None if key is None else ({**decides, "files": key}, None)
+
+
+def _write_array(file: ArrayFile, data: OpenImageSet, force: bool, output: Output) -> None:
+    """Write what is left of an array. Images that cannot be read are named in the end, when all others are written."""
+    images, unreadable = data.images, list[int]()
+    size = max(1, WRITTEN_AT_ONCE // (prod(images.shape[1:]) * images.dtype.itemsize))
+    with file:
+        left = file.begin(force)
+        parts = [run[start : start + size] for run in left for start in range(0, len(run), size)]
+        done = len(images) - sum(map(len, parts))
+        block = np.empty((min(size, len(images)), *images.shape[1:]), images.dtype)
+        with output.progress("write", len(images), done) as bar:
+            for part, found in _in_parts(images, parts):
+                values, source = block[: len(part)], file.source_of(part)
+                try:
+                    for place, image in enumerate(found):
+                        values[place] = image
+                        bar.advance()
+                except UnreadableError:
+                    if not images.is_indexed:
+                        raise
+                    unreadable += part
+                else:
+                    file.write(part.start, values, source)
+        if unreadable:
+            deque(images.at(unreadable), maxlen=0)  # raises one error for all
+        file.finish(data)
+
+
+def _in_parts(images: AlikeImages, parts: Sequence[range]) -> Iterator[tuple[range, Iterator[NDArray[Any]]]]:
+    """Yield each part with its images, which come in one stream where no image can be read without those before it."""
+    if images.is_indexed:
+        yield from ((part, images.at(part)) for part in parts)
+        return
+    stream = images.at([*chain(*parts)])
+    yield from ((part, islice(stream, len(part))) for part in parts)
 
 
 def _write_images(file: IO[bytes], images: AlikeImages, output: Output) -> None:

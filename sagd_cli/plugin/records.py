@@ -1,7 +1,7 @@
 """The frozen records that plug-in hooks yield, one class for each kind."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -54,12 +54,13 @@ class LazyImageSet:
 
     The type is uint8 for pixels from 0 to 255. It is float16 or float32 for signals, of which black is -1 and white 1,
     and for data without black and white (latents); both are trained on as they are. `class_names` are the names of the
-    labels; without them, a class is called by its number.
+    labels; without them, a class is called by its number. `latents` says of latents what made them, as JSON can hold.
     """
 
     images: Images
     labels: NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
+    latents: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,5 @@
 """What is written of samples: batches with the checksums of their files, journals of them, and archives."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sagd_cli.config.documents import Document, check_document
+from sagd_cli.data.begun import ANOTHER_WAY, lines_of, refuse_changed_settings
 from sagd_cli.data.images import read_image
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.system.files import read_json, shown_path
@@ -51,22 +51,13 @@ def refuse_other_samples(
     folder: Path, record: Mapping[str, Any], settings: Mapping[str, Any], seeds: range
 ) -> None:
     """Raise UsageError when the `record` of a folder has other settings, or seeds beyond `seeds`."""
-    hint = "Give the same settings to go on, choose another --output, or start anew with --force."
-    for name in {**record["settings"], **settings}:
-        before, now = (each.get(name) for each in (record["settings"], settings))
-        if before != now:
-            raise UsageError(
-                f"{shown_path(folder)} was begun with {_told(name, before)}, now {_told(name, now)}", hint
-            )
+    refuse_changed_settings(shown_path(folder), record["settings"], settings)
     first, last = record["seeds"]
     if last > seeds[-1]:
         raise UsageError(
-            f"{shown_path(folder)} is for the seeds {first} to {last}, and not only to {seeds[-1]}", hint
+            f"{shown_path(folder)} is for the seeds {first} to {last}, and not only to {seeds[-1]}",
+            ANOTHER_WAY,
         )
-
-
-def _told(name: str, value: Any) -> str:
-    return f"{name} {value}" if value is not None else f"no {name}"
 
 
 @dataclass(frozen=True)
@@ -79,11 +70,6 @@ class DrawnBatch:
     def document(self) -> dict[str, Any]:
         """Return what `read` takes."""
         return {"seeds": [self.seeds.start, self.seeds.stop - 1], "files": dict(self.files)}
-
-    @property
-    def line(self) -> str:
-        """The line of a journal. What a kill left of the one before it is a line of its own."""
-        return f"\n{json.dumps(self.document())}\n"
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> "DrawnBatch":
@@ -102,13 +88,9 @@ def to_draw(batch: range, known: Mapping[int, int]) -> Iterator[range]:
 
 def journal_batches(path: Path) -> Iterator[DrawnBatch]:
     """Yield the batches of a journal, which may be gone, without lines that a kill has torn."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return
-    for line in lines:
+    for line in lines_of(path):
         with suppress(ValueError, TypeError):
-            yield DrawnBatch.read(json.loads(line))
+            yield DrawnBatch.read(line)
 
 
 def file_crc(path: Path) -> int:

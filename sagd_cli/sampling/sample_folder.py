@@ -16,6 +16,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from sagd_cli.data.begun import add_line
 from sagd_cli.data.folders import SAMPLES_RECORD, SAMPLES_WORK, check_output_folder
 from sagd_cli.data.images import naming, read_image
 from sagd_cli.datasets.writing import encoded_drawable
@@ -32,7 +33,7 @@ from sagd_cli.sampling.sample_files import (
     to_draw,
     write_archive,
 )
-from sagd_cli.system.files import append_text, atomic_path, shown_path, sync, try_lock, write_text
+from sagd_cli.system.files import atomic_path, shown_path, sync, try_lock, write_text
 
 FOLDER_IMAGES, FIRST_IN_FOLDERS = 1000, 10_000
 
@@ -162,7 +163,7 @@ class SampleFolder:
             write_archive(temporary, len(self.seeds), (self._images(batch) for batch in batches), arrays)
             whole = DrawnBatch(self.seeds, {ARCHIVE: file_crc(temporary)})
             # Before it takes the place of one of fewer images: after a kill, either of them is known.
-            append_text(self._work / "archive.jsonl", whole.line)
+            add_line(self._work / "archive.jsonl", whole.document())
         return whole
 
     def _images(self, batch: DrawnBatch) -> NDArray[Any]:
@@ -280,7 +281,7 @@ class SampleWriter:
             }
         batch = DrawnBatch(seeds, {name: self._put(name, file) for name, file in encoded.items()})
         with self._telling:
-            append_text(self.journal, batch.line)
+            add_line(self.journal, batch.document())
 
     def _put(self, name: str, data: bytes) -> int:
         """Write a file that appears whole or not at all, but need not have reached the disk; return its CRC-32."""

@@ -190,7 +190,7 @@ def test_a_dry_run_without_the_data_shows_the_configuration_and_says_so(sagd, tm
     assert told.json["estimate"] is None
     assert told.json["config"] == resolve({}, preset="imagenet64").document()
     assert "no estimate without the images: there is no file" in told.err
-    assert "data/imagenet64.npz" in told.err
+    assert "data/imagenet64.npy" in told.err
 
 
 def test_free_memory_is_what_the_machine_and_the_control_group_leave(tmp_path):

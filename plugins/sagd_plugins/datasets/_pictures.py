@@ -1,21 +1,29 @@
 """Image files as training data: of one size, one depth and one colour model, read one at a time."""
 
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sagd_cli.data.images import Image, ImagePlace, read_image
-from sagd_cli.data.ranges import Range, Ranges, RangeSurvey, Signal, clipped_values, to_bytes, type_range
-from sagd_cli.errors import DataError
+from sagd_cli.data.journal import file_state
+from sagd_cli.data.ranges import Range, Ranges, RangeSurvey, clipped_values, to_bytes, type_range
+from sagd_cli.errors import DataError, UnreadableError
+from sagd_cli.files.formats import format_of
+from sagd_cli.files.squares import jpeg_square, resized_square
 from sagd_cli.system.console import output
+from sagd_cli.system.threads import in_order
 
 Mode = Literal["rgb", "grey"]
 MOST_NAMED = 20
+FEW = 8  # images, for which no threads are started
+LARGEST_AHEAD = 1 << 26  # bytes of a file that is read ahead
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -23,15 +31,16 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 class Pictures:
     """The images at `places`, on a white ground where they are transparent.
 
-    With `size`, the centre square is cut and resized to that side. With `mode`, grey images become RGB, or RGB images
-    grey. `given` says which values are black and white; without it `RangeSurvey` decides, for which files that are not
-    of bytes are read once more.
+    With `size`, the centre square is cut and resized to that side (`files.squares`). With `mode`, grey images become
+    RGB, or RGB images grey. `given` says which values are black and white; without it `RangeSurvey` decides, for which
+    files that are not of bytes are read once more.
     """
 
     places: Sequence[ImagePlace]
     size: int | None = None
     mode: Mode | None = None
     given: Range | None = None
+    _first: list[tuple[NDArray[Any], ImagePlace]] = field(default_factory=list, init=False)  # that was read
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -43,7 +52,6 @@ class Pictures:
         Raises `DataError` on files that cannot be read, which names them all; on images of different sizes, of grey and
         RGB, and of floats and integers, where it names two files.
         """
-        first: NDArray[Any] | None = None
         clipped, narrow = 0, self.given
         wanted = self._numbers(numbers)
         for index, image in zip(wanted, self._images(wanted), strict=True):
@@ -52,8 +60,9 @@ class Pictures:
                 beyond = clipped_values(image.signal, np.dtype(np.uint8))
                 clipped, narrow = clipped + beyond, image.range if beyond else narrow
             picture: NDArray[Any] = image.signal if is_float else to_bytes(image.pixels, image.range)
-            first = picture if first is None else first
-            _check_alike(first, picture, self.places[wanted[0]], self.places[index])
+            if not self._first:
+                self._first.append((picture, self.places[index]))
+            _check_alike(*self._first[0], picture, self.places[index])
             yield picture
         if clipped:
             output().once(f"{clipped:,} values are outside the range {narrow}: they became black or white")
@@ -71,14 +80,21 @@ class Pictures:
     def _numbers(self, given: Sequence[int] | None) -> Sequence[int]:
         return range(len(self)) if given is None else given
 
+    def state(self, numbers: Iterable[int]) -> str:
+        """Return a digest of the names, sizes and times of the files of the images `numbers`."""
+        digest = sha256()
+        for path, page in (self.places[index] for index in numbers):
+            digest.update(repr((str(path), page, file_state(path))).encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
     def _images(self, numbers: Sequence[int], leaves_out: bool = False) -> Iterator[Image]:
         transparent, faults = 0, list[DataError]()
-        for index in numbers:
+        for count, (index, square) in enumerate(self._squares(numbers)):
             try:
-                image = read_image(*self.places[index])
+                image = read_image(*self.places[index]) if square is None else square
             except DataError as error:
                 if not leaves_out:
-                    raise self._all_faults(index, error) from error
+                    raise self._all_faults(numbers[count + 1 :], error) from error
                 faults.append(error)
                 continue
             if image.pixels.dtype != np.uint8 or self.given is not None:
@@ -97,11 +113,9 @@ class Pictures:
 
     def _changed(self, image: Image) -> Image:
         """Return the image in the size and mode asked for, its values of the same type."""
-        if self.size is None and self.mode is None:
-            return image
-        signal = _in_mode(image.signal, self.mode)
-        signal = signal if self.size is None else _resized_square(signal, self.size)
-        return replace(image, pixels=image.pixels_of(signal))
+        if self.size is not None and image.pixels.shape[1:] != (self.size, self.size):
+            image = _squared(image, self.size)
+        return _in_mode(image, self.mode)
 
     @cached_property
     def _ranges(self) -> Ranges:
@@ -120,59 +134,74 @@ class Pictures:
             output().once(f"{remark} (range=LO:HI says otherwise)")
         return found
 
-    def _all_faults(self, index: int, error: DataError) -> DataError:
-        """Return an error that names all files that cannot be read, the first of which is number `index`."""
+    def _squares(self, numbers: Sequence[int]) -> Iterator[tuple[int, Image | None]]:
+        """Yield each of `numbers` with its image, where that is a JPEG file's square; threads make some, ahead."""
+        if self.size is None:
+            return ((index, None) for index in numbers)
+        if len(numbers) < FEW:
+            return ((index, self._jpeg_square(index)) for index in numbers)
+        return in_order(self._jpeg_square, numbers, lambda _: 0.0)
+
+    def _jpeg_square(self, index: int) -> Image | None:
+        """Return the square of a JPEG file, None where it is to be read as other files are."""
+        path, page = self.places[index]
+        if self.size is None or page is not None or format_of(path) != "JPEG":
+            return None
+        try:
+            status = path.stat()
+            is_usual = stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_AHEAD
+            samples = jpeg_square(path.read_bytes(), self.size) if is_usual else None
+        except OSError:  # reading it in the usual way will say why
+            return None
+        return None if samples is None else Image(_planes(samples), None, path)
+
+    def _all_faults(self, further: Sequence[int], error: DataError) -> UnreadableError:
+        """Return an error that names all files that cannot be read, of one image and the `further` ones."""
         found = [error]
-        with output().progress("check", len(self), index + 1) as bar:
-            for place in self.places[index + 1 :]:
+        with output().progress("check", len(further)) as bar:
+            for index in further:
                 try:
-                    read_image(*place)
+                    read_image(*self.places[index])
                 except DataError as other:
                     found.append(other)
                 bar.advance()
         return self._all(found)
 
-    def _all(self, found: Sequence[DataError]) -> DataError:
+    def _all(self, found: Sequence[DataError]) -> UnreadableError:
         """Return one error for all that were found."""
         if len(found) == 1:
-            return found[0]
+            return UnreadableError(found[0].message, found[0].hint)
         named = "; ".join(fault.message for fault in found[:MOST_NAMED])
         more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-        return DataError(
+        return UnreadableError(
             f"{len(found)} of {len(self)} images cannot be read: {named}{more}",
             "Mend them or take them away.",
         )
 
 
-def _in_mode(signal: Signal, mode: Mode | None) -> Signal:
-    """Return a signal (C, H, W) with the channels that `mode` asks for."""
-    if mode == "rgb" and len(signal) == 1:
-        return signal.repeat(3, axis=0)
-    if mode == "grey" and len(signal) == 3:
-        return np.tensordot(LUMA, signal, 1)[None]
-    return signal
+def _in_mode(image: Image, mode: Mode | None) -> Image:
+    """Return an image with the channels that `mode` asks for."""
+    if mode == "rgb" and len(image.pixels) == 1:
+        return replace(image, pixels=image.pixels.repeat(3, axis=0))
+    if mode == "grey" and len(image.pixels) == 3:
+        return replace(image, pixels=image.pixels_of(np.tensordot(LUMA, image.signal, 1)[None]))
+    return image
 
 
-def _resized_square(signal: Signal, size: int) -> Signal:
-    """Return the central square of a signal (C, H, W) resized to (C, size, size).
-
-    The filter is Lanczos's, which averages when it reduces, and can go beyond black and white.
-    """
-    import PIL.Image as Pillow
-
-    height, width = signal.shape[1:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = signal[:, top : top + side, left : left + side]
-    return np.stack(
-        [
-            np.asarray(Pillow.fromarray(plane).resize((size, size), Pillow.Resampling.LANCZOS))
-            for plane in square
-        ]
-    )
+def _squared(image: Image, size: int) -> Image:
+    """Return the central square of an image resized to (C, size, size), its values of the same type."""
+    if image.pixels.dtype == np.uint8:
+        return replace(image, pixels=_planes(resized_square(np.moveaxis(image.pixels, 0, 2), size)))
+    signal = _planes(resized_square(np.moveaxis(image.signal, 0, 2), size))
+    return replace(image, pixels=image.pixels_of(signal))
 
 
-def _check_alike(first: np.ndarray, other: np.ndarray, first_place: ImagePlace, place: ImagePlace) -> None:
+def _planes(samples: NDArray[Any]) -> NDArray[Any]:
+    """Return samples (H, W, S) as (S, H, W)."""
+    return np.ascontiguousarray(np.moveaxis(samples, 2, 0))
+
+
+def _check_alike(first: np.ndarray, first_place: ImagePlace, other: np.ndarray, place: ImagePlace) -> None:
     names = first_place.shown, place.shown
     if first.shape[0] != other.shape[0]:
         kinds = ["grey" if image.shape[0] == 1 else "RGB" for image in (first, other)]

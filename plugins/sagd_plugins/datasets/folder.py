@@ -40,10 +40,14 @@ class FolderOptions(Options):
 
 @dataclass(frozen=True, eq=False)
 class FolderImages:
-    """Images that `read` yields one at a time, each time from the start, or those of some numbers."""
+    """Images that `read` yields one at a time, each time from the start, or those of some numbers.
+
+    `state` of some numbers is a text that changes when their files do.
+    """
 
     count: int
     read: Callable[..., Iterator[NDArray[Any]]]
+    state: Callable[[Iterable[int]], str]
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -67,7 +71,7 @@ def build(options: FolderOptions, split: Split) -> LazyImageSet:
     """
     files = _files(options, split)
     pictures = _pictures(options, files)
-    images = FolderImages(len(pictures), pictures.alike)
+    images = FolderImages(len(pictures), pictures.alike, pictures.state)
     if [*files] == [options.path]:
         return LazyImageSet(images)
     labels = np.repeat(np.arange(len(files)), [len(places) for places in files.values()])
@@ -77,7 +81,7 @@ def build(options: FolderOptions, split: Split) -> LazyImageSet:
 def stream(options: FolderOptions, split: Split) -> FolderImages:
     """Return the images at their own depths; without `size` their sizes may differ. Raises what `build` raises."""
     pictures = _pictures(options, _files(options, split))
-    return FolderImages(len(pictures), pictures.as_they_are)
+    return FolderImages(len(pictures), pictures.as_they_are, pictures.state)
 
 
 def _pictures(options: FolderOptions, files: dict[Path, list[ImagePlace]]) -> Pictures:

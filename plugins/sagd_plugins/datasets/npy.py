@@ -1,4 +1,4 @@
-"""An array of images (N, C, *spatial): a .npy file, or `images` in an .npz archive, with their `labels`."""
+"""An array of images (N, C, *spatial) and their labels: a .npy file with what lies beside it, or an .npz archive."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from sagd_cli.data.missing import NO_DATA, refuse_missing
 from sagd_cli.data.ranges import Range, image_signal
 from sagd_cli.datasets.alike import ChangedImages
+from sagd_cli.datasets.beside import read_beside
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.plugin import DatasetPlugin, LazyImageSet, Options, Split, hookimpl
 from sagd_cli.plugin.records import Images
@@ -28,7 +29,7 @@ class NpyOptions(Options):
 
     path: Path = Field(
         Path("images.npy"),
-        description="A .npy file (N, C, *spatial), uint8 or float, or .npz with `images` and perhaps `labels`.",
+        description="A .npy file (N, C, *spatial), uint8 or float, labels beside it, or .npz with `images`, `labels`.",
     )
     layout: Annotated[str | None, AfterValidator(check_layout)] = Field(
         None, description=f"The {LAYOUTS}; null: (N, C, *spatial), where the shape leaves no doubt."
@@ -45,14 +46,16 @@ class NpyOptions(Options):
 
 
 def build(options: NpyOptions, split: Split) -> LazyImageSet:
-    """Map the array of a .npy file into memory, or read an .npz archive; return its images as (N, C, *spatial).
+    """Map a .npy file into memory, and what lies beside it, or read an .npz archive; its images are (N, C, *spatial).
 
     Raises UsageError when there is no such file. Raises DataError when it holds no array of images, when its shape
-    leaves in doubt what the axes are, and on pickled content.
+    leaves in doubt what the axes are, on pickled content, and when what lies beside it does not fit.
     """
     arrays = _read(options, split)
-    names = tuple(map(str, np.atleast_1d(arrays.get("class_names", ()))))
     images = _images(options, arrays["images"], ["nt", "hw"])
+    if isinstance(arrays["images"], np.memmap):
+        return read_beside(options.path, images)
+    names = tuple(map(str, np.atleast_1d(arrays.get("class_names", ()))))
     return LazyImageSet(images, arrays.get("labels"), names)
 
 
@@ -146,7 +149,7 @@ def sagd_datasets() -> Iterable[DatasetPlugin]:
     """Provide `npy`."""
     yield DatasetPlugin(
         "npy",
-        "a .npy file (N, C, *spatial), uint8 or float, or .npz with `images` and perhaps `labels`; layout=, array=",
+        "a .npy file (N, C, *spatial), uint8 or float, labels beside it, or .npz with both; layout=, array=",
         NpyOptions,
         build,
         stream=stream,

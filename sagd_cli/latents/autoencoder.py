@@ -142,7 +142,10 @@ class Autoencoder:
         return latents
 
     def image_shape(self, latents: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape (C, H, W) of the images of latents (c, h, w); raise UsageError when it makes no such latents."""
+        """Return the shape (C, H, W) of the images of latents (c, h, w).
+
+        Raises UsageError when it makes no such latents.
+        """
         subject = f"latents of {_sides(latents)}"
         if len(latents) != 3 or latents[0] != self.channels[1]:
             raise UsageError(f"{self._called} has latents of {self.channels[1]} channels, not {subject}")

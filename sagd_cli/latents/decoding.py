@@ -25,8 +25,8 @@ def find_decoder(
     if path is None:
         if named:
             output().once(
-                f"the samples of {run} are latents; their autoencoder {named} is not there, and --autoencoder DIR gives "
-                "it to decode them"
+                f"the samples of {run} are latents; their autoencoder {named} is not there, and --autoencoder DIR "
+                "gives it to decode them"
             )
         return None
     found = load_autoencoder(path, device)
@@ -42,11 +42,7 @@ def find_decoder(
 
 def decoder_receipt(decoder: Autoencoder | None) -> dict[str, str]:
     """Return what results say of the autoencoder that made images of samples; nothing without one."""
-    return (
-        {}
-        if decoder is None
-        else {"autoencoder": str(decoder.path), "autoencoder_sha256": decoder.sha256}
-    )
+    return {} if decoder is None else {"autoencoder": str(decoder.path), "autoencoder_sha256": decoder.sha256}
 
 
 def _places(named: str | None, run: Path) -> list[Path]:

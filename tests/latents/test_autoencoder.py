@@ -132,7 +132,9 @@ def test_folders_without_sound_weights_are_refused(copy, tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         load_autoencoder(copy, CPU)
     (copy / WEIGHTS).rename(copy / "diffusion_pytorch_model.bin")
-    with pytest.raises(UsageError, match=r"only diffusion_pytorch_model\.bin, and reading a pickle") as caught:
+    with pytest.raises(
+        UsageError, match=r"only diffusion_pytorch_model\.bin, and reading a pickle"
+    ) as caught:
         load_autoencoder(copy, CPU)
     assert "safe_serialization" in caught.value.hint
     with pytest.raises(UsageError, match="holds UNet2DModel, not an autoencoder"):
@@ -201,7 +203,7 @@ def test_a_representation_autoencoder_resizes_nothing_silently(rae, shape):
     with pytest.raises(UsageError, match="it gives 3x16x16 back") as caught:
         load_autoencoder(rae, CPU).latent_shape(shape)
     assert "--size 16" in caught.value.hint
-    with pytest.raises(UsageError, match="(not|cannot take) latents of 64x8x8"):
+    with pytest.raises(UsageError, match=r"(not|cannot take) latents of 64x8x8"):
         load_autoencoder(rae, CPU).image_shape((64, 8, 8))
 
 

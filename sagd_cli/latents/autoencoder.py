@@ -22,7 +22,7 @@ CONFIG_FILE, PART_OF_A_PIPELINE = "config.json", "vae"
 LARGEST_CONFIG = 2**26  # one of statistics for each value of a latent has some megabytes
 # Positions of images and of latents that are worked on at a time: 16 images of 256x256 with an eighth of their sides
 # in latents, for which Stable Diffusion's autoencoder takes some gigabytes.
-PIXELS_AT_ONCE, POSITIONS_AT_ONCE = 2**20, 2**14
+ENCODED_AT_ONCE, DECODED_AT_ONCE = 2**20, 2**14
 SHOWN_KEYS = 5
 RAE = "AutoencoderRAE"
 
@@ -35,7 +35,7 @@ class _Kind:
     channels: str = "latent_channels"
 
 
-KINDS = {
+AUTOENCODERS = {
     "AutoencoderKL": _Kind(lambda encoded: encoded.latent_dist.mode()),
     "AutoencoderTiny": _Kind(lambda encoded: encoded.latents),
     "VQModel": _Kind(lambda encoded: encoded.latents),
@@ -64,7 +64,7 @@ class Autoencoder:
     def channels(self) -> tuple[int, int]:
         """The numbers of channels of images and of latents."""
         config: Any = self.network.config
-        return config.get("in_channels", config.get("num_channels")), config[KINDS[self.name].channels]
+        return config.get("in_channels", config.get("num_channels")), config[AUTOENCODERS[self.name].channels]
 
     @property
     def device(self) -> torch.device:
@@ -89,14 +89,14 @@ class Autoencoder:
 
     def encode(self, signals: Tensor) -> Tensor:
         """Return the latents of `signals`, float32; raise SagdError when they are not finite."""
-        return _in_parts(self._encoded, signals, PIXELS_AT_ONCE)
+        return _in_parts(self._encoded, signals, ENCODED_AT_ONCE)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the signals of `latents`, float32, which may go somewhat beyond [-1, 1].
 
         Raises SagdError when they are not finite.
         """
-        return _in_parts(self._decoded, latents, POSITIONS_AT_ONCE)
+        return _in_parts(self._decoded, latents, DECODED_AT_ONCE)
 
     @torch.inference_mode()
     def _encoded(self, signals: Tensor) -> Tensor:
@@ -104,7 +104,11 @@ class Autoencoder:
         is_half = self.encoding_precision == "bf16"
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=is_half)
         with half, exact_arithmetic(self.device):
-            encoded = KINDS[self.name].latents(network.encode(self._own_range(signals))).float()
+            encoded = (
+                AUTOENCODERS[self.name]
+                .latents(network.encode((signals + 1) / 2 if self.name == RAE else signals))
+                .float()
+            )
         scale, shift = self._statistics()
         return self._finite((encoded - shift) * scale)
 
@@ -170,9 +174,6 @@ class Autoencoder:
         except (RuntimeError, ValueError) as error:
             raise UsageError(f"{self._called} cannot take {subject}: {str(error).splitlines()[0]}") from None
 
-    def _own_range(self, signals: Tensor) -> Tensor:
-        return (signals + 1) / 2 if self.name == RAE else signals
-
     def _statistics(self) -> tuple[Tensor, Tensor]:
         """Return scale and shift, each one number or of a shape that goes with latents. RAE applies its own itself."""
         config: Any = self.network.config
@@ -203,10 +204,10 @@ def load_autoencoder(path: Path, device: torch.device) -> Autoencoder:
         )
     config = read_json(folder / CONFIG_FILE, LARGEST_CONFIG)
     name = config.get("_class_name")
-    if name not in KINDS:
+    if name not in AUTOENCODERS:
         raise UsageError(
             f"{path} holds {name or 'no class of diffusers'}, not an autoencoder that is known here",
-            f"Known: {', '.join(KINDS)}.",
+            f"Known: {', '.join(AUTOENCODERS)}.",
         )
     if name == RAE and find_spec("transformers") is None:
         raise UsageError(
@@ -221,7 +222,7 @@ def load_autoencoder(path: Path, device: torch.device) -> Autoencoder:
 def _in_parts(function: Callable[[Tensor], Tensor], values: Tensor, most: int) -> Tensor:
     """Return what `function` makes of `values` (B, C, H, W), of at most `most` positions at a time."""
     size = max(1, most // math.prod(values.shape[2:]))
-    return torch.cat([function(part) for part in values.split(size)])
+    return torch.cat([function(part) for part in torch.split(values, size)])
 
 
 def _weight_files(folder: Path) -> list[Path]:

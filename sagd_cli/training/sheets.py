@@ -10,7 +10,7 @@ import torch
 
 from sagd_cli.data.images import contact_sheet, write_array
 from sagd_cli.data.ranges import ToBytes
-from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.errors import SagdError
 from sagd_cli.latents.decoding import find_decoder
 from sagd_cli.model.state import TrainingState
 from sagd_cli.sampling.generator import ImageGenerator
@@ -38,15 +38,18 @@ class ContactSheets:
 
         Warns when the data cannot be drawn as images.
         """
-        settings, generator = self.task.config.training, None
-        if not settings.sample_images:
+        settings = self.task.config.training
+        generators: list[ImageGenerator] = []
+        if settings.sample_images:
+            with self._warned("no contact sheets"):
+                generators = [self._generator(state)]
+        if not generators:
             return False
-        with self._warned("no contact sheets"):
-            generator = self._generator(state)
-            if not generator.is_drawable:
-                shape = generator.shape
-                raise UsageError(f"fields of {generator.dtype} of shape {shape} cannot be drawn as images")
-        if generator is None or not generator.is_drawable:
+        generator = generators[0]
+        if not generator.is_drawable:
+            self.output.warn(
+                f"no contact sheets: fields of {generator.dtype} of shape {generator.shape} cannot be drawn as images"
+            )
             return False
         sheets = sum(map(self.is_due, range(state.step + 1, settings.steps + 1)))
         evaluations = sheets * len(SEEDS) * generator.network_evaluations

@@ -71,6 +71,14 @@ RangeOption = Annotated[
         help="Values of black and white; else those of the type, [0, 1] for floats that lie there, or found.",
     ),
 ]
+AutoencoderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--autoencoder",
+        metavar="DIR",
+        help="Folder of the autoencoder that decodes a run's latents; by default the one its data name.",
+    ),
+]
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", metavar="FILE.png|FILE.svg", help="Also draw a figure.")
 ]

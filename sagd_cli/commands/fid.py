@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sagd_cli.commands.common import (
+    AutoencoderOption,
     DefaultGroup,
     DeviceOption,
     ForceOption,
@@ -90,6 +91,7 @@ def fid(
     seed: Annotated[
         int, typer.Option("--seed", min=0, metavar="BASE", help="First seed of a run's samples.")
     ] = 0,
+    autoencoder: AutoencoderOption = None,
     save_stats: Annotated[
         Path | None,
         typer.Option(
@@ -192,7 +194,8 @@ def fid(
         for name in gates:
             if name not in how.metrics:
                 raise UsageError(f"--max-{name} needs {name} among --metrics")
-        options = GeneratedOptions(count, repeats, seed, {"sampler": sampler, "steps": steps})
+        chosen = {"sampler": sampler, "steps": steps}
+        options = GeneratedOptions(count, repeats, seed, chosen, autoencoder)
         images = open_source(generated, options, where, output())
         if against is None or save_stats is not None:
             assert save_stats is not None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sagd_cli.commands.common import (
+    AutoencoderOption,
     DeviceOption,
     ForceOption,
     ShardOption,
@@ -21,6 +22,7 @@ from sagd_cli.system.console import output
 
 if TYPE_CHECKING:
     from sagd_cli.config.run import SamplingConfig
+    from sagd_cli.latents.autoencoder import Autoencoder
     from sagd_cli.model.model import Model
     from sagd_cli.sampling.generator import ImageGenerator
 
@@ -118,6 +120,10 @@ def sample(
         Path | None,
         typer.Option("--output", metavar="DIR", help="Folder to write; RUN/samples/NAME by default."),
     ] = None,
+    autoencoder: AutoencoderOption = None,
+    latents: Annotated[
+        bool, typer.Option("--latents", help="Write a run's latents as they are drawn, not decoded.")
+    ] = False,
     filter_: Annotated[
         str | None, typer.Option("--filter", help="Refuse unless the run was trained with this filter.")
     ] = None,
@@ -140,9 +146,12 @@ def sample(
       sagd sample runs/omitted --fill mean                     (of a run trained with --omit-band)
 
       sagd sample runs/omitted --fill prior --prior runs/band  (of one trained with --restore BAND)
+
+      sagd sample runs/latents --autoencoder vae               (of one trained on `sagd data encode`'s latents)
     """
     from sagd_cli.config.arguments import parse_filter
     from sagd_cli.config.shard import parse_shard
+    from sagd_cli.latents.decoding import find_decoder
     from sagd_cli.run.folder import check_same_filter, open_run
     from sagd_cli.sampling.generator import sampling_of, seed_batches
     from sagd_cli.sampling.samples import (
@@ -160,6 +169,8 @@ def sample(
     refuse_read({"--grid": grid}, [run, prior, filter_])
     if shard is not None:
         refuse_given("a share is a part of the images", {"--grid": grid, "--force": force})
+    if latents:
+        refuse_given("--latents decodes nothing", {"--autoencoder": autoencoder})
     own = parse_shard(shard)
     flags = {
         "sampler": sampler,
@@ -177,11 +188,12 @@ def sample(
             check_same_filter(parse_filter(filter_).sha256(), opened.filter.sha256(), "--filter names")
         given = {key: value for key, value in flags.items() if value is not None}
         sampling = sampling_of(opened.config, given)
-        generator = _generator(opened.model(chosen, ema), sampling, class_, prior)
+        decoder = None if latents else find_decoder(opened.latents, run, autoencoder, chosen)
+        generator = _generator(opened.model(chosen, ema), sampling, class_, prior, decoder)
         seeds = range(seed, seed + count)
         into = folder or default_folder(opened, generator, seeds)
-        target = SampleTarget(into, format_ or suited_format(generator.model), grid, force)
-        target.check(generator.model, run)
+        target = SampleTarget(into, format_ or suited_format(generator), grid, force)
+        target.check(generator, run)
         generator.warn_of_terminal_snr(out)
         place = sample_folder(opened, generator, target, seeds, batch_size)
         batches = own.of(seed_batches(seeds, batch_size))
@@ -198,7 +210,11 @@ def sample(
 
 
 def _generator(
-    model: "Model", sampling: "SamplingConfig", classes: str | None, prior: Path | None
+    model: "Model",
+    sampling: "SamplingConfig",
+    classes: str | None,
+    prior: Path | None,
+    decoder: "Autoencoder | None",
 ) -> "ImageGenerator":
     from sagd_cli.restorer.prior import band_prior
     from sagd_cli.restorer.restoring_model import open_model
@@ -208,4 +224,4 @@ def _generator(
     if prior is not None:
         opened = open_model(prior, model.device, output())
         filled_by = band_prior(opened, model, sampling.steps, sampling.noise_device)
-    return ImageGenerator(model, sampling, classes, filled_by)
+    return ImageGenerator(model, sampling, classes, filled_by, decoder)

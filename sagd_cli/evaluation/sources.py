@@ -13,6 +13,7 @@ from sagd_cli.datasets.alike import byte_images
 from sagd_cli.errors import UsageError
 from sagd_cli.evaluation.statistics import is_statistics
 from sagd_cli.features.image_source import ImageSource, Pixels, data_source
+from sagd_cli.latents.decoding import decoder_receipt, find_decoder
 from sagd_cli.run.folder import Run, names_run, open_run
 from sagd_cli.sampling.generator import ImageGenerator, sampling_of
 from sagd_cli.system.console import Output
@@ -29,12 +30,14 @@ class GeneratedOptions:
 
     `repeats` blocks of `count` images each are taken. `count` None stands for 2,000 images of a run, and for all images
     of a data set. `seed` is the first seed. `sampling` are settings of `sagd sample`; None stands for the run's own.
+    `autoencoder` is a folder that decodes a run's samples; None is the one its data name.
     """
 
     count: int | None = None
     repeats: int = 1
     seed: int = 0
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    autoencoder: Path | None = None
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -51,8 +54,9 @@ def open_source(text: str, options: GeneratedOptions, device: torch.device, outp
     if names_run(text):
         run = open_run(Path(text), output)
         sampling = sampling_of(run.config, chosen)
-        return run_source(run, (count or DRAWN) * options.repeats, options.seed, device, sampling)
-    if chosen or options.seed:
+        drawn = (count or DRAWN) * options.repeats
+        return run_source(run, drawn, options.seed, device, sampling, options.autoencoder)
+    if chosen or options.seed or options.autoencoder:
         raise UsageError(f"{text} is not a run, and settings of sampling are for the samples of a run")
     if is_statistics(text):
         raise UsageError(
@@ -80,22 +84,25 @@ def run_source(
     seed: int = 0,
     device: torch.device | None = None,
     sampling: SamplingConfig | None = None,
+    autoencoder: Path | None = None,
 ) -> ImageSource:
     """Return `count` images of a run, drawn from the seeds `seed`, `seed` + 1 and so on. Nothing is written.
 
-    Floats become bytes, and a note says how. `device` None is the CPU, and `sampling` None stands for the run's own
-    settings. A precision of auto is float32. Raises UsageError when the run does not draw grey or RGB images.
+    Latents are decoded by the `autoencoder` of a folder, or by the one that the run's data name. Floats become bytes,
+    and a note says how. `device` None is the CPU, and `sampling` None stands for the run's own settings. A precision of
+    auto is float32. Raises UsageError when the run does not draw grey or RGB images.
     """
-    model = run.model(device or torch.device("cpu"))
-    if not model.is_drawable:
-        raise UsageError(
-            f"{run.path} draws {model.dtype} fields of shape {model.shape}, and this takes images",
-            "Decode its samples first.",
-        )
+    device = device or torch.device("cpu")
     sampling = sampling or run.config.sampling
     if sampling.precision == "auto":
         sampling = sampling.model_copy(update={"precision": "fp32"})
-    generator = ImageGenerator(model, sampling)
+    decoder = find_decoder(run.latents, run.path, autoencoder, device)
+    generator = ImageGenerator(run.model(device), sampling, decoder=decoder)
+    if not generator.is_drawable:
+        raise UsageError(
+            f"{run.path} draws {generator.dtype} fields of shape {generator.shape}, and this takes images",
+            "Give the autoencoder that decodes them: --autoencoder DIR.",
+        )
     seeds = range(seed, seed + count)
 
     def read(parts: Sequence[range], output: Output) -> Iterator[Pixels]:
@@ -103,7 +110,7 @@ def run_source(
         return byte_images((image for _, images in drawn for image in images), f"the samples of {run.path}")
 
     receipt = _sampling_receipt(run, generator, seeds)
-    return ImageSource(str(run.path), count, model.shape, read, receipt, DRAWN_AT_ONCE)
+    return ImageSource(str(run.path), count, generator.shape, read, receipt, DRAWN_AT_ONCE)
 
 
 def _sampling_receipt(run: Run, generator: ImageGenerator, seeds: range) -> dict[str, Any]:
@@ -115,4 +122,5 @@ def _sampling_receipt(run: Run, generator: ImageGenerator, seeds: range) -> dict
         "seeds": [seeds.start, seeds.stop - 1],
         "ema_half_life_images": generator.model.ema_images,
         **generator.settings,
+        **decoder_receipt(generator.decoder),
     }

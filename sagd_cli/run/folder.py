@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,11 @@ class Run:
         """The classes it was trained on, or None without classes."""
         document = self.checkpoint.manifest.classes
         return None if document is None else Classes.read(document)
+
+    @property
+    def latents(self) -> dict[str, Any] | None:
+        """What its data tell of the autoencoder that made them, None of data that are not latents."""
+        return self.checkpoint.manifest.latents
 
     def model(self, device: torch.device, ema_images: int | None = None) -> Model:
         """Return the trained model on `device`, with the average of half-life `ema_images` (None: the run's first).

@@ -69,8 +69,8 @@ class Manifest(Document):
 
     `shape` is (C, *spatial) of the data. `trained_filter` is the learned filter, or None when the filter is fixed.
     `precision` is what the network was trained in, fp32 or bf16, last. `init` says what weights it started from, None
-    for random ones. Early versions did not write `dtype`, `images_sha256`, `classes` and `precision`; an imported model
-    whose data are not known has no `images_sha256`.
+    for random ones. `latents` tells of the autoencoder of data that are latents. Early versions did not write `dtype`,
+    `images_sha256`, `classes` and `precision`; an imported model whose data are not known has no `images_sha256`.
     """
 
     format: int
@@ -81,6 +81,7 @@ class Manifest(Document):
     classes: dict[str, Any] | None = None
     precision: str | None = None
     init: dict[str, Any] | None = None
+    latents: dict[str, Any] | None = None
     config: dict[str, Any]
     filter_sha256: str
     trained_filter: dict[str, Any] | None = None

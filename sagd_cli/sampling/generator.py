@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sagd_cli.config.run import RunConfig, SamplingConfig
 from sagd_cli.config.validation import validate
 from sagd_cli.data.tensors import tensor_pixels
+from sagd_cli.datasets.alike import is_drawable
 from sagd_cli.design.advice import warn_of_terminal_snr
 from sagd_cli.diffusion.catalogue import PREDICTIONS, SAMPLERS
 from sagd_cli.diffusion.denoiser import NetworkDenoiser, as_network, guided
@@ -20,6 +21,7 @@ from sagd_cli.diffusion.samplers import integrate, make_sampler
 from sagd_cli.diffusion.schedule import make_schedule
 from sagd_cli.diffusion.time_grids import sampling_levels
 from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.latents.autoencoder import Autoencoder
 from sagd_cli.model.model import Model, seen_power
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.system.console import Output
@@ -47,14 +49,20 @@ class ImageGenerator:
     """Draws images from a model with its own filter, schedule and averaged weights."""
 
     def __init__(
-        self, model: Model, sampling: SamplingConfig, classes: str | None = None, prior: Prior | None = None
+        self,
+        model: Model,
+        sampling: SamplingConfig,
+        classes: str | None = None,
+        prior: Prior | None = None,
+        decoder: Autoencoder | None = None,
     ) -> None:
         """Sample from `model` as `sampling` says; see `sampling_of`.
 
         `classes` is NAME[,NAME...]: successive seeds take these classes in turn. Without it, each class is drawn as
-        often as it is in the data. `prior` is needed for `fill="prior"` and only for it. Raises UsageError for a class
-        that the model does not know, for guidance that it was not trained for, for a fill when the filter leaves
-        nothing out, and for the mean image when the run did not keep it.
+        often as it is in the data. `prior` is needed for `fill="prior"` and only for it. `decoder` makes images of
+        what is drawn. Raises UsageError for a class that the model does not know, for guidance that it was not trained
+        for, for a fill when the filter leaves nothing out, for the mean image when the run did not keep it, and for
+        latents that the decoder does not take.
         """
         _check_purpose(model)
         _check_guidance(model, classes, sampling.guidance)
@@ -76,7 +84,10 @@ class ImageGenerator:
         # x0 is clipped only where images have a range: neither band-limited fields nor float data have one.
         self._clip = self._noise.filter.is_complete and model.has_pixels
         self.fill = None if self._noise.filter.is_complete else sampling.fill or "zero"
-        self.prior = prior
+        self.prior, self.decoder = prior, decoder
+        # What is drawn: the images of the decoder, or fields like the data.
+        self.shape = model.shape if decoder is None else decoder.image_shape(model.shape)
+        self.dtype = model.dtype if decoder is None else np.dtype(np.uint8)
         self._prediction = _prediction(model, self._noise)
         steps = self._sampler.steps(sampling.steps)
         self._levels = sampling_levels(schedule, steps, device, sampling.spacing)
@@ -94,6 +105,16 @@ class ImageGenerator:
             "noise_device": self._noise_device.type,
         }
 
+    @property
+    def has_pixels(self) -> bool:
+        """Whether it draws bytes."""
+        return self.dtype == np.uint8
+
+    @property
+    def is_drawable(self) -> bool:
+        """Whether it draws grey or RGB images."""
+        return is_drawable(self.shape)
+
     def warn_of_terminal_snr(self, output: Output) -> None:
         """Warn when the data are visible in the noise at t = 1; early runs, which kept no spectrum, are not checked."""
         if self.model.moments:
@@ -101,16 +122,17 @@ class ImageGenerator:
             warn_of_terminal_snr(self.model.filter, power, self.model.config.schedule, output)
 
     def draw(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> NDArray[Any]:
-        """Return one image for each seed, (B, C, *spatial): uint8, or float32 for a run on float data.
+        """Return one image for each seed, (B, *shape): uint8, or float32 where float data are not decoded.
 
         Each image depends on its own seed alone.
         """
         signals = self.signals(seeds, on_step)
-        return tensor_pixels(signals) if self.model.has_pixels else signals.cpu().numpy()
+        signals = signals if self.decoder is None else self.decoder.decode(signals)
+        return tensor_pixels(signals) if self.has_pixels else signals.cpu().numpy()
 
     @torch.inference_mode()
     def signals(self, seeds: range, on_step: Callable[[], None] = lambda: None) -> torch.Tensor:
-        """Return the images of `draw` before rounding, float32 (B, C, *spatial).
+        """Return the images of `draw` before decoding and rounding, float32 (B, C, *spatial).
 
         Pixels are on the [-1, 1] range, float data on their own scale. Frequencies to which the run's filter gives no
         noise are zero, or filled as `sampling.fill` says. Raises SagdError when a value is not finite.

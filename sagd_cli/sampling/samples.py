@@ -19,7 +19,7 @@ from sagd_cli.datasets.alike import byte_images
 from sagd_cli.datasets.writing import format_for
 from sagd_cli.diffusion.catalogue import SAMPLERS
 from sagd_cli.errors import UsageError
-from sagd_cli.model.model import Model
+from sagd_cli.latents.decoding import decoder_receipt
 from sagd_cli.run.folder import Run
 from sagd_cli.run.manifest import CHECKPOINTS
 from sagd_cli.sampling.generator import RESOLVED, ImageGenerator
@@ -46,8 +46,8 @@ class SampleTarget:
     grid: Path | None = None
     force: bool = False
 
-    def check(self, model: Model, run: Path) -> None:
-        """Raise UsageError, before anything is drawn, when images of `model` cannot be written to this target.
+    def check(self, generator: ImageGenerator, run: Path) -> None:
+        """Raise UsageError, before anything is drawn, when what is drawn cannot be written to this target.
 
         The folder of its `run` and those of the checkpoints are none.
         """
@@ -56,14 +56,14 @@ class SampleTarget:
             raise UsageError(f"{self.folder} is a folder of the run itself", "Choose another --output.")
         if self.format not in SAMPLE_FORMATS:
             raise UsageError(f"unknown format {self.format!r}", "Formats are png, tiff and npz.")
-        if not model.is_drawable and (self.format != "npz" or self.grid is not None):
+        if not generator.is_drawable and (self.format != "npz" or self.grid is not None):
             raise UsageError(
-                f"fields of {model.dtype} of shape {model.shape} cannot be drawn as images",
-                "Use --format npz without --grid.",
+                f"fields of {generator.dtype} of shape {generator.shape} cannot be drawn as images",
+                "Use --format npz without --grid; latents are decoded with --autoencoder DIR.",
             )
-        if self.format == "png" and not model.has_pixels:
+        if self.format == "png" and not generator.has_pixels:
             raise UsageError(
-                f"PNG files would clip samples of {model.dtype} data",
+                f"PNG files would clip samples of {generator.dtype} data",
                 "Use --format tiff, the default of such a run.",
             )
         if self.grid is not None:
@@ -92,6 +92,7 @@ def sample_folder(
         },
         "--fill": generator.fill,
         "--class": ",".join(map(str, generator.chosen)) or None,
+        "--autoencoder": None if generator.decoder is None else generator.decoder.sha256[:16],
         "--prior": None if prior is None else f"{prior.name} ({prior.digest})",
         "--seed": seeds.start,
         "--batch-size": batch_size,
@@ -170,9 +171,9 @@ def save_grid(grid: Path, folder: SampleFolder) -> None:
     write_array(contact_sheet(np.stack([*shown])), grid)
 
 
-def suited_format(model: Model) -> str:
-    """Return the format that holds samples of `model` unchanged: png for bytes, tiff for floats, npz for no images."""
-    return format_for(model.dtype) if model.is_drawable else "npz"
+def suited_format(generator: ImageGenerator) -> str:
+    """Return the format that holds what is drawn unchanged: png for bytes, tiff for floats, npz for no images."""
+    return format_for(generator.dtype) if generator.is_drawable else "npz"
 
 
 def default_folder(run: Run, generator: ImageGenerator, seeds: range) -> Path:
@@ -187,6 +188,7 @@ def default_folder(run: Run, generator: ImageGenerator, seeds: range) -> Path:
     model = generator.model
     default_ema = model.config.training.ema_half_life_images[0]
     words += [f"ema{model.ema_images}"] if model.ema_images != default_ema else []
+    words += ["decoded"] if generator.decoder else []
     words += [f"class{_short('.'.join(map(str, generator.chosen)))}"] if generator.chosen else []
     return run.path / "samples" / "-".join([*words, f"seed{seeds.start}", f"n{len(seeds)}"])
 
@@ -210,6 +212,7 @@ def describe(run: Run, generator: ImageGenerator, seeds: range, target: SampleTa
         "ema_half_life_images": generator.model.ema_images,
         "filter_sha256": run.filter.sha256(),
         **({} if generator.fill is None else {"fill": generator.fill}),
+        **decoder_receipt(generator.decoder),
         **({} if generator.prior is None else {"prior": generator.prior.name}),
         **(
             {"guidance": generator.sampling.guidance, "labels": labels.tolist()} if labels is not None else {}

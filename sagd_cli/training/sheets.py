@@ -11,6 +11,7 @@ import torch
 from sagd_cli.data.images import contact_sheet, write_array
 from sagd_cli.data.ranges import ToBytes
 from sagd_cli.errors import SagdError
+from sagd_cli.latents.decoding import find_decoder
 from sagd_cli.model.state import TrainingState
 from sagd_cli.sampling.generator import ImageGenerator
 from sagd_cli.system.console import Output
@@ -37,26 +38,26 @@ class ContactSheets:
 
         Warns when the data cannot be drawn as images.
         """
-        settings, model = self.task.config.training, self.task.model(state, str(self.run))
-        if not settings.sample_images:
+        settings = self.task.config.training
+        generators: list[ImageGenerator] = []
+        if settings.sample_images:
+            with self._warned("no contact sheets"):
+                generators = [self._generator(state)]
+        if not generators:
             return False
-        if not model.is_drawable:
+        generator = generators[0]
+        if not generator.is_drawable:
             self.output.warn(
-                f"no contact sheets: fields of {model.dtype} of shape {model.shape} cannot be drawn as images"
+                f"no contact sheets: fields of {generator.dtype} of shape {generator.shape} cannot be drawn as images"
             )
             return False
         sheets = sum(map(self.is_due, range(state.step + 1, settings.steps + 1)))
-        evaluations = 0
-        with self._warned("no contact sheets"):
-            generator = ImageGenerator(model, self.task.config.sampling)
-            evaluations = sheets * len(SEEDS) * generator.network_evaluations
-        if not evaluations:
-            return False
+        evaluations = sheets * len(SEEDS) * generator.network_evaluations
         training = max(1, (settings.steps - state.step) * settings.batch_size)
         self.output.note(
             f"{sheets} contact sheets of {len(SEEDS)} images: {evaluations:,} network evaluations, "
             f"{evaluations / training:.1%} of training's {training:,}"
-            + ("" if model.has_pixels else "; values beyond black and white are clipped in them")
+            + ("" if generator.has_pixels else "; values beyond black and white are clipped in them")
         )
         return True
 
@@ -71,11 +72,16 @@ class ContactSheets:
         path = self.run / "samples" / f"step-{state.step:08d}.png"
         devices = [state.device] if state.device.type == "cuda" else []
         with self._warned(f"no contact sheet of step {state.step}"), torch.random.fork_rng(devices=devices):
-            generator = ImageGenerator(self.task.model(state, str(self.run)), self.task.config.sampling)
-            parts = generator.batches(SEEDS, self.at_once, Output(quiet=True))
+            parts = self._generator(state).batches(SEEDS, self.at_once, Output(quiet=True))
             images = np.concatenate([pixels for _, pixels in parts])
             path.parent.mkdir(exist_ok=True)
             write_array(contact_sheet(ToBytes()(0, images)), path)
+
+    def _generator(self, state: TrainingState) -> ImageGenerator:
+        """Return what draws the images; an autoencoder is read anew each time, and so takes no memory in between."""
+        decoder = find_decoder(self.task.data.latents, self.run, None, state.device)
+        model = self.task.model(state, str(self.run))
+        return ImageGenerator(model, self.task.config.sampling, decoder=decoder)
 
     @contextmanager
     def _warned(self, what: str) -> Iterator[None]:

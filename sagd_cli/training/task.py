@@ -88,7 +88,8 @@ class Task:
     def described(self) -> dict[str, Any]:
         """Return the part of a manifest that describes this training."""
         classes = None if self.classes is None else self.classes.document()
-        return described(self.config, self.data.images, classes, self.known)
+        latents = {} if self.data.latents is None else {"latents": dict(self.data.latents)}
+        return described(self.config, self.data.images, classes, self.known) | latents
 
     def warn(self, output: Output) -> None:
         """Warn of data of an odd scale, visible in the noise at t = 1, or strong in the omitted band."""

@@ -104,13 +104,9 @@ class Autoencoder:
         is_half = self.encoding_precision == "bf16"
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=is_half)
         with half, exact_arithmetic(self.device):
-            encoded = (
-                AUTOENCODERS[self.name]
-                .latents(network.encode((signals + 1) / 2 if self.name == RAE else signals))
-                .float()
-            )
+            encoded = network.encode((signals + 1) / 2 if self.name == RAE else signals)
         scale, shift = self._statistics()
-        return self._finite((encoded - shift) * scale)
+        return self._finite((AUTOENCODERS[self.name].latents(encoded).float() - shift) * scale)
 
     @torch.inference_mode()
     def _decoded(self, latents: Tensor) -> Tensor:

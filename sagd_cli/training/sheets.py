@@ -81,7 +81,7 @@ class ContactSheets:
         """Return what draws the images; an autoencoder is read anew each time, and so takes no memory in between."""
         decoder = find_decoder(self.task.data.latents, self.run, None, state.device)
         model = self.task.model(state, str(self.run))
-        return ImageGenerator(model, self.task.config.sampling, decoder=decoder)
+        return ImageGenerator(model, self.task.config.sampling, None, None, decoder)
 
     @contextmanager
     def _warned(self, what: str) -> Iterator[None]:

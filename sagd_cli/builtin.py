@@ -51,6 +51,8 @@ BUILTIN_MODULES = (
     "sagd_plugins.backbones.diffusers_model",
     "sagd_plugins.features.digits",
     "sagd_plugins.features.inception",
+    "sagd_plugins.features.dinov2",
+    "sagd_plugins.features.clip",
     "sagd_plugins.features.spectrum",
     "sagd_plugins.features.pixels",
 )

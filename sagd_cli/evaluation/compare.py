@@ -12,6 +12,7 @@ ALIKE = {
     "distribution of the features": ("receipt", "distribution"),
     "options of the features": ("receipt", "options"),
     "layer": ("receipt", "layer"),
+    "preprocessing": ("receipt", "preprocessing"),
     "weights": ("receipt", "weights_sha256"),
     "reference": ("receipt", "reference", "sha256"),
     "count of reference images": ("receipt", "reference", "count"),

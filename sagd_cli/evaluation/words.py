@@ -81,7 +81,8 @@ def _bands(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 def receipt_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the figures were computed from: one row of a name and a text for each thing."""
     receipt = result["receipt"]
-    rows = [("features", f"{receipt['features']} layer {receipt['layer']}")]
+    how = f"; {receipt['preprocessing']}" if receipt.get("preprocessing") else ""
+    rows = [("features", f"{receipt['features']} layer {receipt['layer']}{how}")]
     for side in ("generated", "reference"):
         item = receipt[side]
         count = "?" if item.get("count") is None else item["count"]
@@ -90,10 +91,10 @@ def receipt_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         drawn = item.get("sampling")
         if drawn:
             first, last = drawn["seeds"]
-            how = (
+            drawing = (
                 f"{drawn['sampler']} with {drawn['steps']} steps, {drawn['spacing']}, seeds {first} to {last}"
             )
-            rows.append(("drawn", f"{drawn['checkpoint']}  {how}"))
+            rows.append(("drawn", f"{drawn['checkpoint']}  {drawing}"))
     rows.append(("weights", f"sha256 {receipt['weights_sha256'][:12]}"))
     rows.append(("versions", ", ".join(f"{name} {version}" for name, version in receipt["versions"].items())))
     return rows

@@ -54,6 +54,7 @@ class Extractor:
             "distribution": self.provider.distribution,
             "options": self.options,
             "layer": layer,
+            **({"preprocessing": self.plugin.preprocessing} if self.plugin.preprocessing else {}),
             "weights_sha256": self.weights_sha256,
             "device": self.device.type,
             "versions": {**versions(), self.provider.distribution: self.provider.version},

@@ -218,13 +218,15 @@ class FeaturePlugin(Plugin):
 
     `channels` is the number of channels that the module takes (grey images are repeated to fill them); None: any
     number. `distance` names the distance: only Inception's may be called "FID". `logits` is the layer with a
-    classifier's logits, for the Inception score, or None without such a layer.
+    classifier's logits, for the Inception score, or None without such a layer. `preprocessing` says, for the receipt,
+    how the module resizes, crops and normalises images; empty: not at all, or as the name says.
     """
 
     layers: tuple[str, ...] = ()
     channels: int | None = 3
     distance: str = ""
     logits: str | None = None
+    preprocessing: str = ""
 
     kind: ClassVar[str] = "feature"
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sagd_plugins.features import inception
+from sagd_plugins.features._weights import read_weights
 
 from sagd_cli.data.images import write_array
 from sagd_cli.datasets.loading import hash_images
@@ -289,7 +290,7 @@ def test_a_pickle_disguised_as_weights_does_not_run(tmp_path):
         path = tmp_path / name
         path.write_bytes(data)
         with pytest.raises(SagdError, match=name):
-            inception.read_weights(path)
+            read_weights(path, "the official file")
     assert not canary.exists()
 
 

@@ -15,13 +15,14 @@ from sagd_cli.config.validation import validate
 from sagd_cli.errors import ConfigError, DataError, UsageError
 from sagd_cli.integrations.diffusers_scheduler import TrainedProcess, read_process
 from sagd_cli.integrations.shaping import NOISE_JSON, Shaping
+from sagd_cli.latents.autoencoder import CONFIG_FILE
 from sagd_cli.model.network import build_backbone
 from sagd_cli.run.checkpoint import read_tensors
 from sagd_cli.spectral.grid import format_shape
 from sagd_cli.system.files import read_json
 from sagd_cli.training.initial import InitialWeights
 
-INDEX, CONFIG_FILE = "model_index.json", "config.json"
+INDEX = "model_index.json"
 SCHEDULER_FILE = "scheduler_config.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

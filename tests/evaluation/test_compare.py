@@ -63,7 +63,7 @@ def test_without_repeats_no_deviation_is_known():
         (("receipt", "distribution"), "other", "distribution of the features: sagd and other"),
         (("receipt", "options"), {"bins": 3}, "options of the features: {} and {'bins': 3}"),
         (("receipt", "layer"), "logits", "layer: 64 and logits"),
-        (("receipt", "preprocessing"), "cropped", "preprocessing: None and cropped"),
+        (("receipt", "preprocessing"), "cropped", "preprocessing: none and cropped"),
         (("receipt", "weights_sha256"), "d" * 64, "weights: cccccccccccc and dddddddddddd"),
         (("receipt", "generated", "count"), 4000, "count of generated images: 500 and 1000"),
         (("receipt", "reference", "sha256"), "d" * 64, "reference: bbbbbbbbbbbb and dddddddddddd"),

@@ -57,7 +57,11 @@ def clip_state(width=64, blocks=1, patch=16, side=2, dimensions=8):
         "transformer.resblocks.0.ln_1.weight": (width,),
         "ln_final.weight": (width,),
     }
-    for name in ("ln_pre", "ln_post", *(f"transformer.resblocks.{k}.ln_{i}" for k in range(blocks) for i in (1, 2))):
+    for name in (
+        "ln_pre",
+        "ln_post",
+        *(f"transformer.resblocks.{k}.ln_{i}" for k in range(blocks) for i in (1, 2)),
+    ):
         shapes |= {f"visual.{name}.{kind}": (width,) for kind in ("weight", "bias")}
     for k in range(blocks):
         block = f"visual.transformer.resblocks.{k}"
@@ -83,7 +87,9 @@ def plain_dino(state, images, width=128, heads=2):
     def norm(x, name):
         return functional.layer_norm(x, (width,), state[f"{name}.weight"], state[f"{name}.bias"], 1e-6)
 
-    patches = functional.conv2d(images, *(state[f"patch_embed.proj.{k}"] for k in ("weight", "bias")), stride=14)
+    patches = functional.conv2d(
+        images, *(state[f"patch_embed.proj.{k}"] for k in ("weight", "bias")), stride=14
+    )
     x = torch.cat([state["cls_token"].expand(len(images), -1, -1), patches.flatten(2).mT], dim=1)
     places = state["pos_embed"][:, 1:].reshape(1, 37, 37, width).permute(0, 3, 1, 2)
     places = functional.interpolate(places, scale_factor=(16.1 / 37, 16.1 / 37), mode="bicubic")

@@ -50,4 +50,6 @@ def given_weights(path: Path | None, features: str, network: str, source: str) -
 def other_weights(path: Path, network: str, error: Exception, source: str) -> DataError:
     """Return the error for a file that holds the weights of something else than `network`."""
     reason = (str(error).splitlines() or [""])[0]
-    return DataError(f"{path} does not hold the weights of {network} ({reason})", f"The official file is {source}.")
+    return DataError(
+        f"{path} does not hold the weights of {network} ({reason})", f"The official file is {source}."
+    )

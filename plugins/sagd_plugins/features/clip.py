@@ -36,7 +36,7 @@ def build(options: ClipOptions, layers: tuple[str, ...]) -> "FeatureExtractorBas
 
     source = MODEL_URLS["clip-vit-b-32"]
 
-    class Features(FeatureExtractorCLIP):  # type: ignore[misc]
+    class Features(FeatureExtractorCLIP):
         """torch-fidelity's extractor, of weights that were read; its own reads a file."""
 
         def __init__(self, state: "dict[str, Tensor]") -> None:
@@ -73,7 +73,7 @@ def _official(path: Path) -> "dict[str, Tensor] | None":
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit")
-        state: dict[str, Tensor] = torch.jit.load(path, map_location="cpu").state_dict()
+        state: dict[str, Tensor] = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
     return state
 
 
@@ -92,7 +92,7 @@ def sagd_features() -> Iterable[FeaturePlugin]:
     """Provide `clip`."""
     yield FeaturePlugin(
         "clip",
-        "The images' encoder of CLIP; needs --weights FILE",
+        "CLIP's encoder of images; needs --weights FILE",
         ClipOptions,
         build,
         layers=("clip",),

@@ -1,4 +1,4 @@
-"""DINOv2 (Oquab et al. 2304.07193): features of the Fréchet distance FD-DINOv2 (Stein et al. 2306.04675), as EDM2 has it.
+"""DINOv2 (Oquab et al. 2304.07193): features of FD-DINOv2 (Stein et al. 2306.04675), as EDM2 has it.
 
 torch-fidelity's own extractor takes code and weights from torch's hub, over the network, and refuses a file. This is
 the same network: torchvision's transformer with DINOv2's weights. DINOv2 scales what each block adds by a learned
@@ -27,7 +27,8 @@ class DinoOptions(Options):
     """Where the weights are; they are never downloaded."""
 
     weights: Path | None = Field(
-        None, description="Meta's dinov2_vit{s,b,l}14_pretrain.pth (EDM2 takes l), or the same as .safetensors."
+        None,
+        description="Meta's dinov2_vit{s,b,l}14_pretrain.pth (EDM2 takes l), or the same as .safetensors.",
     )
 
 
@@ -62,7 +63,7 @@ def _transformer(state: "Mapping[str, Tensor]") -> "nn.Module":
     from torchvision.models import VisionTransformer
 
     width, blocks = state["cls_token"].shape[-1], sum(key.endswith(".ls1.gamma") for key in state)
-    network = VisionTransformer(SIZE, PATCH, blocks, width // HEAD, width, 4 * width)
+    network: nn.Module = VisionTransformer(SIZE, PATCH, blocks, width // HEAD, width, 4 * width)
     network.heads = nn.Identity()
     network.load_state_dict(_renamed(state, blocks))
     return network
@@ -95,7 +96,7 @@ def _renamed(state: "Mapping[str, Tensor]", blocks: int) -> "dict[str, Tensor]":
 
 def _scaled(weight: "Tensor", scale: "Tensor") -> "Tensor":
     """Return a weight (out, in) or a bias (out,) of which the outputs are multiplied by `scale`."""
-    return (weight.T * scale).T
+    return weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
 
 
 def _positions(embedding: "Tensor") -> "Tensor":

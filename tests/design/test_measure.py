@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sagd_cli.config.arguments import parse_dataset
+from sagd_cli.data.images import ImagePlace
 from sagd_cli.data.ranges import array_signal
 from sagd_cli.datasets.loading import hash_images, load_images, stream_images
 from sagd_cli.design.measure import measure_diffused, measure_texture
@@ -200,13 +201,9 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, measure):
 
 
 def test_a_folder_is_read_one_image_at_a_time(tmp_path, monkeypatch):
-    from sagd_plugins.datasets import _pictures as plugin
-
     data = write_pngs(tmp_path / "many", np.zeros((30, 1, 6, 6), np.uint8) + np.arange(6, dtype=np.uint8))
-    read, original = [], plugin.read_image
-    monkeypatch.setattr(
-        plugin, "read_image", lambda path, *page: read.append(path.name) or original(path, *page)
-    )
+    read, original = [], ImagePlace.read
+    monkeypatch.setattr(ImagePlace, "read", lambda place: read.append(place.name) or original(place))
     images = stream_images(parse_dataset(data))
     assert len(images) == 30 and read == []
     stream = iter(images)

@@ -106,7 +106,7 @@ def test_data_that_cannot_be_drawn_trains_with_one_warning(tiny_settings, tmp_pa
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), UsageError("no such class")])
 def test_sheets_that_cannot_be_prepared_stop_no_training(tiny_settings, tmp_path, capfd, monkeypatch, error):
-    def fails(*_):
+    def fails(*_, **__):
         raise error
 
     monkeypatch.setattr(sheets_module, "ImageGenerator", fails)

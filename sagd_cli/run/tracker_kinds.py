@@ -10,9 +10,9 @@ from uuid import uuid4
 
 from sagd_cli.system.yaml import dump_yaml
 
-Figures = Mapping[str, float]
+Scalars = Mapping[str, float]
 
-PROJECT, TENSORBOARD = "sagd", "tensorboard"
+_PROJECT, TENSORBOARD = "sagd", "tensorboard"
 WAIT_SECONDS = 10  # for a service that does not answer
 
 
@@ -42,13 +42,13 @@ class Tracker(Protocol):
 
     id: str
 
-    def scalars(self, figures: Figures, step: int) -> None:
+    def scalars(self, figures: Scalars, step: int) -> None:
         """Take the figures of a record."""
 
     def image(self, name: str, path: Path, step: int) -> None:
         """Take a picture, a PNG file."""
 
-    def end(self, final: Figures, step: int) -> None:
+    def end(self, final: Scalars, step: int) -> None:
         """Take the final figures, none when the training goes on another time, and end."""
 
 
@@ -60,11 +60,11 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         self.id = TENSORBOARD
-        self._writer: Any = SummaryWriter(str(tracked.run / TENSORBOARD))  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(tracked.run / TENSORBOARD))
         if tracked.id is None:
-            self._writer.add_text("config", f"```\n{dump_yaml(tracked.config)}\n```", 0)
+            self._writer.add_text("config", f"```\n{dump_yaml(dict(tracked.config))}\n```", 0)
 
-    def scalars(self, figures: Figures, step: int) -> None:
+    def scalars(self, figures: Scalars, step: int) -> None:
         """Write one point of each figure's curve."""
         for name, value in figures.items():
             self._writer.add_scalar(name, value, step)
@@ -79,7 +79,7 @@ class TensorBoard:
             pixels = np.asarray(picture.convert("RGB"))
         self._writer.add_image(name, pixels, step, dataformats="HWC")
 
-    def end(self, final: Figures, step: int) -> None:
+    def end(self, final: Scalars, step: int) -> None:
         """Write what is left."""
         self.scalars(final, step)
         self._writer.close()
@@ -95,7 +95,7 @@ class WeightsAndBiases:
         self.id, self._wandb = tracked.own_id(), wandb
         environment = os.environ
         self._run: Any = wandb.init(
-            project=environment.get("WANDB_PROJECT", PROJECT),
+            project=environment.get("WANDB_PROJECT", _PROJECT),
             name=environment.get("WANDB_NAME", tracked.name),
             id=self.id,
             resume="allow",
@@ -107,7 +107,7 @@ class WeightsAndBiases:
             ),
         )
 
-    def scalars(self, figures: Figures, step: int) -> None:
+    def scalars(self, figures: Scalars, step: int) -> None:
         """Log the figures."""
         self._run.log(dict(figures), step=step)
 
@@ -115,7 +115,7 @@ class WeightsAndBiases:
         """Log the picture."""
         self._run.log({name: self._wandb.Image(str(path))}, step=step)
 
-    def end(self, final: Figures, step: int) -> None:
+    def end(self, final: Scalars, step: int) -> None:
         """Put the final figures into the summary."""
         self._run.summary.update(dict(final))
         self._run.finish()
@@ -136,7 +136,7 @@ class Trackio:
         constants.HF_HUB_OFFLINE = offline or not {"TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"} & {*os.environ}
         try:
             self._run: Any = trackio.init(
-                project=os.environ.get("TRACKIO_PROJECT", PROJECT),
+                project=os.environ.get("TRACKIO_PROJECT", _PROJECT),
                 name=self.id,
                 resume="allow",
                 config=dict(tracked.config),
@@ -147,7 +147,7 @@ class Trackio:
         finally:
             constants.HF_HUB_OFFLINE = offline
 
-    def scalars(self, figures: Figures, step: int) -> None:
+    def scalars(self, figures: Scalars, step: int) -> None:
         """Log the figures."""
         self._run.log(dict(figures), step=step)
 
@@ -155,7 +155,7 @@ class Trackio:
         """Log the picture."""
         self._run.log({name: self._trackio.Image(str(path))}, step=step)
 
-    def end(self, final: Figures, step: int) -> None:
+    def end(self, final: Scalars, step: int) -> None:
         """Log the final figures and write what is left."""
         if final:
             self.scalars(final, step)
@@ -184,7 +184,7 @@ class MLflow:
             self.id = tracked.id
             self._client.update_run(self.id, status="RUNNING")
             return
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
         found = self._client.get_experiment_by_name(name)
         experiment = self._client.create_experiment(name) if found is None else found.experiment_id
         self.id = self._client.create_run(experiment, run_name=tracked.name).info.run_id
@@ -192,7 +192,7 @@ class MLflow:
         self._client.log_batch(self.id, params=parameters[:100])  # as many as one call takes
         self._client.log_dict(self.id, dict(tracked.config), "config.yaml")
 
-    def scalars(self, figures: Figures, step: int) -> None:
+    def scalars(self, figures: Scalars, step: int) -> None:
         """Log the figures."""
         now = int(1000 * time.time())
         self._client.log_batch(self.id, [self._metric(name, v, now, step) for name, v in figures.items()])
@@ -201,7 +201,7 @@ class MLflow:
         """Keep the file among the artifacts."""
         self._client.log_artifact(self.id, str(path), name)
 
-    def end(self, final: Figures, step: int) -> None:
+    def end(self, final: Scalars, step: int) -> None:
         """Log the final figures; a run without them was stopped."""
         self.scalars(final, step)
         self._client.set_terminated(self.id, "FINISHED" if final else "KILLED")

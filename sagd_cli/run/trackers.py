@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sagd_cli.errors import SagdError, UsageError
-from sagd_cli.run.tracker_kinds import Figures, Tracked, Tracker
+from sagd_cli.run.tracker_kinds import Scalars, Tracked, Tracker
 from sagd_cli.system.choices import Choice, choices, chosen
 from sagd_cli.system.console import Output
 from sagd_cli.system.files import read_json, write_json
@@ -74,7 +74,7 @@ class Trackers:
         self._following[name] = _Following(tracker, known.get("step", -1))
         self._keep(name)
 
-    def scalars(self, figures: Figures, step: int) -> None:
+    def scalars(self, figures: Scalars, step: int) -> None:
         """Give the figures of a record to those that do not have them."""
 
         def give(name: str, following: _Following) -> None:
@@ -88,7 +88,7 @@ class Trackers:
         """Give a contact sheet to those that do not have it."""
         self._each(step, lambda _, following: following.tracker.image("samples", path, step))
 
-    def end(self, final: Figures, step: int) -> None:
+    def end(self, final: Scalars, step: int) -> None:
         """End all, with the final figures, none when the training is not finished."""
         named = {f"final/{name}": value for name, value in final.items()}
         self._each(None, lambda _, following: following.tracker.end(named, step))

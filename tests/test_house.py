@@ -74,6 +74,7 @@ TORCH_FREE = [
     "sagd_cli.metrics.catalogue",
     *(f"sagd_cli.design.{name}" for name in ("advice", "describe", "fit", "measure", "plot", "words")),
     "sagd_cli.run.manifest",
+    *(f"sagd_cli.run.{name}" for name in ("tracker_kinds", "trackers")),
     *(f"sagd_cli.sweep.{name}" for name in ("plan", "study", "table", "words")),
     *(f"sagd_cli.data.{name}" for name in ("images", "ranges", "folders")),
     *(f"sagd_cli.datasets.{name}" for name in ("loading", "truth", "writing")),

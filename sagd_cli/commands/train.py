@@ -23,6 +23,7 @@ from sagd_cli.config.noise_text import as_typed
 from sagd_cli.config.run import RunConfig
 from sagd_cli.diffusion.catalogue import LOSSES, PREDICTIONS, SCHEDULES
 from sagd_cli.errors import SagdError, UsageError
+from sagd_cli.run.trackers import TRACKERS, check_trackers
 from sagd_cli.system.choices import listing
 from sagd_cli.system.console import binary_size, output
 from sagd_cli.system.environment import rank
@@ -124,10 +125,14 @@ def train(
             help="Refuse to start when the device has too little free memory (default), or start anyway.",
         ),
     ] = True,
-    tensorboard: Annotated[
-        bool,
-        typer.Option("--tensorboard", help="Also write the metrics for TensorBoard, to RUN/tensorboard."),
-    ] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track",
+            metavar="TRACKER",
+            help=f"Also give figures and contact sheets to {listing(TRACKERS)}; may be repeated.",
+        ),
+    ] = None,
     profile: Annotated[
         int | None,
         typer.Option(
@@ -168,6 +173,7 @@ def train(
     """
     if config == "-" and filter_ == "-":
         raise UsageError("--config - and --filter - both read standard input", "Give one of them as a file.")
+    check_trackers(track or ())
     flags: dict[str, Any] = {
         "init": init,
         "backbone.name": backbone,
@@ -213,7 +219,7 @@ def train(
         from sagd_cli.training.train import Conduct
 
         initial = None if chosen.init is None else partial(_initial_weights, chosen.init)
-        _train(chosen, run, device, Conduct(allow_change, check_memory, tensorboard, initial=initial))
+        _train(chosen, run, device, Conduct(allow_change, check_memory, track or (), initial=initial))
 
 
 def _kept(run: Path | None, init: str) -> Mapping[str, Any]:

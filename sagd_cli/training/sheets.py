@@ -1,6 +1,6 @@
 """Contact sheets of samples while a run trains, always with the same seeds and the averaged network."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +24,15 @@ SEEDS = range(64)
 class ContactSheets:
     """Writes RUN/samples/step-N.png at regular steps and at the last step.
 
-    `at_once` images are drawn at a time. The training is not changed by it: the random numbers of a sample depend on
-    its seed alone.
+    `at_once` images are drawn at a time. `show` gets the path and the step of each sheet. The training is not changed
+    by it: the random numbers of a sample depend on its seed alone.
     """
 
     run: Path
     task: Task
     at_once: int
     output: Output
+    show: Callable[[Path, int], None]
 
     def begin(self, state: TrainingState) -> bool:
         """Print what the sheets of the rest of the training cost; return whether sheets are drawn.
@@ -76,6 +77,7 @@ class ContactSheets:
             images = np.concatenate([pixels for _, pixels in parts])
             path.parent.mkdir(exist_ok=True)
             write_array(contact_sheet(ToBytes()(0, images)), path)
+            self.show(path, state.step)
 
     def _generator(self, state: TrainingState) -> ImageGenerator:
         """Return what draws the images; an autoencoder is read anew each time, and so takes no memory in between."""

@@ -1,8 +1,8 @@
 """Training a configuration in a run folder, from the start or from its newest checkpoint."""
 
 import signal
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from sagd_cli.errors import CheckpointError, DivergedError, Interrupted, SagdErr
 from sagd_cli.model.state import TrainingState
 from sagd_cli.run import checkpoint
 from sagd_cli.run.folder import check_folder, differing_settings, locked, refuse_other_settings, write_config
-from sagd_cli.run.log import LogRecord, MetricsLog, summary_writer
+from sagd_cli.run.log import LogRecord, MetricsLog, scalars
 from sagd_cli.run.manifest import (
     CHECKPOINTS,
     Checkpoint,
@@ -26,6 +26,7 @@ from sagd_cli.run.manifest import (
     prune,
     set_aside_newer,
 )
+from sagd_cli.run.trackers import Trackers
 from sagd_cli.system.console import Output
 from sagd_cli.system.devices import trained_precision
 from sagd_cli.system.distributed import World, joined_world, own_device
@@ -43,13 +44,13 @@ class Conduct:
     """How a training is carried out. These settings are no part of the run's configuration.
 
     `allow_change`: go on with a run though its settings differ. `check_memory`: refuse to start when the device has
-    too little free memory. `tensorboard`: also write the records for TensorBoard. `until`: save and stop after that
-    many steps. `initial` reads the weights of the configuration's `init`; None: they are those of a run.
+    too little free memory. `track`: names of the trackers that follow it. `until`: save and stop after that many
+    steps. `initial` reads the weights of the configuration's `init`; None: they are those of a run.
     """
 
     allow_change: bool = False
     check_memory: bool = True
-    tensorboard: bool = False
+    track: Sequence[str] = ()
     until: int | None = None
     initial: Callable[[], InitialWeights] | None = None
 
@@ -60,13 +61,11 @@ def run_training(
     """Train `config` in the run folder `path`, or go on with the run that is there; return the result of the run.
 
     Several processes that `torchrun` started train together; only the first one writes files and messages. Raises
-    UsageError when `path` holds something else than a run, a run with other settings or images, or is in use. Raises
-    UsageError when the package tensorboard is missing, or when memory or disk is too small. Raises Interrupted, after
+    UsageError when `path` holds something else than a run, a run with other settings or images, or is in use, and when
+    memory or disk is too small. Raises Interrupted, after
     saving, when a signal asked to stop or `until` is reached.
     """
     conduct = conduct or Conduct()
-    if conduct.tensorboard:
-        summary_writer()
     device = own_device(device)
     with joined_world(device) as world:
         quiet = output if world.is_first else Output(quiet=True)
@@ -119,9 +118,12 @@ class Training:
                 stack.enter_context(locked(self.path))
             stop = stack.enter_context(stop_on_signal())
             self._resume(state, about)
-            records = MetricsLog(self.path, state.step, self.world.is_first, self.conduct.tensorboard)
-            log = stack.enter_context(closing(records))
+            trackers = Trackers(self.path, self.output)
+            log = MetricsLog(self.path, state.step, self.world.is_first, trackers)
             if not is_done():
+                if self.world.is_first:
+                    trackers.begin(self.conduct.track, self.task.config.document())
+                stack.callback(lambda: trackers.end(self._final(log, is_done()), state.step))
                 callbacks = Callbacks(
                     record=log.append,
                     checkpoint=lambda: self._checkpoint(state, about),
@@ -130,9 +132,8 @@ class Training:
                 held_out = self.task.held_out_images(self.device)
                 if held_out is not None:
                     callbacks = HeldOut(held_out, state, loss, self._settings).watched(callbacks)
-                self._run_loop(
-                    state, loss, callbacks, ContactSheets(self.path, self.task, at_once, self.output)
-                )
+                sheets = ContactSheets(self.path, self.task, at_once, self.output, trackers.image)
+                self._run_loop(state, loss, callbacks, sheets)
         self.task.warn_as_learned(state, self.output)
         if not is_done():
             raise Interrupted(
@@ -253,6 +254,10 @@ class Training:
         if self.world.is_first:
             _save(self._checkpoints, state, self.task, about)
             write_config(self.path, self.task.config)
+
+    def _final(self, log: MetricsLog, done: bool) -> dict[str, float]:
+        """Return the figures of a training that is done, none of one that will go on."""
+        return dict(scalars(log.last)) if done and log.last else {}
 
     def _result(self, state: TrainingState, log: MetricsLog) -> dict[str, Any]:
         last = log.last or {}

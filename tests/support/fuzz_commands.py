@@ -323,7 +323,7 @@ COMMANDS = (
             *_TRAIN,
             _always("--steps", ("1", "2"), ("0", "-1", "x", "", "nan")),
             Values("--allow-config-change"),
-            Values("--tensorboard", often=0.02),
+            Values("--track", ("tensorboard",), ("nothing", ""), often=0.02),
             _output("new", "deep/new"),
         ),
         1,

@@ -1,8 +1,7 @@
-"""What shows a training: contact sheets, profiles, TensorBoard, several averages; none of it changes the training."""
+"""What shows a training: contact sheets, profiles, several averages; none of it changes the training."""
 
 import json
 import math
-import sys
 import types
 
 import numpy as np
@@ -17,7 +16,6 @@ from sagd_cli.data.images import contact_sheet
 from sagd_cli.diffusion.loss import NOISE
 from sagd_cli.errors import CheckpointError, Interrupted, UsageError
 from sagd_cli.run.folder import open_run
-from sagd_cli.run.log import scalars
 from sagd_cli.sampling.generator import ImageGenerator
 from sagd_cli.system.console import Output
 from sagd_cli.training import sheets as sheets_module
@@ -200,66 +198,6 @@ def test_the_command_prints_a_profile_and_leaves_nothing(sagd, tiny_settings, tm
     table = sagd("train", *sets, "--profile", 2, "--device", "cpu")
     assert [line.split()[0] for line in table.out.splitlines()] == ["part", *result.json["cpu"]]
     assert not list(tmp_path.iterdir())
-
-
-class FakeWriter:
-    """Keeps what torch's SummaryWriter would write."""
-
-    def __init__(self, folder, purge_step):
-        self.folder, self.purge_step, self.points, self.closed = folder, purge_step, [], False
-        FakeWriter.last = self
-
-    def add_scalar(self, tag, value, step):
-        self.points.append((step, tag, value))
-
-    def flush(self):
-        pass
-
-    def close(self):
-        self.closed = True
-
-
-@pytest.fixture
-def fake_tensorboard(monkeypatch):
-    module = types.ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = FakeWriter
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-
-
-def points(run, after=0):
-    return [(r["step"], *pair) for r in records(run) if r["step"] > after for pair in scalars(r)]
-
-
-def test_tensorboard_has_the_records_of_metrics_jsonl(tiny_settings, tmp_path, fake_tensorboard):
-    config, run = resolve({**tiny_settings, **LEARNED}), tmp_path / "run"
-    with pytest.raises(Interrupted):
-        run_training(config, run, CPU, stop_at(3), Conduct(tensorboard=True))
-    assert FakeWriter.last.purge_step == 1 and FakeWriter.last.closed
-    assert FakeWriter.last.points == points(run)
-    run_training(config, run, CPU, QUIET, Conduct(tensorboard=True))
-    assert (FakeWriter.last.folder, FakeWriter.last.purge_step) == (str(run / "tensorboard"), 4)
-    assert FakeWriter.last.points == points(run, after=3)
-    tags = {tag for _, tag, _ in points(run)}
-    assert {"loss", "band_losses/low", "noise_bands/low", "images_per_second"} <= tags
-
-
-def test_the_event_files_hold_the_records(tiny_config, tmp_path):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run_training(tiny_config, tmp_path / "run", CPU, QUIET, Conduct(tensorboard=True))
-    found = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    curves = {tag: found.Scalars(tag) for tag in found.Tags()["scalars"]}
-    read = {(e.step, tag): e.value for tag, events in curves.items() for e in events}
-    expected = {(step, tag): value for step, tag, value in points(tmp_path / "run")}
-    assert read == pytest.approx(expected, rel=1e-6)  # event files hold float32
-
-
-def test_without_the_package_nothing_is_begun(sagd, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    result = sagd("train", "--tensorboard", "--output", tmp_path / "run")
-    assert result.code == 2 and "pip install tensorboard" in result.err
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")

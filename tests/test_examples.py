@@ -1,11 +1,19 @@
-"""The example scripts: what they import is there."""
+"""The example scripts: what they import is there, and the path of ImageNet in latents runs whole."""
 
 import ast
 import importlib
+import json
+import math
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from sagd_cli.data.images import read_image
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -28,3 +36,21 @@ def test_a_benchmark_imports_what_is_there(script):
         if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in ("sagd_cli", "sagd_plugins"):
             module = importlib.import_module(node.module)
             assert all(hasattr(module, alias.name) for alias in node.names), (script, node.module)
+
+
+@pytest.mark.slow
+def test_imagenet_in_latents_from_jpegs_to_a_figure(tmp_path):
+    out = tmp_path / "out"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    script = EXAMPLES / "imagenet-latents.sh"
+    done = subprocess.run(
+        [script, out], env={**os.environ, "PATH": path, "DEVICE": "cpu"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert np.load(out / "latents.npy", mmap_mode="r").shape == (200, 4, 16, 16)
+    np.testing.assert_array_equal(np.load(out / "latents.labels.npy"), np.repeat(np.arange(10), 20))
+    pictures = sorted((out / "samples").glob("*.png"))
+    assert [read_image(picture).pixels.shape for picture in pictures] == [(3, 32, 32)] * 100
+    assert (out / "samples.png").is_file()
+    figures = json.loads((out / "run" / "evaluation" / "fid.json").read_text())
+    assert math.isfinite(figures["fd"]) and figures["autoencoder_sha256"]

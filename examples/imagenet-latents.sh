@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ImageNet in latents, whole: images to one file, to latents with their classes, train, sample pictures, measure.
 # Usage: [VARIABLE=VALUE ...] examples/imagenet-latents.sh [OUTPUT]
-# As it is, it makes a small fake of ImageNet and of an autoencoder, and takes a minute. The real thing, on large GPUs:
+# As it is, it makes a small fake of ImageNet and of an autoencoder, and takes a minute. The real thing, on a large GPU:
 #   IMAGENET=ILSVRC/train AUTOENCODER=DIR SIZE=256 MODEL='--preset imagenet256-rae' STEPS=400000 N=50000 SAMPLER_STEPS=50 \
 #     WEIGHTS=inception.pth examples/imagenet-latents.sh imagenet
 # It needs `sagd` and its `python3` on the PATH. Run again, it goes on where it was stopped; other values of the

@@ -43,14 +43,12 @@ def test_imagenet_in_latents_from_jpegs_to_a_figure(tmp_path):
     out = tmp_path / "out"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     script = EXAMPLES / "imagenet-latents.sh"
-    done = subprocess.run(
-        [script, out], env={**os.environ, "PATH": path, "DEVICE": "cpu"}, capture_output=True, text=True
-    )
+    environment = {**os.environ, "PATH": path, "DEVICE": "cpu"}
+    done = subprocess.run([script, out], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert np.load(out / "latents.npy", mmap_mode="r").shape == (200, 4, 16, 16)
     np.testing.assert_array_equal(np.load(out / "latents.labels.npy"), np.repeat(np.arange(10), 20))
     pictures = sorted((out / "samples").glob("*.png"))
     assert [read_image(picture).pixels.shape for picture in pictures] == [(3, 32, 32)] * 100
     assert (out / "samples.png").is_file()
-    figures = json.loads((out / "run" / "evaluation" / "fid.json").read_text())
-    assert math.isfinite(figures["fd"]) and figures["autoencoder_sha256"]
+    assert math.isfinite(json.loads((out / "run" / "evaluation" / "fid.json").read_text())["fd"])

@@ -1,15 +1,23 @@
-"""The example scripts: what they import is there."""
+"""The example scripts: what they import is there, and the path of ImageNet in latents runs whole."""
 
 import ast
 import importlib
 import importlib.util
+import json
+import math
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 import yaml
+
+from sagd_cli.data.images import read_image
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -58,3 +66,19 @@ def test_the_commands_of_a_pipeline_are_ones_that_there_are(page):
         name, *arguments = shlex.split(line.partition(" > ")[0])[1:]
         module = importlib.import_module(f"sagd_cli.commands.{name}")
         typer.main.get_command(module.app).make_context(name, arguments)  # refuses what it does not know
+
+
+@pytest.mark.slow
+def test_imagenet_in_latents_from_jpegs_to_a_figure(tmp_path):
+    out = tmp_path / "out"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    script = EXAMPLES / "imagenet-latents.sh"
+    environment = {**os.environ, "PATH": path, "DEVICE": "cpu"}
+    done = subprocess.run([script, out], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert np.load(out / "latents.npy", mmap_mode="r").shape == (200, 4, 16, 16)
+    np.testing.assert_array_equal(np.load(out / "latents.labels.npy"), np.repeat(np.arange(10), 20))
+    pictures = sorted((out / "samples").glob("*.png"))
+    assert [read_image(picture).pixels.shape for picture in pictures] == [(3, 32, 32)] * 100
+    assert (out / "samples.png").is_file()
+    assert math.isfinite(json.loads((out / "run" / "evaluation" / "fid.json").read_text())["fd"])

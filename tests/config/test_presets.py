@@ -56,10 +56,12 @@ def test_a_preset_says_its_source_and_parameters_and_uses_the_filter_of_the_page
         assert fid in comment
 
 
-def test_the_imagenet_transformer_has_the_parameters_of_the_paper():
-    config = resolve({}, preset="imagenet256-latent")
-    estimate = estimate_cost(config, DataSize(1, (4, 32, 32), 1000), torch.device("cpu"))
-    assert estimate.parameters == pytest.approx(196e6, rel=0.005)
+@pytest.mark.parametrize(
+    ("name", "shape"), [("imagenet256-latent", (4, 32, 32)), ("imagenet256-rae", (768, 16, 16))]
+)
+def test_the_imagenet_transformers_have_the_parameters_of_the_paper(name, shape):
+    estimate = estimate_cost(resolve({}, preset=name), DataSize(1, shape, 1000), torch.device("cpu"))
+    assert estimate.parameters == pytest.approx(196e6, rel=0.01)
 
 
 @pytest.mark.parametrize("name", presets())

@@ -1,11 +1,11 @@
-"""`sagd data`: list, prepare, info."""
+"""`sagd data`: list, prepare, encode, info."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sagd_cli.commands.common import ForceOption, common, group
+from sagd_cli.commands.common import DeviceOption, ForceOption, announced_device, common, group
 from sagd_cli.plugin.registry import registry
 from sagd_cli.system.console import output
 
@@ -92,6 +92,59 @@ def prepare(
         result["clipped"] = change.clipped
         output().note(f"{change.clipped:,} values were beyond black or white and were clipped")
     output().result(result, str(target))
+
+
+@app.command("encode")
+@common
+def encode_(
+    data: DataArgument,
+    autoencoder: Annotated[
+        Path,
+        typer.Option("--autoencoder", metavar="DIR", help="Local folder of an autoencoder of diffusers."),
+    ],
+    target: Annotated[
+        Path,
+        typer.Option("--output", metavar="FILE.npy", help="Latents, float16 (N, c, h, w); labels beside it."),
+    ],
+    size: Annotated[
+        int | None,
+        typer.Option("--size", min=2, help="Crop the images of files to squares and resize them to N x N."),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option("--mode", metavar="rgb|grey", help="Make the images of files RGB, or grey."),
+    ] = None,
+    flips: Annotated[
+        bool,
+        typer.Option("--flips", help="Append the mirrored images (2N): latents cannot be mirrored later."),
+    ] = False,
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
+) -> None:
+    """Encode images to latents with an autoencoder, for `sagd train`; `sagd sample` decodes with the same one.
+
+    FILE.json names the autoencoder, with its hash, scale and shift. The same command goes on where one was stopped.
+    `torchrun` deals the images to several processes.
+
+    Example:
+
+      sagd data encode imagenet256.npy --autoencoder sd-vae --output latents.npy
+    """
+    from sagd_cli.config.arguments import as_pictures, parse_dataset
+    from sagd_cli.latents.autoencoder import load_autoencoder
+    from sagd_cli.latents.encoding import LatentFile
+    from sagd_cli.system.distributed import joined_world, own_device
+
+    config = as_pictures(parse_dataset(data), size=size, mode=mode)
+    chosen = own_device(announced_device(device))
+    with joined_world(chosen) as world:
+        # An absolute path is found again from every folder of this machine.
+        file = LatentFile(config, load_autoencoder(autoencoder.resolve(), chosen), target, flips)
+        facts = file.write(force, world)
+    if facts is not None:
+        count, *shape = file.shape
+        result = {"output": str(target), "count": count, "shape": shape, "latents": facts}
+        output().result(result, str(target))
 
 
 @app.command()

@@ -137,6 +137,11 @@ class ArrayFile:
             for path in self._journals():
                 path.unlink()
 
+    def written(self) -> NDArray[Any]:
+        """Return the array as it is before `finish`, mapped from its file; it can only be read."""
+        array: NDArray[Any] = npy.open_memmap(self._work / _ARRAY, mode="r")
+        return array
+
     @property
     def is_begun(self) -> bool:
         """Whether a command has begun to write the file, and has not finished it."""

@@ -27,7 +27,7 @@ from sagd_cli.errors import UnreadableError, UsageError
 from sagd_cli.files.formats import encode
 from sagd_cli.files.metadata import NOTHING
 from sagd_cli.files.png import encode_pngs
-from sagd_cli.system.console import Output
+from sagd_cli.system.console import Output, Progress
 from sagd_cli.system.files import atomic_path, has_suffix, refuse_existing, refuse_inputs
 
 WRITTEN_AT_ONCE = 1 << 24  # of an array, that are written at a time
@@ -61,7 +61,7 @@ def write_dataset(
     data = open_images(config, change)
     target.parent.mkdir(parents=True, exist_ok=True)
     if has_suffix(target, ".npy"):
-        found = _source_of(config, data) if change is None else None
+        found = what_decides(config, data) if change is None else None
         if found is not None:
             file = ArrayFile(target, data.images.shape, data.images.dtype, found[0], source=found[1])
             _write_array(file, data, force, output)
@@ -78,7 +78,7 @@ def write_dataset(
     return data.images.shape
 
 
-def _source_of(config: DatasetConfig, data: OpenImageSet) -> Source | None:
+def what_decides(config: DatasetConfig, data: OpenImageSet) -> Source | None:
     """Return what decides the values of a data set and tells when they change, None where nothing does."""
     versions = {name: version(name) for name in DECODERS}
     decides = {
@@ -99,29 +99,55 @@ def _source_of(config: DatasetConfig, data: OpenImageSet) -> Source | None:
 
 def _write_array(file: ArrayFile, data: OpenImageSet, force: bool, output: Output) -> None:
     """Write what is left of an array. Images that cannot be read are named in the end, when all others are written."""
-    images, unreadable = data.images, list[int]()
+    images = data.images
     size = max(1, WRITTEN_AT_ONCE // (prod(images.shape[1:]) * images.dtype.itemsize))
     with file:
         left = file.begin(force)
         parts = [run[start : start + size] for run in left for start in range(0, len(run), size)]
         done = len(images) - sum(map(len, parts))
-        block = np.empty((min(size, len(images)), *images.shape[1:]), images.dtype)
         with output.progress("write", len(images), done) as bar:
-            for part, found in _in_parts(images, parts):
-                values, source = block[: len(part)], file.source_of(part)
-                try:
-                    for place, image in enumerate(found):
-                        values[place] = image
-                        bar.advance()
-                except UnreadableError:
-                    if not images.is_indexed:
-                        raise
-                    unreadable += part
-                else:
-                    file.write(part.start, values, source)
-        if unreadable:
-            deque(images.at(unreadable), maxlen=0)  # raises one error for all
+
+            def write(part: range, values: NDArray[Any], source: str | None) -> None:
+                file.write(part.start, values, source)
+
+            unreadable = read_parts(file, images, parts, write, bar)
+        name_unreadable(images, unreadable)
         file.finish(data)
+
+
+def read_parts(
+    file: ArrayFile,
+    images: AlikeImages,
+    parts: Sequence[range],
+    write: Callable[[range, NDArray[Any], str | None], None],
+    bar: Progress,
+) -> list[int]:
+    """Call `write` with each part, its images (n, C, *spatial) and what `file` tells of their source before reading.
+
+    The array of images is used again for the next part. Parts with images that cannot be read are left out, and their
+    places returned. Raises UnreadableError where no image can be read without those before it.
+    """
+    unreadable = list[int]()
+    block = np.empty((max(map(len, parts), default=0), *images.shape[1:]), images.dtype)
+    for part, found in _in_parts(images, parts):
+        values, source = block[: len(part)], file.source_of(part)
+        try:
+            for place, image in enumerate(found):
+                values[place] = image
+                bar.advance()
+        except UnreadableError:
+            if not images.is_indexed:
+                raise
+            unreadable += part
+        else:
+            write(part, values, source)
+    return unreadable
+
+
+def name_unreadable(images: AlikeImages, places: Sequence[int]) -> None:
+    """Raise one error that names all images at `places` that cannot be read."""
+    if places:
+        deque(images.at(places), maxlen=0)
 
 
 def _in_parts(images: AlikeImages, parts: Sequence[range]) -> Iterator[tuple[range, Iterator[NDArray[Any]]]]:

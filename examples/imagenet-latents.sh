@@ -51,7 +51,7 @@ else:
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         norm_num_groups=4,
-        scaling_factor=3.5,
+        scaling_factor=8.5,
     ).save_pretrained(folder)
 PYTHON
     mv "$2.part" "$2"

@@ -181,6 +181,32 @@ def test_what_a_path_means_is_said_by_the_data_sets(tmp_path):
     assert load(tmp_path / "mixed").images.shape == (1, 1, 4, 4)
 
 
+OF_IMAGES = {
+    "class folders beside tar files": ["train.tar", "cat/a.png"],
+    "class folders beside parquet": ["a.parquet", "cat/a.png"],
+    "images beside data/": ["data/a.parquet", "a.png"],
+    "class folders beside data/": ["data/a.parquet", "cat/a.png"],
+    "images beside a state": ["state.json", "dataset_info.json", "a.png"],
+    "class folders beside a state": ["state.json", "cat/a.png"],
+    "class folders beside splits": ["dataset_dict.json", "cat/a.png"],
+    "hidden images": [".thumbs/a.png", ".a.png", "b.tar"],
+    "a state alone": ["state.json", "b.txt"],
+    "a state of others beside parquet": ["state.json", "a.parquet"],
+    "a saved set": ["state.json", "a.arrow"],
+    "an empty saved set": ["state.json", "dataset_info.json"],
+}
+
+
+@pytest.mark.parametrize("kind", OF_IMAGES)
+def test_a_folder_of_images_stays_one_whatever_lies_beside_them(tmp_path, kind):
+    for name in OF_IMAGES[kind]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    others = {"hidden images": "tar", "a saved set": "hf", "an empty saved set": "hf"}
+    others |= {"a state of others beside parquet": "hf"}
+    assert parse_dataset(str(tmp_path)).name == others.get(kind, "folder")
+
+
 @pytest.mark.parametrize("name", ["a.tar", "a.zip", "a.parquet"])
 def test_files_that_are_not_there_or_are_something_else(tmp_path, name):
     with pytest.raises(UsageError, match=r"there is no .*a\."):

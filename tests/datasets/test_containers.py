@@ -289,6 +289,14 @@ def test_an_archive_that_is_not_whole_is_named(tmp_path, said, kind):
     [
         ([("a.cls", b"three"), ("a.png", FILES[0])], r"a\.cls in .*a\.tar holds no class"),
         ([("a.json", b"{"), ("a.png", FILES[0])], r"a\.json in .*a\.tar is no JSON"),
+        (
+            [("a.cls", b"9" * 30), ("a.png", FILES[0])],
+            r"a\.cls in .*a\.tar holds a class that is out of range",
+        ),
+        (
+            [("a.json", b'{"label": -9223372036854775809}'), ("a.png", FILES[0])],
+            r"a\.json in .*a\.tar holds a class that is out of range",
+        ),
         ([("a.cls", b"-4"), ("a.png", FILES[0])], "labels of .* go from -4"),
         ([("a.cls", b"1"), ("a.png", FILES[0]), ("b.png", FILES[1])], "1 of the 2 images in .* have a class"),
         (
@@ -439,6 +447,15 @@ def test_a_state_names_files_beside_it_only(tmp_path):
     (folder / "dataset_dict.json").write_text('{"splits": ["val"]}')
     with pytest.raises(UsageError, match="has no split train; its splits are val"):
         load(folder)
+
+
+def test_classes_that_do_not_fit_are_out_of_range(tmp_path):
+    path = tmp_path / "a.parquet"
+    for label in (2**64 - 1, 2**63):
+        labels = pyarrow.array([0, label], pyarrow.uint64())
+        parquet.write_table(pyarrow.table({"image": FILES[:2], "label": labels}), path)
+        with pytest.raises(DataError, match=r"column label of .*a\.parquet has values that are out of range"):
+            load(path)
 
 
 def test_damaged_tables_are_named(tmp_path):

@@ -139,20 +139,29 @@ def _add(index: _Index, number: int, sample: Mapping[str, TarInfo], image: str |
 
 
 def _label(shard: Path, sample: Mapping[str, TarInfo]) -> int | None:
-    """Return the class of a sample; None without one. Raises DataError on a .cls that is no integer."""
-    if "cls" in sample:
-        member = sample["cls"]
-        text = _small(shard, member)
-        try:
-            return int(text)
-        except ValueError:
-            raise DataError(f"{_shown(member, shard)} holds no class, which is an integer from 0") from None
-    if "json" not in sample:
+    """Return the class of a sample; None without one. Raises DataError on one that is no integer of 64 bits."""
+    member = sample.get("cls", sample.get("json"))
+    if member is None:
         return None
+    label = _integer(shard, member) if "cls" in sample else _integer_in_json(shard, member)
+    if label is not None and not -(2**63) <= label < 2**63:
+        raise DataError(f"{_shown(member, shard)} holds a class that is out of range")
+    return label
+
+
+def _integer(shard: Path, member: TarInfo) -> int:
+    text = _small(shard, member)
     try:
-        document = json.loads(_small(shard, sample["json"]))
+        return int(text)
+    except ValueError:
+        raise DataError(f"{_shown(member, shard)} holds no class, which is an integer from 0") from None
+
+
+def _integer_in_json(shard: Path, member: TarInfo) -> int | None:
+    try:
+        document = json.loads(_small(shard, member))
     except (ValueError, RecursionError):
-        raise DataError(f"{_shown(sample['json'], shard)} is no JSON") from None
+        raise DataError(f"{_shown(member, shard)} is no JSON") from None
     values = [document.get(key) for key in ("label", "cls")] if isinstance(document, dict) else []
     return next((value for value in values if type(value) is int), None)
 

@@ -475,7 +475,8 @@ def test_without_the_extra_one_sentence_says_how_to_get_it(tmp_path, monkeypatch
     assert 'pip install "sagd[hf]"' in caught.value.hint
 
 
-def test_squares_of_jpeg_files_are_the_same_wherever_the_files_lie(tmp_path):
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_squares_of_jpeg_files_are_the_same_wherever_the_files_lie(tmp_path, suffix):
     """They are decoded no larger than needed, which gives other values than decoding them whole."""
     smooth = np.random.default_rng(1).integers(0, 256, (20, 6, 6, 3), dtype=np.uint8)
     files = []
@@ -483,7 +484,7 @@ def test_squares_of_jpeg_files_are_the_same_wherever_the_files_lie(tmp_path):
         file = io.BytesIO()
         Image.fromarray(field).resize((80, 72), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
         files.append(file.getvalue())
-    names = [f"{k:05d}.jpg" for k in range(len(files))]
+    names = [f"{k:05d}.{suffix}" for k in range(len(files))]
     (tmp_path / "folder").mkdir()
     for name, data in zip(names, files, strict=True):
         (tmp_path / "folder" / name).write_bytes(data)

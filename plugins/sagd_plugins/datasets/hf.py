@@ -30,6 +30,7 @@ from sagd_plugins.datasets._tables import Cells, Column, Table, read_table
 
 # What `save_to_disk` writes beside its files.
 STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
+LABEL_NAMES = ("label", "labels")
 _SHARD = re.compile(r"(.+?)(?:-\d+-of-(\d+)(?:-[0-9a-f]+)?)?\.parquet", re.IGNORECASE)
 _SPLITS = {"train", "test", "validation"}
 
@@ -206,7 +207,13 @@ def _label_column(table: Table, options: HfOptions) -> Column | None:
         return column
     integers = [column for column in table.columns if types.is_integer(column.type)]
     classes = [column for column in integers if column.feature.get("_type") == "ClassLabel"]
-    found = classes or [column for column in integers if column.name in ("label", "labels")]
+    found = classes or [column for column in integers if column.name in LABEL_NAMES]
+    if not found:
+        for column in table.columns:
+            if column.name in LABEL_NAMES:
+                output().once(
+                    f"the column {column.shown} of {shown_path(options.path)} is not used: classes are integers"
+                )
     if len(found) > 1:
         names = ", ".join(column.name for column in found)
         output().once(f"{shown_path(options.path)} has classes in {names}; labels={found[0].name} takes them")

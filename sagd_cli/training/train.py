@@ -37,7 +37,7 @@ from sagd_cli.training.loop import Callbacks, run_loop
 from sagd_cli.training.sheets import ContactSheets
 from sagd_cli.training.task import Task
 
-REDUCED = " If they are the same JPEG files: earlier versions reduced them otherwise (docs/files.md)."
+_REDUCED = " If they are the same JPEG files: earlier versions reduced them otherwise (docs/files.md)."
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class Training:
             raise UsageError(
                 f"the images of {config.dataset.subject}, or their labels, are not those {self.path} was trained on",
                 "Restore them, or choose another --output."
-                + (REDUCED if config.dataset.options.get("size") is not None else ""),
+                + (_REDUCED if config.dataset.options.get("size") is not None else ""),
             )
 
     def _warn_of_precision(self, found: Checkpoint, now: str) -> None:

@@ -82,10 +82,9 @@ def accepts(path: Path) -> bool:
     """Tell whether a path is a Parquet or Arrow file, a folder of `save_to_disk`, or one of Parquet files."""
     if has_suffix(path, ".parquet", ".arrow") and not path.is_dir():
         return True
-    if holds_images(path):
-        return False
     is_saved = (path / SPLITS).is_file() or _is_saved(path)
-    return is_saved or any(has_files(folder, ".parquet") for folder in (path, path / "data"))
+    has_tables = is_saved or any(has_files(folder, ".parquet") for folder in (path, path / "data"))
+    return has_tables and not holds_images(path)
 
 
 def _is_saved(folder: Path) -> bool:

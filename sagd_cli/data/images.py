@@ -27,7 +27,6 @@ from sagd_cli.data.ranges import (
 )
 from sagd_cli.errors import DataError, SagdError
 from sagd_cli.files.formats import (
-    FORMATS,
     accepted_suffixes,
     decode,
     decoded,
@@ -148,9 +147,8 @@ class Image:
 
 
 def images_in(path: Path) -> list[ImagePlace]:
-    """Return where the images of a file are; one that by its suffix holds a single image is not opened."""
-    known = FORMATS.get(format_of(path) or "")
-    form = None if known is not None and not known.form else stack_form(path)
+    """Return where the images of a file are; those with a suffix of JPEG, of which sets have millions, hold one."""
+    form = None if format_of(path) == "JPEG" else stack_form(path)
     is_one = form is None or form.count == 1
     return [ImagePlace(path)] if is_one or form is None else [ImagePlace(path, k) for k in range(form.count)]
 

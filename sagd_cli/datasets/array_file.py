@@ -35,6 +35,7 @@ from sagd_cli.system.files import (
 )
 
 _ARRAY, _RECORD, _SOUND = "array.npy", "settings.json", "sound.jsonl"
+_FINISHING = "finishing"  # from here on, what lies beside the array may be its own
 _BLOCK, _LARGEST = 1 << 24, 1 << 24  # bytes that are read at a time, and of a record
 
 
@@ -78,7 +79,7 @@ class ArrayFile:
         too little room.
         """
         refuse_existing(self.path, force)
-        refuse_others(self.path, force or self.is_begun)
+        refuse_others(self.path, force or (self._work / _FINISHING).exists())
         with naming(self.path):
             self._work.mkdir(parents=True, exist_ok=True)
             is_free = self._held.enter_context(try_lock(self._work / "lock"))
@@ -130,6 +131,7 @@ class ArrayFile:
             )
         with naming(self.path):
             sync(self._work / _ARRAY)
+            write_text(self._work / _FINISHING, "")
             self.path.unlink(missing_ok=True)
             write_beside(self.path, data or LazyImageSet(()))
             (self._work / _ARRAY).replace(self.path)
@@ -186,7 +188,7 @@ class ArrayFile:
         return before == self._settings and (self._work / _ARRAY).exists()
 
     def _begin_anew(self) -> None:
-        for path in (self._work / _RECORD, *self._journals()):
+        for path in (self._work / _RECORD, self._work / _FINISHING, *self._journals()):
             path.unlink(missing_ok=True)
         (self._work / _ARRAY).write_bytes(self._header)
         write_json(self._work / _RECORD, self._settings)  # last, so that a record means a file

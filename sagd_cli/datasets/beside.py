@@ -11,8 +11,9 @@ from pydantic import Field
 
 from sagd_cli.config.documents import Document, check_document
 from sagd_cli.data.images import naming
-from sagd_cli.errors import DataError, UsageError
+from sagd_cli.errors import DataError, SagdError, UsageError
 from sagd_cli.plugin.records import LazyImageSet
+from sagd_cli.system.console import output
 from sagd_cli.system.files import atomic_path, read_text, refuse_existing, shown_path, write_json
 
 _LARGEST = 1 << 28
@@ -37,11 +38,19 @@ def facts_path(path: Path) -> Path:
 def read_beside(path: Path, images: Any) -> LazyImageSet:
     """Return `images`, the array of the .npy file `path`, with what lies beside it; labels are mapped into memory.
 
-    A JSON file that has neither `class_names` nor `latents` is somebody else's. Raises DataError, which names the file,
-    on labels that are not int64 of shape (N,), and on a JSON file that is damaged.
+    A JSON file that has neither `class_names` nor `latents` is somebody else's, and a note says that it is not used; so
+    is a damaged one where there are no labels. Raises DataError, which names the file, on labels that are not int64 of
+    shape (N,), and on a JSON file beside them that is damaged.
     """
-    facts = _read_facts(facts_path(path))
     labels = labels_path(path)
+    try:
+        facts = _read_facts(facts_path(path))
+    except SagdError:
+        if labels.is_file():
+            raise
+        facts = _Facts()
+    if facts_path(path).is_file() and not (facts.class_names or facts.latents):
+        output().once(f"{shown_path(facts_path(path))} does not describe {shown_path(path)}, and is not used")
     if not labels.is_file():
         if facts.class_names:
             raise DataError(
@@ -111,6 +120,6 @@ def _is_ours(path: Path) -> bool:
     """Whether a file describes an array of images."""
     try:
         facts = _read_facts(path)
-    except DataError:
+    except SagdError:
         return False
     return bool(facts.class_names or facts.latents)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ SETTLED = 2 * 10**9
 # Of so few files, such as arrays, as many blocks of bytes, spread evenly, are in the key: what is written through a
 # memory map may leave the times as they were.
 _FEW, _BLOCKS, _BLOCK = 16, 256, 4096
-READING = 2  # raised where the same files and options give other values than before
+READING = 3  # raised where the same files and options give other values than before
 DECODERS = ("numpy", "pillow", "tifffile", "imagecodecs")
 
 
@@ -90,13 +91,24 @@ class KnownHash:
         return _digest([how, str(path.resolve()), names, times, blocks]), newest, _digest(names)
 
 
-def _files(path: Path) -> Iterator[Path]:
-    """Yield the file `path`, or the files in that folder and in its folders, in the order of their names."""
+def _files(path: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+    """Yield the file `path`, or all files in that folder and those under it, in the order of their names.
+
+    `above` are the folders that lead to it: a link to one of them is not followed.
+    """
     if not path.is_dir():
         yield path
         return
-    for entry in sorted(path.iterdir()):
-        yield from sorted(entry.iterdir()) if entry.is_dir() else [entry]
+    one = path.stat()
+    if (one.st_dev, one.st_ino) in above:
+        return
+    with os.scandir(path) as found:
+        entries = sorted((entry.name, entry.is_dir()) for entry in found)
+    for name, is_folder in entries:
+        if is_folder:
+            yield from _files(path / name, above | {(one.st_dev, one.st_ino)})
+        else:
+            yield path / name
 
 
 def _blocks(path: Path, size: int) -> str | None:

@@ -38,6 +38,8 @@ from sagd_cli.training.loop import Callbacks, run_loop
 from sagd_cli.training.sheets import ContactSheets
 from sagd_cli.training.task import Task
 
+_REDUCED = " If they are the same JPEG files: earlier versions reduced them otherwise (docs/files.md)."
+
 
 @dataclass(frozen=True)
 class Conduct:
@@ -210,7 +212,8 @@ class Training:
         if not same_images:
             raise UsageError(
                 f"the images of {config.dataset.subject}, or their labels, are not those {self.path} was trained on",
-                "Restore them, or choose another --output.",
+                "Restore them, or choose another --output."
+                + (_REDUCED if config.dataset.options.get("size") is not None else ""),
             )
 
     def _warn_of_precision(self, found: Checkpoint, now: str) -> None:

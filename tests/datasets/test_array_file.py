@@ -9,7 +9,7 @@ from support.full_disk import little_room
 
 from sagd_cli.datasets import array_file
 from sagd_cli.datasets.array_file import ArrayFile
-from sagd_cli.datasets.beside import read_beside
+from sagd_cli.datasets.beside import read_beside, write_beside
 from sagd_cli.errors import SagdError, UsageError
 from sagd_cli.plugin.records import LazyImageSet
 
@@ -128,6 +128,31 @@ def test_bytes_that_a_crash_lost_are_written_again(tmp_path):
     data.write_bytes(bytes_[:-100])
     assert written(file_at(tmp_path)) == parts([range(23)])[2:]
     assert file.path.read_bytes() == expected(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["images.labels.npy", "images.json"])
+def test_files_that_appeared_meanwhile_are_not_replaced(tmp_path, name):
+    written(file_at(tmp_path), most=2)
+    theirs = tmp_path / "out" / name
+    theirs.write_text('{"class_names": ["mine"]}')
+    with pytest.raises(UsageError, match=f"{name} exists already"):
+        written(file_at(tmp_path))
+    assert theirs.read_text() == '{"class_names": ["mine"]}'
+    written(file_at(tmp_path), force=True)
+
+
+def test_a_kill_while_it_finishes_is_gone_on_from(tmp_path, monkeypatch):
+    data = LazyImageSet((), np.arange(23), tuple("abc"))
+
+    def killed(*given):
+        write_beside(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(array_file, "write_beside", killed)
+        written(file_at(tmp_path), data=data)
+    assert written(file_at(tmp_path), data=data) == []
+    assert (tmp_path / "out" / "images.npy").read_bytes() == expected(tmp_path)
 
 
 def test_parts_whose_source_changed_are_written_again(tmp_path):

@@ -10,6 +10,7 @@ from sagd_cli.datasets.beside import facts_path, labels_path, read_beside, refus
 from sagd_cli.datasets.loading import hash_images, load_images, open_images
 from sagd_cli.errors import DataError, UsageError
 from sagd_cli.plugin.records import LazyImageSet
+from sagd_cli.system.console import Output, use_output
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (6, 1, 8, 8)).astype(np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -115,6 +116,15 @@ def test_a_json_file_of_others_is_left_alone(path, document):
         refuse_others(path, force=True)
     write_beside(path, LazyImageSet(IMAGES))
     assert json.loads(facts_path(path).read_text()) == document
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b'{"class_names": 3}', b'{"latents": 4}', b"{}"])
+def test_a_json_file_of_others_is_not_used_and_named(path, content, capfd):
+    use_output(Output())
+    facts_path(path).write_bytes(content)
+    assert read_beside(path, IMAGES).class_names == ()
+    words = " ".join(capfd.readouterr().err.split())
+    assert "images.json does not describe" in words and "is not used" in words
 
 
 def test_what_is_there_is_not_replaced_without_force(path):

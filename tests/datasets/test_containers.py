@@ -1,5 +1,6 @@
 """The same images in every form that people have them in: equal arrays and labels, and faults that are named."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -181,6 +182,32 @@ def test_what_a_path_means_is_said_by_the_data_sets(tmp_path):
     assert load(tmp_path / "mixed").images.shape == (1, 1, 4, 4)
 
 
+OF_IMAGES = {
+    "class folders beside tar files": ["train.tar", "cat/a.png"],
+    "class folders beside parquet": ["a.parquet", "cat/a.png"],
+    "images beside data/": ["data/a.parquet", "a.png"],
+    "class folders beside data/": ["data/a.parquet", "cat/a.png"],
+    "images beside a state": ["state.json", "dataset_info.json", "a.png"],
+    "class folders beside a state": ["state.json", "cat/a.png"],
+    "class folders beside splits": ["dataset_dict.json", "cat/a.png"],
+    "hidden images": [".thumbs/a.png", ".a.png", "b.tar"],
+    "a state alone": ["state.json", "b.txt"],
+    "a state of others beside parquet": ["state.json", "a.parquet"],
+    "a saved set": ["state.json", "a.arrow"],
+    "an empty saved set": ["state.json", "dataset_info.json"],
+}
+
+
+@pytest.mark.parametrize("kind", OF_IMAGES)
+def test_a_folder_of_images_stays_one_whatever_lies_beside_them(tmp_path, kind):
+    for name in OF_IMAGES[kind]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    others = {"hidden images": "tar", "a saved set": "hf", "an empty saved set": "hf"}
+    others |= {"a state of others beside parquet": "hf"}
+    assert parse_dataset(str(tmp_path)).name == others.get(kind, "folder")
+
+
 @pytest.mark.parametrize("name", ["a.tar", "a.zip", "a.parquet"])
 def test_files_that_are_not_there_or_are_something_else(tmp_path, name):
     with pytest.raises(UsageError, match=r"there is no .*a\."):
@@ -242,19 +269,14 @@ def test_an_archive_that_is_not_whole_is_named(tmp_path, said, kind):
     else:
         data = data[: last.offset_data + -(-last.size // 512) * 512]
     path.write_bytes(data)
-    if kind == "endless":
-        assert len(load(path).images) == 5
-        assert "a.tar has no end after 00004.png: it may be cut short" in said()
-        return
     named = {
         "truncated": r"00004\.png in .*a\.tar is cut short",
         "damaged": r"a\.tar is damaged after 00002\.cls",
+        "endless": r"a\.tar has no end after 00004\.png: it is cut short",
     }
     with pytest.raises(DataError, match=named.get(kind, r"a\.tar .* another archive was joined")):
         load(path)
-    assert (
-        len([*stream_images(parse_dataset(str(path)))]) == {"truncated": 4, "damaged": 2, "joined": 4}[kind]
-    )
+    assert len([*stream_images(parse_dataset(str(path)))]) == {"damaged": 2}.get(kind, 4)
     assert "a.tar" in said()
 
 
@@ -263,6 +285,14 @@ def test_an_archive_that_is_not_whole_is_named(tmp_path, said, kind):
     [
         ([("a.cls", b"three"), ("a.png", FILES[0])], r"a\.cls in .*a\.tar holds no class"),
         ([("a.json", b"{"), ("a.png", FILES[0])], r"a\.json in .*a\.tar is no JSON"),
+        (
+            [("a.cls", b"9" * 30), ("a.png", FILES[0])],
+            r"a\.cls in .*a\.tar holds a class that is out of range",
+        ),
+        (
+            [("a.json", b'{"label": -9223372036854775809}'), ("a.png", FILES[0])],
+            r"a\.json in .*a\.tar holds a class that is out of range",
+        ),
         ([("a.cls", b"-4"), ("a.png", FILES[0])], "labels of .* go from -4"),
         ([("a.cls", b"1"), ("a.png", FILES[0]), ("b.png", FILES[1])], "1 of the 2 images in .* have a class"),
         (
@@ -285,7 +315,28 @@ def test_one_image_of_several_can_be_chosen_and_links_lead_nowhere(tmp_path, sai
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     assert np.array_equal(load(f"{path},image=y.png").images, IMAGES[1:2])
-    assert "1 sample(s) without an image are left out" in said()
+    words = said()
+    assert "1 sample(s) without an image are left out" in words and "1 link(s) are left out" in words
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "a.tar"])
+def test_a_compressed_tar_is_refused_with_the_way_out(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(write_tar(tmp_path / "b.tar", samples(0, 2)).read_bytes()))
+    with pytest.raises(DataError, match=rf"{name} is a compressed tar") as caught:
+        load(path)
+    assert caught.value.hint == "Unpack it with gunzip."
+
+
+def test_an_archive_cut_between_an_image_and_its_class_is_cut_short(tmp_path):
+    path = write_tar(
+        tmp_path / "a.tar", [("a.png", FILES[0]), ("a.cls", b"1"), ("b.png", FILES[1]), ("b.cls", b"2")]
+    )
+    with tarfile.open(path) as archive:
+        end = archive.getmember("b.cls").offset
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(DataError, match=r"a\.tar has no end after b\.png: it is cut short"):
+        load(path)
 
 
 # zip
@@ -320,6 +371,26 @@ def test_labels_that_do_not_fit_are_refused(tmp_path, labels, message):
     path = zipped(tmp_path / "a.zip", [("a.png", FILES[0]), ("b.png", FILES[1])], labels)
     with pytest.raises(DataError, match=message):
         load(path)
+
+
+def test_a_zipped_store_is_refused(tmp_path):
+    path = zipped(tmp_path / "a.zarr.zip", [("a.png", FILES[0])])
+    assert parse_dataset(str(path)).name == "folder"
+    with pytest.raises(DataError, match=r"a\.zarr\.zip"):
+        load(path)
+
+
+def test_labels_deeper_than_the_top_count_where_they_are_the_only_ones(tmp_path, said):
+    document = json.dumps({"labels": [["0/a.png", 1], ["b.png", 0]]}).encode()
+    members = [("set/0/a.png", FILES[0]), ("set/b.png", FILES[1])]
+    found = load(zipped(tmp_path / "a.zip", [*members, ("set/dataset.json", document)]))
+    assert found.labels.tolist() == [1, 0]
+    twice = [*members, ("set/dataset.json", document), ("set/0/dataset.json", document)]
+    assert load(zipped(tmp_path / "b.zip", twice)).labels is None
+    assert load(zipped(tmp_path / "c.zip", members)).labels is None
+    words = said()
+    assert words.count("b.zip has 2 files dataset.json, none of them at its top, and uses none") == 1
+    assert words.count("c.zip are no classes: dataset.json would tell them") == 1 and "a.zip" not in words
 
 
 def test_names_in_a_zip_lead_nowhere(tmp_path, said):
@@ -415,6 +486,22 @@ def test_a_state_names_files_beside_it_only(tmp_path):
         load(folder)
 
 
+def test_classes_that_do_not_fit_are_out_of_range(tmp_path):
+    path = tmp_path / "a.parquet"
+    for label in (2**64 - 1, 2**63):
+        labels = pyarrow.array([0, label], pyarrow.uint64())
+        parquet.write_table(pyarrow.table({"image": FILES[:2], "label": labels}), path)
+        with pytest.raises(DataError, match=r"column label of .*a\.parquet has values that are out of range"):
+            load(path)
+
+
+def test_classes_that_are_texts_are_not_used_and_named(tmp_path, said):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"image": FILES[:2], "label": ["ape", "bat"]}), path)
+    assert load(path).labels is None
+    assert said().count("the column label (string) of") == 1
+
+
 def test_damaged_tables_are_named(tmp_path):
     folder = write_disk(tmp_path)
     last = folder / "data-00001-of-00002.arrow"
@@ -432,7 +519,8 @@ def test_without_the_extra_one_sentence_says_how_to_get_it(tmp_path, monkeypatch
     assert 'pip install "sagd[hf]"' in caught.value.hint
 
 
-def test_squares_of_jpeg_files_are_the_same_wherever_the_files_lie(tmp_path):
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_squares_of_jpeg_files_are_the_same_wherever_the_files_lie(tmp_path, suffix):
     """They are decoded no larger than needed, which gives other values than decoding them whole."""
     smooth = np.random.default_rng(1).integers(0, 256, (20, 6, 6, 3), dtype=np.uint8)
     files = []
@@ -440,7 +528,7 @@ def test_squares_of_jpeg_files_are_the_same_wherever_the_files_lie(tmp_path):
         file = io.BytesIO()
         Image.fromarray(field).resize((80, 72), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
         files.append(file.getvalue())
-    names = [f"{k:05d}.jpg" for k in range(len(files))]
+    names = [f"{k:05d}.{suffix}" for k in range(len(files))]
     (tmp_path / "folder").mkdir()
     for name, data in zip(names, files, strict=True):
         (tmp_path / "folder" / name).write_bytes(data)

@@ -76,6 +76,29 @@ def test_what_changes_is_hashed_again(cache, tmp_path, change):
     assert KnownHash(config).find() is None
 
 
+@pytest.mark.parametrize("place", ["0/00000/9.png", "a.zarr/s0/c/0/0", "0/1/2/3/9.png"])
+@pytest.mark.parametrize("count", [1, 20])
+def test_files_of_all_levels_count(cache, tmp_path, place, count):
+    config = made(tmp_path, "classes")
+    deep = tmp_path / "images" / place
+    deep.parent.mkdir(parents=True)
+    for index in range(count):
+        deep.with_name(f"{index}{deep.name}").write_bytes(b"before")
+    deep.write_bytes(b"before")
+    KnownHash(config).keep("0" * 64)
+    assert KnownHash(config).find() == "0" * 64
+    deep.write_bytes(b"behind")
+    assert KnownHash(config).find() is None
+
+
+def test_a_link_that_leads_back_ends_somewhere(cache, tmp_path):
+    config = made(tmp_path, "classes")
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).symlink_to(tmp_path / "images")
+    KnownHash(config).keep("0" * 64)
+    assert KnownHash(config).find() == "0" * 64
+
+
 @pytest.mark.parametrize("share", [1.0, 0.1])
 def test_what_is_written_through_a_map_is_hashed_again(cache, tmp_path, monkeypatch, share):
     """On some file systems that changes no time."""

@@ -223,6 +223,23 @@ def test_other_images_under_the_same_name_are_refused(tiny_settings, tmp_path):
         run_training(other, tmp_path / "run", CPU, QUIET)
 
 
+@pytest.mark.parametrize("size", [None, 8])
+def test_images_that_an_earlier_version_may_have_reduced_otherwise_are_hinted_at(
+    tiny_settings, tmp_path, size
+):
+    for index in range(20):
+        Image.new("L", (8, 8), index).save(tmp_path / f"{index}.jpg")
+    options = {"path": str(tmp_path)} | ({} if size is None else {"size": size})
+    config = resolve({**tiny_settings, "dataset": {"name": "folder", "options": options}})
+    run = tmp_path / "a" / "run"
+    with pytest.raises(Interrupted):
+        run_training(config, run, CPU, stop_at(2))
+    Image.new("L", (8, 8), 99).save(tmp_path / "0.jpg")
+    with pytest.raises(UsageError, match="are not those") as caught:
+        run_training(config, run, CPU, QUIET)
+    assert ("earlier versions reduced them otherwise" in caught.value.hint) == (size is not None)
+
+
 def test_the_same_images_by_another_name_are_resumed(tiny_settings, tmp_path, monkeypatch):
     """What counts is what the data are, by their hash, not how their path is spelled."""
     monkeypatch.chdir(tmp_path)

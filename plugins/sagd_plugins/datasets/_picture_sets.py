@@ -92,17 +92,33 @@ def no_test_split(path: Path, split: Split) -> None:
 
 
 def holds_files(path: Path, suffix: str) -> bool:
-    """Tell whether `path` is a folder of files with `suffix` and no image, going by the names."""
-    found = False
+    """Tell whether `path` is a folder of files with `suffix`, and neither it nor a folder in it holds images."""
+    return has_files(path, suffix) and not holds_images(path)
+
+
+def has_files(path: Path, suffix: str) -> bool:
+    """Tell whether a file with `suffix` that is not hidden is in the folder `path`."""
+    return any(has_suffix(name, suffix) for name, _ in _shown_entries(path))
+
+
+def holds_images(path: Path) -> bool:
+    """Tell whether images are in `path` or in a folder in it, going by the names, without hidden ones."""
+    entries = _shown_entries(path)
+    return any(format_of(Path(name)) for name, _ in entries) or any(
+        format_of(Path(name))
+        for folder, is_folder in entries
+        if is_folder
+        for name, _ in _shown_entries(path / folder)
+    )
+
+
+def _shown_entries(path: Path) -> list[tuple[str, bool]]:
+    """Return what is in a folder and not hidden, and whether each is a folder; nothing where it cannot be read."""
     try:
         with os.scandir(path) as entries:
-            for entry in entries:
-                if format_of(Path(entry.name)):
-                    return False
-                found = found or (has_suffix(entry.name, suffix) and not entry.name.startswith("."))
+            return [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
     except OSError:
-        return False
-    return found
+        return []
 
 
 def files_of(path: Path, suffix: str) -> list[Path]:

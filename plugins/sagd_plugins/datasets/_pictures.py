@@ -17,7 +17,6 @@ from sagd_cli.data.journal import file_state
 from sagd_cli.data.members import Member
 from sagd_cli.data.ranges import Range, Ranges, RangeSurvey, clipped_values, to_bytes, type_range
 from sagd_cli.errors import DataError, UnreadableError
-from sagd_cli.files.formats import format_of
 from sagd_cli.files.squares import jpeg_square, resized_square
 from sagd_cli.system.console import output
 from sagd_cli.system.threads import in_order
@@ -25,6 +24,7 @@ from sagd_cli.system.threads import in_order
 Mode = Literal["rgb", "grey"]
 MOST_NAMED = 20
 FEW = 8  # images, for which no threads are started
+JPEG_HEAD = b"\xff\xd8\xff"
 LARGEST_AHEAD = 1 << 26  # bytes of a file that is read ahead
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -209,16 +209,19 @@ class Pictures:
 
 
 def _jpeg_of(place: Place) -> bytes | None:
-    """Return the bytes of a JPEG file that may be read ahead, None of others; raise what reading them raises."""
+    """Return the bytes of a JPEG file that may be read ahead, None of others; raise what reading them raises.
+
+    Its first bytes say that it is one, whatever its name.
+    """
     if isinstance(place, Member):
-        data = place.contents() if format_of(Path(place.name)) in (None, "JPEG") else b""
-    elif format_of(place.path) == "JPEG":
-        status = place.path.stat()
-        is_usual = stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_AHEAD
-        data = place.path.read_bytes() if is_usual else b""
-    else:
+        data = place.contents()
+        return data if data.startswith(JPEG_HEAD) else None
+    status = place.path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_AHEAD:
         return None
-    return data if data.startswith(b"\xff\xd8\xff") else None
+    with place.path.open("rb", buffering=0) as file:
+        head = file.read(len(JPEG_HEAD))
+        return head + file.readall() if head == JPEG_HEAD else None
 
 
 def _in_mode(image: Image, mode: Mode | None) -> Image:

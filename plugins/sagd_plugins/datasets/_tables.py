@@ -45,7 +45,7 @@ class Table:
     count: int
 
     def integers(self, name: str) -> NDArray[np.int64]:
-        """Return the values of a column of integers; raise DataError where one is missing."""
+        """Return the values of a column of integers; raise DataError where one is missing or beyond int64."""
         found = [np.empty(0, np.int64)]
         for unit in range(len(self.units)):
             for block in self.blocks(unit, name):
@@ -53,7 +53,12 @@ class Table:
                     raise DataError(
                         f"the column {name} of {shown_path(self.units[unit][0])} has rows without a value"
                     )
-                found.append(np.asarray(block.to_numpy(zero_copy_only=False), np.int64))
+                values = block.to_numpy(zero_copy_only=False)
+                if len(values) and values.max() > np.iinfo(np.int64).max:
+                    raise DataError(
+                        f"the column {name} of {shown_path(self.units[unit][0])} has values that are out of range"
+                    )
+                found.append(np.asarray(values, np.int64))
         return np.concatenate(found)
 
     def blocks(self, unit: int, name: str) -> Iterator[Any]:

@@ -22,12 +22,15 @@ from sagd_plugins.datasets._picture_sets import (
     PictureOptions,
     PictureSet,
     files_of,
-    holds_files,
+    has_files,
+    holds_images,
     no_test_split,
 )
 from sagd_plugins.datasets._tables import Cells, Column, Table, read_table
 
-STATE, SPLITS = "state.json", "dataset_dict.json"  # what `save_to_disk` writes beside its files
+# What `save_to_disk` writes beside its files.
+STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
+LABEL_NAMES = ("label", "labels")
 _SHARD = re.compile(r"(.+?)(?:-\d+-of-(\d+)(?:-[0-9a-f]+)?)?\.parquet", re.IGNORECASE)
 _SPLITS = {"train", "test", "validation"}
 
@@ -79,9 +82,14 @@ def accepts(path: Path) -> bool:
     """Tell whether a path is a Parquet or Arrow file, a folder of `save_to_disk`, or one of Parquet files."""
     if has_suffix(path, ".parquet", ".arrow") and not path.is_dir():
         return True
-    if any((path / name).is_file() for name in (STATE, SPLITS)):
-        return True
-    return any(holds_files(folder, ".parquet") for folder in (path, path / "data"))
+    is_saved = (path / SPLITS).is_file() or _is_saved(path)
+    has_tables = is_saved or any(has_files(folder, ".parquet") for folder in (path, path / "data"))
+    return has_tables and not holds_images(path)
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote a folder; a file called state.json alone says nothing."""
+    return (folder / STATE).is_file() and ((folder / INFO).is_file() or has_files(folder, ".arrow"))
 
 
 def _found(options: HfOptions, split: Split) -> PictureSet:
@@ -105,8 +113,8 @@ def _files(path: Path, split: Split) -> list[Path]:
                 path, split, names, f"Name the folder of one, such as {path / (names or [''])[0]}."
             )
         return _files_of_state(path / split)
-    if path.is_dir() and not (path / STATE).is_file():
-        return _shards(path if holds_files(path, ".parquet") else path / "data", split)
+    if path.is_dir() and not _is_saved(path):
+        return _shards(path if has_files(path, ".parquet") else path / "data", split)
     no_test_split(path, split)
     return _files_of_state(path) if path.is_dir() else files_of(path, path.suffix)
 
@@ -198,7 +206,13 @@ def _label_column(table: Table, options: HfOptions) -> Column | None:
         return column
     integers = [column for column in table.columns if types.is_integer(column.type)]
     classes = [column for column in integers if column.feature.get("_type") == "ClassLabel"]
-    found = classes or [column for column in integers if column.name in ("label", "labels")]
+    found = classes or [column for column in integers if column.name in LABEL_NAMES]
+    if not found:
+        for column in table.columns:
+            if column.name in LABEL_NAMES:
+                output().once(
+                    f"the column {column.shown} of {shown_path(options.path)} is not used: classes are integers"
+                )
     if len(found) > 1:
         names = ", ".join(column.name for column in found)
         output().once(f"{shown_path(options.path)} has classes in {names}; labels={found[0].name} takes them")

@@ -29,6 +29,7 @@ from sagd_plugins.datasets._picture_sets import (
 )
 
 MOST_LABEL_BYTES = 2**20  # of a member that may hold a class
+GZIP = b"\x1f\x8b"
 END_BYTES = 2**16  # that are looked at behind the last member
 
 Fault = Callable[[str], None]
@@ -56,6 +57,7 @@ class _Index:
     offsets: "array[int]" = field(default_factory=lambda: array("q"))
     sizes: "array[int]" = field(default_factory=lambda: array("q"))
     labels: "array[int]" = field(default_factory=lambda: array("q"))
+    links: int = 0  # that were left out
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -94,10 +96,12 @@ def _found(options: TarOptions, split: Split, fault: Fault) -> PictureSet:
     no_test_split(options.path, split)
     index, others = _Index(files_of(options.path, ".tar")), 0
     for number, shard in enumerate(index.shards):
-        for sample in _samples(shard, fault):
+        for sample in _samples(index, shard, fault):
             others += not _add(index, number, sample, options.image)
     if not len(index):
         raise UsageError(f"{shown_path(options.path)} holds no image", "Its samples are KEY.png and KEY.cls.")
+    if index.links:
+        output().once(f"{shown_path(options.path)}: {index.links} link(s) are left out")
     if others:
         output().once(f"{shown_path(options.path)}: {others} sample(s) without an image are left out")
     if index.labels and len(index.labels) != len(index):
@@ -139,20 +143,29 @@ def _add(index: _Index, number: int, sample: Mapping[str, TarInfo], image: str |
 
 
 def _label(shard: Path, sample: Mapping[str, TarInfo]) -> int | None:
-    """Return the class of a sample; None without one. Raises DataError on a .cls that is no integer."""
-    if "cls" in sample:
-        member = sample["cls"]
-        text = _small(shard, member)
-        try:
-            return int(text)
-        except ValueError:
-            raise DataError(f"{_shown(member, shard)} holds no class, which is an integer from 0") from None
-    if "json" not in sample:
+    """Return the class of a sample; None without one. Raises DataError on one that is no integer of 64 bits."""
+    member = sample.get("cls", sample.get("json"))
+    if member is None:
         return None
+    label = _integer(shard, member) if "cls" in sample else _integer_in_json(shard, member)
+    if label is not None and not -(2**63) <= label < 2**63:
+        raise DataError(f"{_shown(member, shard)} holds a class that is out of range")
+    return label
+
+
+def _integer(shard: Path, member: TarInfo) -> int:
+    text = _small(shard, member)
     try:
-        document = json.loads(_small(shard, sample["json"]))
+        return int(text)
+    except ValueError:
+        raise DataError(f"{_shown(member, shard)} holds no class, which is an integer from 0") from None
+
+
+def _integer_in_json(shard: Path, member: TarInfo) -> int | None:
+    try:
+        document = json.loads(_small(shard, member))
     except (ValueError, RecursionError):
-        raise DataError(f"{_shown(sample['json'], shard)} is no JSON") from None
+        raise DataError(f"{_shown(member, shard)} is no JSON") from None
     values = [document.get(key) for key in ("label", "cls")] if isinstance(document, dict) else []
     return next((value for value in values if type(value) is int), None)
 
@@ -172,14 +185,14 @@ def _shown(member: TarInfo, shard: Path) -> str:
     return Member(shard, member.name, bytes).shown
 
 
-def _samples(shard: Path, fault: Fault) -> Iterator[dict[str, TarInfo]]:
+def _samples(index: _Index, shard: Path, fault: Fault) -> Iterator[dict[str, TarInfo]]:
     """Yield the members of each sample by extension: those in a row whose names are equal up to the first dot.
 
     `fault` is told of what ends the archive too early; then its last sample may lack something and is left out.
     """
     sample, key = dict[str, TarInfo](), ""
     try:
-        for member in _members(shard):
+        for member in _members(index, shard):
             path = PurePosixPath(member.name)
             stem, _, extension = path.name.partition(".")
             if str(path.parent / stem) != key or extension.lower() in sample:
@@ -198,16 +211,24 @@ class _NotWholeError(Exception):
     """An archive is damaged or cut short somewhere."""
 
 
-def _members(shard: Path) -> Iterator[TarInfo]:
-    """Yield the files of an archive that are not hidden; raise _NotWholeError, which names it, where it is damaged."""
+def _members(index: _Index, shard: Path) -> Iterator[TarInfo]:
+    """Yield the files of an archive that are not hidden, and count links.
+
+    Raises _NotWholeError, which names the archive, where it is damaged.
+    """
     last, size = "its beginning", shard.stat().st_size
     try:
+        with shard.open("rb") as file:
+            is_compressed = file.read(2) == GZIP
+        if is_compressed:
+            raise DataError(f"{shown_path(shard)} is a compressed tar", "Unpack it with gunzip.")
         with open_tar(shard, "r:") as archive:
             while (member := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # which would grow with the archive
                 if member.offset_data + (0 if member.issparse() else member.size) > size:
                     raise _NotWholeError(f"{_shown(member, shard)} is cut short, and with it the archive")
                 last = member.name
+                index.links += member.issym() or member.islnk()
                 if member.isreg() and not member.issparse() and not Path(last).name.startswith("."):
                     yield member
             end = archive.offset
@@ -226,7 +247,7 @@ def _members(shard: Path) -> Iterator[TarInfo]:
             f"{shown_path(shard)} is damaged after {last}, or another archive was joined to it"
         )
     if not rest:
-        output().once(f"{shown_path(shard)} has no end after {last}: it may be cut short", warns=True)
+        raise _NotWholeError(f"{shown_path(shard)} has no end after {last}: it is cut short")
 
 
 def _contents(shard: Path, offset: int, size: int) -> bytes:
@@ -242,6 +263,12 @@ def _contents(shard: Path, offset: int, size: int) -> bytes:
     return data
 
 
+def _accepts(path: Path) -> bool:
+    """Tell whether a path is an archive, also a compressed one, which is refused with the way out, or holds some."""
+    is_compressed = has_suffix(path, ".tgz") or (has_suffix(path, ".gz") and has_suffix(path.stem, ".tar"))
+    return ((has_suffix(path, ".tar") or is_compressed) and not path.is_dir()) or holds_files(path, ".tar")
+
+
 @hookimpl
 def sagd_datasets() -> Iterable[DatasetPlugin]:
     """Provide `tar`."""
@@ -251,5 +278,5 @@ def sagd_datasets() -> Iterable[DatasetPlugin]:
         TarOptions,
         build,
         stream=stream,
-        accepts=lambda path: (has_suffix(path, ".tar") and not path.is_dir()) or holds_files(path, ".tar"),
+        accepts=_accepts,
     )

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
@@ -101,26 +101,37 @@ def _is_plain(info: ZipInfo) -> bool:
 
 
 def _labels(archive: ZipFile, names: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return the class of each image; None where the archive has none."""
-    if LABELS not in archive.namelist():
+    """Return the class of each image; None where the archive has none.
+
+    They are in the dataset.json at the top, or in the only one, which names the images from its folder on.
+    """
+    shown = shown_path(Path(str(archive.filename)))
+    found = [name for name in archive.namelist() if PurePosixPath(name).name == LABELS]
+    chosen = [name for name in found if name == LABELS] or found
+    if len(chosen) != 1:
+        folders = {PurePosixPath(name).parent for name in names}
+        if chosen:
+            output().once(f"{shown} has {len(chosen)} files {LABELS}, none of them at its top, and uses none")
+        elif len(folders) > 1:
+            output().once(f"the {len(folders)} folders in {shown} are no classes: {LABELS} would tell them")
         return None
-    info, subject = archive.getinfo(LABELS), f"{LABELS} in {shown_path(Path(str(archive.filename)))}"
+    info, subject, top = archive.getinfo(chosen[0]), f"{chosen[0]} in {shown}", chosen[0].removesuffix(LABELS)
     if info.file_size > MOST_LABEL_BYTES:
         raise DataError(f"{subject} is larger than {MOST_LABEL_BYTES // 2**20} MiB, the most that is read")
     try:
         document = json.loads(archive.read(info))
         pairs = document["labels"]
-        found = None if pairs is None else {str(name).replace("\\", "/"): label for name, label in pairs}
+        label_of = None if pairs is None else {top + str(name).replace("\\", "/"): one for name, one in pairs}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(f'{subject} is not {{"labels": [[NAME, CLASS], ...]}}') from error
-    if found is None:
+    if label_of is None:
         return None
     for name in names:
-        if type(found.get(name)) is not int:
-            what = f"the label {found[name]!r}, which is no integer," if name in found else "no label"
+        if type(label_of.get(name)) is not int:
+            what = f"the label {label_of[name]!r}, which is no integer," if name in label_of else "no label"
             raise DataError(f"{subject} has {what} for {shown_path(Path(name))}")
     try:
-        return np.array([found[name] for name in names], np.int64)
+        return np.array([label_of[name] for name in names], np.int64)
     except OverflowError:
         raise DataError(f"{subject} has labels that are out of range") from None
 
@@ -151,5 +162,7 @@ def sagd_datasets() -> Iterable[DatasetPlugin]:
         ZipOptions,
         build,
         stream=stream,
-        accepts=lambda path: has_suffix(path, ".zip") and not path.is_dir(),
+        accepts=lambda path: (
+            has_suffix(path, ".zip") and not has_suffix(path.stem, ".zarr") and not path.is_dir()
+        ),
     )

@@ -40,6 +40,15 @@ _COMMON = {
 
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+EmaOption = Annotated[
+    int | None,
+    typer.Option(
+        "--ema",
+        min=1,
+        metavar="IMAGES",
+        help="Half-life of the averaged weights to use; the run's first by default.",
+    ),
+]
 ShardOption = Annotated[
     str | None,
     typer.Option(

@@ -17,6 +17,13 @@ DataArgument = Annotated[
         metavar="DATA", help="Data set NAME[:test], folder, .npy, .npz, .zip, .tar, .parquet; with [,k=v]."
     ),
 ]
+SizeOption = Annotated[
+    int | None,
+    typer.Option("--size", min=2, help="Crop the images of files to squares and resize them to N x N."),
+]
+ModeOption = Annotated[
+    str | None, typer.Option("--mode", metavar="rgb|grey", help="Make the images of files RGB, or grey.")
+]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch missing files of a data set.")]
 
 
@@ -46,14 +53,8 @@ def prepare(
             help="A .npy (N, C, H, W), labels beside it, an .npz with both, or a folder of PNG (TIFF for floats).",
         ),
     ],
-    size: Annotated[
-        int | None,
-        typer.Option("--size", min=2, help="Crop the images of files to squares and resize them to N x N."),
-    ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option("--mode", metavar="rgb|grey", help="Make the images of files RGB, or grey."),
-    ] = None,
+    size: SizeOption = None,
+    mode: ModeOption = None,
     pixels: Annotated[
         bool,
         typer.Option("--pixels", help="Round and clip float data on the [-1, 1] range to 8-bit images."),
@@ -106,14 +107,8 @@ def encode_(
         Path,
         typer.Option("--output", metavar="FILE.npy", help="Latents, float16 (N, c, h, w); labels beside it."),
     ],
-    size: Annotated[
-        int | None,
-        typer.Option("--size", min=2, help="Crop the images of files to squares and resize them to N x N."),
-    ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option("--mode", metavar="rgb|grey", help="Make the images of files RGB, or grey."),
-    ] = None,
+    size: SizeOption = None,
+    mode: ModeOption = None,
     flips: Annotated[
         bool,
         typer.Option("--flips", help="Append the mirrored images (2N): latents cannot be mirrored later."),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sagd_cli.commands.common import ForceOption, common, single
+from sagd_cli.commands.common import EmaOption, ForceOption, common, single
 from sagd_cli.diffusion.catalogue import SAMPLERS
 from sagd_cli.integrations.catalogue import EXPORTS, ExportRequest
 from sagd_cli.system.choices import chosen, listing
@@ -34,15 +34,7 @@ def export(
         int | None,
         typer.Option("--steps", min=1, max=1000, help="Network evaluations per image; the run's default."),
     ] = None,
-    ema: Annotated[
-        int | None,
-        typer.Option(
-            "--ema",
-            min=1,
-            metavar="IMAGES",
-            help="Half-life of the averaged weights to use; the run's first by default.",
-        ),
-    ] = None,
+    ema: EmaOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a trained run in the form of another program.

@@ -8,6 +8,7 @@ import typer
 from sagd_cli.commands.common import (
     AutoencoderOption,
     DeviceOption,
+    EmaOption,
     ForceOption,
     ShardOption,
     announced_device,
@@ -92,15 +93,7 @@ def sample(
             help="For --fill prior: a model of `sagd train --restore BAND`, which draws the band given the rest.",
         ),
     ] = None,
-    ema: Annotated[
-        int | None,
-        typer.Option(
-            "--ema",
-            min=1,
-            metavar="IMAGES",
-            help="Half-life of the averaged weights to use; the run's first by default.",
-        ),
-    ] = None,
+    ema: EmaOption = None,
     seed: Annotated[
         int, typer.Option("--seed", min=0, metavar="BASE", help="Image i is drawn from seed BASE + i.")
     ] = 0,

@@ -97,6 +97,12 @@ class SagdPipeline(DiffusionPipeline):
         UsageError for settings that do not fit.
         """
         if seeds is None:
+            if num_images is not None and num_images < 1:
+                raise UsageError("there is no image to draw", "Give num_images=1 or more.")
+            if isinstance(generator, Sequence):
+                raise UsageError(
+                    "several generators are given", "Give one, or seeds=[...], one for each image."
+                )
             # Seeds from a generator on any device; torch's own without one.
             where = "cpu" if generator is None else generator.device
             size = (1 if num_images is None else num_images,)
@@ -124,7 +130,10 @@ class SagdPipeline(DiffusionPipeline):
     def signals(self, seeds: Sequence[int], **settings: Unpack[DrawSettings]) -> Tensor:
         """Return the signals of the images of `seeds`, float32 (B, C, H, W)."""
         shaping, device = self.shaping, self._execution_device
-        steps = settings.get("num_inference_steps") or shaping.steps
+        given = settings.get("num_inference_steps")
+        steps = shaping.steps if given is None else given
+        if steps < 1:
+            raise UsageError(f"num_inference_steps is {steps}", "Give 1 or more.")
         noise = SpectralNoise(shaping.filter, device)
         scheduler = shaped(self.scheduler, noise)
         timesteps = set_timesteps(scheduler, steps, device)

@@ -23,7 +23,7 @@ from sagd_cli.integrations.catalogue import ExportRequest
 from sagd_cli.integrations.diffusers import PREDICTION_TYPES, SagdPipeline
 from sagd_cli.integrations.model_card import model_card, sample_command
 from sagd_cli.integrations.shaped_schedulers import set_timesteps
-from sagd_cli.integrations.shaping import Shaping
+from sagd_cli.integrations.shaping import NOISE_JSON, Shaping
 from sagd_cli.model.model import Model
 from sagd_cli.run.folder import open_run
 from sagd_cli.run.manifest import has_run
@@ -53,8 +53,10 @@ def export_to_diffusers(request: ExportRequest, output: Output) -> dict[str, Any
     """
     target = request.target
     refuse_existing(target, request.force)
-    if target.is_dir() and any(target.iterdir()) and not (target / "model_index.json").is_file():
-        raise UsageError(f"{target} is no folder of diffusers, so it is not replaced", "Choose another name.")
+    if target.is_dir() and any(target.iterdir()) and not (target / NOISE_JSON).is_file():
+        raise UsageError(
+            f"{target} is no folder of an exported run, so it is not replaced", "Choose another name."
+        )
     run = open_run(request.run, output)
     if any(has_run(folder) for folder in target.resolve().parents):
         raise UsageError(f"{target} lies in the folder of a run", "Choose another name.")

@@ -14,7 +14,7 @@ from sagd_cli.config.run import BackboneConfig
 from sagd_cli.config.validation import validate
 from sagd_cli.errors import ConfigError, DataError, UsageError
 from sagd_cli.integrations.diffusers_scheduler import TrainedProcess, read_process
-from sagd_cli.integrations.shaping import NOISE_JSON, Shaping
+from sagd_cli.integrations.shaping import NOISE_JSON, Shaping, holds_noise
 from sagd_cli.latents.autoencoder import CONFIG_FILE
 from sagd_cli.model.network import build_backbone
 from sagd_cli.run.checkpoint import read_tensors
@@ -116,9 +116,7 @@ def open_diffusers(
         raise DataError(f"{folder / CONFIG_FILE}: {error.message}", error.hint) from None
     noise = _noise(path, (channels, *sides))
     if noise is not None and noise.fill is not None:
-        notes.append(
-            "its pipeline adds the mean image where its noise has no frequency, which the run does not know"
-        )
+        notes.append("its pipeline adds the mean image where it has no noise, which the run does not know")
     return DiffusersModel(
         folder,
         backbone,
@@ -137,10 +135,11 @@ def _parts(path: Path) -> tuple[Path, Path | None, list[str]]:
     if index.is_file():
         names = read_json(index, LARGEST_JSON)
         # A part that a pipeline could have and has not is [null, null].
-        found = [name for name in ("unet", "transformer") if any(names.get(name) or ())]
+        parts = {name: names.get(name) for name in ("unet", "transformer")}
+        found = [name for name, part in parts.items() if isinstance(part, list) and any(part)]
         if len(found) != 1:
-            parts = ", ".join(name for name in names if not name.startswith("_"))
-            raise DataError(f"{index} names no model that can be imported, unet or transformer: {parts}")
+            named = ", ".join(name for name in names if not name.startswith("_"))
+            raise DataError(f"{index} names no model that can be imported, unet or transformer: {named}")
         if "vae" in names:
             notes.append(
                 f"its images are latents of the autoencoder in {path / 'vae'}, which is no part of the run"
@@ -193,7 +192,7 @@ def _channels(config: dict[str, Any], path: Path) -> int:
     is_unet = config["_class_name"] == "UNet2DModel"
     inputs = config.setdefault("in_channels", 3 if is_unet else 4)
     outputs = config.get("out_channels", 3 if is_unet else None)
-    if not isinstance(inputs, int) or inputs < 1 or outputs not in (None, inputs, 2 * inputs):
+    if type(inputs) is not int or inputs < 1 or outputs not in (None, inputs, 2 * inputs):
         raise DataError(
             f"{path}: the model takes {inputs} channels and gives {outputs}, so it does not predict noise of its input"
         )
@@ -227,14 +226,16 @@ def _noise(path: Path, shape: tuple[int, ...]) -> Shaping | None:
 
     Raises DataError unless it is of images of `shape` and of the filter that is named beside it.
     """
-    if not (path / NOISE_JSON).is_file():
+    # A model may be named by its own folder in that of the pipeline, where the noise lies.
+    is_pipeline = (path / INDEX).is_file()
+    path = next(filter(holds_noise, [path] if is_pipeline else [path, path.absolute().parent]), path)
+    is_ours = is_pipeline and read_json(path / INDEX, LARGEST_JSON).get("_class_name") == "SagdPipeline"
+    if not (is_ours or holds_noise(path)):
         return None
     noise, hint = Shaping.read(path), "Export the run again."
     if noise.shape != shape:
-        raise DataError(
-            f"{path / NOISE_JSON} is of images of {format_shape(noise.shape)}, not {format_shape(shape)}",
-            hint,
-        )
+        sides = format_shape(noise.shape), format_shape(shape)
+        raise DataError(f"{path / NOISE_JSON} is of images of {sides[0]}, not {sides[1]}", hint)
     if noise.family is None:
         raise DataError(f"{path / NOISE_JSON} names no filter, which a run has to have", hint)
     if not np.allclose(noise.filter.weight, noise.family.weights(shape[1:]).weight, rtol=1e-6, atol=0):
@@ -282,7 +283,7 @@ def _check(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
         "holds values that are not finite numbers:": [
             name
             for name, tensor in found.items()
-            if not (tensor.is_floating_point() and bool(tensor.isfinite().all()))
+            if not (tensor.is_floating_point() and bool(tensor.float().isfinite().all()))
         ],
     }
     said = [f"{words} {_named(names)}" for words, names in faults.items() if names]

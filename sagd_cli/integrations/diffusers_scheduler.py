@@ -51,16 +51,16 @@ def read_process(scheduler: Mapping[str, Any], source: str) -> TrainedProcess:
     flow = (
         "FlowMatch" in str(name),
         predicted == "flow_prediction",
-        scheduler.get("use_flow_sigmas") is True,
+        bool(scheduler.get("use_flow_sigmas")),
     )
     if any(flow):
         raise DataError(
             f"{source}: the model was trained by flow matching, which runs do not have yet ({name})",
             "Models of DDPM's process can be imported.",
         )
-    if name not in SCHEDULERS:
+    if not isinstance(name, str) or name not in SCHEDULERS:
         raise DataError(f"{source}: unknown scheduler {name}", suggest(str(name), SCHEDULERS))
-    if predicted not in PREDICTED:
+    if not isinstance(predicted, str) or predicted not in PREDICTED:
         raise DataError(
             f"{source}: unknown prediction_type {predicted!r}", suggest(str(predicted), PREDICTED)
         )
@@ -80,7 +80,7 @@ def _sampling(scheduler: Mapping[str, Any], sampler: str) -> dict[str, Any]:
     if sampler == "ddim":
         sampling["steps"] = DDIM_STEPS
     spacing = scheduler.get("timestep_spacing")
-    return sampling | ({"spacing": spacing} if spacing in SPACINGS else {})
+    return sampling | ({"spacing": spacing} if isinstance(spacing, str) and spacing in SPACINGS else {})
 
 
 def _schedule(scheduler: Mapping[str, Any], source: str) -> str:
@@ -93,7 +93,7 @@ def _schedule(scheduler: Mapping[str, Any], source: str) -> str:
         )
     if count != TABLE_STEPS:
         raise DataError(
-            f"{source}: num_train_timesteps is {count}, and schedules of a run have {TABLE_STEPS} levels",
+            f"{source}: num_train_timesteps is {count!r}, and schedules of a run have {TABLE_STEPS} levels",
             "Such a model cannot be imported.",
         )
     name, levels = scheduler.get("beta_schedule", "linear"), _levels(scheduler)
@@ -135,7 +135,10 @@ def _levels(scheduler: Mapping[str, Any]) -> Array | None:
 def _notes(scheduler: Mapping[str, Any]) -> list[str]:
     """Return where a run draws otherwise than this scheduler."""
     notes = []
-    if scheduler.get("clip_sample") is False:
+    name = scheduler.get("_class_name")
+    clips = scheduler.get("clip_sample", name in ("DDPMScheduler", "DDIMScheduler"))
+    is_static = bool(clips) and scheduler.get("clip_sample_range", 1.0) == 1
+    if not (is_static or scheduler.get("thresholding")):
         notes.append("its scheduler does not clip images to [-1, 1] on the way; runs on pixels do")
     if scheduler.get("thresholding") and scheduler.get("sample_max_value", 1.0) != 1:
         notes.append("its scheduler thresholds images dynamically; runs do not")

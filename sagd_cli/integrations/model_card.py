@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from sagd_cli import __version__
 from sagd_cli.config.run import SamplingConfig
 from sagd_cli.errors import SagdError
@@ -20,7 +22,14 @@ def sample_command(model: Model, sampling: SamplingConfig) -> str:
     words += ["--eta", sampling.eta] if sampling.sampler == "ddim" and sampling.eta else []
     words += ["--guidance", sampling.guidance] if model.classes is not None else []
     words += ["--ema", model.ema_images] if len(model.config.training.ema_half_life_images) > 1 else []
+    words += [] if model.has_pixels else ["--latents"]
     return " ".join(map(str, words))
+
+
+def _autoencoder(run: Run) -> str:
+    """Return the row that tells which autoencoder made the latents of a run, nothing for other data."""
+    found = run.latents
+    return f"| autoencoder | {found['class']}, sha256 `{found['sha256']}` |\n" if found else ""
 
 
 def model_card(run: Run, pipeline: Any, command: str, output: Output) -> str:
@@ -29,6 +38,7 @@ def model_card(run: Run, pipeline: Any, command: str, output: Output) -> str:
     The figures are those of the files in RUN/evaluation. Files there that are no results are named in a warning.
     """
     manifest, shape = run.checkpoint.manifest, "x".join(map(str, run.shape))
+    form = "" if run.dtype == np.uint8 else ', output_type="pt"'
     network, scheduler = type(pipeline.network).__name__, type(pipeline.scheduler).__name__
     return f"""---
 library_name: diffusers
@@ -42,7 +52,7 @@ A diffusion model with spectrally shaped noise, exported by sagd {__version__}: 
 ```python
 from sagd_cli.integrations.diffusers import SagdPipeline
 
-images = SagdPipeline.from_pretrained("DIR")(seeds=[0, 1, 2, 3]).images
+images = SagdPipeline.from_pretrained("DIR")(seeds=[0, 1, 2, 3]{form}).images
 ```
 
 On the same kind of device and in fp32, the image of seed S is that of `{command} --seed S`. The noise is in
@@ -52,7 +62,7 @@ On the same kind of device and in fp32, the image of seed S is that of `{command
 | --- | --- |
 | filter | `{run.filter.type}`, sha256 `{run.filter.sha256()}` |
 | images | {run.config.dataset.subject}, sha256 `{manifest.images_sha256}` |
-| checkpoint | step {run.checkpoint.step}, digest `{manifest.digest}` |
+{_autoencoder(run)}| checkpoint | step {run.checkpoint.step}, digest `{manifest.digest}` |
 
 ## Figures
 

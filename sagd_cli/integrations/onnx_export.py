@@ -21,7 +21,7 @@ from sagd_cli.model.network import seen_shape
 from sagd_cli.restorer.restoring_model import packaged_model
 from sagd_cli.run.folder import open_run
 from sagd_cli.system.console import Output
-from sagd_cli.system.files import atomic_path, reason_of, refuse_existing
+from sagd_cli.system.files import atomic_path, has_suffix, reason_of, refuse_existing
 
 _MOST_BYTES = 2**31 - 2**24  # an ONNX file of one part is a message of less than 2 GiB
 _TOLERANCE = 1e-4  # of the largest value
@@ -58,7 +58,7 @@ def export_onnx(model: Model, path: Path, force: bool = False) -> dict[str, Any]
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise UsageError(f"ONNX needs the package {missing[0]}", 'Install it: pip install "sagd[onnx]"')
-    refuse_existing(path, force)
+    _check_target(path, force)
     size = sum(value.nbytes for value in model.network.state_dict().values())
     if size > _MOST_BYTES:
         raise UsageError(f"an ONNX file holds less than 2 GiB, and the network has {size / 2**30:.1f} GiB")
@@ -78,6 +78,15 @@ def export_onnx(model: Model, path: Path, force: bool = False) -> dict[str, Any]
     except OSError as error:
         raise SagdError(f"{path} cannot be written: {reason_of(error)}") from error
     return about
+
+
+def _check_target(path: Path, force: bool) -> None:
+    """Raise UsageError unless a file may be written there: nothing of a run, nor anything but an ONNX file, is."""
+    if not has_suffix(path, ".onnx"):
+        raise UsageError(f"{path} is no name of an ONNX file", "Give FILE.onnx.")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", "Choose another name.")
+    refuse_existing(path, force)
 
 
 class _Denoising(nn.Module):

@@ -92,5 +92,10 @@ class Shaping:
         return cls(weights, shape, **settings, classes=classes, fill=arrays.get("fill"))
 
 
+def holds_noise(folder: Path) -> bool:
+    """Whether a folder has the noise of an exported run, or a part of it."""
+    return any((folder / name).exists() for name in (NOISE_JSON, NOISE_ARRAYS))
+
+
 def _hash(weight: Array) -> str:
     return hashlib.sha256(weight.astype("<f8").tobytes()).hexdigest()

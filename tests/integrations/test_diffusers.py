@@ -146,6 +146,8 @@ def test_images_come_as_pillow_numpy_and_torch_from_seeds_or_a_generator(tiny_se
         pipeline(num_images=2, seeds=SEEDS)
     with pytest.raises(UsageError, match="no image to draw"):
         pipeline(num_images=0)
+    with pytest.raises(UsageError, match="num_inference_steps is 0"):
+        pipeline(seeds=SEEDS, num_inference_steps=0)
     with pytest.raises(UsageError, match="unknown output_type"):
         pipeline(output_type="jpg")
     with pytest.raises(UsageError, match="without classes"):

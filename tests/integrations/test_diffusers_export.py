@@ -53,6 +53,7 @@ def test_a_folder_appears_whole_or_not_at_all(sagd, tiny_run, tmp_path, monkeypa
     target, own = tmp_path / "model", tmp_path / "own"
     own.mkdir()
     (own / "notes.txt").write_text("mine")
+    (own / "model_index.json").write_text("{}")  # somebody else's pipeline
     arguments = ("export", tiny_run, target, "--to", "diffusers")
     assert sagd(*arguments).code == 0
     assert "--force" in sagd(*arguments).err
@@ -68,8 +69,8 @@ def test_a_folder_appears_whole_or_not_at_all(sagd, tiny_run, tmp_path, monkeypa
     assert sorted(path.name for path in target.rglob("*")) == kept and len(list(tmp_path.iterdir())) == 2
     assert sagd(*arguments, "--force").code == 0
     for folder, said in (
-        (own, "no folder of diffusers"),
-        (tiny_run, "no folder of diffusers"),
+        (own, "no folder of an exported run"),
+        (tiny_run, "no folder of an exported run"),
         (tiny_run / "x", "run"),
     ):
         refused = sagd("export", tiny_run, folder, "--to", "diffusers", "--force")

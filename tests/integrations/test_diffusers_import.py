@@ -14,7 +14,7 @@ from sagd_cli.integrations.diffusers import SagdPipeline
 from sagd_cli.integrations.diffusers_folder import open_diffusers
 from sagd_cli.integrations.diffusers_import import import_run, initial_model
 from sagd_cli.library.runs import load
-from sagd_cli.run.folder import open_run
+from sagd_cli.run.folder import open_run, read_config
 from sagd_cli.sampling.generator import ImageGenerator, sampling_of
 from sagd_cli.spectral.noise import SpectralNoise, random_stream
 from sagd_cli.system.console import Output
@@ -248,6 +248,14 @@ def changed(part, **values):
         (changed("scheduler", prediction_type="noise"), "unknown prediction_type 'noise'"),
         (changed("scheduler", rescale_betas_zero_snr=True), "rescale_betas_zero_snr is true"),
         (changed("scheduler", num_train_timesteps=400), "num_train_timesteps is 400"),
+        (changed("scheduler", _class_name=["DDIMScheduler"]), "unknown scheduler"),
+        (changed("scheduler", prediction_type={"a": 1}), "unknown prediction_type"),
+        (changed("unet", in_channels=True), "takes True channels"),
+        (lambda folder: rewritten(folder / "model_index.json", unet=3), "names no model"),
+        (
+            lambda folder: rewritten(folder / "model_index.json", _class_name="SagdPipeline"),
+            "holds no sagd_noise",
+        ),
         (
             changed("scheduler", beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
             "scaled_linear .beta_start 0.00085, beta_end 0.012",
@@ -301,6 +309,13 @@ def test_an_exported_folder_whose_noise_is_another_is_refused(tmp_path, tiny_run
         (folder / "sagd_noise.json").write_text(json.dumps(document | changes))
         with pytest.raises(DataError, match=fragment):
             imported(folder, tmp_path / "none")
+    (folder / "sagd_noise.json").write_text(json.dumps(document))
+    # The model of the pipeline, named by its own folder, has the noise that lies beside it.
+    imported(folder / "unet", tmp_path / "model")
+    assert read_config(tmp_path / "model").filter.type == "powerlaw"
+    (folder / "sagd_noise.json").unlink()
+    with pytest.raises(DataError, match="holds no sagd_noise"):
+        imported(folder, tmp_path / "none")
 
 
 def test_a_training_that_starts_from_an_exported_folder_has_the_weights_of_the_run(tmp_path, tiny_run, sagd):

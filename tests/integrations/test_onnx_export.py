@@ -100,6 +100,8 @@ def test_nothing_is_written_where_it_is_refused(tmp_path, monkeypatch):
     path.write_text("mine")
     with pytest.raises(UsageError, match="exists already"):
         export_onnx(model, path)
+    with pytest.raises(UsageError, match="no name of an ONNX file"):
+        export_onnx(model, tmp_path / "config.yaml", force=True)
     monkeypatch.setattr(onnx_export, "_MOST_BYTES", 100)
     with pytest.raises(UsageError, match="less than 2 GiB"):
         export_onnx(model, path, force=True)

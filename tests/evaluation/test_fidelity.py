@@ -615,9 +615,12 @@ def test_a_score_needs_a_classifier():
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
-    """Rows of 30,000 images of 256 features are 29 MiB, and their pixels 7."""
+    """Rows of 90,000 images of 256 features are 88 MiB a side.
+
+    Their pixels, which both sides map, are 22 MiB each and count in the peak, as does what malloc keeps, some 20 MiB.
+    """
     random = np.random.default_rng(0)
-    np.save(tmp_path / "a.npy", random.integers(0, 256, (30_000, 1, 16, 16), dtype=np.uint8))
+    np.save(tmp_path / "a.npy", random.integers(0, 256, (90_000, 1, 16, 16), dtype=np.uint8))
     code = """
 import sys, torch
 from sagd_cli.config.arguments import parse_dataset
@@ -628,7 +631,7 @@ from sagd_cli.features.image_source import data_source
 from sagd_cli.system.console import Output
 from sagd_cli.system.devices import peak_memory
 kernel.SUBSETS = 3  # the first takes all the memory there is to take
-for count in (2000, 30_000):
+for count in (2000, 2000, 90_000):
     source = data_source(parse_dataset(sys.argv[1]), count=count)
     how = Measures(("fid", "kid"), "pixels", batch_size=100, cache=False)
     evaluate(source, source, how, torch.device("cpu"), Output(quiet=True))
@@ -637,8 +640,8 @@ for count in (2000, 30_000):
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "a.npy"], capture_output=True, text=True, check=True
     )
-    few, many = map(int, done.stdout.split())
-    assert many - few < 15 * 2**20
+    *few, many = map(int, done.stdout.split())
+    assert many - max(few) < 88 * 2**20
 
 
 def test_a_reference_whose_features_are_known_is_not_read_again(sagd, tmp_path, monkeypatch):
